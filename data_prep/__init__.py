@@ -1,0 +1,1 @@
+"""Offline preparation: videos on disk to TFRecord shards. No Keras here."""

@@ -1,0 +1,1 @@
+"""Evaluations of both papers. Networks are seen only as SavedModels."""

@@ -1,0 +1,39 @@
+"""Quantities that the two papers fix, with their units and sections. Imports nothing of ours.
+
+L3 = Look, Listen and Learn (ICCV 2017). OTS = Objects that Sound (ECCV 2018).
+Choices of ours that more than one module shares stand at the end, marked "ours".
+"""
+
+# --- Sound (L3 §2.2; OTS §3.3) -------------------------------------------------------------------
+SAMPLE_RATE_HZ = 48_000
+AUDIO_SECONDS = 1.0
+AUDIO_SAMPLES = 48_000  # one second at 48 kHz
+STFT_WINDOW_SAMPLES = 480  # 0.01 s
+STFT_HOP_SAMPLES = 240  # half-window overlap
+FFT_LENGTH = 512  # gives the papers' 257 bands
+NUM_BANDS = 257
+NUM_WINDOWS_L3 = 199  # L3: (48000 - 480) // 240 + 1
+NUM_WINDOWS_OTS = 200  # OTS: one window more; ours: pad the end
+VOLUME_JITTER = 0.1  # "changing the volume up to 10 %", one factor per second of sound
+
+# --- Frames (L3 §2.2; OTS §3.3) ------------------------------------------------------------------
+FRAME_RATE_HZ = 25  # OTS §3.3: "multiple of 0.04 s (the video frame rate is 25 fps)"
+FRAME_PX = 224
+SMALLEST_SIDE_PX = 256  # frames are scaled to this smallest side before the 224 crop
+CLIP_SECONDS = 10.0  # L3 §3.1: the first 10 s of each video
+
+# --- Networks (L3 Fig. 2; OTS Fig. 2) ------------------------------------------------------------
+KERNEL_PX = 3
+FC1_UNITS = 128
+POOL4_UNITS = 512
+
+# --- Training (L3 §2.2; OTS §3.3) ----------------------------------------------------------------
+WEIGHT_DECAY = 1e-5
+LEARNING_RATE = 1e-4  # "1e-4 usually works well"
+LEARNING_RATE_DECAY = 0.94  # OTS: "decreased by 6 % every 16 epochs"
+EPOCHS_PER_DECAY = 16
+
+# --- Ours ----------------------------------------------------------------------------------------
+CORRESPONDS = 1  # index of "match" in the 2-way softmax, and the value of `corresponds`
+LOG_OFFSET = 1e-3  # added to the magnitude before the logarithm; see log_spectrogram.py
+MICROSECONDS = 1_000_000  # per second; timestamps in shards are int64 microseconds

@@ -1,0 +1,1 @@
+"""Shards, pair sampling, augmentation and the input pipeline."""

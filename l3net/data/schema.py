@@ -1,0 +1,456 @@
+"""The shard contract: what a clip is, how it is written and how it is read.
+
+A shard is a TFRecord file of `tf.train.SequenceExample`s, one per clip, with MediaSequence's
+feature names, so DMVR and MediaSequence readers understand it. Everything that knows a feature
+name or a file name of a prepared folder lives here: `encode_clip` (writer), `clip_from_bytes`
+(reader in Python) and `decode_clip` (reader inside a tf.data graph).
+
+A prepared folder holds, for a data set called `demo`:
+
+    prep.json                          the configuration it was made with
+    labels.txt                         sorted label strings; the line number is the label index
+    demo-train-00000-of-00004          a shard
+    demo-train-00000-of-00004.json     its commit marker, written last: counts and outcomes
+    outcomes.csv                       one row per input video
+"""
+
+import dataclasses
+import io
+import json
+import pathlib
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import soundfile
+import tensorflow as tf
+
+from l3net import constants
+from l3net.errors import UserError
+
+# Context features.
+EXAMPLE_ID = "example/id"
+DATASET_NAME = "example/dataset_name"
+MEDIA_ID = "clip/media_id"
+DATA_PATH = "clip/data_path"
+START = "clip/start/timestamp"
+END = "clip/end/timestamp"
+LABEL_INDEX = "clip/label/index"
+LABEL_STRING = "clip/label/string"  # MediaSequence's name
+LABEL_TEXT = "clip/label/text"  # DMVR's name
+IMAGE_FORMAT = "image/format"
+IMAGE_HEIGHT = "image/height"
+IMAGE_WIDTH = "image/width"
+IMAGE_CHANNELS = "image/channels"
+IMAGE_FRAME_RATE = "image/frame_rate"
+SAMPLE_RATE = "WAVEFORM/feature/sample_rate"
+NUM_CHANNELS = "WAVEFORM/feature/num_channels"
+NUM_SAMPLES = "WAVEFORM/feature/num_samples"
+# Ours.
+AUDIO_ENCODING = "l3net/audio_encoding"
+NUM_PADDING_FRAMES = "l3net/num_padding_frames"
+PREP_VERSION = "l3net/prep_version"
+CONFIG_HASH = "l3net/config_hash"
+FFMPEG_VERSION = "l3net/ffmpeg_version"
+# Feature lists.
+IMAGE_ENCODED = "image/encoded"
+IMAGE_TIMESTAMP = "image/timestamp"
+AUDIO_BYTES = "WAVEFORM/feature/bytes"
+AUDIO_FLOATS = "WAVEFORM/feature/floats"
+
+PCM16, FLAC, FLOATS = AUDIO_ENCODINGS = ("pcm16", "flac", "floats")
+INT16_SCALE = 32768.0  # int16 sample / 32768 = float sample in [-1, 1)
+
+LABELS_FILE = "labels.txt"
+PREP_FILE = "prep.json"
+OUTCOMES_FILE = "outcomes.csv"
+_SHARD_NAME = re.compile(r"(?P<name>.+)-(?P<split>[^-]+)-(?P<index>\d{5})-of-(?P<count>\d{5})")
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """One clip: frames and sound on one time line.
+
+    Attributes:
+        example_id: unique within the data set.
+        dataset_name: such as "demo".
+        media_id: the video it was cut from; negatives pair different media ids.
+        data_path: of the video, relative to the data folder.
+        start_us, end_us: the clip's extent on the video's own time line, microseconds.
+        labels: label strings, may be empty.
+        label_indices: their line numbers in labels.txt.
+        frames: one JPEG each.
+        timestamps_us: of the frames, on the video's own time line (so the first is >= start_us).
+        height_px, width_px: of every frame.
+        waveform: int16 [num_samples], mono, 48 kHz; sample 0 sounds at start_us.
+        num_padding_frames: leading frames that repeat the first one because the picture starts
+            later than the clip; pairs are never drawn from them.
+        frame_rate_hz: of the frames.
+        audio_encoding: one of AUDIO_ENCODINGS.
+        prep_version, config_hash, ffmpeg_version: where the clip comes from.
+    """
+
+    example_id: str
+    dataset_name: str
+    media_id: str
+    data_path: str
+    start_us: int
+    end_us: int
+    labels: tuple[str, ...]
+    label_indices: tuple[int, ...]
+    frames: tuple[bytes, ...]
+    timestamps_us: tuple[int, ...]
+    height_px: int
+    width_px: int
+    waveform: np.ndarray
+    num_padding_frames: int = 0
+    frame_rate_hz: float = constants.FRAME_RATE_HZ
+    audio_encoding: str = PCM16
+    prep_version: str = ""
+    config_hash: str = ""
+    ffmpeg_version: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """A finished shard: its file, its number of clips and their media ids."""
+
+    path: pathlib.Path
+    num_clips: int
+    media_ids: tuple[str, ...]
+
+
+# --- Writer --------------------------------------------------------------------------------------
+def encode_clip(clip: Clip) -> bytes:
+    """Serializes a clip, the same bytes for the same clip.
+
+    Args:
+        clip: see `Clip`.
+
+    Returns:
+        A serialized `tf.train.SequenceExample`.
+
+    Raises:
+        ValueError: if frames and timestamps differ in number or order, or the waveform is not
+            int16 [num_samples].
+    """
+    _check(clip)
+    context = {
+        EXAMPLE_ID: _bytes([clip.example_id]),
+        DATASET_NAME: _bytes([clip.dataset_name]),
+        MEDIA_ID: _bytes([clip.media_id]),
+        DATA_PATH: _bytes([clip.data_path]),
+        START: _ints([clip.start_us]),
+        END: _ints([clip.end_us]),
+        LABEL_INDEX: _ints(clip.label_indices),
+        LABEL_STRING: _bytes(clip.labels),
+        LABEL_TEXT: _bytes(clip.labels),
+        IMAGE_FORMAT: _bytes(["JPEG"]),
+        IMAGE_HEIGHT: _ints([clip.height_px]),
+        IMAGE_WIDTH: _ints([clip.width_px]),
+        IMAGE_CHANNELS: _ints([3]),
+        IMAGE_FRAME_RATE: _floats([clip.frame_rate_hz]),
+        SAMPLE_RATE: _floats([constants.SAMPLE_RATE_HZ]),
+        NUM_CHANNELS: _ints([1]),
+        NUM_SAMPLES: _ints([len(clip.waveform)]),
+        AUDIO_ENCODING: _bytes([clip.audio_encoding]),
+        NUM_PADDING_FRAMES: _ints([clip.num_padding_frames]),
+        PREP_VERSION: _bytes([clip.prep_version]),
+        CONFIG_HASH: _bytes([clip.config_hash]),
+        FFMPEG_VERSION: _bytes([clip.ffmpeg_version]),
+    }
+    audio_name, audio_feature = _encode_audio(clip.waveform, clip.audio_encoding)
+    lists = {
+        IMAGE_ENCODED: [_bytes([frame]) for frame in clip.frames],
+        IMAGE_TIMESTAMP: [_ints([time]) for time in clip.timestamps_us],
+        audio_name: [audio_feature],
+    }
+    example = tf.train.SequenceExample(
+        context=tf.train.Features(feature=context),
+        feature_lists=tf.train.FeatureLists(
+            feature_list={key: tf.train.FeatureList(feature=value) for key, value in lists.items()}
+        ),
+    )
+    return example.SerializeToString(deterministic=True)
+
+
+def _check(clip: Clip) -> None:
+    if not clip.frames or len(clip.frames) != len(clip.timestamps_us):
+        raise ValueError(
+            f"clip {clip.example_id}: got {len(clip.frames)} frames and "
+            f"{len(clip.timestamps_us)} timestamps; need as many of each, at least one"
+        )
+    if any(b <= a for a, b in zip(clip.timestamps_us, clip.timestamps_us[1:], strict=False)):
+        raise ValueError(f"clip {clip.example_id}: timestamps must increase")
+    if clip.waveform.dtype != np.int16 or clip.waveform.ndim != 1:
+        raise ValueError(
+            f"clip {clip.example_id}: waveform is {clip.waveform.dtype} {clip.waveform.shape}; "
+            "need int16 [num_samples]"
+        )
+    if clip.audio_encoding not in AUDIO_ENCODINGS:
+        raise ValueError(f"audio_encoding {clip.audio_encoding!r}: need one of {AUDIO_ENCODINGS}")
+
+
+def _encode_audio(waveform: np.ndarray, encoding: str) -> tuple[str, tf.train.Feature]:
+    if encoding == FLOATS:
+        return AUDIO_FLOATS, _floats(waveform.astype(np.float32) / INT16_SCALE)
+    if encoding == FLAC:
+        buffer = io.BytesIO()
+        soundfile.write(buffer, waveform, constants.SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
+        return AUDIO_BYTES, _bytes([buffer.getvalue()])
+    return AUDIO_BYTES, _bytes([waveform.astype("<i2").tobytes()])
+
+
+def _bytes(values) -> tf.train.Feature:
+    encoded = [value.encode() if isinstance(value, str) else value for value in values]
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=encoded))
+
+
+def _ints(values) -> tf.train.Feature:
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+
+
+def _floats(values) -> tf.train.Feature:
+    return tf.train.Feature(float_list=tf.train.FloatList(value=values))
+
+
+# --- Reader in Python ----------------------------------------------------------------------------
+def clip_from_bytes(serialized: bytes) -> Clip:
+    """Reads back what `encode_clip` wrote.
+
+    Args:
+        serialized: one record of a shard.
+
+    Returns:
+        The clip.
+
+    Raises:
+        ValueError: if the record is no clip of this contract.
+    """
+    example = tf.train.SequenceExample()
+    try:
+        example.ParseFromString(serialized)
+    except Exception as error:
+        raise ValueError(f"record is no SequenceExample: {error}") from error
+    context = example.context.feature
+    missing = [key for key in (EXAMPLE_ID, MEDIA_ID, START, END) if key not in context]
+    if missing:
+        raise ValueError(f"record lacks {', '.join(missing)}; was it written by this contract?")
+    lists = example.feature_lists.feature_list
+
+    def text(key: str) -> str:
+        values = context[key].bytes_list.value
+        return values[0].decode() if values else ""
+
+    def integer(key: str) -> int:
+        values = context[key].int64_list.value
+        return values[0] if values else 0
+
+    encoding = text(AUDIO_ENCODING) or PCM16
+    return Clip(
+        example_id=text(EXAMPLE_ID),
+        dataset_name=text(DATASET_NAME),
+        media_id=text(MEDIA_ID),
+        data_path=text(DATA_PATH),
+        start_us=integer(START),
+        end_us=integer(END),
+        labels=tuple(value.decode() for value in context[LABEL_STRING].bytes_list.value),
+        label_indices=tuple(context[LABEL_INDEX].int64_list.value),
+        frames=tuple(f.bytes_list.value[0] for f in lists[IMAGE_ENCODED].feature),
+        timestamps_us=tuple(f.int64_list.value[0] for f in lists[IMAGE_TIMESTAMP].feature),
+        height_px=integer(IMAGE_HEIGHT),
+        width_px=integer(IMAGE_WIDTH),
+        waveform=_decode_audio(lists, encoding),
+        num_padding_frames=integer(NUM_PADDING_FRAMES),
+        frame_rate_hz=context[IMAGE_FRAME_RATE].float_list.value[0],
+        audio_encoding=encoding,
+        prep_version=text(PREP_VERSION),
+        config_hash=text(CONFIG_HASH),
+        ffmpeg_version=text(FFMPEG_VERSION),
+    )
+
+
+def _decode_audio(lists, encoding: str) -> np.ndarray:
+    if encoding == FLOATS:
+        floats = np.array(lists[AUDIO_FLOATS].feature[0].float_list.value, np.float32)
+        return np.round(floats * INT16_SCALE).astype(np.int16)
+    data = lists[AUDIO_BYTES].feature[0].bytes_list.value[0]
+    if encoding == FLAC:
+        return soundfile.read(io.BytesIO(data), dtype="int16")[0]
+    return np.frombuffer(data, "<i2").astype(np.int16)
+
+
+def read_clips(shards: list[Shard]) -> Iterator[Clip]:
+    """Yields every clip of the shards, in order, one in memory at a time.
+
+    Args:
+        shards: as `find_shards` returns them.
+
+    Yields:
+        Clips.
+
+    Raises:
+        UserError: if a shard is damaged.
+    """
+    for shard in shards:
+        try:
+            for serialized in tf.data.TFRecordDataset(str(shard.path)).as_numpy_iterator():
+                yield clip_from_bytes(serialized)
+        except (tf.errors.DataLossError, ValueError) as error:
+            raise UserError(
+                f"shard {shard.path} is damaged ({str(error).splitlines()[0]}); "
+                "data_prep.verify_shards finds every bad record, write_shards makes it again"
+            ) from error
+
+
+# --- Reader in a tf.data graph -------------------------------------------------------------------
+def decode_clip(serialized: tf.Tensor, *, audio_encoding: str = PCM16) -> dict[str, tf.Tensor]:
+    """Parses one record inside a graph; frames stay JPEG.
+
+    Args:
+        serialized: string scalar, one record.
+        audio_encoding: of the shards, see `peek_audio_encoding`.
+
+    Returns:
+        "example_id", "media_id" string []; "frames" string [num_frames]; "frame_times_us" int64
+        [num_frames], from the clip's start; "num_padding_frames" int64 []; "waveform" int16
+        [num_samples].
+
+    Raises:
+        UserError: if the sound is FLAC and tensorflow-io is not installed.
+    """
+    audio_key = AUDIO_FLOATS if audio_encoding == FLOATS else AUDIO_BYTES
+    audio_spec = (
+        tf.io.VarLenFeature(tf.float32)
+        if audio_encoding == FLOATS
+        else tf.io.FixedLenSequenceFeature([], tf.string)
+    )
+    context, lists = tf.io.parse_single_sequence_example(
+        serialized,
+        context_features={
+            EXAMPLE_ID: tf.io.FixedLenFeature([], tf.string),
+            MEDIA_ID: tf.io.FixedLenFeature([], tf.string),
+            START: tf.io.FixedLenFeature([], tf.int64),
+            NUM_PADDING_FRAMES: tf.io.FixedLenFeature([], tf.int64, default_value=0),
+        },
+        sequence_features={
+            IMAGE_ENCODED: tf.io.FixedLenSequenceFeature([], tf.string),
+            IMAGE_TIMESTAMP: tf.io.FixedLenSequenceFeature([], tf.int64),
+            audio_key: audio_spec,
+        },
+    )
+    return {
+        "example_id": context[EXAMPLE_ID],
+        "media_id": context[MEDIA_ID],
+        "frames": lists[IMAGE_ENCODED],
+        "frame_times_us": lists[IMAGE_TIMESTAMP] - context[START],
+        "num_padding_frames": context[NUM_PADDING_FRAMES],
+        "waveform": _decode_audio_in_graph(lists[audio_key], audio_encoding),
+    }
+
+
+def _decode_audio_in_graph(feature, encoding: str) -> tf.Tensor:
+    if encoding == FLOATS:
+        return tf.cast(tf.round(feature.values * INT16_SCALE), tf.int16)
+    if encoding == FLAC:
+        samples = _tensorflow_io().audio.decode_flac(feature[0], dtype=tf.int16)
+        return tf.reshape(samples, [-1])
+    return tf.io.decode_raw(feature[0], tf.int16)
+
+
+def _tensorflow_io():
+    try:
+        import tensorflow_io
+    except ImportError as error:
+        raise UserError(
+            "these shards hold FLAC sound, which tensorflow-io decodes; it is not installed and "
+            "exists for Python 3.10 to 3.12 only: use such a Python, or prepare the shards again "
+            "with --audio_encoding=pcm16"
+        ) from error
+    return tensorflow_io
+
+
+def peek_audio_encoding(path: pathlib.Path) -> str:
+    """Returns how the sound of a shard is encoded, from its first record.
+
+    Args:
+        path: of a shard.
+
+    Returns:
+        One of AUDIO_ENCODINGS.
+
+    Raises:
+        UserError: if the shard is empty or damaged.
+    """
+    try:
+        serialized = next(iter(tf.data.TFRecordDataset(str(path)).take(1).as_numpy_iterator()))
+    except (StopIteration, tf.errors.OpError) as error:
+        raise UserError(f"shard {path} has no readable record; make it again") from error
+    example = tf.train.SequenceExample.FromString(serialized)
+    encoding = example.context.feature[AUDIO_ENCODING].bytes_list.value
+    if encoding:
+        return encoding[0].decode()
+    return FLOATS if AUDIO_FLOATS in example.feature_lists.feature_list else PCM16
+
+
+# --- Files of a prepared folder ------------------------------------------------------------------
+def shard_name(dataset_name: str, split: str, index: int, num_shards: int) -> str:
+    """Returns a shard's file name, such as "demo-train-00007-of-00064"."""
+    return f"{dataset_name}-{split}-{index:05d}-of-{num_shards:05d}"
+
+
+def marker_path(shard_path: pathlib.Path) -> pathlib.Path:
+    """Returns the path of a shard's commit marker."""
+    return shard_path.with_name(shard_path.name + ".json")
+
+
+def find_shards(folder: str | pathlib.Path, split: str) -> list[Shard]:
+    """Lists the finished, non-empty shards of one split, in order.
+
+    Args:
+        folder: a prepared folder.
+        split: such as "train".
+
+    Returns:
+        The shards; those of zero clips are left out.
+
+    Raises:
+        UserError: if the folder does not exist, has no shard of that split, or misses some.
+    """
+    folder = pathlib.Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"shard folder {folder} does not exist; data_prep.write_shards makes one")
+    found, splits = [], set()
+    for path in sorted(folder.iterdir()):
+        match = _SHARD_NAME.fullmatch(path.name)
+        if match:
+            splits.add(match["split"])
+            if match["split"] == split:
+                found.append((path, int(match["count"])))
+    if not found:
+        have = f"it has the splits {', '.join(sorted(splits))}" if splits else "it has no shards"
+        raise UserError(f"no shards of split {split!r} in {folder}; {have}")
+    if len(found) != found[0][1]:
+        raise UserError(
+            f"{folder} has {len(found)} of {found[0][1]} {split} shards; "
+            "run data_prep.write_shards again to finish it"
+        )
+    shards = [_read_marker(path) for path, _ in found]
+    return [shard for shard in shards if shard.num_clips]
+
+
+def _read_marker(path: pathlib.Path) -> Shard:
+    marker = marker_path(path)
+    if not marker.exists():
+        raise UserError(
+            f"shard {path} has no commit marker {marker.name}, so it may be half-written; "
+            "run data_prep.write_shards again to finish it"
+        )
+    content = json.loads(marker.read_text())
+    media_ids = tuple(content["media_ids"])
+    return Shard(path, content["num_clips"], media_ids)
+
+
+def read_labels(folder: str | pathlib.Path) -> list[str]:
+    """Returns the label strings of a prepared folder; the position is the label index."""
+    return (pathlib.Path(folder) / LABELS_FILE).read_text().splitlines()

@@ -1,0 +1,54 @@
+"""Errors for people: one line that says what was got, what is allowed and what to do.
+
+Every ENTRY module ends with `errors.run(main)`; any module may raise `UserError`.
+"""
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app, flags
+
+
+class UserError(Exception):
+    """A mistake that the user can mend; its message is one complete line."""
+
+
+def run(main: Callable[[Sequence[str]], None]) -> None:
+    """Runs an entry point: parses flags, logs to stderr, turns errors for people into one line.
+
+    Exit status: 0 done; 1 a `UserError`; 2 unusable flags; 130 interrupted (Ctrl-C).
+
+    Args:
+        main: takes the positional arguments (program name first), returns None.
+    """
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S"
+    )
+    app.run(_with_one_line_errors(main), flags_parser=_parse_flags)
+
+
+def _with_one_line_errors(main: Callable[[Sequence[str]], None]) -> Callable:
+    def wrapped(argv: Sequence[str]) -> None:
+        try:
+            main(argv)
+        except UserError as error:
+            _exit(1, str(error))
+        except KeyboardInterrupt:
+            _exit(130, "interrupted; finished work is kept, run the same command to go on")
+
+    return wrapped
+
+
+def _parse_flags(argv: Sequence[str]) -> Sequence[str]:
+    try:
+        return flags.FLAGS(list(argv))
+    except (flags.Error, OSError) as error:
+        message = " ".join(str(error).split())
+        _exit(2, f"{message} (--helpshort lists the flags)")
+
+
+def _exit(status: int, message: str) -> None:
+    sys.stderr.write(f"error: {message}\n")
+    sys.stderr.flush()
+    sys.exit(status)
