@@ -1,0 +1,54 @@
+"""Waveform to log-spectrogram: the only definition, used by training, export and evaluation."""
+
+import tensorflow as tf
+
+from l3net import constants
+
+
+def log_spectrogram(waveform: tf.Tensor, *, pad_end: bool = False, average: int = 1) -> tf.Tensor:
+    """Turns one second of sound into the audio ConvNet's input (L3 §2.2).
+
+    A 0.01 s window (480 samples) with half-window overlap (hop 240) gives
+    (48000 - 480) // 240 + 1 = 199 windows; a 512-point FFT gives 257 bands. The natural logarithm
+    of the magnitude follows. OTS writes 257 x 200: pass `pad_end=True` there.
+
+    Ours, for the papers do not say: the window is a Hann window, and 1e-3 is added to the
+    magnitude before the logarithm. One step of 16-bit sound (1 / 32768) has a magnitude of about
+    4e-4 in a band, so digital silence and the last bit's noise look alike, at -6.9.
+
+    Args:
+        waveform: float32 [batch, 48000], mono, in [-1, 1].
+        pad_end: whether to pad the end with zeros to a 200th window.
+        average: ours, for small networks: averages squares of this many bands x windows. 1 is the
+            papers' input.
+
+    Returns:
+        float32 [batch, ceil(257 / average), ceil(199 or 200 / average), 1]: frequency (0 Hz
+        first), time, channel.
+
+    Raises:
+        ValueError: if the last dimension is not one second at 48 kHz.
+    """
+    if waveform.shape[-1] != constants.AUDIO_SAMPLES:
+        raise ValueError(
+            f"waveform has {waveform.shape[-1]} samples; need one second at 48 kHz, "
+            f"{constants.AUDIO_SAMPLES}"
+        )
+    spectrum = tf.signal.stft(
+        waveform,
+        frame_length=constants.STFT_WINDOW_SAMPLES,
+        frame_step=constants.STFT_HOP_SAMPLES,
+        fft_length=constants.FFT_LENGTH,
+        pad_end=pad_end,
+    )  # [batch, windows, bands]
+    log_magnitude = tf.math.log(tf.abs(spectrum) + constants.LOG_OFFSET)
+    image = tf.transpose(log_magnitude, [0, 2, 1])[..., tf.newaxis]
+    if average > 1:
+        image = tf.nn.avg_pool2d(image, ksize=average, strides=average, padding="SAME")
+    return image
+
+
+def log_spectrogram_shape(*, pad_end: bool = False, average: int = 1) -> tuple[int, int, int]:
+    """Returns (bands, windows, 1): the shape of one log-spectrogram of these settings."""
+    windows = constants.NUM_WINDOWS_OTS if pad_end else constants.NUM_WINDOWS_L3
+    return -(-constants.NUM_BANDS // average), -(-windows // average), 1
