@@ -1,0 +1,136 @@
+"""Augmentation: pure functions of the data and of uniform random numbers drawn elsewhere.
+
+A pair's random numbers are drawn once, where the pair is drawn (`avc_pairs`), and travel with it.
+So an augmented batch depends on nothing but the seed and the step, and the batched part can run
+anywhere: in the input pipeline or inside the training step on the accelerator.
+"""
+
+import tensorflow as tf
+
+from l3net import constants
+
+# Columns of "draws": uniform random numbers in [0, 1), float32 [batch, NUM_DRAWS].
+CROP_Y, CROP_X, FLIP, BRIGHTNESS, SATURATION, VOLUME, PARTNER = range(7)
+NUM_DRAWS = 7
+
+# Ours: the papers name brightness and saturation jitter without ranges. These are the ranges of
+# the Inception recipe, on pixel values in [0, 1].
+BRIGHTNESS_RANGE = 32.0 / 255.0
+SATURATION_RANGE = 0.5
+_LUMA = (0.299, 0.587, 0.114)
+_JPEG_RATIOS = (8, 4, 2, 1)
+
+
+def frame_to_float(image: tf.Tensor) -> tf.Tensor:
+    """Maps pixels to the vision ConvNet's input range: [0, 255] to [-1, 1] (ours).
+
+    Args:
+        image: uint8 of any shape.
+
+    Returns:
+        float32 of the same shape.
+    """
+    return tf.cast(image, tf.float32) * (1.0 / 127.5) - 1.0
+
+
+def jpeg_ratio(smallest_side_px: int, frame_px: int) -> int:
+    """Returns how far the JPEG decoder may shrink a frame while the crop keeps `frame_px` pixels.
+
+    Args:
+        smallest_side_px: of the stored frames.
+        frame_px: of the crop.
+
+    Returns:
+        8, 4, 2 or 1.
+    """
+    side = smallest_side_px * constants.FRAME_PX / constants.SMALLEST_SIDE_PX
+    return next((ratio for ratio in _JPEG_RATIOS if side / ratio >= frame_px), 1)
+
+
+def decode_and_crop(
+    jpeg: tf.Tensor, draws: tf.Tensor | None, *, frame_px: int, ratio: int = 1
+) -> tf.Tensor:
+    """Decodes only the crop of a JPEG (L3 §2.2: smallest side 256, random 224x224 crop).
+
+    The crop is 224/256 of the smallest side, whatever size the frame was stored in; it is resized
+    only if that is not `frame_px`.
+
+    Args:
+        jpeg: string [].
+        draws: float32 [NUM_DRAWS]; None takes the centre crop (evaluation; ours).
+        frame_px: height and width of the result; 224 in the papers.
+        ratio: see `jpeg_ratio`.
+
+    Returns:
+        uint8 [frame_px, frame_px, 3].
+    """
+    shape = (tf.io.extract_jpeg_shape(jpeg)[:2] + (ratio - 1)) // ratio
+    smallest = tf.cast(tf.reduce_min(shape), tf.float32)
+    crop_px = tf.cast(
+        tf.round(smallest * (constants.FRAME_PX / constants.SMALLEST_SIDE_PX)), tf.int32
+    )
+    room = tf.cast(shape - crop_px, tf.float32)
+    if draws is None:
+        offset = tf.cast(room / 2, tf.int32)
+    else:
+        offset = tf.cast(tf.floor(draws[CROP_Y : CROP_X + 1] * (room + 1.0)), tf.int32)
+    crop = tf.image.decode_and_crop_jpeg(
+        jpeg,
+        tf.concat([offset, [crop_px, crop_px]], axis=0),
+        channels=3,
+        ratio=ratio,
+        fancy_upscaling=False,
+        dct_method="INTEGER_FAST",
+    )
+    crop = tf.cond(crop_px == frame_px, lambda: crop, lambda: _resize(crop, frame_px))
+    return tf.ensure_shape(crop, [frame_px, frame_px, 3])
+
+
+def _resize(image: tf.Tensor, size_px: int) -> tf.Tensor:
+    resized = tf.image.resize(image, [size_px, size_px], antialias=True)
+    return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
+
+
+def jitter_frames(frames: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+    """Flips half of the frames and jitters brightness and saturation (L3 §2.2).
+
+    Saturation is a blend with the grey image, brightness an offset; both are linear, so a frame is
+    multiplied by one 3x3 matrix (ours).
+
+    Args:
+        frames: uint8 [batch, height, width, 3].
+        draws: float32 [batch, NUM_DRAWS].
+
+    Returns:
+        float32 [batch, height, width, 3] in [-1, 1].
+    """
+    flip = (draws[:, FLIP] < 0.5)[:, tf.newaxis, tf.newaxis, tf.newaxis]
+    frames = frame_to_float(tf.where(flip, tf.reverse(frames, axis=[2]), frames))
+    saturation = 1.0 + SATURATION_RANGE * _symmetric(draws[:, SATURATION])
+    brightness = 2.0 * BRIGHTNESS_RANGE * _symmetric(draws[:, BRIGHTNESS])  # on [-1, 1]
+    saturation = saturation[:, tf.newaxis, tf.newaxis]
+    to_grey = tf.tile(tf.constant(_LUMA)[:, tf.newaxis], [1, 3])
+    matrix = saturation * tf.eye(3) + (1.0 - saturation) * to_grey  # [batch, 3, 3]
+    shape = tf.shape(frames)
+    pixels = tf.reshape(frames, [shape[0], shape[1] * shape[2], 3])
+    pixels = tf.matmul(pixels, matrix) + brightness[:, tf.newaxis, tf.newaxis]
+    return tf.reshape(tf.clip_by_value(pixels, -1.0, 1.0), shape)
+
+
+def jitter_volume(waveform: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+    """Changes the volume by up to 10 %, one factor per second of sound (L3 §2.2).
+
+    Args:
+        waveform: float32 [batch, samples].
+        draws: float32 [batch, NUM_DRAWS].
+
+    Returns:
+        float32 [batch, samples]; may leave [-1, 1] by 10 %.
+    """
+    factor = 1.0 + constants.VOLUME_JITTER * _symmetric(draws[:, VOLUME])
+    return waveform * factor[:, tf.newaxis]
+
+
+def _symmetric(uniform: tf.Tensor) -> tf.Tensor:
+    """Maps [0, 1) to [-1, 1)."""
+    return 2.0 * uniform - 1.0
