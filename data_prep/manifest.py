@@ -23,7 +23,10 @@ from l3net.errors import UserError
 COLUMNS = ("example_id", "media_id", "path", "start_seconds", "end_seconds", "split", "labels")
 LABEL_SEPARATOR = "|"
 VIDEO_SUFFIXES = frozenset(
-    ".3g2 .3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()
+    (
+        *(".3g2", ".3gp", ".asf", ".avi", ".f4v", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
+        *(".mpeg", ".mpg", ".mts", ".ogv", ".qt", ".ts", ".vob", ".webm", ".wmv"),
+    )
 )
 _SPLIT = re.compile(r"[A-Za-z0-9_]+")
 _log = logging.getLogger(__name__)
