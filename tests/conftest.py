@@ -1,0 +1,98 @@
+"""Media and shards for all tests, made by ffmpeg: small, deterministic, nothing downloaded.
+
+For every test: `make_video(path, ...)` (a function, importable from here), and the session fixtures
+
+    tiny_videos   folder with 8 two-second videos and their manifest.csv: splits train (4), val (2),
+                  test (2); labels "high" and "low", half of each split; every video has a colour
+                  and a pitch of its own, so that a network can tell which sound goes with which
+                  picture
+    tiny_shards   the same, prepared by write_shards: data set "tiny", 341 x 256 frames, pcm16
+"""
+
+import pathlib
+import subprocess
+
+import pytest
+
+from data_prep import ffmpeg
+from data_prep.manifest import ManifestRow, write_manifest
+from data_prep.write_shards import write_shards
+
+TINY_SPLITS = ("train",) * 4 + ("val",) * 2 + ("test",) * 2
+TINY_COLOURS = ("red", "blue", "lime", "black", "yellow", "purple", "orange", "white")
+TINY_LABELS = ("high", "low")
+
+
+def run_ffmpeg(*arguments: str) -> None:
+    """Runs ffmpeg on made-up sources only; a test fails with what it says."""
+    command = [ffmpeg.find_ffmpeg(), "-nostdin", "-loglevel", "error", "-y", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def make_video(
+    path: pathlib.Path,
+    *,
+    picture: str | None = "color=gray:s=64x48:r=25",
+    sound: str | None = "sine=440:r=48000",
+    seconds: float = 2.0,
+    picture_late_seconds: float = 0.0,
+    sound_late_seconds: float = 0.0,
+    options: tuple[str, ...] = (),
+) -> pathlib.Path:
+    """Makes one video with codecs that every ffmpeg has.
+
+    Args:
+        path: of the video; the suffix chooses the container.
+        picture: lavfi source, None for no picture.
+        sound: lavfi source, None for no sound.
+        seconds: length of each stream.
+        picture_late_seconds, sound_late_seconds: how late a stream starts.
+        options: further output options of ffmpeg.
+
+    Returns:
+        The path.
+    """
+    inputs = []
+    for source, late in ((picture, picture_late_seconds), (sound, sound_late_seconds)):
+        if source is not None:
+            inputs += ["-itsoffset", str(late), "-f", "lavfi", "-t", str(seconds), "-i", source]
+    codecs = ["-c:v", "mpeg4", "-q:v", "2", "-c:a", "aac", "-b:a", "128k", "-bitexact"]
+    maps = [word for index in range(inputs.count("lavfi")) for word in ("-map", str(index))]
+    run_ffmpeg(*inputs, *maps, *codecs, *options, f"file:{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_videos(tmp_path_factory) -> pathlib.Path:
+    """See the head of this file."""
+    folder = tmp_path_factory.mktemp("tiny_videos")
+    rows = []
+    for index, (split, colour) in enumerate(zip(TINY_SPLITS, TINY_COLOURS, strict=True)):
+        label = TINY_LABELS[index % 2]
+        pitch_hz = (200 if label == "low" else 2000) + 50 * index
+        make_video(
+            folder / f"{index}_{label}.mp4",
+            # Noise: frames of one video differ from one another, too.
+            picture=f"color={colour}:s=64x48:r=25,noise=alls=30:allf=t:all_seed={index}",
+            sound=f"sine={pitch_hz}:r=48000",
+        )
+        name = f"{index}_{label}"
+        rows.append(ManifestRow(name, name, f"{name}.mp4", 0.0, 2.0, split, (label,)))
+    write_manifest(folder / "manifest.csv", rows)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_shards(tiny_videos, tmp_path_factory) -> pathlib.Path:
+    """See the head of this file."""
+    out_dir = tmp_path_factory.mktemp("tiny_shards")
+    counts = write_shards(
+        manifest_path=tiny_videos / "manifest.csv",
+        out_dir=out_dir,
+        dataset_name="tiny",
+        num_shards=2,
+        num_workers=1,
+    )
+    assert counts == {"ok": len(TINY_SPLITS), "skipped": 0, "failed": 0}
+    return out_dir
