@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from absl import app, flags
+from absl import logging as absl_logging
 
 
 class UserError(Exception):
@@ -22,14 +23,12 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     Args:
         main: takes the positional arguments (program name first), returns None.
     """
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S"
-    )
     app.run(_with_one_line_errors(main), flags_parser=_parse_flags)
 
 
 def _with_one_line_errors(main: Callable[[Sequence[str]], None]) -> Callable:
     def wrapped(argv: Sequence[str]) -> None:
+        _show_own_logs()
         try:
             main(argv)
         except UserError as error:
@@ -38,6 +37,18 @@ def _with_one_line_errors(main: Callable[[Sequence[str]], None]) -> Callable:
             _exit(130, "interrupted; finished work is kept, run the same command to go on")
 
     return wrapped
+
+
+def _show_own_logs() -> None:
+    """Shows what our packages log; of TensorFlow and others only warnings."""
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))
+    for package in ("l3net", "data_prep", "eval"):
+        logger = logging.getLogger(package)
+        logger.setLevel(logging.INFO)
+        logger.handlers = [handler]
+        logger.propagate = False
 
 
 def _parse_flags(argv: Sequence[str]) -> Sequence[str]:

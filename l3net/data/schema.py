@@ -113,11 +113,12 @@ class Clip:
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """A finished shard: its file, its number of clips and their media ids."""
+    """A finished shard: its file, its number of clips, their media ids and its sha256 (hex)."""
 
     path: pathlib.Path
     num_clips: int
     media_ids: tuple[str, ...]
+    sha256: str = ""
 
 
 # --- Writer --------------------------------------------------------------------------------------
@@ -448,7 +449,7 @@ def _read_marker(path: pathlib.Path) -> Shard:
         )
     content = json.loads(marker.read_text())
     media_ids = tuple(content["media_ids"])
-    return Shard(path, content["num_clips"], media_ids)
+    return Shard(path, content["num_clips"], media_ids, content.get("sha256", ""))
 
 
 def read_labels(folder: str | pathlib.Path) -> list[str]:

@@ -66,11 +66,14 @@ class ModelConfig:
         return {"pad_end": self.network.pad_end, "average": self.spectrogram_average}
 
 
-def build_model(config: ModelConfig) -> keras.Model:
+def build_model(config: ModelConfig, *, seed: int = 0, any_frame_size: bool = False) -> keras.Model:
     """Builds a network from its configuration.
 
     Args:
         config: name and size.
+        seed: of the weights.
+        any_frame_size: whether the vision ConvNet takes frames of any height and width, as the
+            256x256 images of L3 §3.4; the weights are the same.
 
     Returns:
         A functional Keras model with random weights.
@@ -80,12 +83,14 @@ def build_model(config: ModelConfig) -> keras.Model:
     """
     network = config.network
     _check_size(config)
+    frame_px = None if any_frame_size else config.frame_px
     return network.builder(
-        frame_shape=(config.frame_px, config.frame_px, 3),
+        frame_shape=(frame_px, frame_px, 3),
         log_spectrogram_shape=log_spectrogram_shape(**config.spectrogram_settings),
         stride=network.stride,
         width=config.width,
         batch_norm_momentum=config.batch_norm_momentum,
+        seed=seed,
     )
 
 

@@ -3,6 +3,8 @@
 *ConvNet* = conv1_1 ... conv4_2. Vision and audio have the same layers; only the input differs.
 """
 
+import zlib
+
 import keras
 import tensorflow as tf
 
@@ -32,6 +34,7 @@ def subnetwork(
     stride: int = 1,
     width: float = 1.0,
     batch_norm_momentum: float = 0.99,
+    seed: int = 0,
 ) -> keras.Model:
     """Builds one ConvNet with its global max-pool.
 
@@ -41,6 +44,7 @@ def subnetwork(
         stride: of conv1_1: 1 in L3, 2 in OTS (§3.3).
         width: channel multiplier; 1.0 is the papers' network.
         batch_norm_momentum: of the moving averages (ours; the papers do not give one).
+        seed: of the weights.
 
     Returns:
         A functional model: float32 [batch, *input_shape] to {"conv4_2_before_relu", "conv4_2":
@@ -64,6 +68,7 @@ def subnetwork(
             scaled_channels(channels, width),
             stride=stride if layer == "conv1_1" else 1,
             momentum=batch_norm_momentum,
+            initializer=he_normal(f"{name}/{layer}", seed),
         )
         x = keras.layers.ReLU(name=f"{layer}_relu")(before_relu)
     pool4 = keras.layers.GlobalMaxPooling2D(name="pool4")(x)
@@ -76,15 +81,23 @@ def scaled_channels(channels: int, width: float) -> int:
     return max(1, round(channels * width))
 
 
-def _conv_and_batch_norm(x, name: str, channels: int, *, stride: int, momentum: float):
-    # Ours: no bias (batch norm's beta does its work), He initialisation (the layer feeds a ReLU).
+def he_normal(name: str, seed: int) -> keras.initializers.Initializer:
+    """Returns He initialisation (ours), seeded by a layer's full name and the network's seed.
+
+    So weights depend neither on the order of construction nor on any global random state.
+    """
+    return keras.initializers.HeNormal(seed=zlib.crc32(f"{seed}/{name}".encode()))
+
+
+def _conv_and_batch_norm(x, name: str, channels: int, *, stride, momentum, initializer):
+    # Ours: no bias, for batch norm's beta does its work.
     x = keras.layers.Conv2D(
         channels,
         constants.KERNEL_PX,
         strides=stride,
         padding="same",
         use_bias=False,
-        kernel_initializer="he_normal",
+        kernel_initializer=initializer,
         name=name,
     )(x)
     return keras.layers.BatchNormalization(momentum=momentum, name=f"{name}_batch_norm")(x)

@@ -13,6 +13,7 @@ def l3_net(
     stride: int = 1,
     width: float = 1.0,
     batch_norm_momentum: float = 0.99,
+    seed: int = 0,
 ) -> keras.Model:
     """Builds L3-Net.
 
@@ -24,13 +25,19 @@ def l3_net(
         stride: of both conv1_1: 1 in L3, 2 in OTS.
         width: channel multiplier of the ConvNets and fc1; 1.0 is the papers' network.
         batch_norm_momentum: of the moving averages (ours).
+        seed: of the weights.
 
     Returns:
         A functional model: {"frame": float32 [batch, *frame_shape] in [-1, 1], "log_spectrogram":
         float32 [batch, *log_spectrogram_shape]} to {"logits", "softmax": float32 [batch, 2]};
         index 1 means "corresponds" (`constants.CORRESPONDS`).
     """
-    settings = {"stride": stride, "width": width, "batch_norm_momentum": batch_norm_momentum}
+    settings = {
+        "stride": stride,
+        "width": width,
+        "batch_norm_momentum": batch_norm_momentum,
+        "seed": seed,
+    }
     vision = convnets.subnetwork("vision", frame_shape, **settings)
     audio = convnets.subnetwork("audio", log_spectrogram_shape, **settings)
     frame = keras.Input(frame_shape, name="frame")
@@ -38,11 +45,15 @@ def l3_net(
     concat = keras.layers.Concatenate(name="concat")(
         [vision(frame)["pool4"], audio(log_spectrogram)["pool4"]]
     )
-    fc1_units = convnets.scaled_channels(constants.FC1_UNITS, width)
     fc1 = keras.layers.Dense(
-        fc1_units, activation="relu", kernel_initializer="he_normal", name="fc1"
+        convnets.scaled_channels(constants.FC1_UNITS, width),
+        activation="relu",
+        kernel_initializer=convnets.he_normal("fc1", seed),
+        name="fc1",
     )(concat)
-    logits = keras.layers.Dense(2, name="fc2")(fc1)
+    logits = keras.layers.Dense(2, kernel_initializer=convnets.he_normal("fc2", seed), name="fc2")(
+        fc1
+    )
     softmax = keras.layers.Softmax(name="softmax")(logits)
     return keras.Model(
         {"frame": frame, "log_spectrogram": log_spectrogram},

@@ -1,0 +1,219 @@
+"""Evaluation pairs: drawn once by seed, kept in a file, so that accuracies can be compared.
+
+The file is a TFRecord of small `tf.train.Example`s, one pair each, with the frame as JPEG and the
+second of sound as 16-bit PCM. It lies in the prepared folder under fixed_pairs/, named after
+everything it depends on, and is made when first asked for. Every clip gives as many pairs as any
+other (but for a remainder); half of them are positives, half negatives (L3 §3.2).
+"""
+
+import collections
+import hashlib
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from l3net import constants
+from l3net.data import augment, avc_pairs, schema
+from l3net.errors import UserError
+
+FOLDER = "fixed_pairs"
+_FRAME, _WAVEFORM, _CORRESPONDS = "frame", "waveform", "corresponds"
+_FRAME_ID, _FRAME_TIME_US = "frame/example_id", "frame/time_us"
+_AUDIO_ID, _AUDIO_START = "waveform/example_id", "waveform/start_sample"
+
+
+def fixed_pairs(
+    folder: str | pathlib.Path, split: str, *, num_pairs: int, sampling: str, seed: int = 0
+) -> pathlib.Path:
+    """Returns the file of a split's fixed pairs; makes it if it does not exist.
+
+    Args:
+        folder: a prepared folder.
+        split: such as "val".
+        num_pairs: even. All pairs, some 0.11 MB each, are in memory while the file is made.
+        sampling: how frame and second are drawn, see `avc_pairs`.
+        seed: of the draw.
+
+    Returns:
+        The path of the TFRecord.
+
+    Raises:
+        UserError: if num_pairs is odd or the split holds fewer than two videos.
+    """
+    shards = schema.find_shards(folder, split)
+    num_videos = len({media_id for shard in shards for media_id in shard.media_ids})
+    if num_pairs < 2 or num_pairs % 2 or num_videos < 2:
+        raise UserError(
+            f"got {num_pairs} evaluation pairs over {num_videos} video(s) of split {split!r}; "
+            "need an even number of pairs and at least 2 videos"
+        )
+    identity = repr([(s.path.name, s.num_clips, s.media_ids, s.sha256) for s in shards])
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
+    name = f"{split}-{sampling}-{num_pairs}-seed{seed}-{digest}.tfrecord"
+    path = pathlib.Path(folder) / FOLDER / name
+    if not path.exists():
+        _write(path, shards, num_pairs, sampling, seed)
+    return path
+
+
+def read_pairs(path: pathlib.Path, *, batch_size: int, frame_px: int) -> tf.data.Dataset:
+    """Reads fixed pairs, each exactly once.
+
+    Args:
+        path: as `fixed_pairs` returned it.
+        batch_size: the last batch may be smaller.
+        frame_px: height and width of the frames; the centre crop is taken (ours).
+
+    Returns:
+        A dataset of {"image": uint8 [batch, frame_px, frame_px, 3], "waveform": int16 [batch,
+        48000], "corresponds": int32 [batch]}.
+    """
+    features = {
+        _FRAME: tf.io.FixedLenFeature([], tf.string),
+        _WAVEFORM: tf.io.FixedLenFeature([], tf.string),
+        _CORRESPONDS: tf.io.FixedLenFeature([], tf.int64),
+    }
+    first = next(iter(tf.data.TFRecordDataset(str(path)).take(1)))
+    jpeg = tf.io.parse_single_example(first, features)[_FRAME]
+    smallest_side_px = int(tf.reduce_min(tf.io.extract_jpeg_shape(jpeg)[:2]))
+    ratio = augment.jpeg_ratio(smallest_side_px, frame_px)
+
+    def decode(record):
+        pair = tf.io.parse_single_example(record, features)
+        waveform = tf.io.decode_raw(pair[_WAVEFORM], tf.int16)
+        return {
+            "image": augment.decode_and_crop(pair[_FRAME], None, frame_px=frame_px, ratio=ratio),
+            "waveform": tf.ensure_shape(waveform, [constants.AUDIO_SAMPLES]),
+            "corresponds": tf.cast(pair[_CORRESPONDS], tf.int32),
+        }
+
+    records = tf.data.TFRecordDataset(str(path))
+    return records.map(decode, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
+
+
+def draw_pairs(clips: list[dict], num_pairs: int, sampling: str, seed: int) -> list[dict]:
+    """Draws fixed pairs from what is known of the clips.
+
+    Args:
+        clips: for each clip "example_id", "media_id", "frame_times_us" (list of int),
+            "num_samples", "num_padding_frames".
+        num_pairs: even; pair 0, 2, ... are positives.
+        sampling: see `avc_pairs`.
+        seed: of the draw.
+
+    Returns:
+        For each pair "frame_clip", "audio_clip" (positions in `clips`), "frame_index",
+        "start_sample", "corresponds".
+    """
+    rng = np.random.default_rng(seed)
+    num_turns = -(-num_pairs // (2 * len(clips)))
+    order = np.concatenate([rng.permutation(len(clips)) for _ in range(num_turns)])
+    pairs = []
+    for clip in order[: num_pairs // 2]:
+        index, matching, _ = _draw_times(clips[clip], sampling, rng)
+        pairs.append(_pair(clip, clip, index, matching))
+        index, _, _ = _draw_times(clips[clip], sampling, rng)
+        other = _other_video(clips, clip, rng)
+        _, _, start = _draw_times(clips[other], sampling, rng)
+        pairs.append(_pair(clip, other, index, start))
+    return pairs
+
+
+def _pair(frame_clip: int, audio_clip: int, frame_index: int, start_sample: int) -> dict:
+    return {
+        "frame_clip": int(frame_clip),
+        "audio_clip": int(audio_clip),
+        "frame_index": frame_index,
+        "start_sample": start_sample,
+        "corresponds": int(frame_clip == audio_clip),
+    }
+
+
+def _draw_times(clip: dict, sampling: str, rng: np.random.Generator) -> tuple[int, int, int]:
+    draws = rng.random((1, avc_pairs.NUM_TIME_DRAWS), np.float32)
+    times = avc_pairs.draw_times(
+        tf.constant(clip["frame_times_us"], tf.int64),
+        clip["num_samples"],
+        tf.constant(draws),
+        sampling=sampling,
+        num_padding_frames=clip["num_padding_frames"],
+    )
+    return tuple(int(x[0]) for x in times)
+
+
+def _other_video(clips: list[dict], clip: int, rng: np.random.Generator) -> int:
+    while True:
+        other = int(rng.integers(len(clips)))
+        if clips[other]["media_id"] != clips[clip]["media_id"]:
+            return other
+
+
+def _write(path: pathlib.Path, shards, num_pairs: int, sampling: str, seed: int) -> None:
+    """Reads the shards twice: for what the clips are, then for the pairs' frames and sounds."""
+    num_clips = sum(shard.num_clips for shard in shards)
+    bar = tqdm(total=2 * num_clips, desc=f"drawing {num_pairs} fixed pairs", unit="clip")
+    clips = []
+    for clip in schema.read_clips(shards):
+        bar.update()
+        clips.append(
+            {
+                "example_id": clip.example_id,
+                "media_id": clip.media_id,
+                "frame_times_us": [time - clip.start_us for time in clip.timestamps_us],
+                "num_samples": len(clip.waveform),
+                "num_padding_frames": clip.num_padding_frames,
+            }
+        )
+    pairs = draw_pairs(clips, num_pairs, sampling, seed)
+    frames, sounds = _cut(shards, pairs, bar)
+    bar.close()
+    path.parent.mkdir(exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    with tf.io.TFRecordWriter(str(temporary)) as writer:
+        for number, pair in enumerate(pairs):
+            writer.write(_encode(pair, clips, frames[number], sounds[number]))
+    temporary.replace(path)
+
+
+def _cut(shards, pairs: list[dict], bar: tqdm) -> tuple[dict[int, bytes], dict[int, bytes]]:
+    """Cuts every pair's frame and second of sound out of the clips, in one pass."""
+    frames_of, sounds_of = collections.defaultdict(list), collections.defaultdict(list)
+    for number, pair in enumerate(pairs):
+        frames_of[pair["frame_clip"]].append(number)
+        sounds_of[pair["audio_clip"]].append(number)
+    frames, sounds = {}, {}
+    for position, clip in enumerate(schema.read_clips(shards)):
+        bar.update()
+        for number in frames_of[position]:
+            frames[number] = clip.frames[pairs[number]["frame_index"]]
+        for number in sounds_of[position]:
+            start = pairs[number]["start_sample"]
+            second = clip.waveform[start : start + constants.AUDIO_SAMPLES]
+            sounds[number] = second.astype("<i2").tobytes()
+    return frames, sounds
+
+
+def _encode(pair: dict, clips: list[dict], frame: bytes, sound: bytes) -> bytes:
+    frame_clip, audio_clip = clips[pair["frame_clip"]], clips[pair["audio_clip"]]
+    frame_time_us = frame_clip["frame_times_us"][pair["frame_index"]]
+
+    def of_bytes(value: bytes | str) -> tf.train.Feature:
+        value = value.encode() if isinstance(value, str) else value
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+    def of_int(value: int) -> tf.train.Feature:
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+
+    feature = {
+        _FRAME: of_bytes(frame),
+        _WAVEFORM: of_bytes(sound),
+        _CORRESPONDS: of_int(pair["corresponds"]),
+        _FRAME_ID: of_bytes(frame_clip["example_id"]),
+        _FRAME_TIME_US: of_int(frame_time_us),
+        _AUDIO_ID: of_bytes(audio_clip["example_id"]),
+        _AUDIO_START: of_int(pair["start_sample"]),
+    }
+    example = tf.train.Example(features=tf.train.Features(feature=feature))
+    return example.SerializeToString(deterministic=True)
