@@ -44,7 +44,7 @@ def _show_own_logs() -> None:
     absl_logging.set_verbosity(absl_logging.WARNING)
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))
-    for package in ("l3net", "data_prep", "eval"):
+    for package in ("__main__", "l3net", "data_prep", "eval"):
         logger = logging.getLogger(package)
         logger.setLevel(logging.INFO)
         logger.handlers = [handler]
