@@ -1,0 +1,304 @@
+"""ENTRY: reads every record of a prepared folder back and lists what is wrong.
+
+python -m data_prep.verify_shards --shards_dir=shards/my
+"""
+
+import collections
+import dataclasses
+import functools
+import hashlib
+import json
+import logging
+import pathlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+import tqdm
+from absl import flags
+
+from data_prep import ffmpeg
+from l3net import constants, errors
+from l3net.data import schema
+from l3net.errors import UserError
+
+DEFAULT_FRAMES_PER_CLIP = 8
+_MAX_LISTED = 50
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass
+class SplitSummary:
+    """What one split holds.
+
+    Attributes:
+        num_shards: expected.
+        num_clips, num_frames: read back.
+        seconds: of sound.
+        num_bytes: of the shard files.
+    """
+
+    num_shards: int = 0
+    num_clips: int = 0
+    num_frames: int = 0
+    seconds: float = 0.0
+    num_bytes: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What `verify_shards` found: split -> summary, and one line per fault."""
+
+    splits: Mapping[str, SplitSummary]
+    faults: tuple[str, ...]
+
+
+class _Folder:
+    """What every check needs to know; collects the faults."""
+
+    def __init__(self, folder: pathlib.Path, frames_per_clip: int) -> None:
+        self.path, self.frames_per_clip = folder, frames_per_clip
+        prep = _read_json(folder / schema.PREP_FILE)
+        try:
+            self.config_hash = prep["config_hash"]
+            self.dataset_name = prep["config"]["dataset_name"]
+            self.num_shards = prep["config"]["num_shards"]
+            self.labels = schema.read_labels(folder)
+        except (KeyError, TypeError, OSError, ValueError) as error:
+            raise UserError(
+                f"{folder} is no folder of shards ({error}); data_prep.write_shards makes one"
+            ) from error
+        self.splits = collections.defaultdict(SplitSummary)
+        self.shard_of_example: dict[str, str] = {}
+        self.faults: list[str] = []
+
+    def fault(self, where: str, what: str) -> None:
+        self.faults.append(f"{where}: {what}")
+
+
+def verify_shards(
+    shards_dir: str | pathlib.Path, *, frames_per_clip: int = DEFAULT_FRAMES_PER_CLIP
+) -> Report:
+    """Reads every record back.
+
+    Checked per shard: that it is there, with marker, size and sha256; per record: that it is a
+    clip, that its frames are JPEGs of the stated size with increasing times, that its sound is as
+    long as its frames, that its labels are in labels.txt, that no other record has its id.
+
+    Args:
+        shards_dir: as `write_shards` left it.
+        frames_per_clip: how many frames of a clip are decoded in full, evenly spread; 0 is all.
+            The header of every frame is read anyway.
+
+    Returns:
+        The summary and the faults, none if all is well.
+
+    Raises:
+        UserError: if this is no folder of shards at all.
+    """
+    folder = _Folder(pathlib.Path(shards_dir), frames_per_clip)
+    if folder.labels != sorted(set(folder.labels)):
+        folder.fault(schema.LABELS_FILE, "labels are not sorted or come twice")
+    shards = [
+        (split, schema.shard_name(folder.dataset_name, split, index, count))
+        for split, count in sorted(folder.num_shards.items())
+        for index in range(count)
+    ]
+    for split, name in tqdm.tqdm(shards, unit="shard", file=sys.stderr):
+        folder.splits[split].num_shards += 1
+        _check_shard(folder, split, name)
+    _check_outcomes(folder)
+    return Report(dict(folder.splits), tuple(folder.faults))
+
+
+def _read_json(path: pathlib.Path) -> object:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+
+
+# --- One shard -----------------------------------------------------------------------------------
+def _check_shard(folder: _Folder, split: str, name: str) -> None:
+    path = folder.path / name
+    if not path.is_file():
+        folder.fault(name, "missing")
+        return
+    num_bytes = path.stat().st_size
+    folder.splits[split].num_bytes += num_bytes
+    marker = _marker(folder, path)
+    if marker and marker["num_bytes"] != num_bytes:
+        folder.fault(name, f"has {num_bytes} bytes, its marker says {marker['num_bytes']}")
+    elif marker and marker["sha256"] != _sha256(path):
+        folder.fault(name, "its bytes are not those its marker was made for (sha256)")
+    clips = list(_check_records(folder, split, path))
+    if marker and marker["num_clips"] != len(clips):
+        folder.fault(name, f"has {len(clips)} clips, its marker says {marker['num_clips']}")
+    media_ids = sorted({media_id for _, media_id in clips})
+    if marker and list(marker["media_ids"]) != media_ids:
+        folder.fault(name, "its marker lists other media_ids than its clips have")
+    ids = [example_id for example_id, _ in clips]
+    if ids != sorted(ids):
+        folder.fault(name, "clips are not sorted by example_id")
+
+
+def _marker(folder: _Folder, path: pathlib.Path) -> dict | None:
+    """Returns the commit marker of a shard, None if it is unusable."""
+    marker_path = schema.marker_path(path)
+    try:
+        marker = _read_json(marker_path)
+    except UserError:
+        folder.fault(marker_path.name, "damaged")
+        return None
+    if marker is None:
+        folder.fault(path.name, "has no commit marker, so it may be half-written")
+        return None
+    keys = {"num_clips", "media_ids", "num_bytes", "sha256", "config_hash", "outcomes"}
+    if not isinstance(marker, dict) or not keys <= marker.keys():
+        folder.fault(marker_path.name, f"lacks some of {', '.join(sorted(keys))}")
+        return None
+    if marker["config_hash"] != folder.config_hash:
+        folder.fault(marker_path.name, "was made with another configuration than prep.json's")
+    return marker
+
+
+def _sha256(path: pathlib.Path) -> str:
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _check_records(folder: _Folder, split: str, path: pathlib.Path) -> Iterator[tuple[str, str]]:
+    """Checks every record that can be read; yields (example_id, media_id)."""
+    records = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+    index = 0
+    while True:
+        where = f"{path.name}, record {index}"
+        try:
+            clip = schema.clip_from_bytes(next(records))
+        except StopIteration:
+            return
+        except tf.errors.OpError as error:
+            folder.fault(where, f"unreadable, and all after it ({_first_line(error)})")
+            return
+        except Exception as error:  # noqa: BLE001  any damage may come out of a damaged record
+            folder.fault(where, f"is no clip ({_first_line(error)})")
+        else:
+            for what in _clip_faults(clip, folder):
+                folder.fault(f"{where} ({clip.example_id})", what)
+            summary = folder.splits[split]
+            summary.num_clips += 1
+            summary.num_frames += len(clip.frames)
+            summary.seconds += len(clip.waveform) / constants.SAMPLE_RATE_HZ
+            yield clip.example_id, clip.media_id
+        index += 1
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+# --- One clip ------------------------------------------------------------------------------------
+def _clip_faults(clip: schema.Clip, folder: _Folder) -> Iterator[str]:
+    earlier = folder.shard_of_example.setdefault(clip.example_id, clip.data_path)
+    if earlier is not clip.data_path:
+        yield "another record has the same example_id"
+    if clip.config_hash != folder.config_hash:
+        yield "was made with another configuration than prep.json's"
+    yield from _time_faults(clip)
+    yield from _frame_faults(clip, folder.frames_per_clip)
+    for label, index in zip(clip.labels, clip.label_indices, strict=False):
+        if not 0 <= index < len(folder.labels) or folder.labels[index] != label:
+            yield f"label {label!r} is not number {index} of {schema.LABELS_FILE}"
+    if len(clip.labels) != len(clip.label_indices):
+        yield f"{len(clip.labels)} labels, {len(clip.label_indices)} label numbers"
+
+
+def _time_faults(clip: schema.Clip) -> Iterator[str]:
+    times = np.array(clip.timestamps_us, np.int64)
+    if not len(clip.frames) or len(times) != len(clip.frames):
+        yield f"{len(clip.frames)} frames, {len(times)} timestamps"
+    elif (np.diff(times) <= 0).any():
+        yield "timestamps do not increase"
+    elif times[0] < clip.start_us or times[-1] >= clip.end_us:
+        yield f"frames from {times[0]} to {times[-1]} us in {clip.start_us} to {clip.end_us} us"
+    seconds = (clip.end_us - clip.start_us) / constants.MICROSECONDS
+    num_samples = seconds * constants.SAMPLE_RATE_HZ
+    if abs(len(clip.waveform) - num_samples) > 1:
+        yield f"{len(clip.waveform)} samples of sound for {seconds:g} s; need {num_samples:.0f}"
+    if not 0 <= clip.num_padding_frames < max(1, len(clip.frames)):
+        yield f"{clip.num_padding_frames} padding frames of {len(clip.frames)}"
+
+
+def _frame_faults(clip: schema.Clip, frames_per_clip: int) -> Iterator[str]:
+    stated = (clip.height_px, clip.width_px)
+    count = len(clip.frames)
+    chosen = np.linspace(0, count - 1, min(count, frames_per_clip or count)).round().astype(int)
+    chosen = set(chosen.tolist())
+    for index, jpeg in enumerate(clip.frames):
+        try:
+            size = ffmpeg.jpeg_size(jpeg)
+            if index in chosen:
+                size = tuple(tf.io.decode_jpeg(jpeg, channels=3).shape[:2])
+        except (ValueError, tf.errors.OpError) as error:
+            yield f"frame {index} is no JPEG ({_first_line(error)})"
+            continue
+        if size != stated:
+            yield f"frame {index} is {size[1]}x{size[0]} px, stated {stated[1]}x{stated[0]}"
+
+
+# --- The whole -----------------------------------------------------------------------------------
+def _check_outcomes(folder: _Folder) -> None:
+    path = folder.path / schema.OUTCOMES_FILE
+    if not path.is_file():
+        folder.fault(path.name, "missing: write_shards has not come to its end")
+
+
+def _table(report: Report) -> str:
+    lines = ["split        shards   clips   frames  minutes       MB"]
+    lines += [
+        f"{split:12.12} {s.num_shards:6d} {s.num_clips:7d} {s.num_frames:8d} "
+        f"{s.seconds / 60:8.1f} {s.num_bytes / 1e6:8.1f}"
+        for split, s in report.splits.items()
+    ]
+    return "\n".join(lines)
+
+
+def _define_flags() -> dict[str, flags.FlagHolder]:
+    return {
+        "shards_dir": flags.DEFINE_string(
+            "shards_dir", None, "Folder that write_shards made.", required=True
+        ),
+        "frames_per_clip": flags.DEFINE_integer(
+            "frames_per_clip",
+            DEFAULT_FRAMES_PER_CLIP,
+            "Frames of each clip to decode in full, evenly spread; 0 is all.",
+            lower_bound=0,
+        ),
+    }
+
+
+def main(_: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
+    """Reads the flags, verifies, prints the summary; exit status 1 if there is a fault."""
+    settings = {keyword: holder.value for keyword, holder in holders.items()}
+    report = verify_shards(**settings)
+    _log.info("%s\n%s", settings["shards_dir"], _table(report))
+    for fault in report.faults[:_MAX_LISTED]:
+        _log.error("%s", fault)
+    if report.faults:
+        left_out = len(report.faults) - _MAX_LISTED
+        raise UserError(
+            f"{len(report.faults)} faults in {settings['shards_dir']}"
+            f"{f' ({left_out} not listed)' if left_out > 0 else ''}; delete the files named and "
+            "run data_prep.write_shards again: it makes what is missing"
+        )
+    _log.info("no faults")
+
+
+if __name__ == "__main__":
+    errors.run(functools.partial(main, holders=_define_flags()))
