@@ -1,0 +1,391 @@
+"""Features of sound, image and video files from a SavedModel of ours: one .npz per file.
+
+    python -m l3net.extract --saved_model=runs/x/saved_model --out_dir=features a.wav videos/
+
+Inputs are files, or folders that are searched to any depth. `a.wav` gives `features/a.wav.npz`,
+`videos/sub/b.mp4` gives `features/sub/b.mp4.npz`, with these arrays:
+
+    file    keys
+    sound   embedding float32 [T, D], timestamps float64 [T]           (openl3's names)
+    image   embedding float32 [1, D], timestamps [0.0]
+    video   audio_embedding, audio_timestamps, image_embedding, image_timestamps
+    all     metadata: JSON text with the source's name, the settings and the network's weights
+
+Timestamps are seconds on the file's own time line, one for sound and picture of a video: where a
+window of one second starts (with --center, its middle), or when a frame is shown.
+
+Memory does not grow with the length of a file. A finished file is kept whatever happens to the
+next one; run the same command again to go on after an interruption. Batches never mix files, so
+the numbers of a file depend on nothing but the file, the network and these settings; another
+--batch_size or machine changes them by float32 rounding (about 1e-6 of the largest value).
+"""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import logging
+import math
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+import tqdm
+from absl import flags
+
+from l3net import errors, media, saved_model
+from l3net.errors import UserError
+
+FEATURES = ("pool4", "conv4_2", "embedding")
+BOTH, SOUND, PICTURE = STREAMS = ("both", "sound", "picture")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the numbers in a .npz depend on, besides file and network; see the flags."""
+
+    features: str = "pool4"
+    hop_seconds: float = 0.5
+    center: bool = False
+    frame_rate_hz: float = 1.0
+    video_streams: str = BOTH
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of one input.
+
+    Attributes:
+        path: of the input.
+        status: "done", "skipped" (its .npz exists already) or "failed".
+        reason: of a failure, one line.
+    """
+
+    path: pathlib.Path
+    status: str
+    reason: str = ""
+
+
+# --- The list ------------------------------------------------------------------------------------
+def extract_files(
+    inputs: Iterable[str | pathlib.Path],
+    *,
+    saved_model_dir: str | pathlib.Path,
+    out_dir: str | pathlib.Path,
+    settings: Settings | None = None,
+    batch_size: int = 32,
+    overwrite: bool = False,
+) -> list[Outcome]:
+    """Writes one .npz per file; a bad file does not stop the others.
+
+    Args:
+        inputs: files and folders.
+        saved_model_dir: that `l3net.export` wrote.
+        out_dir: folder for the .npz files.
+        settings: None takes the defaults.
+        batch_size: windows or pictures that go through the network at once.
+        overwrite: whether to make .npz files that exist again.
+
+    Returns:
+        One outcome per file, in the order of the work.
+
+    Raises:
+        UserError: if nothing can be done at all: an unusable SavedModel or setting, or two inputs
+            that would be written to the same .npz.
+    """
+    settings = Settings() if settings is None else settings
+    _check_settings(settings)
+    extractor = _Extractor(saved_model.SavedModel(saved_model_dir), settings, batch_size)
+    files, outcomes = find_files(inputs, pathlib.Path(out_dir))
+    extractor.require({media.KINDS.get(path.suffix.lower()) for path in files.values()})
+    seconds = 0.1 if sys.stderr.isatty() else 30.0  # a log file needs no more
+    progress = tqdm.tqdm(files.items(), unit="file", dynamic_ncols=True, mininterval=seconds)
+    num_failed = len(outcomes)
+    for out, path in progress:
+        outcomes.append(_extract_or_explain(extractor, path, out, overwrite))
+        num_failed += outcomes[-1].status == "failed"
+        progress.set_postfix(failed=num_failed, refresh=False)
+    return outcomes
+
+
+def _check_settings(settings: Settings) -> None:
+    saved_model.hop_samples(settings.hop_seconds)
+    if not (math.isfinite(settings.frame_rate_hz) and settings.frame_rate_hz > 0):
+        raise UserError(f"--frame_rate_hz={settings.frame_rate_hz}: need a positive number")
+
+
+def find_files(
+    inputs: Iterable[str | pathlib.Path], out_dir: pathlib.Path
+) -> tuple[dict[pathlib.Path, pathlib.Path], list[Outcome]]:
+    """Lists what to do: files as named, and all files of known suffix below folders.
+
+    Files below a folder keep their place in it; hidden files and folders are left out.
+
+    Args:
+        inputs: files and folders.
+        out_dir: folder for the .npz files.
+
+    Returns:
+        (.npz path -> file, failures: folders that are unreadable or hold no file for us).
+
+    Raises:
+        UserError: if two files would be written to the same .npz.
+    """
+    files: dict[pathlib.Path, pathlib.Path] = {}
+    failures = []
+    for given in map(pathlib.Path, inputs):
+        if given.is_dir():
+            base, (found, complaints) = given, _files_below(given)
+            failures += [Outcome(given, "failed", complaint) for complaint in complaints]
+        else:
+            base, found = given.parent, [given]
+        for path in found:
+            relative = path.relative_to(base)
+            out = out_dir / relative.with_name(f"{relative.name}.npz")
+            if files.setdefault(out, path).absolute() != path.absolute():
+                raise UserError(
+                    f"{files[out]} and {path} would both be written to {out}; give the folder "
+                    "above both, or extract them into two folders"
+                )
+    return files, failures
+
+
+def _files_below(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
+    """Returns the files, and what is wrong with the folder."""
+    found, unreadable = [], []
+    for parent, folders, names in os.walk(folder, onerror=unreadable.append):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        paths = (pathlib.Path(parent, name) for name in sorted(names) if name[0] != ".")
+        found += [path for path in paths if path.suffix.lower() in media.KINDS]
+    complaints = [f"{error.filename}: {error.strerror}" for error in unreadable]
+    if not found and not complaints:
+        known = ", ".join(media.KINDS)
+        complaints = [f"{folder}: the folder holds no file of known suffix ({known})"]
+    return found, complaints
+
+
+def _extract_or_explain(
+    extractor: "_Extractor", path: pathlib.Path, out: pathlib.Path, overwrite: bool
+) -> Outcome:
+    try:
+        if out.exists() and not overwrite:
+            extractor.check_made_alike(out)
+            return Outcome(path, "skipped")
+        extractor.extract(path, out)
+    except UserError as error:
+        return Outcome(path, "failed", str(error))
+    except Exception as error:  # whatever is wrong with this file, the others must go on
+        _log.debug("%s", path, exc_info=True)
+        reason = f"{path}: {type(error).__name__}: {saved_model.first_line(error)}"
+        return Outcome(path, "failed", reason)
+    return Outcome(path, "done")
+
+
+# --- One file ------------------------------------------------------------------------------------
+class _Extractor:
+    """A network and settings, ready to turn files into .npz files."""
+
+    def __init__(self, model: saved_model.SavedModel, settings: Settings, batch_size: int):
+        self._model, self._settings, self._batch_size = model, settings, batch_size
+        self._hop = saved_model.hop_samples(settings.hop_seconds)
+        self._made_with = {
+            **dataclasses.asdict(settings),
+            "weights_sha256": model.metadata.get("weights_sha256"),
+        }
+
+    def require(self, kinds: set[str | None]) -> None:
+        """Raises UserError unless the network gives the features of these kinds of files."""
+        streams = self._settings.video_streams if media.VIDEO in kinds else None
+        if media.SOUND in kinds or streams in (BOTH, SOUND):
+            self._function(saved_model.AUDIO)
+        if media.IMAGE in kinds or streams in (BOTH, PICTURE):
+            self._function(saved_model.VISION)
+
+    def extract(self, path: pathlib.Path, out: pathlib.Path) -> None:
+        """Writes the .npz of one file, whole or not at all.
+
+        Raises:
+            UserError: if the file gives no features.
+        """
+        kind = media.kind_of(path)
+        with _npz_when_complete(out) as npz:
+            if kind == media.SOUND:
+                self._add_sound(npz, path, "")
+            elif kind == media.IMAGE:
+                image = media.read_image(path, self._model.frame_px)
+                self._add(npz, "", saved_model.VISION, [image], lambda n: np.zeros(n))
+            else:
+                self._add_video(npz, path)
+            metadata = {"source": path.name, "kind": kind, **self._made_with}
+            metadata["network"] = self._model.metadata.get("model_config")
+            metadata["trained_steps"] = self._model.metadata.get("trained_steps")
+            npz.add("metadata", np.array(json.dumps(metadata)))
+
+    def check_made_alike(self, out: pathlib.Path) -> None:
+        """Raises UserError unless an existing .npz was made with this network and settings."""
+        remedy = "give --overwrite or another --out_dir"
+        try:
+            with np.load(out) as npz:
+                metadata = json.loads(npz["metadata"].item())
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise UserError(f"{out}: exists and is not ours; {remedy}") from error
+        for key, value in self._made_with.items():
+            if metadata.get(key) != value:
+                raise UserError(
+                    f"{out}: exists, made with {key} {metadata.get(key)}, not {value}; {remedy}"
+                )
+
+    def _function(self, signature: str) -> Callable[[np.ndarray], np.ndarray]:
+        return self._model.features(signature, self._settings.features)
+
+    def _add_video(self, npz: "_Npz", path: pathlib.Path) -> None:
+        if self._settings.video_streams != PICTURE:
+            self._add_sound(npz, path, "audio_")
+        if self._settings.video_streams != SOUND:
+            rate = self._settings.frame_rate_hz
+            frames = media.video_frames(path, frame_rate_hz=rate, frame_px=self._model.frame_px)
+            self._add(npz, "image_", saved_model.VISION, frames, lambda n: np.arange(n) / rate)
+
+    def _add_sound(self, npz: "_Npz", path: pathlib.Path, prefix: str) -> None:
+        windows = saved_model.windows(
+            media.sound_blocks(path), hop=self._hop, center=self._settings.center
+        )
+        self._add(
+            npz,
+            prefix,
+            saved_model.AUDIO,
+            windows,
+            lambda n: saved_model.window_times(n, self._hop),
+        )
+
+    def _add(
+        self,
+        npz: "_Npz",
+        prefix: str,
+        signature: str,
+        items: Iterable[np.ndarray],
+        times: Callable[[int], np.ndarray],
+    ) -> None:
+        function = self._function(signature)
+        embedded = map(function, saved_model.batches(items, self._batch_size))
+        num_rows = npz.add_rows(f"{prefix}embedding", embedded)
+        npz.add(f"{prefix}timestamps", times(num_rows))
+
+
+# --- .npz ----------------------------------------------------------------------------------------
+class _Npz:
+    """Writes a .npz as `np.savez` does, but rows of any number in bounded memory."""
+
+    def __init__(self, archive: zipfile.ZipFile, folder: pathlib.Path):
+        self._archive, self._folder = archive, folder
+
+    def add(self, name: str, array: np.ndarray) -> None:
+        with self._archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+            np.lib.format.write_array(entry, array, allow_pickle=False)
+
+    def add_rows(self, name: str, chunks: Iterable[np.ndarray]) -> int:
+        """Adds float32 chunks [n, D] as one array [sum of n, D]; returns the number of rows."""
+        num_rows = num_columns = 0
+        # The header says how many rows follow, which is known only at the end.
+        with tempfile.TemporaryFile(dir=self._folder) as spool:
+            for chunk in chunks:
+                spool.write(chunk.astype("<f4", copy=False).tobytes())
+                num_rows, num_columns = num_rows + len(chunk), chunk.shape[1]
+            spool.seek(0)
+            header = {"descr": "<f4", "fortran_order": False, "shape": (num_rows, num_columns)}
+            with self._archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array_header_1_0(entry, header)
+                shutil.copyfileobj(spool, entry)
+        return num_rows
+
+
+@contextlib.contextmanager
+def _npz_when_complete(out: pathlib.Path) -> Iterator[_Npz]:
+    """Yields a .npz to fill, which appears under its name only if nothing was raised."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # Always the same name: what a killed run left is written over.
+    temporary = out.with_name(f".{out.name}.tmp")
+    try:
+        with zipfile.ZipFile(temporary, "w") as archive:
+            yield _Npz(archive, out.parent)
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+# --- Entry ---------------------------------------------------------------------------------------
+def _define_flags() -> dict[str, flags.FlagHolder]:
+    """Defines the flags; the keys are keywords of `extract_files` and fields of `Settings`."""
+    return {
+        "saved_model_dir": flags.DEFINE_string(
+            "saved_model", None, "Folder that l3net.export wrote.", required=True
+        ),
+        "out_dir": flags.DEFINE_string(
+            "out_dir", None, "Folder for the .npz files; made if need be.", required=True
+        ),
+        "features": flags.DEFINE_enum(
+            "features",
+            "pool4",
+            FEATURES,
+            "pool4: 512-D, global max. conv4_2: 6144-D for sound, before the ReLU (L3 3.3), 8192-D "
+            "for pictures, after it (L3 3.4). embedding: 128-D, of networks that have one.",
+        ),
+        "hop_seconds": flags.DEFINE_float(
+            "hop_seconds", 0.5, "Between the starts of two one-second windows of sound (ours)."
+        ),
+        "center": flags.DEFINE_bool(
+            "center",
+            False,
+            "Centre window i on i * hop_seconds, with half a second of silence before the sound; "
+            "otherwise it starts there.",
+        ),
+        "frame_rate_hz": flags.DEFINE_float(
+            "frame_rate_hz", 1.0, "Pictures taken per second of video (ours)."
+        ),
+        "video_streams": flags.DEFINE_enum(
+            "video_streams", BOTH, STREAMS, "What to take from a video."
+        ),
+        "batch_size": flags.DEFINE_integer(
+            "batch_size",
+            32,
+            "Windows or pictures that go through the network at once.",
+            lower_bound=1,
+        ),
+        "overwrite": flags.DEFINE_bool("overwrite", False, "Make .npz files that exist again."),
+    }
+
+
+def main(argv: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
+    """Reads the flags and extracts; fails at the end if any file failed."""
+    if len(argv) < 2:
+        raise UserError("no input; name files or folders of sound, images or video")
+    values = {keyword: holder.value for keyword, holder in holders.items()}
+    settings = {field.name: values.pop(field.name) for field in dataclasses.fields(Settings)}
+    _report(extract_files(argv[1:], settings=Settings(**settings), **values))
+
+
+def _report(outcomes: list[Outcome]) -> None:
+    by_status = {
+        status: [outcome for outcome in outcomes if outcome.status == status]
+        for status in ("done", "skipped", "failed")
+    }
+    counts = ", ".join(f"{len(found)} {status}" for status, found in by_status.items())
+    failed = by_status["failed"]
+    if len(outcomes) == 1 and failed:
+        raise UserError(failed[0].reason)
+    for outcome in failed:
+        _log.error("failed: %s", outcome.reason)
+    _log.info("%d files: %s", len(outcomes), counts)
+    if failed:
+        raise UserError(f"{len(failed)} of {len(outcomes)} inputs failed; their reasons are above")
+
+
+if __name__ == "__main__":
+    errors.run(functools.partial(main, holders=_define_flags()))
