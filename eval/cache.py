@@ -1,0 +1,98 @@
+"""Results kept on disk under the hash of everything they depend on, so nothing is computed twice.
+
+A key is the hash of the inputs' contents and of a version string; when an input changes the key
+changes, so there is nothing to invalidate. Files appear whole or not at all: an interrupted run
+finds what it had finished and goes on.
+"""
+
+import hashlib
+import io
+import json
+import os
+import pathlib
+import tempfile
+from typing import Any
+
+import numpy as np
+
+_CHUNK_BYTES = 1 << 20
+
+
+def key_of(*parts: Any) -> str:
+    """Returns a key for a result that depends on these parts and on nothing else.
+
+    Args:
+        *parts: strings, numbers, or lists and dicts of them; their order matters.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def hash_file(path: pathlib.Path) -> str:
+    """Returns the SHA-256 of a file's contents, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def hash_array(array: np.ndarray) -> str:
+    """Returns the SHA-256 of an array's type, shape and values, 64 hexadecimal digits."""
+    digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def write_atomically(path: pathlib.Path, data: bytes) -> None:
+    """Writes a file so that it is never seen half-written.
+
+    Args:
+        path: of the file; its folder is made if need be.
+        data: its contents.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        pathlib.Path(temporary).replace(path)
+    except BaseException:
+        pathlib.Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def array_path(folder: pathlib.Path, key: str) -> pathlib.Path:
+    """Returns where the array of a key lies; 256 subfolders keep listings short."""
+    return folder / key[:2] / f"{key}.npy"
+
+
+def write_array(folder: pathlib.Path, key: str, array: np.ndarray) -> None:
+    """Keeps an array under a key."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    write_atomically(array_path(folder, key), buffer.getvalue())
+
+
+def read_array(folder: pathlib.Path, key: str) -> np.ndarray | None:
+    """Returns the array of a key, mapped from disk (read only), or None if there is none."""
+    path = array_path(folder, key)
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (FileNotFoundError, ValueError, EOFError):
+        return None  # a damaged file counts as absent: it is computed and written again
+
+
+def write_json(folder: pathlib.Path, key: str, value: Any) -> None:
+    """Keeps a value that JSON can hold under a key."""
+    write_atomically(folder / f"{key}.json", json.dumps(value).encode())
+
+
+def read_json(folder: pathlib.Path, key: str) -> Any | None:
+    """Returns the value of a key, or None if there is none."""
+    try:
+        return json.loads((folder / f"{key}.json").read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None

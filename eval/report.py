@@ -1,0 +1,172 @@
+"""Writes a table of results: .json for programs, .md for people, the same on the terminal.
+
+The paper's number stands beside ours in every row, every row names its data, and what was not run
+says so.
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import pathlib
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from eval import cache
+
+RUN, NOT_RUN, QUOTED = "run", "not run", "quoted"
+_PACKAGES = ("keras", "librosa", "numpy", "scikit-learn", "scipy", "soundfile", "tensorflow")
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """A column of numbers.
+
+    Attributes:
+        key: in `Row.paper` and `Row.ours`.
+        heading: with its unit, such as "accuracy %".
+        decimals: digits after the point.
+    """
+
+    key: str
+    heading: str
+    decimals: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    Attributes:
+        data: what it was measured on, such as "ESC-10 (400 real recordings)".
+        method: in the paper's words.
+        status: RUN; NOT_RUN; or QUOTED, a row that we never run and only repeat from the paper.
+        paper: metric key -> the paper's number; metrics it does not give are left out.
+        ours: metric key -> our number.
+        note: one short remark, such as why a row was not run.
+        details: anything JSON can hold; for the .json only.
+    """
+
+    data: str
+    method: str
+    status: str
+    paper: dict[str, float] = dataclasses.field(default_factory=dict)
+    ours: dict[str, float] = dataclasses.field(default_factory=dict)
+    note: str = ""
+    details: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table of results.
+
+    Attributes:
+        name: of its files, such as "table2".
+        title: one line.
+        metrics: its columns of numbers.
+        rows: its lines.
+        notes: remarks below it.
+    """
+
+    name: str
+    title: str
+    metrics: Sequence[Metric]
+    rows: Sequence[Row]
+    notes: Sequence[str] = ()
+
+
+def markdown(table: Table) -> str:
+    """Returns the table as Markdown, the paper's numbers beside ours."""
+    header = ["Data", "Method"]
+    for metric in table.metrics:
+        header += [f"{metric.heading}, paper", f"{metric.heading}, ours"]
+    lines = [header + ["Note"]]
+    for row in table.rows:
+        cells = [row.data, row.method]
+        for metric in table.metrics:
+            cells += [_cell(metric, row.paper, ""), _cell(metric, row.ours, _blank(row))]
+        lines.append(cells + [row.note])
+    grid = _aligned(lines, num_text=2)
+    return "\n".join([f"# {table.title}", "", *grid, "", *(f"- {n}" for n in table.notes), ""])
+
+
+def _blank(row: Row) -> str:
+    return {NOT_RUN: "not run", QUOTED: "(quoted)"}.get(row.status, "")
+
+
+def _cell(metric: Metric, values: dict[str, float], blank: str) -> str:
+    value = values.get(metric.key)
+    return blank if value is None else f"{value:.{metric.decimals}f}"
+
+
+def _aligned(lines: list[list[str]], num_text: int) -> list[str]:
+    """Pads the columns so that the source reads as a table too; numbers to the right."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    last = len(widths) - 1
+
+    def joined(cells: list[str]) -> str:
+        padded = [
+            cell.ljust(width) if i < num_text or i == last else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return "| " + " | ".join(padded) + " |"
+
+    rule = [
+        "-" * w if i < num_text or i == last else "-" * (w - 1) + ":" for i, w in enumerate(widths)
+    ]
+    return [joined(lines[0]), joined(rule), *(joined(line) for line in lines[1:])]
+
+
+def write_table(
+    table: Table, out_dir: str | pathlib.Path, *, flags: dict[str, Any], seconds: float
+) -> pathlib.Path:
+    """Writes `<name>.json` and `<name>.md` into a folder and the table to the terminal.
+
+    Args:
+        table: to write.
+        out_dir: folder, made if need be.
+        flags: flag name -> value, of the run.
+        seconds: wall-clock time that the table took.
+
+    Returns:
+        Path of the .json file.
+    """
+    out_dir = pathlib.Path(out_dir)
+    text = markdown(table)
+    record = {
+        **dataclasses.asdict(table),
+        "flags": flags,
+        "seed": flags.get("seed"),
+        "seconds": round(seconds, 1),
+        "commit": commit(),
+        "versions": versions(),
+    }
+    path = out_dir / f"{table.name}.json"
+    cache.write_atomically(path, (json.dumps(record, indent=1) + "\n").encode())
+    cache.write_atomically(path.with_suffix(".md"), text.encode())
+    sys.stdout.write(text)
+    return path
+
+
+def commit() -> str | None:
+    """Returns the commit this code is at, "-dirty" if files differ from it; None without git."""
+    folder = pathlib.Path(__file__).parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python and of the packages that results can depend on."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found

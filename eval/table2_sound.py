@@ -1,0 +1,312 @@
+"""L3 Table 2: sound classification with frozen audio features.
+
+    python -m eval.table2_sound --saved_model=runs/l3/saved_model \
+        --random_saved_model=runs/l3_random/saved_model --esc50=data/ESC-50 --out_dir=runs/l3
+
+Needs any of --esc50, --esc10, --dcase2013; without one, --demo_shards stands in and every row says
+so. Runs the rows "Ours", "Ours random", SVM-MFCC and Random Forest; quotes the others.
+"""
+
+import logging
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from eval import baselines, cache, features, linear_probe, metrics, recordings, report
+from eval import flags as shared
+from l3net import errors
+from l3net.errors import UserError
+
+_log = logging.getLogger(__name__)
+
+_ESC50 = flags.DEFINE_string("esc50", None, "Folder of ESC-50 (audio/ and meta/esc50.csv).")
+_ESC10 = flags.DEFINE_string("esc10", None, "Folder of ESC-10 (class folders, or ESC-50's layout).")
+_DCASE2013 = flags.DEFINE_string(
+    "dcase2013", None, "Folder with DCASE 2013's scenes_stereo/ and scenes_stereo_testset/."
+)
+_SVM_C = flags.DEFINE_string(
+    "svm_c",
+    linear_probe.CHOOSE,
+    f'C of the linear SVM, or "{linear_probe.CHOOSE}": chosen from '
+    f"{', '.join(f'{c:g}' for c in linear_probe.C_GRID)} by cross-validation inside the training "
+    "folds. The paper gives none; SoundNet's code used 0.01.",
+)
+
+OURS, OURS_RANDOM = "Ours", "Ours random"
+SVM, FOREST = baselines.SVM, baselines.FOREST
+# Quoted, accuracy in per cent: ESC-50 and DCASE from L3 Table 2; ESC-10 from Piczak 2015 §3.
+PAPER = {
+    "ESC-50": {
+        SVM: 39.6,
+        "Autoencoder": 39.9,
+        FOREST: 44.3,
+        "Piczak ConvNet": 64.5,
+        "SoundNet": 74.2,
+        OURS_RANDOM: 62.5,
+        OURS: 79.3,
+        "Human perf.": 81.3,
+    },
+    "ESC-10": {SVM: 67.5, FOREST: 72.7, OURS_RANDOM: None, OURS: None, "Human perf.": 95.7},
+    "DCASE 2013": {
+        SVM: None,
+        FOREST: None,
+        "RG": 69.0,
+        "LTT": 72.0,
+        "RNH": 77.0,
+        "Ensemble": 78.0,
+        "SoundNet": 88.0,
+        OURS_RANDOM: 85.0,
+        OURS: 93.0,
+    },
+}
+_OUR_METHODS = (OURS_RANDOM, OURS, SVM, FOREST)
+_OUTPUT = "conv4_2"  # before the ReLU, max-pooled to 4x3x512 (L3 §3.3)
+# Part of every result's cache key: raise it when a protocol in this folder changes.
+PROTOCOL = "table2 v1"
+
+
+def read_sets(
+    *, esc50: str | None, esc10: str | None, dcase2013: str | None, demo_shards: str | None
+) -> list[recordings.RecordingSet]:
+    """Reads the data sets that are given; the demo only if no real one is.
+
+    Args:
+        esc50: folder, or None.
+        esc10: folder, or None.
+        dcase2013: folder, or None.
+        demo_shards: a prepared shard folder, or None.
+
+    Returns:
+        At least one set.
+
+    Raises:
+        UserError: if none is given, or one cannot be read.
+    """
+    readers = [
+        (esc50, recordings.read_esc50),
+        (esc10, recordings.read_esc10),
+        (dcase2013, recordings.read_dcase2013),
+    ]
+    found = [read(folder) for folder, read in readers if folder]
+    if found and demo_shards:
+        _log.info("real recordings are given, so the demo shards are left out")
+    if not found and demo_shards:
+        found = [recordings.read_shards(demo_shards)]
+    if not found:
+        raise UserError(
+            "nothing to classify: give --esc50, --esc10 or --dcase2013 (folders of recordings), "
+            "or --demo_shards (a folder that data_prep.write_shards made)"
+        )
+    return found
+
+
+def make_table(
+    sets: Sequence[recordings.RecordingSet],
+    *,
+    networks: dict[str, features.AudioNetwork],
+    cache_dir: pathlib.Path,
+    c: float | None,
+    seed: int,
+) -> report.Table:
+    """Runs every row that can be run.
+
+    Args:
+        sets: data sets.
+        networks: OURS and OURS_RANDOM, as far as given.
+        cache_dir: folder of the cache.
+        c: of the linear SVM, or None to choose it.
+        seed: of the forest, and of the groups that choose C where there are no folds.
+
+    Returns:
+        The table, with rows "not run" for the rest.
+    """
+    rows = []
+    for data in sets:
+        ran = _run_rows(data, networks, pathlib.Path(cache_dir), c, seed)
+        rows += _ordered_rows(data.name, data.data, ran)
+    present = {data.name for data in sets}
+    for name in PAPER:
+        if name not in present:
+            rows += _ordered_rows(name, f"{name} (not given)", {})
+    return report.Table(
+        "table2",
+        "L3 Table 2: sound classification",
+        [report.Metric("accuracy", "accuracy %")],
+        rows,
+        _notes(c, sets),
+    )
+
+
+def _ordered_rows(name: str, data: str, ran: dict[str, report.Row]) -> list[report.Row]:
+    """Returns the rows of a data set in the paper's order, those not run as quoted or not run."""
+    order = PAPER.get(name, dict.fromkeys(_OUR_METHODS))
+    rows = []
+    for method, quoted in order.items():
+        missing = report.NOT_RUN if method in _OUR_METHODS else report.QUOTED
+        paper = {} if quoted is None else {"accuracy": quoted}
+        made = ran.get(method) or report.Row(data, method, missing)
+        rows.append(
+            report.Row(made.data, method, made.status, paper, made.ours, made.note, made.details)
+        )
+    return rows
+
+
+def _notes(c: float | None, sets: Sequence[recordings.RecordingSet]) -> list[str]:
+    grid = ", ".join(f"{value:g}" for value in linear_probe.C_GRID)
+    chosen = f"chosen from {grid} by cross-validation inside the training folds" if c is None else c
+    notes = [
+        "Accuracy is the mean over the folds (or of the test split). Quoted numbers: L3 Table 2; "
+        "for ESC-10, Piczak 2015.",
+        f"Linear SVM on conv4_2: C {chosen} (ours; the paper gives none).",
+    ]
+    if any(data.name == "demo data" for data in sets):
+        notes.append("The demo data is synthetic: its numbers show that everything runs, no more.")
+    return notes
+
+
+def _run_rows(
+    data: recordings.RecordingSet,
+    networks: dict[str, features.AudioNetwork],
+    cache_dir: pathlib.Path,
+    c: float | None,
+    seed: int,
+) -> dict[str, report.Row]:
+    found = {}
+    for method, network in networks.items():
+        found[method] = _network_row(data, method, network, cache_dir, c, seed)
+    for method in (SVM, FOREST):
+        found[method] = _baseline_row(data, method, cache_dir, seed)
+    return found
+
+
+def _network_row(
+    data: recordings.RecordingSet,
+    method: str,
+    network: features.AudioNetwork,
+    cache_dir: pathlib.Path,
+    c: float | None,
+    seed: int,
+) -> report.Row:
+    def run() -> dict[str, Any]:
+        described = features.extract(network, data.recordings, output=_OUTPUT, cache_dir=cache_dir)
+        outcome = linear_probe.evaluate(
+            described.matrix,
+            described.recording_of,
+            data.labels,
+            data.parts,
+            tested=data.test_parts,
+            c=c,
+            seed=seed,
+        )
+        return {
+            **_summary(data, outcome.predictions),
+            "svm_c": list(outcome.chosen_c),
+            "num_features": described.matrix.shape[1],
+            "num_subclips": len(described.matrix),
+        }
+
+    protocol = [features.PROTOCOL, _OUTPUT, network.content_hash, c, list(linear_probe.C_GRID)]
+    details = _remembered(data, [*protocol, seed], cache_dir, run)
+    details["saved_model"] = {"hash": network.content_hash, "metadata": network.metadata}
+    return _row(data, method, details, _network_note(network.metadata))
+
+
+def _network_note(metadata: dict[str, Any]) -> str:
+    parts = [f"{key} {metadata[key]}" for key in ("model", "width") if key in metadata]
+    if metadata.get("trained_steps") is not None:
+        parts.append(f"{metadata['trained_steps']} steps on {metadata.get('trained_on', '?')}")
+    return ", ".join(parts) or "SavedModel without metadata"
+
+
+def _baseline_row(
+    data: recordings.RecordingSet, method: str, cache_dir: pathlib.Path, seed: int
+) -> report.Row:
+    def run() -> dict[str, Any]:
+        described = baselines.extract(data.recordings, cache_dir=cache_dir)
+        predictions = baselines.evaluate(
+            method, described, data.labels, data.parts, tested=data.test_parts, seed=seed
+        )
+        return _summary(data, predictions)
+
+    protocol = [baselines.PROTOCOL, method, baselines.SVM_C, baselines.NUM_TREES, seed]
+    return _row(data, method, _remembered(data, protocol, cache_dir, run), "")
+
+
+def _summary(data: recordings.RecordingSet, predictions: np.ndarray) -> dict[str, Any]:
+    return metrics.accuracy_summary(
+        data.labels, predictions, data.parts, tested=data.test_parts, classes=data.classes
+    )
+
+
+def _remembered(
+    data: recordings.RecordingSet,
+    protocol: list[Any],
+    cache_dir: pathlib.Path,
+    run: Callable[[], dict[str, Any]],
+) -> dict[str, Any]:
+    """Returns the result of `run`, from the cache if data and protocol are as they were."""
+    data_hash = data.content_hash()
+    key = cache.key_of(PROTOCOL, data_hash, protocol)
+    details = cache.read_json(cache_dir / "results", key)
+    if details is None:
+        started = time.monotonic()
+        details = {**run(), "seconds": round(time.monotonic() - started, 1)}
+        cache.write_json(cache_dir / "results", key, details)
+    return {"data_hash": data_hash, "num_recordings": len(data.recordings), **details}
+
+
+def _row(
+    data: recordings.RecordingSet, method: str, details: dict[str, Any], note: str
+) -> report.Row:
+    ours = {"accuracy": details["accuracy"]}
+    return report.Row(data.data, method, report.RUN, {}, ours, note, details)
+
+
+def _parse_c(text: str) -> float | None:
+    """Returns the C that a flag gives, None for "cv"."""
+    if text == linear_probe.CHOOSE:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 < value < float("inf"):
+        raise UserError(f'--svm_c={text}: need a positive number or "{linear_probe.CHOOSE}"')
+    return value
+
+
+def main(argv: Sequence[str]) -> None:
+    """Reads the flags, makes the table, writes it."""
+    if len(argv) > 1:
+        raise UserError(f"unknown argument {argv[1]!r}; flags begin with --")
+    started = time.monotonic()
+    c = _parse_c(_SVM_C.value)
+    given = {OURS_RANDOM: shared.RANDOM_SAVED_MODEL.value, OURS: shared.SAVED_MODEL.value}
+    networks = {name: features.AudioNetwork(path) for name, path in given.items() if path}
+    sets = read_sets(
+        esc50=_ESC50.value,
+        esc10=_ESC10.value,
+        dcase2013=_DCASE2013.value,
+        demo_shards=shared.DEMO_SHARDS.value,
+    )
+    table = make_table(
+        sets,
+        networks=networks,
+        cache_dir=pathlib.Path(shared.CACHE_DIR.value),
+        c=c,
+        seed=shared.SEED.value,
+    )
+    report.write_table(
+        table,
+        shared.OUT_DIR.value,
+        flags=shared.values_of("__main__"),
+        seconds=time.monotonic() - started,
+    )
+
+
+if __name__ == "__main__":
+    errors.run(main)
