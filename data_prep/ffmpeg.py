@@ -20,7 +20,7 @@ import signal
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +33,7 @@ try:
 except ImportError:  # not a POSIX system
     resource = None
 
+_OLDEST = (5, 1)  # knows -fps_mode
 ENVIRONMENT_VARIABLE = "L3NET_FFMPEG"
 MIN_COMMON_SECONDS = constants.AUDIO_SECONDS  # a pair needs one second of sound
 DEFAULT_JPEG_QUALITY = 3  # ffmpeg's -q:v, 2 (best) to 31; 3 is visually clean at ~20 KB a frame
@@ -45,6 +46,8 @@ MAX_ASPECT = 8
 _FORMATS = "mov,mp4,matroska,webm,avi,flv,mpegts,mpeg,asf,ogg,mp3,wav,w64,flac,aac,aiff,caf,amr,ac3"
 # Capital V: attached cover art is no video.
 _PICTURE, _SOUND = "0:V:0", "0:a:0"
+# The fps filter has done it; without this ffmpeg repeats the first frame of a late picture itself.
+_AS_FILTERED = ("-fps_mode", "passthrough")
 _MISSING = {_PICTURE: "no_video", _SOUND: "no_audio"}
 _MAX_PIXELS = 35_389_440  # 8192 x 4320
 _MAX_ADDRESS_SPACE_BYTES = 4 << 30
@@ -52,6 +55,7 @@ _MAX_OUTPUT_BYTES = 1 << 30
 _MAX_STREAMS = 64  # films carry a stream per subtitle language
 _ERROR_TAIL_BYTES = 4096
 _READ_BYTES = 1 << 16
+_PIPE_BYTES = 1 << 20  # of raw frames; Linux's limit for everyone
 # Input kept beyond the asked end, so that the last frames of a slow video are still shown.
 _MARGIN_SECONDS = 1.0
 _STALL_SECONDS = 120.0
@@ -104,23 +108,34 @@ class DecodedClip:
 def find_ffmpeg() -> str:
     """Returns the ffmpeg to run: $L3NET_FFMPEG, else ffmpeg on PATH, else imageio-ffmpeg's.
 
+    One on PATH that is older than `_OLDEST` is passed over.
+
     Raises:
-        UserError: if there is none, or the variable names no program.
+        UserError: if there is none, or the variable names none that is new enough.
     """
     wanted = os.environ.get(ENVIRONMENT_VARIABLE)
-    found = shutil.which(wanted or "ffmpeg")
-    if found:
-        return found
     if wanted:
-        raise UserError(f"{ENVIRONMENT_VARIABLE} is {wanted!r}, which is no program; unset it?")
+        found = shutil.which(wanted)
+        if not found:
+            raise UserError(f"{ENVIRONMENT_VARIABLE} is {wanted!r}, which is no program; unset it?")
+        if not _is_new_enough(found):
+            raise UserError(
+                f"{ENVIRONMENT_VARIABLE} is {wanted!r}, version {_version_of(found)}; need "
+                f"{'.'.join(map(str, _OLDEST))} or newer"
+            )
+        return found
+    found = shutil.which("ffmpeg")
+    if found and _is_new_enough(found):
+        return found
     try:
         import imageio_ffmpeg
 
         return imageio_ffmpeg.get_ffmpeg_exe()
     except (ImportError, RuntimeError) as error:
         raise UserError(
-            "found no ffmpeg; install it (apt install ffmpeg) or run pip install imageio-ffmpeg, "
-            f"or name one in {ENVIRONMENT_VARIABLE}"
+            f"found no ffmpeg of version {'.'.join(map(str, _OLDEST))} or newer; install one (apt "
+            "install ffmpeg) or run pip install imageio-ffmpeg, or name one in "
+            f"{ENVIRONMENT_VARIABLE}"
         ) from error
 
 
@@ -145,6 +160,13 @@ def _version_of(program: str) -> str:
     if not match:
         raise UserError(f"{program} is no ffmpeg: its -version says {answer[:60]!r}")
     return match[1]
+
+
+def _is_new_enough(program: str) -> bool:
+    # "n9.0.2-17-g2a571b6068" and "5.1.9-0+deb12u1" are releases; a snapshot such as "N-12345-g..."
+    # or "git-2024-01-01" tells no number and passes.
+    match = re.match(r"n?(\d+)\.(\d+)", _version_of(program))
+    return match is None or (int(match[1]), int(match[2])) >= _OLDEST
 
 
 # --- Clips ---------------------------------------------------------------------------------------
@@ -194,7 +216,7 @@ def decode_clip(
         filters += f",{_scale(smallest_side_px)},format=yuvj420p"
         return [
             *input_arguments,
-            *("-map", _PICTURE, "-vf", filters, "-frames:v", str(num_frames)),
+            *("-map", _PICTURE, "-vf", filters, *_AS_FILTERED, "-frames:v", str(num_frames)),
             *("-c:v", "mjpeg", "-q:v", str(jpeg_quality), "-flags:v", "+bitexact"),
             *("-threads", "1", "-f", "image2pipe", f"pipe:{picture}"),
             *_sound_output(sound_start, constants.SAMPLE_RATE_HZ),
@@ -408,8 +430,11 @@ def stream_frames(
     def arguments(first: int, picture: int) -> list[str]:
         filters = f"{_print_first('', first)},fps={frame_rate_hz},{_scale(smallest_side_px)}"
         # PPM: raw rgb24 behind a header that names the size, which nobody knows beforehand.
-        output = ["-c:v", "ppm", "-pix_fmt", "rgb24", "-f", "image2pipe", f"pipe:{picture}"]
-        return [*_input(path, start_seconds, seconds), "-map", _PICTURE, "-vf", filters, *output]
+        return [
+            *_input(path, start_seconds, seconds),
+            *("-map", _PICTURE, "-vf", filters, *_AS_FILTERED),
+            *("-c:v", "ppm", "-pix_fmt", "rgb24", "-f", "image2pipe", f"pipe:{picture}"),
+        ]
 
     frame = None
     stream = _stream(path, arguments)
@@ -425,12 +450,12 @@ def stream_frames(
 
 def _shifted(chunks: Iterator[bytes], num_bytes: int) -> Iterator[bytes]:
     """Puts silence in front of the chunks, or cuts there where `num_bytes` is negative."""
-    while num_bytes > 0:
-        yield bytes(min(num_bytes, _READ_BYTES))
-        num_bytes -= _READ_BYTES
+    for position in range(0, num_bytes, _READ_BYTES):
+        yield bytes(min(num_bytes - position, _READ_BYTES))
+    num_cut = max(0, -num_bytes)
     for chunk in chunks:
-        yield chunk[max(0, -num_bytes) :]
-        num_bytes = min(0, num_bytes + len(chunk)) if num_bytes < 0 else 0
+        yield chunk[num_cut:]
+        num_cut = max(0, num_cut - len(chunk))
 
 
 def _blocks(chunks: Iterator[bytes], num_bytes: int) -> Iterator[bytes]:
@@ -718,3 +743,63 @@ def _check_regular(path: str | pathlib.Path) -> None:
         ) from error
     if not stat.S_ISREG(mode):
         raise MediaError(path, "failed", "refused", "not a regular file")
+
+
+# --- Encoding ------------------------------------------------------------------------------------
+def encode_video(
+    path: str | pathlib.Path,
+    frames: Iterable[np.ndarray],
+    waveform: np.ndarray,
+    *,
+    frame_rate_hz: float = constants.FRAME_RATE_HZ,
+    sample_rate_hz: int = constants.SAMPLE_RATE_HZ,
+    quality: int = 23,
+) -> None:
+    """Writes an .mp4 (H.264, AAC), whole or not at all; the same bytes for the same input.
+
+    Args:
+        path: of the file; its folder exists.
+        frames: uint8 [height, width, 3] each, RGB, all of one even size; at least one.
+        waveform: int16 [num_samples, num_channels].
+        frame_rate_hz: of the frames.
+        sample_rate_hz: of the waveform.
+        quality: x264's constant rate factor, 0 (lossless) to 51.
+
+    Raises:
+        UserError: if ffmpeg is missing or fails (it may lack x264).
+    """
+    path = pathlib.Path(path)
+    partial, sound = path.with_name(path.name + ".tmp"), path.with_name(path.name + ".pcm.tmp")
+    frames = iter(frames)
+    first = next(frames)
+    size = f"{first.shape[1]}x{first.shape[0]}"
+    arguments = [
+        *(find_ffmpeg(), "-nostdin", "-hide_banner", "-loglevel", "error", "-y"),
+        *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", str(frame_rate_hz)),
+        *("-threads", "1", "-i", "pipe:0"),
+        *("-f", "s16le", "-ar", str(sample_rate_hz), "-ac", str(waveform.shape[1])),
+        *("-i", f"file:{sound}", "-map", "0:v", "-map", "1:a"),
+        *("-c:v", "libx264", "-preset", "ultrafast", "-crf", str(quality), "-threads", "1"),
+        *("-pix_fmt", "yuv420p", "-c:a", "aac", "-aac_coder", "fast", "-b:a", "96k"),
+        *("-fflags", "+bitexact", "-flags:v", "+bitexact", "-flags:a", "+bitexact"),
+        *("-f", "mp4", f"file:{partial}"),
+    ]
+    try:
+        sound.write_bytes(waveform.astype("<i2").tobytes())
+        with subprocess.Popen(
+            arguments,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pipesize=_PIPE_BYTES,
+        ) as process:
+            with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+                for frame in itertools.chain([first], frames):
+                    pipe.write(np.ascontiguousarray(frame))
+            said = process.stderr.read()
+        if process.returncode:
+            raise UserError(f"ffmpeg cannot encode {path}: {_tidy(said, partial)}")
+        os.replace(partial, path)
+    finally:
+        for leftover in (partial, sound):
+            leftover.unlink(missing_ok=True)

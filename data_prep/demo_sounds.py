@@ -1,0 +1,532 @@
+"""Synthesised sounds of the demo data set: one small function per class, and a room around them.
+
+A class function takes a random generator and a length and returns a `Sound`: one dry mono channel
+and the times of its attacks (which the picture follows). Pitch ranges, rhythms and loudness overlap
+between classes; what differs is how the sound is made. `record` then puts the sound into a room,
+before a microphone and into background noise, as strong as in real recordings.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.fft
+import scipy.signal
+
+from l3net import constants
+
+RATE_HZ = constants.SAMPLE_RATE_HZ
+_TABLE_SIZE = 4096
+_TWO_PI = np.float32(2 * np.pi)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sound:
+    """A dry sound.
+
+    Attributes:
+        waveform: float32 [num_samples], mono, 48 kHz, of any level.
+        attacks_seconds: float [num_attacks], when a note, hit or stroke begins, increasing.
+    """
+
+    waveform: np.ndarray
+    attacks_seconds: np.ndarray
+
+
+# --- Time and pitch ------------------------------------------------------------------------------
+def _attacks(
+    rng: np.random.Generator, seconds: float, shortest: float, longest: float
+) -> np.ndarray:
+    """Returns attack times from just before 0 to the end, with a tempo and human jitter.
+
+    Neighbours are between 0.8 `shortest` and 1.2 `longest` seconds apart; a beat is sometimes
+    divided in two.
+    """
+    beat = rng.uniform(shortest, longest)
+    swing = rng.uniform(0, 0.1)
+    division = rng.uniform(0, 0.5)
+    times, time = [], -rng.uniform(0, beat)
+    while time < seconds:
+        times.append(time)
+        step = beat / 2 if beat / 2 >= shortest and rng.random() < division else beat
+        time += step * (1 + rng.uniform(-swing, swing))
+    return np.array(times)
+
+
+def _melody(
+    rng: np.random.Generator, count: int, lowest_hz: float, highest_hz: float
+) -> np.ndarray:
+    """Returns `count` pitches in hertz: a walk on a major or minor scale within a range."""
+    scale = np.array([(0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10)][rng.integers(2)])
+    semitones = np.concatenate([scale + 12 * octave for octave in range(6)])
+    semitones = semitones[semitones <= 12 * np.log2(highest_hz / lowest_hz)]
+    position = rng.integers(len(semitones))
+    steps = rng.integers(-3, 4, count)
+    walk = np.abs(position + np.cumsum(steps)) % (2 * len(semitones) - 1)
+    walk = np.where(walk >= len(semitones), 2 * len(semitones) - 1 - walk, walk)
+    return lowest_hz * rng.uniform(1, 1.06) * 2.0 ** (semitones[walk] / 12)
+
+
+def _times(num_samples: int) -> np.ndarray:
+    return np.arange(num_samples, dtype=np.float32) / np.float32(RATE_HZ)
+
+
+def _drift(rng: np.random.Generator, num_samples: int, per_second: float) -> np.ndarray:
+    """Returns a smooth random curve around 0 of about unit size, float32 [num_samples]."""
+    num_knots = max(4, int(num_samples / RATE_HZ * per_second) + 3)
+    knots = rng.standard_normal(num_knots)
+    fine = scipy.signal.resample(knots, 16 * num_knots)[8:-8]
+    where = np.linspace(0, len(fine) - 1, num_samples)
+    return np.interp(where, np.arange(len(fine)), fine).astype(np.float32)
+
+
+def _steps(values: Sequence[float], attacks: np.ndarray, num_samples: int) -> np.ndarray:
+    """Returns a piecewise constant curve: each value from its attack to the next."""
+    edges = np.clip(np.round(np.append(attacks, np.inf) * RATE_HZ), 0, num_samples).astype(int)
+    return np.repeat(np.asarray(values, np.float32), np.diff(edges))
+
+
+def _envelope(
+    attacks: np.ndarray, num_samples: int, rise_seconds: float, fall_seconds: float, gap: float
+) -> np.ndarray:
+    """Returns the loudness of a sustained melody: rises at attacks, falls by `gap` before them."""
+    times = _times(num_samples)
+    index = np.searchsorted(attacks, times, side="right") - 1
+    since = times - attacks[np.maximum(index, 0)].astype(np.float32)
+    until = np.append(attacks, np.inf)[index + 1].astype(np.float32) - times
+    rise = 1 - np.exp(-since / np.float32(rise_seconds))
+    fall = 1 - np.float32(gap) * np.exp(-until / np.float32(fall_seconds))
+    return (rise * fall).astype(np.float32)
+
+
+# --- Oscillators and noise -----------------------------------------------------------------------
+def _table(amplitudes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns one period of a wave with the given harmonics at random phases, of unit power."""
+    amplitudes = np.asarray(amplitudes, np.float64)
+    spectrum = np.zeros(_TABLE_SIZE // 2 + 1, complex)
+    phases = rng.uniform(0, 2 * np.pi, len(amplitudes))
+    spectrum[1 : len(amplitudes) + 1] = amplitudes * np.exp(1j * phases)
+    period = scipy.fft.irfft(spectrum)
+    return (period / period.std()).astype(np.float32)
+
+
+def _harmonics(pitch_hz: float, slope: float, highest_hz: float = 18_000.0) -> np.ndarray:
+    """Returns amplitudes 1/n^slope of the harmonics below `highest_hz`."""
+    count = int(np.clip(highest_hz / pitch_hz, 1, _TABLE_SIZE // 2))
+    return np.arange(1, count + 1) ** -slope
+
+
+def _formants(
+    amplitudes: np.ndarray, pitch_hz: float, peaks: Sequence[tuple[float, float, float]]
+) -> np.ndarray:
+    """Raises harmonics near resonances, given as (hertz, relative width, gain)."""
+    frequencies = pitch_hz * np.arange(1, len(amplitudes) + 1)
+    gain = np.ones(len(amplitudes))
+    for centre, width, height in peaks:
+        gain += height * np.exp(-(((np.log2(frequencies / centre)) / width) ** 2))
+    return amplitudes * gain
+
+
+def _play(table: np.ndarray, frequency_hz: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Runs through a wave table at a changing frequency."""
+    phase = np.cumsum(frequency_hz, dtype=np.float64)
+    phase = phase * (_TABLE_SIZE / RATE_HZ) + rng.uniform(0, _TABLE_SIZE)
+    return table[phase.astype(np.int64) & (_TABLE_SIZE - 1)]
+
+
+def _noise(rng: np.random.Generator, num_samples: int, gain_of) -> np.ndarray:
+    """Returns noise of unit power whose spectrum is `gain_of(frequencies_hz)`."""
+    size = scipy.fft.next_fast_len(num_samples, real=True)
+    frequencies = np.fft.rfftfreq(size, 1 / RATE_HZ).astype(np.float32)
+    spectrum = rng.standard_normal(2 * len(frequencies), dtype=np.float32).view(np.complex64)
+    noise = scipy.fft.irfft(spectrum * gain_of(frequencies).astype(np.float32), size)[:num_samples]
+    return noise / noise.std()
+
+
+def _band(low_hz: float, high_hz: float, order: float = 2.0):
+    """Returns a gain function that passes low_hz..high_hz."""
+
+    def gain(frequencies: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore", over="ignore"):
+            below = 1 / (1 + (low_hz / np.maximum(frequencies, 1)) ** (2 * order))
+            return np.sqrt(below / (1 + (frequencies / high_hz) ** (2 * order)))
+
+    return gain
+
+
+def _modes(
+    rng: np.random.Generator,
+    seconds: float,
+    frequencies_hz: np.ndarray,
+    amplitudes: np.ndarray,
+    decays_seconds: np.ndarray,
+) -> np.ndarray:
+    """Returns a struck body: decaying sines, float32 [seconds * 48000]."""
+    times = _times(int(seconds * RATE_HZ))
+    result = np.zeros_like(times)
+    for frequency, amplitude, decay in zip(frequencies_hz, amplitudes, decays_seconds, strict=True):
+        if frequency < 20_000:
+            end = min(len(times), int(7 * decay * RATE_HZ) + 1)
+            part = times[:end]
+            phase = np.float32(rng.uniform(0, 2 * np.pi))
+            wave = np.sin(_TWO_PI * np.float32(frequency) * part + phase)
+            result[:end] += np.float32(amplitude) * np.exp(-part / np.float32(decay)) * wave
+    result[:48] *= np.linspace(0, 1, 48, dtype=np.float32)
+    return result
+
+
+def _pluck(
+    rng: np.random.Generator, pitch_hz: float, seconds: float, decay_seconds: float, bright: float
+) -> np.ndarray:
+    """Returns a plucked string (Karplus-Strong), computed one period per row in the spectrum.
+
+    Averaging two neighbours once per period multiplies harmonic h by cos(pi h / N); all periods
+    are then one inverse transform, which is far faster than the recursion.
+    """
+    period = max(8, round(RATE_HZ / pitch_hz))
+    num_periods = int(seconds * RATE_HZ / period) + 1
+    harmonics = np.arange(period // 2 + 1)
+    excitation = np.fft.rfft(rng.standard_normal(period)) / (1 + (harmonics / bright) ** 2)
+    excitation *= np.abs(np.sin(np.pi * harmonics * rng.uniform(0.1, 0.5)))  # where it is plucked
+    excitation[0] = 0
+    loss = np.exp(-period / RATE_HZ / decay_seconds) * np.cos(np.pi * harmonics / period)
+    powers = np.maximum(loss, 1e-6) ** np.arange(num_periods)[:, None]
+    return scipy.fft.irfft((excitation * powers).astype(np.complex64), period).ravel()
+
+
+def _mix(
+    notes: Sequence[np.ndarray],
+    times_seconds: Sequence[float],
+    gains: Sequence[float],
+    num_samples: int,
+) -> np.ndarray:
+    """Adds notes at their times; those that began before 0 are cut at the front."""
+    result = np.zeros(num_samples, np.float32)
+    for note, time, gain in zip(notes, times_seconds, gains, strict=True):
+        start = round(time * RATE_HZ)
+        piece = note[max(0, -start) : max(0, num_samples - start)]
+        begin = max(0, start)
+        result[begin : begin + len(piece)] += np.float32(gain) * piece
+    return result
+
+
+def _velocities(rng: np.random.Generator, count: int) -> np.ndarray:
+    return rng.uniform(0.5, 1.0, count)
+
+
+# --- Plucked strings -----------------------------------------------------------------------------
+def acoustic_guitar(rng: np.random.Generator, seconds: float) -> Sound:
+    """Strummed chords or a picked pattern."""
+    num_samples = int(seconds * RATE_HZ)
+    attacks = _attacks(rng, seconds, 0.22, 0.6)
+    strum = rng.random() < 0.5
+    roots = _melody(rng, len(attacks), 82, 220)
+    bright, decay = rng.uniform(5, 18), rng.uniform(0.3, 0.9)
+    notes, times, gains = [], [], []
+    for time, root, velocity in zip(attacks, roots, _velocities(rng, len(attacks)), strict=True):
+        chord = root * 2 ** (np.array([0, 7, 12, 16, 19, 24])[: rng.integers(3, 7)] / 12)
+        for string, pitch in enumerate(chord if strum else rng.choice(chord, 1)):
+            notes.append(_pluck(rng, pitch, 1.2, decay, bright))
+            times.append(time + 0.012 * string)
+            gains.append(velocity)
+    return Sound(_mix(notes, times, gains, num_samples), attacks)
+
+
+def harp(rng: np.random.Generator, seconds: float) -> Sound:
+    """Arpeggios and runs of soft, long notes."""
+    num_samples = int(seconds * RATE_HZ)
+    attacks = _attacks(rng, seconds, 0.1, 0.3)
+    pitches = _melody(rng, len(attacks), 130, 800)
+    bright, decay = rng.uniform(2, 5), rng.uniform(0.6, 1.6)
+    notes = [_pluck(rng, pitch, 1.5, decay, bright) for pitch in pitches]
+    return Sound(_mix(notes, attacks, _velocities(rng, len(attacks)), num_samples), attacks)
+
+
+# --- Struck --------------------------------------------------------------------------------------
+def church_bell(rng: np.random.Generator, seconds: float) -> Sound:
+    """A bell's hum, prime, minor tierce, quint and nominal, which beat."""
+    attacks = _attacks(rng, seconds, 0.5, 1.0)
+    prime = np.exp(rng.uniform(np.log(220), np.log(800)))
+    ratios = np.array([0.5, 1, 1.2, 1.5, 2, 2.51, 2.66, 3.01, 4.17, 5.43, 6.8])
+    ratios = np.concatenate([ratios, ratios[:5] * (1 + rng.uniform(0.001, 0.006, 5))])
+    amplitudes = rng.uniform(0.3, 1.0, len(ratios)) * ratios**-0.4
+    decays = rng.uniform(1.0, 3.0) / ratios**0.8
+    strike = _modes(rng, min(seconds + 1, 3.0), prime * ratios, amplitudes, decays)
+    waveform = _mix(
+        [strike] * len(attacks), attacks, _velocities(rng, len(attacks)), int(seconds * RATE_HZ)
+    )
+    return Sound(waveform, attacks)
+
+
+def marimba(rng: np.random.Generator, seconds: float) -> Sound:
+    """Tuned bars, 1 : 4 : 9.2 (marimba) or 1 : 3 : 6 (xylophone), short and woody."""
+    attacks = _attacks(rng, seconds, 0.12, 0.34)
+    ratios = np.array([[1, 3.93, 9.24], [1, 3.0, 6.1]][rng.integers(2)])
+    base_decay = rng.uniform(0.08, 0.3)
+    notes = []
+    for pitch in _melody(rng, len(attacks), 200, 1300):
+        decays = base_decay * (400 / pitch) ** 0.5 / np.array([1, 3, 6])
+        amplitudes = [1, rng.uniform(0.1, 0.5), rng.uniform(0.03, 0.2)]
+        notes.append(_modes(rng, 0.9, pitch * ratios, np.array(amplitudes), decays))
+    waveform = _mix(notes, attacks, _velocities(rng, len(attacks)), int(seconds * RATE_HZ))
+    return Sound(waveform, attacks)
+
+
+def snare_drum(rng: np.random.Generator, seconds: float) -> Sound:
+    """A skin at 150..260 Hz under rattling wires; now and then a roll."""
+    fast = rng.random() < 0.3
+    attacks = _attacks(rng, seconds, *((0.06, 0.1) if fast else (0.15, 0.4)))
+    skin = rng.uniform(150, 260) * np.array([1, 1.59, 2.14])
+    body = _modes(rng, 0.4, skin, np.array([1, 0.5, 0.4]), rng.uniform(0.04, 0.1) / np.arange(1, 4))
+    wires = _noise(rng, len(body), _band(rng.uniform(800, 2500), rng.uniform(5000, 11000)))
+    wires = wires * np.exp(-_times(len(body)) / np.float32(rng.uniform(0.04, 0.12)))
+    hit = body / np.abs(body).max() + np.float32(rng.uniform(0.15, 0.6)) * wires
+    gains = _velocities(rng, len(attacks))
+    return Sound(_mix([hit] * len(attacks), attacks, gains, int(seconds * RATE_HZ)), attacks)
+
+
+def hi_hat(rng: np.random.Generator, seconds: float) -> Sound:
+    """Short bursts of bright, metallic noise; open ones ring longer."""
+    attacks = _attacks(rng, seconds, 0.12, 0.34)
+    length = int(0.6 * RATE_HZ)
+    noise = _noise(rng, length, _band(rng.uniform(3000, 7000), 17_000))
+    metal = rng.uniform(300, 700) * np.array([2.0, 3.0, 4.16, 5.43, 6.79, 8.21])
+    times = _times(length)
+    for frequency in metal * rng.uniform(1, 1.5):
+        noise += 0.25 * np.sign(np.sin(_TWO_PI * np.float32(frequency) * times))
+    noise = np.diff(noise, prepend=0)
+    closed, ringing = rng.uniform(0.025, 0.08), rng.uniform(0.15, 0.4)
+    openness = rng.uniform(0, 0.5)
+    hits = [
+        noise * np.exp(-times / np.float32(ringing if rng.random() < openness else closed))
+        for _ in attacks
+    ]
+    gains = _velocities(rng, len(attacks))
+    return Sound(_mix(hits, attacks, gains, int(seconds * RATE_HZ)), attacks)
+
+
+def hammer(rng: np.random.Generator, seconds: float) -> Sound:
+    """Blows: a click and the short ringing of nail and wood, or of metal."""
+    attacks = _attacks(rng, seconds, 0.24, 0.42)
+    metal = rng.uniform(0, 1)
+    frequencies = np.exp(rng.uniform(np.log(180), np.log(4500), 12))
+    decays = rng.uniform(0.01, 0.03 + 0.09 * metal, 12)
+    ring = _modes(rng, 0.5, frequencies, rng.uniform(0.2, 1, 12), decays)
+    click = _noise(rng, len(ring), _band(rng.uniform(200, 900), rng.uniform(3000, 9000)))
+    click = click * np.exp(-_times(len(ring)) / np.float32(rng.uniform(0.004, 0.012)))
+    blow = ring + np.float32(rng.uniform(0.5, 2)) * click
+    gains = _velocities(rng, len(attacks))
+    return Sound(_mix([blow] * len(attacks), attacks, gains, int(seconds * RATE_HZ)), attacks)
+
+
+# --- Sustained -----------------------------------------------------------------------------------
+def _vibrato(rng: np.random.Generator, num_samples: int, depth: float) -> np.ndarray:
+    rate = rng.uniform(4.5, 6.5)
+    times = _times(num_samples)
+    wobble = np.sin(_TWO_PI * np.float32(rate) * times + np.float32(rng.uniform(0, 6)))
+    return 1 + np.float32(depth) * wobble + np.float32(0.002) * _drift(rng, num_samples, 4)
+
+
+def organ(rng: np.random.Generator, seconds: float) -> Sound:
+    """Chords of drawbar or pipe stops, steady, with a little wind."""
+    num_samples = int(seconds * RATE_HZ)
+    attacks = _attacks(rng, seconds, 0.5, 1.4)
+    stops = np.zeros(24)
+    for footage, chance in ((1, 1), (2, 0.9), (3, 0.5), (4, 0.8), (6, 0.4), (8, 0.6), (16, 0.4)):
+        stops[footage - 1] = (rng.random() < chance) * rng.uniform(0.3, 1)
+    table = _table(stops, rng)
+    roots = _melody(rng, len(attacks), 110, 330)
+    waveform = np.zeros(num_samples, np.float32)
+    tremolo = _vibrato(rng, num_samples, rng.choice([0, 0.004]))
+    for interval in (0, 7, 12, 16)[: rng.integers(2, 5)]:
+        pitch = _steps(roots * 2 ** (interval / 12), attacks, num_samples)
+        waveform += _play(table, pitch * tremolo, rng)
+    waveform *= _envelope(attacks, num_samples, 0.02, 0.02, 0.9)
+    wind = _noise(rng, num_samples, _band(300, 4000, 1.0))
+    return Sound(waveform + np.float32(0.03) * wind, attacks)
+
+
+def flute(rng: np.random.Generator, seconds: float) -> Sound:
+    """A melody of few harmonics with vibrato and breath."""
+    num_samples = int(seconds * RATE_HZ)
+    attacks = _attacks(rng, seconds, 0.18, 0.7)
+    pitches = _melody(rng, len(attacks), 260, 1200)
+    pitch = _steps(pitches, attacks, num_samples)
+    table = _table(np.array([1, rng.uniform(0.2, 0.7), rng.uniform(0.05, 0.3), 0.06, 0.03]), rng)
+    vibrato = _vibrato(rng, num_samples, rng.uniform(0.002, 0.008))
+    tone = _play(table, pitch * vibrato, rng)
+    tone *= 1 + np.float32(25) * (vibrato - 1)
+    centre = float(np.median(pitches))
+    breath = _noise(rng, num_samples, _band(centre, 4 * centre, 1.0))
+    envelope = _envelope(attacks, num_samples, rng.uniform(0.02, 0.06), 0.03, 0.8)
+    breathiness = np.float32(rng.uniform(0.08, 0.35))
+    return Sound((tone + breathiness * breath) * envelope, attacks)
+
+
+def violin(rng: np.random.Generator, seconds: float) -> Sound:
+    """A bowed melody: many harmonics through a body's resonances, vibrato, bow noise."""
+    num_samples = int(seconds * RATE_HZ)
+    attacks = _attacks(rng, seconds, 0.18, 0.8)
+    pitches = _melody(rng, len(attacks), 196, 900)
+    middle = float(np.median(pitches))
+    peaks = [(450 * rng.uniform(0.9, 1.1), 0.4, 1.5), (rng.uniform(900, 1300), 0.4, 1.5)]
+    peaks += [(rng.uniform(2000, 3500), 0.5, 3.0)]
+    table = _table(_formants(_harmonics(middle, 1.0, 14_000), middle, peaks), rng)
+    depth = rng.uniform(0.003, 0.012)
+    pitch = _steps(pitches, attacks, num_samples) * _vibrato(rng, num_samples, depth)
+    tone = _play(table, pitch, rng)
+    bow = _noise(rng, num_samples, _band(1500, 8000, 1.0))
+    pressure = 1 + np.float32(0.2) * _drift(rng, num_samples, 5)
+    envelope = _envelope(attacks, num_samples, rng.uniform(0.03, 0.1), 0.03, 0.7) * pressure
+    return Sound((tone + np.float32(rng.uniform(0.03, 0.1)) * bow) * envelope, attacks)
+
+
+def trumpet(rng: np.random.Generator, seconds: float) -> Sound:
+    """A tongued melody that gets brighter as it gets louder."""
+    num_samples = int(seconds * RATE_HZ)
+    attacks = _attacks(rng, seconds, 0.16, 0.6)
+    pitches = _melody(rng, len(attacks), 175, 800)
+    middle = float(np.median(pitches))
+    formant = [(rng.uniform(1000, 1600), 0.6, 3.0)]
+    bright = _formants(_harmonics(middle, 0.6, 9000), middle, formant)
+    dull = _formants(_harmonics(middle, 2.0, 9000), middle, formant)
+    phases = rng.integers(2**31)  # the same for both, so that they blend
+    tables = [_table(part, np.random.default_rng(phases)) for part in (bright, dull)]
+    pitch = _steps(pitches, attacks, num_samples) * _vibrato(rng, num_samples, 0.003)
+    start = np.random.default_rng(phases)
+    loud = _play(tables[0], pitch, start)
+    soft = _play(tables[1], pitch, np.random.default_rng(phases))
+    envelope = _envelope(attacks, num_samples, rng.uniform(0.015, 0.05), 0.03, 0.95)
+    envelope *= 1 + np.float32(0.15) * _drift(rng, num_samples, 4)
+    brightness = np.clip(envelope, 0, 1) ** 2 * np.float32(rng.uniform(0.4, 1))
+    return Sound((soft + brightness * (loud - soft)) * envelope, attacks)
+
+
+def accordion(rng: np.random.Generator, seconds: float) -> Sound:
+    """Chords of beating reeds under a bellows that swells."""
+    num_samples = int(seconds * RATE_HZ)
+    attacks = _attacks(rng, seconds, 0.25, 0.8)
+    roots = _melody(rng, len(attacks), 196, 500)
+    middle = float(np.median(roots))
+    duty = rng.uniform(0.15, 0.4)
+    pulse = _harmonics(middle, 0.9, 11_000)
+    pulse = pulse * np.abs(np.sin(np.pi * duty * np.arange(1, len(pulse) + 1)))
+    table = _table(pulse, rng)
+    detune = rng.uniform(0.002, 0.009)
+    waveform = np.zeros(num_samples, np.float32)
+    for interval in (0, 4, 7, 12)[: rng.integers(1, 4)]:
+        pitch = _steps(roots * 2 ** (interval / 12), attacks, num_samples)
+        for reed in (-detune, 0, detune)[: rng.integers(2, 4)]:
+            waveform += _play(table, pitch * np.float32(1 + reed), rng)
+    swell = np.exp(np.float32(0.35) * _drift(rng, num_samples, 3))
+    return Sound(waveform * swell * _envelope(attacks, num_samples, 0.03, 0.03, 0.7), attacks)
+
+
+# --- Tools ---------------------------------------------------------------------------------------
+def drill(rng: np.random.Generator, seconds: float) -> Sound:
+    """A motor whose speed sinks under load, its gears and its brushes."""
+    num_samples = int(seconds * RATE_HZ)
+    attacks = _attacks(rng, seconds, 0.6, 1.5)
+    load = _steps(rng.uniform(0.6, 1, len(attacks)), attacks, num_samples)
+    smoothing = 6000
+    load = np.convolve(np.pad(load, smoothing // 2, "edge")[::60], np.ones(100) / 100, "same")
+    load = np.interp(np.arange(num_samples) / 60 + 50, np.arange(len(load)), load)
+    speed = rng.uniform(90, 260) * load * (1 + 0.01 * _drift(rng, num_samples, 40))
+    motor = _table(_harmonics(180, rng.uniform(0.5, 1.1), 9000) * rng.uniform(0.2, 1, 50), rng)
+    gear = _table(_harmonics(1200, 1.0, 12_000), rng)
+    waveform = _play(motor, speed, rng)
+    ratio = rng.choice([5.4, 6.67, 7.3, 9.1])
+    waveform += np.float32(rng.uniform(0.2, 0.8)) * _play(gear, speed * ratio, rng)
+    brushes = _noise(rng, num_samples, _band(rng.uniform(800, 3000), 12_000, 1.0))
+    waveform += np.float32(rng.uniform(0.3, 1.2)) * brushes * (1.2 - load).astype(np.float32)
+    return Sound(waveform.astype(np.float32), attacks)
+
+
+def sawing(rng: np.random.Generator, seconds: float) -> Sound:
+    """Strokes there and back: teeth rasp faster in the middle of each."""
+    num_samples = int(seconds * RATE_HZ)
+    attacks = _attacks(rng, seconds, 0.2, 0.4)
+    ends = np.append(attacks, attacks[-1] + (attacks[-1] - attacks[-2]))
+    times = _times(num_samples)
+    position = np.interp(times, ends, np.arange(len(ends)))
+    motion = np.abs(np.sin(np.pi * position)).astype(np.float32)
+    teeth_hz = rng.uniform(60, 220) * (0.3 + motion)
+    teeth = 0.5 + 0.5 * _play(_table(np.array([1, 0.5, 0.3]), rng), teeth_hz, rng)
+    low = rng.uniform(500, 1800)
+    rasp = _noise(rng, num_samples, _band(low, low * rng.uniform(2, 6), 1.0))
+    pull = np.where(position.astype(int) % 2 == 0, 1.0, rng.uniform(0.3, 1.0)).astype(np.float32)
+    waveform = rasp * np.maximum(teeth, 0) * pull * motion ** np.float32(rng.uniform(0.5, 1.5))
+    return Sound(waveform.astype(np.float32), attacks)
+
+
+# --- Room, microphone, background ----------------------------------------------------------------
+def record(rng: np.random.Generator, sound: Sound) -> np.ndarray:
+    """Records a dry sound in a random room with a random microphone and background.
+
+    Args:
+        rng: decides about reverberation, tone colour, noise, level and channels.
+        sound: dry.
+
+    Returns:
+        float32 [num_samples, 1 or 2], within (-1, 1).
+    """
+    num_samples = len(sound.waveform)
+    room = _room(rng)
+    size = scipy.fft.next_fast_len(num_samples + len(room), real=True)
+    frequencies = np.fft.rfftfreq(size, 1 / RATE_HZ).astype(np.float32)
+    spectrum = scipy.fft.rfft(sound.waveform, size) * scipy.fft.rfft(room, size)
+    wet = scipy.fft.irfft(spectrum * _microphone(rng, frequencies), size)[:num_samples]
+    wet = wet / _loudness(wet)
+    signal_to_noise_db = rng.uniform(2, 24)
+    mixed = wet + np.float32(10 ** (-signal_to_noise_db / 20)) * _background(rng, num_samples)
+    level = 10 ** (rng.uniform(-20, -3) / 20)
+    mono = np.float32(level) * mixed / np.abs(mixed).max()
+    if rng.random() < 0.5:
+        return mono[:, None]
+    pan, delay = rng.uniform(-0.4, 0.4), int(rng.integers(0, 30))
+    return np.stack([(1 - max(0, pan)) * mono, (1 + min(0, pan)) * np.roll(mono, delay)], axis=1)
+
+
+def _loudness(waveform: np.ndarray) -> float:
+    """Returns the RMS of the loudest half second: a rhythm of hits has many gaps."""
+    power = waveform[: len(waveform) // 2400 * 2400].reshape(-1, 2400)
+    power = np.convolve((power**2).mean(axis=1), np.ones(10) / 10, "valid")
+    return float(np.sqrt(power.max())) + 1e-9
+
+
+def _room(rng: np.random.Generator) -> np.ndarray:
+    """Returns an impulse response: the direct sound and a decaying, darkening tail."""
+    decay = rng.uniform(0.03, 0.25)
+    times = _times(int(5 * decay * RATE_HZ))
+    tail = rng.standard_normal(len(times), dtype=np.float32) * np.exp(-times / np.float32(decay))
+    tail = scipy.signal.lfilter([0.35], [1, -0.65], tail).astype(np.float32)
+    wetness = rng.uniform(0.05, 0.6)
+    tail *= np.float32(wetness) / np.sqrt((tail**2).sum())
+    tail[0] += 1
+    return tail
+
+
+def _microphone(rng: np.random.Generator, frequencies: np.ndarray) -> np.ndarray:
+    """Returns a gain per frequency: a tilt, a few humps and a cut at both ends."""
+    octaves = np.log2(np.maximum(frequencies, 20) / 1000)
+    decibels = rng.uniform(-3, 3) * octaves
+    for _ in range(3):
+        centre, width = rng.uniform(-3.5, 3.5), rng.uniform(0.3, 1)
+        decibels += rng.uniform(-8, 8) * np.exp(-(((octaves - centre) / width) ** 2))
+    cut = _band(rng.uniform(40, 200), np.exp(rng.uniform(np.log(5000), np.log(20_000))))
+    return (10 ** (decibels / 20) * cut(frequencies)).astype(np.float32)
+
+
+def _background(rng: np.random.Generator, num_samples: int) -> np.ndarray:
+    """Returns background of unit power: coloured noise, mains hum, a murmur of voices."""
+    slope = rng.uniform(0.3, 1.1)
+    noise = _noise(rng, num_samples, lambda hz: np.maximum(hz, 30) ** -slope)
+    if rng.random() < 0.5:
+        murmur = _noise(rng, num_samples, _band(250, rng.uniform(1000, 2500)))
+        swell = np.exp(0.7 * _drift(rng, num_samples, 8))
+        noise += np.float32(rng.uniform(0.3, 1.5)) * murmur * swell
+    if rng.random() < 0.3:
+        hum = _table(np.array([1, 0.5, 0.6, 0.2, 0.3]), rng)
+        pitch = np.full(num_samples, rng.choice([50.0, 60.0]))
+        noise += np.float32(rng.uniform(0.1, 0.6)) * _play(hum, pitch, rng)
+    return noise / noise.std()
