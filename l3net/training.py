@@ -110,13 +110,13 @@ def train(
     pairs = _evaluation_pairs(config.shards, schedule, pipeline_config.sampling)
     strategy = strategy or tf.distribute.MirroredStrategy()
     with strategy.scope():
-        trainer = _Trainer(strategy, model_config, pipeline_config, config, shards)
+        trainer = Trainer(strategy, model_config, pipeline_config, config, shards)
     run = _Run(run_dir, trainer, schedule, pairs)
     run.restore()
     return run.go()
 
 
-class _Trainer:
+class Trainer:
     """Model, optimizer and the step on one global batch."""
 
     def __init__(self, strategy, model_config, pipeline_config, config, shards):
@@ -198,7 +198,7 @@ def _num_right(outputs: dict[str, tf.Tensor], corresponds: tf.Tensor) -> tf.Tens
 class _Run:
     """One call of `train`: the loop around the trainer and its files."""
 
-    def __init__(self, run_dir, trainer: _Trainer, schedule: Schedule, pairs):
+    def __init__(self, run_dir, trainer: Trainer, schedule: Schedule, pairs):
         self._run_dir, self._trainer, self._schedule = run_dir, trainer, schedule
         self._pairs = pairs
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")

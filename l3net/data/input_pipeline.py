@@ -7,7 +7,8 @@ sound), not the clips, and only the crop of a frame is decoded.
 The stream of pairs is a pure function of the seed. It is made of rounds: a round reads a group of
 shards once, in an order shuffled anew each epoch, and shuffles their pairs. How many pairs a round
 gives is known beforehand, so training resumes at any step by going to that step's round and
-skipping the few pairs before it, undecoded: no buffer needs to be kept in a checkpoint.
+skipping the few pairs before it, undecoded: no buffer needs to be kept in a checkpoint. (If a
+global TensorFlow seed is set, it enters the shuffling: that is how TensorFlow seeds its ops.)
 """
 
 import dataclasses
@@ -223,6 +224,11 @@ def _check(shards: list[schema.Shard], config: PipelineConfig) -> None:
     if num_videos < 2:
         raise UserError(
             f"the training shards hold {num_videos} video(s); negative pairs need at least 2"
+        )
+    if tf.compat.v1.get_seed(1)[0] == 0:
+        raise UserError(
+            "tf.random.set_seed(0) was called: TensorFlow cannot shuffle by a seed tensor then; "
+            "set no global seed (the pipeline has its own), or one that is not 0"
         )
     if config.batch_size < 2 or config.batch_size % 2:
         raise UserError(

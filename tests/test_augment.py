@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from l3net.data import augment
+from tests import synthetic_shards
+
+NO_JITTER = np.full(augment.NUM_DRAWS, 0.5, np.float32)
+
+
+def _draws(**columns) -> np.ndarray:
+    draws = NO_JITTER.copy()
+    for name, value in columns.items():
+        draws[getattr(augment, name.upper())] = value
+    return draws
+
+
+def _gradient(height: int, width: int) -> np.ndarray:
+    """Red grows to the right, green downwards: a crop tells where it is from."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 0] = np.linspace(0, 255, width)
+    image[..., 1] = np.linspace(0, 255, height)[:, None]
+    return image
+
+
+def _crop(image, draws, frame_px=224, ratio=1):
+    jpeg = synthetic_shards.encode_jpeg(image, quality=98)
+    return augment.decode_and_crop(jpeg, draws, frame_px=frame_px, ratio=ratio).numpy()
+
+
+def test_frame_to_float_range():
+    floats = augment.frame_to_float(np.array([0, 255], np.uint8)).numpy()
+    np.testing.assert_allclose(floats, [-1.0, 1.0], atol=1e-6)
+
+
+def test_centre_crop_of_the_papers_size():
+    image = _gradient(256, 341)
+    crop = _crop(image, None)
+    assert crop.shape == (224, 224, 3)
+    np.testing.assert_allclose(crop.astype(int), image[16:240, 58:282], atol=6)
+
+
+@pytest.mark.parametrize(("y", "x"), [(0.0, 0.0), (0.999, 0.999)])
+def test_crops_reach_the_corners(y, x):
+    image = _gradient(256, 341)
+    crop = _crop(image, _draws(crop_y=y, crop_x=x))
+    rows, columns = (slice(0, 224), slice(0, 224)) if y == 0 else (slice(32, 256), slice(117, 341))
+    np.testing.assert_allclose(crop.astype(int), image[rows, columns], atol=6)
+
+
+def test_flip():
+    image = _gradient(256, 256)
+    plain, flipped = _crop(image, _draws(flip=0.9)), _crop(image, _draws(flip=0.1))
+    np.testing.assert_array_equal(plain[:, ::-1], flipped)
+
+
+@pytest.mark.parametrize(
+    ("size", "frame_px", "ratio"),
+    [((256, 341), 112, 2), ((256, 341), 96, 1), ((512, 512), 224, 2), ((121, 161), 224, 1)],
+)
+def test_other_sizes_show_the_same_part_of_the_picture(size, frame_px, ratio):
+    image = _gradient(*size)
+    crop = _crop(image, None, frame_px=frame_px, ratio=ratio)
+    assert crop.shape == (frame_px, frame_px, 3)
+    side = min(size) * 224 / 256
+    expected = 255 * (0.5 - side / size[1] / 2), 255 * (0.5 + side / size[1] / 2)
+    np.testing.assert_allclose(crop[frame_px // 2, [0, -1], 0], expected, atol=7)
+
+
+def test_jpeg_ratio():
+    assert augment.jpeg_ratio(256, 224) == 1
+    assert augment.jpeg_ratio(256, 112) == 2
+    assert augment.jpeg_ratio(256, 56) == 4
+    assert augment.jpeg_ratio(256, 113) == 1
+    assert augment.jpeg_ratio(120, 224) == 1
+
+
+def test_no_jitter_is_the_plain_frame():
+    frames = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
+    jittered = augment.jitter_frames(frames, np.stack([NO_JITTER] * 2))
+    np.testing.assert_allclose(jittered, augment.frame_to_float(frames), atol=1e-5)
+
+
+def test_brightness_is_an_offset_within_the_range():
+    frame = np.full((1, 2, 2, 3), 100, np.uint8)
+    for draw, change in ((0.0, -32), (1.0, 32)):
+        jittered = augment.jitter_frames(frame, _draws(brightness=draw)[None])
+        np.testing.assert_allclose((jittered + 1) * 127.5, 100 + change, atol=1e-2)
+
+
+def test_saturation_blends_with_grey():
+    frame = np.array([200, 100, 50], np.uint8)[None, None, None]
+    grey = 0.299 * 200 + 0.587 * 100 + 0.114 * 50
+    jittered = augment.jitter_frames(frame, _draws(saturation=0.0)[None])
+    expected = 0.5 * np.array([200, 100, 50]) + 0.5 * grey
+    np.testing.assert_allclose((jittered[0, 0, 0] + 1) * 127.5, expected, atol=1e-2)
+
+
+def test_jitter_stays_in_range():
+    frames = np.random.default_rng(0).integers(0, 256, (64, 4, 4, 3), np.uint8)
+    draws = np.random.default_rng(1).random((64, augment.NUM_DRAWS), np.float32)
+    jittered = augment.jitter_frames(frames, draws).numpy()
+    assert jittered.min() >= -1.0 and jittered.max() <= 1.0
+
+
+def test_volume_changes_by_up_to_ten_percent_consistently():
+    waveform = np.random.default_rng(0).uniform(-1, 1, (3, 100)).astype(np.float32)
+    draws = np.stack([_draws(volume=v) for v in (0.0, 0.5, 1.0)])
+    ratio = np.asarray(augment.jitter_volume(waveform, draws)) / waveform
+    np.testing.assert_allclose(ratio, np.tile([[0.9], [1.0], [1.1]], 100), rtol=1e-5)
+
+
+def test_works_inside_a_graph():
+    jpeg = synthetic_shards.encode_jpeg(_gradient(256, 300))
+    dataset = tf.data.Dataset.from_tensors(jpeg).map(
+        lambda x: augment.decode_and_crop(x, tf.constant(_draws(flip=0.1)), frame_px=224)
+    )
+    assert next(iter(dataset)).shape == (224, 224, 3)

@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+from l3net.data import fixed_pairs
+from l3net.errors import UserError
+from tests import synthetic_shards
+
+
+def _folder(tmp_path, num_clips=5):
+    clips = [synthetic_shards.make_clip(k) for k in range(1, num_clips + 1)]
+    synthetic_shards.write_shards(tmp_path, clips, split="val", num_shards=2)
+    return tmp_path
+
+
+def _read(path, batch_size=4):
+    batches = fixed_pairs.read_pairs(path, batch_size=batch_size, frame_px=32).as_numpy_iterator()
+    joined = {}
+    for batch in batches:
+        for name, value in batch.items():
+            joined.setdefault(name, []).append(value)
+    return {name: np.concatenate(values) for name, values in joined.items()}
+
+
+def test_labels_are_true_every_clip_counts_and_nothing_is_dropped(tmp_path):
+    path = fixed_pairs.fixed_pairs(_folder(tmp_path), "val", num_pairs=30, sampling="l3")
+    pairs = _read(path)
+    frame_clip = np.round(pairs["image"].mean(axis=(1, 2, 3)) / 10).astype(int)
+    sound_clip = pairs["waveform"][:, 0] // 100
+    assert len(frame_clip) == 30  # not a multiple of the batch size
+    np.testing.assert_array_equal(pairs["corresponds"], (frame_clip == sound_clip).astype(int))
+    assert pairs["corresponds"].sum() == 15
+    assert np.bincount(frame_clip)[1:].tolist() == [6] * 5
+
+
+def test_made_once_and_the_same_for_the_same_seed(tmp_path):
+    folder = _folder(tmp_path)
+    path = fixed_pairs.fixed_pairs(folder, "val", num_pairs=10, sampling="ots")
+    before = path.read_bytes(), path.stat().st_mtime_ns
+    assert fixed_pairs.fixed_pairs(folder, "val", num_pairs=10, sampling="ots") == path
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+    path.unlink()
+    fixed_pairs.fixed_pairs(folder, "val", num_pairs=10, sampling="ots")
+    assert path.read_bytes() == before[0]
+    other = fixed_pairs.fixed_pairs(folder, "val", num_pairs=10, sampling="ots", seed=1)
+    assert other.read_bytes() != before[0]
+
+
+def test_other_clips_other_file(tmp_path):
+    first = fixed_pairs.fixed_pairs(_folder(tmp_path / "a"), "val", num_pairs=4, sampling="l3")
+    second = fixed_pairs.fixed_pairs(_folder(tmp_path / "b", 6), "val", num_pairs=4, sampling="l3")
+    assert first.name != second.name
+
+
+@pytest.mark.parametrize(("num_pairs", "num_clips"), [(5, 3), (0, 3), (4, 1)])
+def test_unusable_numbers_are_one_clear_line(tmp_path, num_pairs, num_clips):
+    folder = _folder(tmp_path, num_clips)
+    with pytest.raises(UserError, match="need an even number of pairs and at least 2 videos"):
+        fixed_pairs.fixed_pairs(folder, "val", num_pairs=num_pairs, sampling="l3")

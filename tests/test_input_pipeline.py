@@ -1,0 +1,147 @@
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from l3net.data import input_pipeline, schema
+from l3net.errors import UserError
+from tests import synthetic_shards
+
+
+def _shards(folder, num_clips=10, num_shards=3, **changes) -> list[schema.Shard]:
+    clips = [synthetic_shards.make_clip(k, **changes) for k in range(1, num_clips + 1)]
+    return synthetic_shards.write_shards(folder, clips, num_shards=num_shards)
+
+
+def _config(**changes) -> input_pipeline.PipelineConfig:
+    settings = {"batch_size": 8, "pairs_per_clip": 4, "shuffle_pairs": 12, "frame_px": 32}
+    return input_pipeline.PipelineConfig(**{**settings, **changes})
+
+
+def _batches(shards, config, count, start_step=0):
+    dataset = input_pipeline.training_batches(shards, config, start_step=start_step)
+    return list(itertools.islice(dataset.as_numpy_iterator(), count))
+
+
+def _frame_clip(batch):
+    """The clip each frame was cut from: its grey level / 10."""
+    return np.round(batch["image"].mean(axis=(1, 2, 3)) / 10).astype(int)
+
+
+def _sound_clip(batch):
+    return batch["waveform"][:, 0] // 100
+
+
+@pytest.mark.parametrize("sampling", ["l3", "ots", "naive"])
+def test_labels_are_true_and_balanced(tmp_path, sampling):
+    for batch in _batches(_shards(tmp_path), _config(sampling=sampling), 12):
+        same = _frame_clip(batch) == _sound_clip(batch)
+        np.testing.assert_array_equal(batch["corresponds"], same.astype(int))
+        np.testing.assert_array_equal(batch["corresponds"], [1, 0] * 4)
+
+
+def test_batch_shapes_and_types(tmp_path):
+    batch = _batches(_shards(tmp_path), _config(), 1)[0]
+    described = {name: (value.dtype.name, value.shape) for name, value in batch.items()}
+    assert described == {
+        "image": ("uint8", (8, 32, 32, 3)),
+        "waveform": ("int16", (8, 48_000)),
+        "corresponds": ("int32", (8,)),
+        "draws": ("float32", (8, 7)),
+    }
+
+
+def test_each_second_of_sound_is_one_piece(tmp_path):
+    for batch in _batches(_shards(tmp_path), _config(), 4):
+        steps = np.diff(batch["waveform"].astype(int) % 100, axis=1)
+        assert set(np.unique(steps)) <= {1, -99}
+
+
+def test_an_epoch_draws_every_clip_equally_often(tmp_path):
+    shards = _shards(tmp_path)
+    batches = _batches(shards, _config(), 10 * 4 // 8)
+    frames = np.concatenate([_frame_clip(batch) for batch in batches])
+    assert np.bincount(frames)[1:].tolist() == [4] * 10
+
+
+def test_epochs_differ_and_seeds_differ(tmp_path):
+    shards = _shards(tmp_path)
+    batches = _batches(shards, _config(), 10)
+    assert not np.array_equal(batches[0]["draws"], batches[5]["draws"])
+    other = _batches(shards, _config(seed=1), 1)[0]
+    assert not np.array_equal(batches[0]["draws"], other["draws"])
+    again = _batches(shards, _config(seed=0), 1)[0]
+    np.testing.assert_array_equal(batches[0]["image"], again["image"])
+
+
+@pytest.mark.parametrize("shuffle_pairs", [2, 12, 1000])
+def test_a_resumed_stream_is_the_unbroken_one(tmp_path, shuffle_pairs):
+    """Rounds of one, two or all shards; starts within rounds and epochs and at their borders."""
+    shards = _shards(tmp_path, num_clips=11, num_shards=4)
+    config = _config(shuffle_pairs=shuffle_pairs, batch_size=6)
+    unbroken = _batches(shards, config, 24)
+    for start in (1, 8, 22):
+        for expected, got in zip(
+            unbroken[start:], _batches(shards, config, 2, start), strict=False
+        ):
+            for name, value in expected.items():
+                np.testing.assert_array_equal(value, got[name])
+
+
+def test_a_global_seed_of_zero_is_refused_clearly(tmp_path):
+    """TensorFlow itself cannot shuffle by a tensor's seed then."""
+    shards = _shards(tmp_path)
+    try:
+        tf.random.set_seed(0)
+        with pytest.raises(UserError, match="tf.random.set_seed"):
+            input_pipeline.training_batches(shards, _config())
+    finally:
+        tf.random.set_seed(1)
+
+
+def test_padding_frames_are_never_drawn(tmp_path):
+    black = synthetic_shards.encode_jpeg(np.zeros((64, 72, 3), np.uint8))
+    frames = (black,) * 30 + synthetic_shards.make_clip(20).frames[30:]
+    clips = [
+        synthetic_shards.make_clip(number, frames=frames, num_padding_frames=30)
+        for number in (1, 2)
+    ]
+    shards = synthetic_shards.write_shards(tmp_path, clips)
+    for sampling in ("l3", "ots"):
+        for batch in _batches(shards, _config(sampling=sampling), 3):
+            assert batch["image"].min() > 100
+
+
+def test_clips_that_do_not_start_at_zero(tmp_path):
+    shards = _shards(tmp_path, start_us=7_123_456)
+    batch = _batches(shards, _config(sampling="ots"), 1)[0]
+    same = _frame_clip(batch) == _sound_clip(batch)
+    np.testing.assert_array_equal(batch["corresponds"], same.astype(int))
+
+
+@pytest.mark.parametrize(
+    ("config", "num_clips", "message"),
+    [
+        ({"batch_size": 7}, 4, "--global_batch_size=7: need an even number"),
+        ({"sampling": "x"}, 4, "--sampling=x: need one of l3, ots, naive"),
+        ({}, 1, r"hold 1 video\(s\); negative pairs need at least 2"),
+    ],
+)
+def test_unusable_settings_are_one_clear_line(tmp_path, config, num_clips, message):
+    shards = _shards(tmp_path, num_clips=num_clips, num_shards=1)
+    with pytest.raises(UserError, match=message):
+        input_pipeline.training_batches(shards, _config(**config))
+
+
+def test_prepare_batch_with_and_without_jitter(tmp_path):
+    batch = _batches(_shards(tmp_path), _config(), 1)[0]
+    settings = {"pad_end": True, "average": 2}
+    plain = {key: value for key, value in batch.items() if key != "draws"}
+    jittered = input_pipeline.prepare_batch(batch, spectrogram_settings=settings)
+    unjittered = input_pipeline.prepare_batch(plain, spectrogram_settings=settings)
+    for inputs in (jittered, unjittered):
+        assert inputs["frame"].shape == (8, 32, 32, 3)
+        assert inputs["log_spectrogram"].shape == (8, 129, 100, 1)
+    np.testing.assert_allclose(unjittered["frame"], batch["image"] / 127.5 - 1, atol=1e-5)
+    assert np.abs(jittered["frame"] - unjittered["frame"]).max() > 0.01

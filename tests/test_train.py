@@ -1,0 +1,77 @@
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from tests import synthetic_shards
+
+CONFIGS = pathlib.Path(__file__).parents[1] / "l3net" / "configs"
+SMALL = [
+    "--model=l3_net_ots",
+    "--width=0.0625",
+    "--frame_px=64",
+    "--spectrogram_average=2",
+    "--global_batch_size=4",
+    "--pairs_per_clip=2",
+    "--shuffle_pairs=8",
+    "--num_eval_pairs=4",
+]
+
+
+def _run(*arguments):
+    command = [sys.executable, "-m", "l3net.train", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shards")
+    clips = [synthetic_shards.make_clip(k, seconds=1.2) for k in range(1, 5)]
+    synthetic_shards.write_shards(folder, clips)
+    synthetic_shards.write_shards(folder, clips[:2], split="val")
+    return folder
+
+
+def test_flags_text_repeats_the_run(tmp_path, shards):
+    first = _run(*SMALL, f"--shards={shards}", "--num_steps=2", f"--run_dir={tmp_path / 'a'}")
+    assert first.returncode == 0, first.stderr
+    assert "AVC accuracy" in first.stdout and "4 fixed val pairs" in first.stdout
+    flagfile = tmp_path / "a" / "flags.txt"
+    again = _run(f"--flagfile={flagfile}", f"--run_dir={tmp_path / 'b'}")
+    assert again.returncode == 0, again.stderr
+    assert flagfile.read_text() == (tmp_path / "b" / "flags.txt").read_text()
+    assert again.stdout.replace("/b/", "/a/") == first.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--num_steps=1"], "--run_dir"),
+        (["--num_steps=1", "--run_dir=x"], "--shards is missing"),
+        (["--num_steps=1", "--run_dir=x", "--shards=nowhere"], "shard folder nowhere does not"),
+        (["--flagfile=nowhere.flags"], "nowhere.flags"),
+    ],
+)
+def test_mistakes_are_one_clear_line(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(CONFIGS.parents[1]))
+    done = _run(*arguments)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.flags")), ids=lambda path: path.name)
+def test_every_flagfile_parses_and_says_what_it_reproduces(config):
+    from absl import flags
+
+    from l3net import train  # noqa: F401  (defines the flags)
+
+    parsed = flags.FLAGS.read_flags_from_files([f"--flagfile={config}"])
+    names = {argument.lstrip("-").split("=")[0] for argument in parsed}
+    assert names <= set(flags.FLAGS), names - set(flags.FLAGS)
+    if config.name != "common.flags":
+        head = [line for line in config.read_text().splitlines() if line.startswith("#")]
+        assert any("Command:" in line for line in head) and any("Paper:" in line for line in head)
