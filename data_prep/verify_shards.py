@@ -70,7 +70,7 @@ class _Folder:
                 f"{folder} is no folder of shards ({error}); data_prep.write_shards makes one"
             ) from error
         self.splits = collections.defaultdict(SplitSummary)
-        self.shard_of_example: dict[str, str] = {}
+        self.record_of_example: dict[str, str] = {}
         self.faults: list[str] = []
 
     def fault(self, where: str, what: str) -> None:
@@ -189,6 +189,9 @@ def _check_records(folder: _Folder, split: str, path: pathlib.Path) -> Iterator[
         except Exception as error:  # noqa: BLE001  any damage may come out of a damaged record
             folder.fault(where, f"is no clip ({_first_line(error)})")
         else:
+            earlier = folder.record_of_example.setdefault(clip.example_id, where)
+            if earlier != where:
+                folder.fault(where, f"has the example_id of {earlier}: {clip.example_id}")
             for what in _clip_faults(clip, folder):
                 folder.fault(f"{where} ({clip.example_id})", what)
             summary = folder.splits[split]
@@ -205,9 +208,6 @@ def _first_line(error: Exception) -> str:
 
 # --- One clip ------------------------------------------------------------------------------------
 def _clip_faults(clip: schema.Clip, folder: _Folder) -> Iterator[str]:
-    earlier = folder.shard_of_example.setdefault(clip.example_id, clip.data_path)
-    if earlier is not clip.data_path:
-        yield "another record has the same example_id"
     if clip.config_hash != folder.config_hash:
         yield "was made with another configuration than prep.json's"
     yield from _time_faults(clip)

@@ -1,0 +1,475 @@
+import io
+import math
+import os
+import pathlib
+import time
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_prep import ffmpeg
+from l3net.errors import UserError
+from tests.conftest import make_video, run_ffmpeg
+
+EVENT_SECONDS = 1.6
+RATES = ["24000/1001", "24", "25", "30000/1001", "30", "50", "10"]
+
+
+def flash(rate: str, before: str = "") -> str:
+    """Black, with a white flash of 0.2 s at EVENT_SECONDS."""
+    box = f"drawbox=c=white:t=fill:enable='between(t,{EVENT_SECONDS},{EVENT_SECONDS + 0.2})'"
+    return f"color=black:s=64x48:r={rate},{before}{box}"
+
+
+def beep(rate: int = 48_000) -> str:
+    """Silence, with 0.2 s of 1 kHz at EVENT_SECONDS."""
+    tone = f"0.8*sin(2*PI*1000*t)*between(t,{EVENT_SECONDS},{EVENT_SECONDS + 0.2})"
+    return f"aevalsrc='{tone}':s={rate}"
+
+
+def pixels(jpeg: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"))
+
+
+def flash_seconds(clip: ffmpeg.DecodedClip) -> float:
+    bright = [pixels(jpeg).mean() > 128 for jpeg in clip.frames]
+    return clip.timestamps_us[bright.index(True)] / 1e6
+
+
+def beep_seconds(clip: ffmpeg.DecodedClip) -> float:
+    return clip.start_us / 1e6 + np.flatnonzero(np.abs(clip.waveform) > 8000)[0] / 48_000
+
+
+def nearest_slot_seconds(seconds: float, start_seconds: float) -> float:
+    return start_seconds + math.floor((seconds - start_seconds) * 25 + 0.5) / 25
+
+
+def outcome_of(path: pathlib.Path, **settings) -> tuple[str, str]:
+    with pytest.raises(ffmpeg.MediaError) as caught:
+        ffmpeg.decode_clip(path, **settings)
+    return caught.value.outcome, caught.value.reason
+
+
+@pytest.fixture(scope="module")
+def tone(tmp_path_factory) -> pathlib.Path:
+    """Two seconds of gray and 440 Hz."""
+    return make_video(tmp_path_factory.mktemp("tone") / "tone.mp4")
+
+
+# --- One time line -------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def flashes(tmp_path_factory) -> dict[str, pathlib.Path]:
+    folder = tmp_path_factory.mktemp("flashes")
+    return {
+        rate: make_video(
+            folder / f"{index}.mp4",
+            picture=flash(rate),
+            sound=beep(44_100),
+            seconds=3.0,
+            options=("-g", "12"),
+        )
+        for index, rate in enumerate(RATES)
+    }
+
+
+@pytest.mark.parametrize("start_seconds", [0.0, 0.5, 0.73])
+@pytest.mark.parametrize("rate", RATES)
+def test_flash_and_beep_come_together(flashes, rate, start_seconds):
+    clip = ffmpeg.decode_clip(flashes[rate], start_seconds=start_seconds, seconds=2.0)
+    assert clip.start_us == round(start_seconds * 1e6)
+    # The source shows the flash in the first frame at or after the event.
+    shown = math.ceil(EVENT_SECONDS * Fraction(rate)) / Fraction(rate)
+    expected = nearest_slot_seconds(float(shown), start_seconds)
+    assert flash_seconds(clip) == pytest.approx(expected, abs=1e-4)
+    assert beep_seconds(clip) == pytest.approx(EVENT_SECONDS, abs=0.005)
+    assert abs(flash_seconds(clip) - beep_seconds(clip)) <= 1 / float(Fraction(rate)) + 0.021
+
+
+def test_variable_frame_rate_keeps_its_times(tmp_path):
+    # Frames 0, 1, 5, 6, 10, 11, ... of 50 a second.
+    path = make_video(
+        tmp_path / "vfr.mkv",
+        picture=flash("50", before="select='lt(mod(n,5),2)',"),
+        sound=beep(),
+        seconds=3.0,
+        options=("-fps_mode", "vfr"),
+    )
+    clip = ffmpeg.decode_clip(path, seconds=2.5)
+    assert len(clip.frames) == 62
+    shown = 80 / 50  # frame 80, whose number modulo 5 is 0, is at 1.6 s
+    assert flash_seconds(clip) == pytest.approx(nearest_slot_seconds(shown, 0.0))
+    assert beep_seconds(clip) == pytest.approx(EVENT_SECONDS, abs=0.005)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_late_picture_is_padded_not_shifted(tmp_path, suffix):
+    path = make_video(
+        tmp_path / f"late.{suffix}",
+        picture=flash("25"),
+        sound=beep(),
+        seconds=3.0,
+        picture_late_seconds=0.48,
+    )
+    clip = ffmpeg.decode_clip(path, seconds=2.6)
+    assert clip.num_padding_frames == 12
+    assert len(set(clip.frames[:13])) == 1
+    assert flash_seconds(clip) == pytest.approx(EVENT_SECONDS + 0.48)
+    assert beep_seconds(clip) == pytest.approx(EVENT_SECONDS, abs=0.005)
+    # A clip that begins after the picture did needs no padding.
+    later = ffmpeg.decode_clip(path, start_seconds=1.0, seconds=1.5)
+    assert later.num_padding_frames == 0
+    assert flash_seconds(later) == pytest.approx(EVENT_SECONDS + 0.48)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_late_sound_is_silence_first(tmp_path, suffix):
+    path = make_video(
+        tmp_path / f"late.{suffix}",
+        picture=flash("25"),
+        sound="sine=440:r=48000",
+        seconds=3.0,
+        sound_late_seconds=0.48,
+    )
+    clip = ffmpeg.decode_clip(path, seconds=2.0)
+    assert clip.num_padding_frames == 0
+    assert not clip.waveform[: int(0.44 * 48_000)].any()
+    assert np.abs(clip.waveform[int(0.5 * 48_000) :][:480]).max() > 3000
+    assert flash_seconds(clip) == pytest.approx(EVENT_SECONDS)
+
+
+def test_lengths_are_exact(tone):
+    clip = ffmpeg.decode_clip(tone)
+    assert len(clip.frames) == 50
+    assert clip.waveform.shape == (96_000,)
+    assert clip.timestamps_us == tuple(range(0, 2_000_000, 40_000))
+    assert (clip.start_us, clip.end_us) == (0, 2_000_000)
+    part = ffmpeg.decode_clip(tone, start_seconds=0.3, seconds=1.3)
+    assert len(part.frames) == 32
+    assert part.waveform.shape == (32 * 1920,)
+    assert part.timestamps_us[:2] == (300_000, 340_000)
+
+
+@pytest.mark.parametrize(("picture_seconds", "sound_seconds"), [(1.6, 3.0), (3.0, 1.6)])
+def test_clip_ends_where_either_stream_does(tmp_path, picture_seconds, sound_seconds):
+    path = make_video(
+        tmp_path / "short.mp4",
+        picture=f"color=gray:s=64x48:r=25:d={picture_seconds}",
+        sound=f"sine=440:r=48000:d={sound_seconds}",
+        seconds=3.0,
+    )
+    clip = ffmpeg.decode_clip(path)
+    assert len(clip.frames) == pytest.approx(40, abs=1)
+    assert len(clip.waveform) == 1920 * len(clip.frames)
+
+
+# --- Picture and sound ---------------------------------------------------------------------------
+@pytest.mark.parametrize("options", [(), ("-ac", "2"), ("-ac", "6"), ("-ar", "8000")])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_440_hz_stays_440_hz_and_as_loud(tmp_path, options, suffix):
+    path = make_video(tmp_path / f"tone.{suffix}", options=options)
+    spectrum = np.abs(np.fft.rfft(ffmpeg.decode_clip(path).waveform[24_000:72_000]))
+    assert spectrum.argmax() == 440
+    # sine's amplitude is 1/8; mixed down from 5.1 it may come from the centre only.
+    assert 600 < 2 * spectrum.max() / 48_000 < 4400
+
+
+def test_192_khz_is_resampled(tmp_path):
+    path = make_video(
+        tmp_path / "high.mkv", sound="sine=440:r=192000", options=("-c:a", "pcm_s16le")
+    )
+    clip = ffmpeg.decode_clip(path)
+    assert np.abs(np.fft.rfft(clip.waveform[:48_000])).argmax() == 440
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [("64x48", (256, 341)), ("48x64", (341, 256)), ("640x480", (256, 341)), ("66x50", (256, 338))],
+)
+def test_smallest_side_is_256_up_or_down(tmp_path, size, expected):
+    path = make_video(tmp_path / "x.mp4", picture=f"color=gray:s={size}:r=25")
+    clip = ffmpeg.decode_clip(path)
+    assert (clip.height_px, clip.width_px) == expected
+    assert pixels(clip.frames[-1]).shape == (*expected, 3)
+
+
+def test_colours_survive(tmp_path):
+    path = make_video(tmp_path / "x.mp4", picture="color=0xC03020:s=64x48:r=25")
+    middle = pixels(ffmpeg.decode_clip(path).frames[10])[100:150, 100:150].mean((0, 1))
+    assert middle == pytest.approx([0xC0, 0x30, 0x20], abs=6)
+
+
+def test_pixels_are_made_square(tmp_path):
+    path = make_video(tmp_path / "x.mp4", options=("-aspect", "2:1"))
+    clip = ffmpeg.decode_clip(path)
+    assert (clip.height_px, clip.width_px) == (256, 512)
+
+
+def test_rotation_is_applied(tmp_path):
+    path = make_video(tmp_path / "x.mp4", picture=f"{flash('25')},pad=96:48:0:0:red")
+    data = path.read_bytes()
+    one, zero, unit = (v.to_bytes(4, "big") for v in (1 << 16, 0, 1 << 30))
+    upright = one + zero * 3 + one + zero * 3 + unit
+    # The matrix in the track header, as a phone writes it: a quarter turn clockwise.
+    turned = zero + one + zero + (0xFFFF0000).to_bytes(4, "big") + zero * 4 + unit
+    at = data.index(upright, data.index(b"tkhd"))
+    path.write_bytes(data[:at] + turned + data[at + len(turned) :])
+    clip = ffmpeg.decode_clip(path)
+    assert (clip.height_px, clip.width_px) == (512, 256)
+    frame = pixels(clip.frames[0])
+    assert frame[400:].mean((0, 1))[0] > 150 > 100 > frame[:300].mean()  # red went to the bottom
+
+
+def test_a_change_of_size_half_way_does_not_shift_what_follows(tmp_path):
+    first = make_video(tmp_path / "1.ts", seconds=1.0, options=("-c:v", "mpeg2video"))
+    second = make_video(
+        tmp_path / "2.ts",
+        picture="color=white:s=128x96:r=25",
+        seconds=1.0,
+        options=("-c:v", "mpeg2video", "-output_ts_offset", "1"),
+    )
+    path = tmp_path / "both.ts"
+    path.write_bytes(first.read_bytes() + second.read_bytes())
+    clip = ffmpeg.decode_clip(path)
+    assert clip.num_padding_frames <= 2
+    assert flash_seconds(clip) == pytest.approx(1.0, abs=0.1)
+
+
+def test_decoding_twice_gives_the_same_bytes(tone):
+    first, second = ffmpeg.decode_clip(tone), ffmpeg.decode_clip(tone)
+    assert first.frames == second.frames
+    assert (first.waveform == second.waveform).all()
+
+
+# --- What gives no clip --------------------------------------------------------------------------
+def test_skipped(tmp_path, tone):
+    no_sound = make_video(tmp_path / "no_sound.mp4", sound=None)
+    no_picture = make_video(tmp_path / "no_picture.mp4", picture=None)
+    brief = make_video(tmp_path / "brief.mp4", seconds=0.6)
+    one_frame = make_video(tmp_path / "one.mp4", options=("-frames:v", "1"))
+    apart = make_video(tmp_path / "apart.mkv", seconds=2.0, picture_late_seconds=1.5)
+    assert outcome_of(no_sound) == ("skipped", "no_audio")
+    assert outcome_of(no_picture) == ("skipped", "no_video")
+    for path in (brief, one_frame, apart):
+        assert outcome_of(path) == ("skipped", "too_short")
+    assert outcome_of(tone, start_seconds=5.0) == ("skipped", "too_short")
+
+
+def test_cover_art_is_no_video(tmp_path):
+    path = tmp_path / "song.mp4"
+    sources = ("-f", "lavfi", "-i", "color=red:s=64x48:r=1:d=1", "-f", "lavfi", "-i", "sine=d=2")
+    cover = ("-frames:v", "1", "-c:v", "mjpeg", "-disposition:v:0", "attached_pic")
+    run_ffmpeg(*sources, "-map", "1", "-map", "0", *cover, "-c:a", "aac", str(path))
+    assert outcome_of(path) == ("skipped", "no_video")
+
+
+def test_failed(tmp_path, tone):
+    empty, text, cut, fifo = (tmp_path / name for name in ("0.mp4", "text.mp4", "cut.mp4", "fifo"))
+    empty.touch()
+    text.write_text("not a video\n")
+    cut.write_bytes(tone.read_bytes()[: tone.stat().st_size // 2])
+    os.mkfifo(fifo)
+    for path in (empty, text, cut):
+        assert outcome_of(path) == ("failed", "not_media")
+    assert outcome_of(fifo) == ("failed", "refused")
+    assert outcome_of(tmp_path) == ("failed", "refused")
+    assert outcome_of(tmp_path / "none.mp4") == ("failed", "missing")
+    assert outcome_of(tmp_path / "nul\0.mp4") == ("failed", "missing")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\ntone.ts\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile tone.ts\n",
+    ],
+)
+def test_a_list_that_names_another_file_is_refused(tmp_path, text):
+    make_video(tmp_path / "tone.ts", options=("-c:v", "mpeg2video", "-c:a", "mp2"))
+    path = tmp_path / "innocent.mp4"
+    path.write_text(text)
+    # Which of the two depends on whether this ffmpeg recognizes a list under such a name.
+    assert outcome_of(path) in {("failed", "refused"), ("failed", "not_media")}
+
+
+def test_too_many_pixels_fail(tone, monkeypatch):
+    monkeypatch.setattr(ffmpeg, "_MAX_PIXELS", 1000)
+    with pytest.raises(ffmpeg.MediaError):
+        ffmpeg.decode_clip(tone)
+
+
+def test_odd_names_are_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("-dash.mp4", "te[s]t ' _ %03d.mp4", "concat:a|b.mp4", "ü.mp4"):
+        make_video(tmp_path / name, seconds=1.2)
+        assert len(ffmpeg.decode_clip(name).frames) == 30
+
+
+def test_damage_passes_unless_strict(tmp_path):
+    path = make_video(tmp_path / "x.mkv", seconds=3.0, picture="testsrc=s=160x120:r=25")
+    data = bytearray(path.read_bytes())
+    for at in range(len(data) // 2, len(data) // 2 + 3000, 7):
+        data[at] ^= 0x55
+    path.write_bytes(data)
+    assert len(ffmpeg.decode_clip(path).frames) >= 30
+    assert outcome_of(path, strict=True)[0] == "failed"
+
+
+# --- The child process ---------------------------------------------------------------------------
+def fake_ffmpeg(folder: pathlib.Path, monkeypatch, body: str, version: str = "7.7-test") -> None:
+    program = folder / "fake_ffmpeg"
+    answer = f"[ $1 = -version ] && {{ echo ffmpeg version {version} Copyright; exit; }}"
+    program.write_text(f"#!/bin/sh\n{answer}\n{body}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv(ffmpeg.ENVIRONMENT_VARIABLE, str(program))
+
+
+def test_a_hanging_ffmpeg_and_its_children_are_killed(tmp_path, monkeypatch, tone):
+    pid_file = tmp_path / "pid"
+    monkeypatch.setattr(ffmpeg, "_limit", lambda *_: None)  # it may write no file
+    fake_ffmpeg(tmp_path, monkeypatch, f"sleep 60 & echo $! > {pid_file}; wait")
+    began = time.monotonic()
+    assert outcome_of(tone, timeout_seconds=1.0) == ("failed", "timeout")
+    assert time.monotonic() - began < 10
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and _runs(int(pid_file.read_text())):
+        time.sleep(0.05)
+    assert not _runs(int(pid_file.read_text()))
+
+
+def _runs(pid: int) -> bool:
+    try:
+        state = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def test_endless_output_and_endless_complaints_are_bounded(tmp_path, monkeypatch, tone):
+    monkeypatch.setattr(ffmpeg, "_MAX_OUTPUT_BYTES", 1 << 20)
+    # Every pipe that ffmpeg was given, wherever it is.
+    fake_ffmpeg(
+        tmp_path, monkeypatch, "for fd in /proc/self/fd/*; do cat /dev/zero > $fd & done; wait"
+    )
+    assert outcome_of(tone, timeout_seconds=20.0) == ("failed", "refused")
+    fake_ffmpeg(tmp_path, monkeypatch, "yes complaint | head -c 5000000 >&2; exit 1")
+    with pytest.raises(ffmpeg.MediaError) as caught:
+        ffmpeg.decode_clip(tone)
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_killed_ffmpeg_is_a_failure(tmp_path, monkeypatch, tone):
+    fake_ffmpeg(tmp_path, monkeypatch, "kill -9 $$")
+    assert outcome_of(tone) == ("failed", "killed")
+
+
+def test_which_ffmpeg(tmp_path, monkeypatch):
+    fake_ffmpeg(tmp_path, monkeypatch, "exit 1")
+    assert ffmpeg.find_ffmpeg() == str(tmp_path / "fake_ffmpeg")
+    assert ffmpeg.ffmpeg_version() == "7.7-test"
+    monkeypatch.setenv(ffmpeg.ENVIRONMENT_VARIABLE, str(tmp_path / "none"))
+    with pytest.raises(UserError, match="L3NET_FFMPEG"):
+        ffmpeg.find_ffmpeg()
+    monkeypatch.delenv(ffmpeg.ENVIRONMENT_VARIABLE)
+    (tmp_path / "fake_ffmpeg").rename(tmp_path / "ffmpeg")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert ffmpeg.find_ffmpeg() == str(tmp_path / "ffmpeg")
+
+
+def test_an_old_ffmpeg_is_passed_over_unless_asked_for(tmp_path, monkeypatch):
+    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    fake_ffmpeg(tmp_path, monkeypatch, "exit 1", version="4.4.2-0ubuntu0.22.04.1")
+    with pytest.raises(UserError, match="4.4.2.* need 5.1 or newer"):
+        ffmpeg.find_ffmpeg()
+    monkeypatch.delenv(ffmpeg.ENVIRONMENT_VARIABLE)
+    (tmp_path / "fake_ffmpeg").rename(tmp_path / "ffmpeg")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert ffmpeg.find_ffmpeg() == imageio_ffmpeg.get_ffmpeg_exe()
+
+
+# --- JPEG streams --------------------------------------------------------------------------------
+def _jpeg(width: int, height: int, **options) -> bytes:
+    noise = np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+def test_jpegs_are_split_by_markers_not_by_bytes():
+    inner = _jpeg(8, 8)
+    # A thumbnail in the header holds an end-of-image marker of its own.
+    outer = _jpeg(40, 30)
+    outer = outer[:2] + b"\xff\xe1" + (len(inner) + 2).to_bytes(2, "big") + inner + outer[2:]
+    jpegs = [outer, _jpeg(100, 80, quality=100), _jpeg(16, 16, progressive=True)]
+    assert ffmpeg.split_jpegs(b"".join(jpegs)) == jpegs
+    assert ffmpeg.split_jpegs(b"".join(jpegs)[:-1]) == jpegs[:2]
+    assert [ffmpeg.jpeg_size(jpeg) for jpeg in jpegs] == [(30, 40), (80, 100), (16, 16)]
+    assert ffmpeg.split_jpegs(b"") == []
+    with pytest.raises(ValueError, match="byte 0"):
+        ffmpeg.split_jpegs(b"text" + inner)
+    with pytest.raises(ValueError, match="header"):
+        ffmpeg.jpeg_size(b"\xff\xd8\xff\xd9")
+
+
+# --- Streams -------------------------------------------------------------------------------------
+def test_streamed_sound_is_the_clips_sound(tone):
+    blocks = list(ffmpeg.stream_audio(tone, block_samples=10_000))
+    assert {len(block) for block in blocks[:-1]} == {10_000}
+    assert all(block.dtype == np.int16 for block in blocks)
+    sound = np.concatenate(blocks)
+    assert 96_000 <= len(sound) <= 98_100  # a whole number of AAC frames
+    assert (sound[:96_000] == ffmpeg.decode_clip(tone).waveform).all()
+
+
+def test_streamed_sound_that_starts_late_is_preceded_by_silence(tmp_path):
+    path = make_video(tmp_path / "late.mkv", sound_late_seconds=0.48)
+    sound = np.concatenate(list(ffmpeg.stream_audio(path, sample_rate_hz=16_000)))
+    assert not sound[: int(0.44 * 16_000)].any()
+    assert np.abs(sound[8000:8160]).max() > 3000
+    assert len(sound) == pytest.approx(2.48 * 16_000, abs=600)
+
+
+def test_streamed_frames_are_the_clips_frames(flashes):
+    frames = list(ffmpeg.stream_frames(flashes["30"], frame_rate_hz=25, smallest_side_px=64))
+    assert {frame.shape for frame in frames} == {(64, 85, 3)}
+    assert len(frames) == pytest.approx(75, abs=1)
+    bright = [frame.mean() > 128 for frame in frames]
+    assert bright.index(True) == EVENT_SECONDS * 25
+    part = ffmpeg.stream_frames(
+        flashes["30"], frame_rate_hz=10, smallest_side_px=None, start_seconds=1.0, seconds=1.0
+    )
+    part = list(part)
+    assert part[0].shape == (48, 64, 3)
+    assert [frame.mean() > 128 for frame in part].index(True) == 6
+
+
+def test_streamed_frames_that_start_late_are_padded(tmp_path):
+    path = make_video(tmp_path / "late.mkv", picture=flash("25"), picture_late_seconds=0.48)
+    frames = list(ffmpeg.stream_frames(path, smallest_side_px=32))
+    assert [frame.mean() > 128 for frame in frames].index(True) == 12 + EVENT_SECONDS * 25
+
+
+def test_a_stream_may_be_left_early(tone):
+    for stream in (ffmpeg.stream_audio(tone, block_samples=100), ffmpeg.stream_frames(tone)):
+        next(stream)
+        stream.close()
+        assert next(stream, None) is None
+
+
+def test_streams_tell_what_is_missing(tmp_path, tone):
+    silent = make_video(tmp_path / "silent.mp4", sound=None)
+    sound = make_video(tmp_path / "sound.mp4", picture=None)
+    text = tmp_path / "text.wav"
+    text.write_text("not a sound")
+    for stream, reason in (
+        (ffmpeg.stream_audio(silent), "no_audio"),
+        (ffmpeg.stream_frames(sound), "no_video"),
+        (ffmpeg.stream_audio(text), "not_media"),
+        (ffmpeg.stream_audio(tmp_path / "none.mp3"), "missing"),
+        (ffmpeg.stream_audio(tone, start_seconds=9.0), "no_audio"),
+    ):
+        with pytest.raises(ffmpeg.MediaError) as caught:
+            list(stream)
+        assert caught.value.reason == reason
+    assert sum(map(len, ffmpeg.stream_audio(sound))) > 90_000
