@@ -189,29 +189,27 @@ def test_loads_where_only_tensorflow_is_installed(exported, signatures, tmp_path
             assert_close(outputs[f"{name}.{output}"], value)
 
 
-def test_random_weights_repeat_by_seed_and_differ_from_trained(run_dir, signatures, tmp_path):
-    folders = [
-        export.export(run_dir, tmp_path / str(index), random_weights=True, seed=seed)
-        for index, seed in enumerate((0, 0, 2))
-    ]
-    waveform = random_inputs(2)["waveform"]
-    loaded = [tf.saved_model.load(str(folder)) for folder in folders]
-    first, again, other = (
-        run_numpy(model.signatures["audio"], waveform=waveform)["conv4_2"] for model in loaded
-    )
-    trained = run_numpy(signatures["audio"], waveform=waveform)["conv4_2"]
-    np.testing.assert_array_equal(first, again)
-    assert not np.allclose(first, other, rtol=0.1) and not np.allclose(first, trained, rtol=0.1)
-    metadata = json.loads((folders[2] / METADATA_FILE).read_text())
-    assert metadata["random_weights"] is True and metadata["seed"] == 2
-    assert metadata["trained_steps"] == 0
-
-
-def test_random_weights_need_no_checkpoint_and_get_a_folder_of_their_own(tmp_path):
+def test_random_weights_repeat_by_seed_and_need_no_checkpoint(signatures, tmp_path):
     checkpoints.save_model_config(tmp_path, TINY)
-    assert export.export(tmp_path, random_weights=True) == tmp_path / "saved_model_random"
     with pytest.raises(UserError, match="no checkpoint"):
         export.export(tmp_path)
+    out = export.export(tmp_path, random_weights=True, seed=0)
+    assert out == tmp_path / "saved_model_random"
+    first = json.loads((out / METADATA_FILE).read_text())
+    export.export(tmp_path, random_weights=True, seed=2)  # replaces its own folder
+    second = json.loads((out / METADATA_FILE).read_text())
+    for metadata, seed in ((first, 0), (second, 2)):
+        assert metadata["random_weights"] is True and metadata["seed"] == seed
+        assert metadata["trained_steps"] == 0
+        again = export._weights_digest(models.build_model(TINY, seed=seed))
+        assert metadata["weights_sha256"] == again
+    assert first["weights_sha256"] != second["weights_sha256"]
+    waveform = random_inputs(2)["waveform"]
+    loaded = tf.saved_model.load(str(out))
+    random = run_numpy(loaded.signatures["audio"], waveform=waveform)["conv4_2"]
+    trained = run_numpy(signatures["audio"], waveform=waveform)["conv4_2"]
+    assert not np.allclose(random, trained, rtol=0.1)
+    assert not list(tmp_path.glob(".saved_model*"))
 
 
 def test_no_run(tmp_path):
@@ -219,37 +217,25 @@ def test_no_run(tmp_path):
         export.export(tmp_path / "nothing")
 
 
-def test_replaces_its_own_folder_and_no_other(run_dir, tmp_path):
-    ours, other = tmp_path / "ours", tmp_path / "other"
-    first = export.export(run_dir, ours, random_weights=True, seed=0) / METADATA_FILE
-    before = json.loads(first.read_text())["weights_sha256"]
-    export.export(run_dir, ours, random_weights=True, seed=1)
-    assert json.loads(first.read_text())["weights_sha256"] != before
-    other.mkdir()
-    (other / "thesis.txt").write_text("years of work")
+def test_replaces_no_folder_but_its_own(run_dir, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(UserError, match="no SavedModel of ours"):
-        export.export(run_dir, other)
-    assert [path.name for path in other.iterdir()] == ["thesis.txt"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "ours"]
+        export.export(run_dir, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_a_wrong_saved_model_is_not_kept(run_dir, tmp_path, monkeypatch):
-    out = export.export(run_dir, tmp_path / "out")
-    before = json.loads((out / METADATA_FILE).read_text())
+def test_a_wrong_saved_model_is_not_kept(run_dir, exported, monkeypatch):
+    before = (exported / METADATA_FILE).read_text()
     other = models.build_model(TINY, seed=99)
     save = export._write
     monkeypatch.setattr(export, "_write", lambda _, *rest: save(other, *rest))
     with pytest.raises(UserError, match="differs from the Keras model"):
-        export.export(run_dir, out)
-    assert json.loads((out / METADATA_FILE).read_text()) == before
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+        export.export(run_dir)
+    assert (exported / METADATA_FILE).read_text() == before
+    assert not list(run_dir.glob(".saved_model*"))
 
 
-def test_a_diverged_network_is_refused(run_dir, tmp_path, monkeypatch):
-    model, config, steps = checkpoints.load_model(run_dir)
-    for variable in model.trainable_variables:
-        variable.assign(np.full(variable.shape, np.nan))
-    monkeypatch.setattr(checkpoints, "load_model", lambda _: (model, config, steps))
-    with pytest.raises(UserError, match="not finite"):
-        export.export(run_dir, tmp_path / "out")
-    assert not list(tmp_path.iterdir())
+def test_a_diverged_network_is_refused():
+    diverged = np.full((2, 3), np.nan, np.float32)
+    with pytest.raises(UserError, match="audio/pool4 of the network is not finite"):
+        export._compare("audio/pool4", diverged, diverged)

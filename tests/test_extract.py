@@ -1,6 +1,7 @@
 """Extraction: files of every kind, broken ones among them; restarts, time stamps, memory."""
 
 import json
+import shutil
 import tracemalloc
 
 import numpy as np
@@ -374,7 +375,10 @@ def test_other_settings_or_weights_are_not_mixed(pictures, network, tmp_path):
     run([pictures / "a.png"], network, out_dir)
     (outcome,) = run([pictures / "a.png"], network, out_dir, features="conv4_2")
     assert "made with features pool4, not conv4_2" in outcome.reason
-    other = export.export(network.parent, tmp_path / "random", random_weights=True)
+    other = shutil.copytree(network, tmp_path / "other")
+    metadata = json.loads((other / saved_model.METADATA_FILE).read_text())
+    metadata["weights_sha256"] = "of other weights"
+    (other / saved_model.METADATA_FILE).write_text(json.dumps(metadata))
     (outcome,) = run([pictures / "a.png"], other, out_dir)
     assert "weights_sha256" in outcome.reason
     (out_dir / "b.png.npz").write_text("something else")
@@ -436,7 +440,7 @@ def test_saved_models_that_are_not_usable(network, pictures, tmp_path):
 
 
 def test_a_damaged_saved_model(network, pictures, tmp_path):
-    damaged = export.export(network.parent, tmp_path / "damaged", random_weights=True)
+    damaged = shutil.copytree(network, tmp_path / "damaged")
     graph = damaged / "saved_model.pb"
     graph.write_bytes(graph.read_bytes()[:1000])
     with pytest.raises(UserError, match="damaged SavedModel"):
@@ -454,10 +458,7 @@ def test_a_network_without_the_signature(network, pictures, tmp_path):
         input_signature=[tf.TensorSpec([None, RATE], tf.float32, name="waveform")],
     )
     tf.saved_model.save(module, str(deaf), signatures={"audio": module.audio})
-    (deaf / "assets.extra").mkdir(exist_ok=True)
-    (deaf / "assets.extra/l3net.json").write_bytes(
-        (network / "assets.extra/l3net.json").read_bytes()
-    )
+    shutil.copytree(network / "assets.extra", deaf / "assets.extra", dirs_exist_ok=True)
     with pytest.raises(UserError, match=r"no signature 'vision' \(it has audio\)"):
         run([pictures], deaf, tmp_path / "out")
     soundfile.write(tmp_path / "tone.wav", tone(1.0), RATE)
