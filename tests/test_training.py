@@ -1,11 +1,10 @@
 import json
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from l3net import checkpoints, models, training
+from l3net import checkpoints, models, optimization, training
 from l3net.data import input_pipeline, schema
 from l3net.errors import UserError
 from tests import synthetic_shards
@@ -110,7 +109,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path, shar
     kernel = model.get_layer("fc1").kernel
     kernel.assign(np.full(kernel.shape, np.nan, np.float32))
     step = tf.Variable(0, dtype=tf.int64)
-    adam = keras.optimizers.Adam()
+    adam = optimization.adam(optimization.LearningRate(1e-3, steps_per_epoch=1))
     adam.build(model.trainable_variables)
     broken = tf.train.Checkpoint(model=model, optimizer=adam, step=step)
     manager = tf.train.CheckpointManager(
