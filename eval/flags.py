@@ -20,15 +20,15 @@ CACHE_DIR = flags.DEFINE_string(
 SEED = flags.DEFINE_integer("seed", 0, "Seed of everything that is drawn.")
 
 
-def values_of(module: str) -> dict[str, Any]:
-    """Returns the shared flags' values and those that a module defines, for the table's record.
+def values_of(program: str) -> dict[str, Any]:
+    """Returns the shared flags' values and those of the running script, for the table's record.
 
     Args:
-        module: name of the ENTRY module, `__name__` or "__main__".
+        program: `argv[0]`, under which absl files the flags that the script itself defines.
 
     Returns:
         Flag name -> value.
     """
     by_module = flags.FLAGS.flags_by_module_dict()
-    found = by_module.get(__name__, []) + by_module.get(module, [])
+    found = by_module.get(__name__, []) + by_module.get(program, [])
     return {flag.name: flag.value for flag in sorted(found, key=lambda flag: flag.name)}

@@ -31,7 +31,7 @@ TOLERANCE = 1e-3
 CHOICE_TOLERANCE = 1e-2  # for choosing C, where only the order of the scores matters
 NUM_INNER_PARTS = 5
 _ACTIVE_SHARE = 0.5
-_MAX_STEPS = 200
+_MAX_STEPS = 1000
 _CHUNK_ROWS = 2048
 
 

@@ -303,7 +303,7 @@ def main(argv: Sequence[str]) -> None:
     report.write_table(
         table,
         shared.OUT_DIR.value,
-        flags=shared.values_of("__main__"),
+        flags=shared.values_of(argv[0]),
         seconds=time.monotonic() - started,
     )
 

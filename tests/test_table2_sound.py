@@ -1,0 +1,145 @@
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from eval import baselines, features, linear_probe, table2_sound
+from l3net.errors import UserError
+from tests.test_features import save_tiny_network
+from tests.test_recordings import write_demo_shards, write_esc50, write_tone
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("networks")
+    return {
+        table2_sound.OURS_RANDOM: save_tiny_network(folder / "random", gain=0.5),
+        table2_sound.OURS: save_tiny_network(
+            folder / "ours", metadata={"model": "l3_net", "width": 0.25, "trained_steps": 7}
+        ),
+    }
+
+
+@pytest.fixture(autouse=True)
+def small_forest(monkeypatch):
+    monkeypatch.setattr(baselines, "NUM_TREES", 10)
+
+
+def _table(sets, networks, cache_dir, c=None):
+    return table2_sound.make_table(
+        sets,
+        networks={name: features.AudioNetwork(path) for name, path in networks.items()},
+        cache_dir=cache_dir,
+        c=c,
+        seed=0,
+    )
+
+
+def _rows(table, name):
+    return {row.method: row for row in table.rows if row.data.startswith(name)}
+
+
+def _sets(**folders):
+    names = ("esc50", "esc10", "dcase2013", "demo_shards")
+    return table2_sound.read_sets(**{name: folders.get(name) for name in names})
+
+
+def test_esc_layout_end_to_end(tmp_path, networks):
+    folder = write_esc50(tmp_path / "esc", categories=("dog", "rain", "sea"), seconds=1.5)
+    table = _table(_sets(esc50=folder, esc10=folder), networks, tmp_path / "cache")
+    for name, count in (("ESC-50", "15 of 2000"), ("ESC-10", "13 of 400")):
+        rows = _rows(table, name)
+        assert list(rows) == list(table2_sound.PAPER[name])
+        assert rows["Ours"].data == f"{name} ({count} real recordings)"
+        assert rows["Ours"].ours["accuracy"] > 90  # pure tones, one pitch per class
+        assert rows["Ours"].status == rows[table2_sound.SVM].status == "run"
+    details = _rows(table, "ESC-50")["Ours"].details
+    assert list(details["accuracy_per_part"]) == list("12345")
+    assert sum(map(sum, details["confusion"])) == 15
+    assert details["classes"] == ["dog", "rain", "sea"]
+    assert details["num_features"] == 16
+    assert details["num_subclips"] == 15 * 3
+    assert set(details["svm_c"]) <= set(linear_probe.C_GRID)
+    assert details["saved_model"]["metadata"]["model"] == "l3_net"
+    assert _rows(table, "ESC-50")["SoundNet"].status == "quoted"
+    assert {row.status for row in _rows(table, "DCASE").values()} == {"not run", "quoted"}
+
+
+def test_dcase_layout_and_no_networks(tmp_path):
+    for name, hz in (("bus", 300), ("tube", 900)):
+        for number in ("01", "02"):
+            for folder in ("scenes_stereo", "scenes_stereo_testset"):
+                write_tone(tmp_path / folder / f"{name}{number}.wav", hz=hz, channels=2)
+    rows = _rows(_table(_sets(dcase2013=tmp_path), {}, tmp_path / "cache"), "DCASE")
+    assert rows["Ours"].status == "not run"
+    assert rows["Ours"].paper == {"accuracy": 93.0}
+    assert rows[table2_sound.SVM].ours["accuracy"] == 100
+    assert rows[table2_sound.SVM].paper == {}
+
+
+def test_demo_rows_say_so_and_the_real_ones_are_not_run(tmp_path, networks):
+    sets = _sets(demo_shards=write_demo_shards(tmp_path / "demo"))
+    table = _table(sets, networks, tmp_path / "cache", c=0.01)
+    ran = [row for row in table.rows if row.ours]
+    assert {row.data for row in ran} == {"demo data (synthetic)"}
+    assert {row.method for row in ran} == {"Ours", "Ours random", "SVM-MFCC", "Random Forest"}
+    assert not any(row.paper for row in ran)
+    assert any("synthetic" in note for note in table.notes)
+    assert {row.status for row in table.rows if not row.ours} == {"not run", "quoted"}
+
+
+def test_real_sets_leave_the_demo_out(tmp_path):
+    folder = write_esc50(tmp_path / "esc")
+    assert [s.name for s in _sets(esc50=folder, demo_shards=tmp_path / "none")] == ["ESC-50"]
+
+
+def test_second_run_computes_nothing(tmp_path, networks, monkeypatch):
+    sets = _sets(esc50=write_esc50(tmp_path / "esc"))
+    first = _table(sets, networks, tmp_path / "cache")
+    monkeypatch.setattr(features, "extract", None)
+    monkeypatch.setattr(baselines, "extract", None)
+    assert _table(sets, networks, tmp_path / "cache").rows == first.rows
+    with pytest.raises(TypeError):  # another C is another result
+        _table(sets, networks, tmp_path / "cache", c=0.5)
+
+
+def test_nothing_given_is_one_line():
+    with pytest.raises(UserError, match="nothing to classify: give --esc50") as error:
+        _sets()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "inf", "nan", "large"])
+def test_bad_c(text):
+    with pytest.raises(UserError, match="need a positive number"):
+        table2_sound._parse_c(text)
+
+
+def test_good_c():
+    assert table2_sound._parse_c("cv") is None
+    assert table2_sound._parse_c("0.01") == 0.01
+
+
+def test_command_line(tmp_path):
+    demo = write_demo_shards(tmp_path / "demo")
+    command = [sys.executable, "-m", "eval.table2_sound", f"--demo_shards={demo}"]
+    command += [f"--out_dir={tmp_path / 'out'}", f"--cache_dir={tmp_path / 'cache'}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "demo data (synthetic)" in done.stdout
+    record = json.loads((tmp_path / "out" / "table2.json").read_text())
+    assert record["flags"]["demo_shards"] == str(demo)
+    assert record["flags"]["svm_c"] == "cv"
+    assert (tmp_path / "out" / "table2.md").read_text() == done.stdout
+
+
+def test_command_line_mistake_is_one_line(tmp_path):
+    command = [sys.executable, "-m", "eval.table2_sound", f"--esc50={tmp_path / 'none'}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("error: the ESC-50 folder")
+    assert "Traceback" not in done.stderr
