@@ -4,7 +4,7 @@
 
 This is SYNTHETIC data. It stands in where the real data sets are absent and proves nothing about
 them. 14 classes with AudioSet's names; in about one clip of twenty the sound has nothing to do with
-the picture, in one of four a second object stands by silently, as in videos from the web.
+the picture, in one of five a second object stands by silently, as in videos from the web.
 
 Files, below --out_dir:
 
@@ -46,7 +46,7 @@ from data_prep import ffmpeg, manifest
 from l3net import constants, errors
 from l3net.errors import UserError
 
-VERSION = 1  # of the drawings and sounds; another version is another data set
+VERSION = 2  # of the drawings and sounds; another version is another data set
 SPLITS = ("train", "val", "test")
 DEFAULT_CLIPS_PER_CLASS = (20, 4, 6)
 DEFAULT_SECONDS = 4.0

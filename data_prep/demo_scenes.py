@@ -556,17 +556,12 @@ def draw_sprite(draw: Callable, size_px: float, rng: np.random.Generator) -> Spr
     image = image.crop((left - 1, top - 1, right + 1, bottom + 1))
     pixels = np.asarray(image).astype(np.float32)
     pixels[..., :3] *= _light(pixels.shape[:2], rng)[..., None]
-    scale = _OVERSAMPLING / pen_unit_px(size_px)
+    scale = 1 / size_px
     to_unit = np.array(
         [[scale, 0, (left - 1) * scale - _REACH], [0, scale, (top - 1) * scale - _REACH], [0, 0, 1]]
     )
     lit = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8), "RGBA")
     return Sprite(lit, to_unit, _hull(pixels[..., 3]) * scale + to_unit[:2, 2])
-
-
-def pen_unit_px(size_px: float) -> float:
-    """Returns the pen's unit for a size: a sprite is drawn larger, then shrunk."""
-    return size_px * _OVERSAMPLING
 
 
 def _light(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
@@ -719,8 +714,7 @@ def make_scene(
         The scene.
     """
     width, height = SIZES_PX[rng.integers(len(SIZES_PX))]
-    largest = 150 if silent is None else 115
-    size = rng.uniform(80, largest)
+    size = rng.uniform(85, 150) if silent is None else rng.uniform(75, 105)
     actor = make_actor(
         looks, attacks_seconds, num_frames=num_frames, size_px=size, still=False, rng=rng
     )
@@ -731,7 +725,7 @@ def make_scene(
             silent,
             attacks_seconds,
             num_frames=num_frames,
-            size_px=rng.uniform(65, 100),
+            size_px=rng.uniform(65, 90),
             still=True,
             rng=rng,
         )

@@ -220,8 +220,8 @@ def acoustic_guitar(rng: np.random.Generator, seconds: float) -> Sound:
     num_samples = int(seconds * RATE_HZ)
     attacks = _attacks(rng, seconds, 0.22, 0.6)
     strum = rng.random() < 0.5
-    roots = _melody(rng, len(attacks), 82, 220)
-    bright, decay = rng.uniform(5, 18), rng.uniform(0.3, 0.9)
+    roots = _melody(rng, len(attacks), 82, 180)
+    bright, decay = rng.uniform(8, 20), rng.uniform(0.3, 0.8)
     notes, times, gains = [], [], []
     for time, root, velocity in zip(attacks, roots, _velocities(rng, len(attacks)), strict=True):
         chord = root * 2 ** (np.array([0, 7, 12, 16, 19, 24])[: rng.integers(3, 7)] / 12)
@@ -236,8 +236,8 @@ def harp(rng: np.random.Generator, seconds: float) -> Sound:
     """Arpeggios and runs of soft, long notes."""
     num_samples = int(seconds * RATE_HZ)
     attacks = _attacks(rng, seconds, 0.1, 0.3)
-    pitches = _melody(rng, len(attacks), 130, 800)
-    bright, decay = rng.uniform(2, 5), rng.uniform(0.6, 1.6)
+    pitches = _melody(rng, len(attacks), 260, 1500)
+    bright, decay = rng.uniform(1.5, 3.5), rng.uniform(0.6, 1.6)
     notes = [_pluck(rng, pitch, 1.5, decay, bright) for pitch in pitches]
     return Sound(_mix(notes, attacks, _velocities(rng, len(attacks)), num_samples), attacks)
 
@@ -246,10 +246,10 @@ def harp(rng: np.random.Generator, seconds: float) -> Sound:
 def church_bell(rng: np.random.Generator, seconds: float) -> Sound:
     """A bell's hum, prime, minor tierce, quint and nominal, which beat."""
     attacks = _attacks(rng, seconds, 0.5, 1.0)
-    prime = np.exp(rng.uniform(np.log(220), np.log(800)))
+    prime = np.exp(rng.uniform(np.log(250), np.log(700)))
     ratios = np.array([0.5, 1, 1.2, 1.5, 2, 2.51, 2.66, 3.01, 4.17, 5.43, 6.8])
     ratios = np.concatenate([ratios, ratios[:5] * (1 + rng.uniform(0.001, 0.006, 5))])
-    amplitudes = rng.uniform(0.3, 1.0, len(ratios)) * ratios**-0.4
+    amplitudes = rng.uniform(0.3, 1.0, len(ratios)) * ratios**-0.1
     decays = rng.uniform(1.0, 3.0) / ratios**0.8
     strike = _modes(rng, min(seconds + 1, 3.0), prime * ratios, amplitudes, decays)
     waveform = _mix(
@@ -332,10 +332,10 @@ def organ(rng: np.random.Generator, seconds: float) -> Sound:
     num_samples = int(seconds * RATE_HZ)
     attacks = _attacks(rng, seconds, 0.5, 1.4)
     stops = np.zeros(24)
-    for footage, chance in ((1, 1), (2, 0.9), (3, 0.5), (4, 0.8), (6, 0.4), (8, 0.6), (16, 0.4)):
+    for footage, chance in ((1, 1), (2, 1), (3, 0.5), (4, 1), (6, 0.5), (8, 0.9), (16, 0.8)):
         stops[footage - 1] = (rng.random() < chance) * rng.uniform(0.3, 1)
     table = _table(stops, rng)
-    roots = _melody(rng, len(attacks), 110, 330)
+    roots = _melody(rng, len(attacks), 82, 250)
     waveform = np.zeros(num_samples, np.float32)
     tremolo = _vibrato(rng, num_samples, rng.choice([0, 0.004]))
     for interval in (0, 7, 12, 16)[: rng.integers(2, 5)]:
@@ -357,9 +357,9 @@ def flute(rng: np.random.Generator, seconds: float) -> Sound:
     tone = _play(table, pitch * vibrato, rng)
     tone *= 1 + np.float32(25) * (vibrato - 1)
     centre = float(np.median(pitches))
-    breath = _noise(rng, num_samples, _band(centre, 4 * centre, 1.0))
+    breath = _noise(rng, num_samples, _band(centre, 7000, 1.0))
     envelope = _envelope(attacks, num_samples, rng.uniform(0.02, 0.06), 0.03, 0.8)
-    breathiness = np.float32(rng.uniform(0.08, 0.35))
+    breathiness = np.float32(rng.uniform(0.2, 0.5))
     return Sound((tone + breathiness * breath) * envelope, attacks)
 
 
@@ -477,7 +477,7 @@ def record(rng: np.random.Generator, sound: Sound) -> np.ndarray:
     spectrum = scipy.fft.rfft(sound.waveform, size) * scipy.fft.rfft(room, size)
     wet = scipy.fft.irfft(spectrum * _microphone(rng, frequencies), size)[:num_samples]
     wet = wet / _loudness(wet)
-    signal_to_noise_db = rng.uniform(2, 24)
+    signal_to_noise_db = rng.uniform(15, 38)
     mixed = wet + np.float32(10 ** (-signal_to_noise_db / 20)) * _background(rng, num_samples)
     level = 10 ** (rng.uniform(-20, -3) / 20)
     mono = np.float32(level) * mixed / np.abs(mixed).max()
@@ -500,7 +500,7 @@ def _room(rng: np.random.Generator) -> np.ndarray:
     times = _times(int(5 * decay * RATE_HZ))
     tail = rng.standard_normal(len(times), dtype=np.float32) * np.exp(-times / np.float32(decay))
     tail = scipy.signal.lfilter([0.35], [1, -0.65], tail).astype(np.float32)
-    wetness = rng.uniform(0.05, 0.6)
+    wetness = rng.uniform(0.05, 0.45)
     tail *= np.float32(wetness) / np.sqrt((tail**2).sum())
     tail[0] += 1
     return tail
@@ -509,11 +509,11 @@ def _room(rng: np.random.Generator) -> np.ndarray:
 def _microphone(rng: np.random.Generator, frequencies: np.ndarray) -> np.ndarray:
     """Returns a gain per frequency: a tilt, a few humps and a cut at both ends."""
     octaves = np.log2(np.maximum(frequencies, 20) / 1000)
-    decibels = rng.uniform(-3, 3) * octaves
+    decibels = rng.uniform(-1, 1) * octaves
     for _ in range(3):
         centre, width = rng.uniform(-3.5, 3.5), rng.uniform(0.3, 1)
-        decibels += rng.uniform(-8, 8) * np.exp(-(((octaves - centre) / width) ** 2))
-    cut = _band(rng.uniform(40, 200), np.exp(rng.uniform(np.log(5000), np.log(20_000))))
+        decibels += rng.uniform(-3, 3) * np.exp(-(((octaves - centre) / width) ** 2))
+    cut = _band(rng.uniform(40, 200), np.exp(rng.uniform(np.log(9000), np.log(20_000))))
     return (10 ** (decibels / 20) * cut(frequencies)).astype(np.float32)
 
 
