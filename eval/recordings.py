@@ -30,6 +30,9 @@ from l3net.errors import UserError
 RESAMPLING = "kaiser_best"
 TRAIN, TEST = "train", "test"
 
+# "5-second-long"; the published Ogg files hold 3.6 to 7.2 s, and the authors' own notebook pads or
+# cuts each to exactly 5 s.
+ESC_SECONDS = 5.0
 _FOLDS = range(1, 6)
 _AUDIO_SUFFIXES = (".wav", ".ogg", ".flac")
 _ESC10_FOLDER = re.compile(r"\d{3} - (?P<label>.+)")
@@ -60,7 +63,8 @@ class Recording:
         name: unique within its set.
         label: its class.
         part: its fold ("1" to "5"), or TRAIN or TEST where the data set fixes a split.
-        content_hash: returns the SHA-256 of the file (or of the shard's samples); read once.
+        content_hash: returns a hash of what `load` returns: of the file, or of a shard's samples;
+            read once.
         load: sample rate in Hz -> mono float32 [num_samples] in [-1, 1].
     """
 
@@ -113,11 +117,16 @@ class RecordingSet:
 
 
 # --- Sound files ---------------------------------------------------------------------------------
-def load_file(path: pathlib.Path, sample_rate_hz: int = constants.SAMPLE_RATE_HZ) -> np.ndarray:
+def load_file(
+    path: pathlib.Path,
+    seconds: float | None = None,
+    sample_rate_hz: int = constants.SAMPLE_RATE_HZ,
+) -> np.ndarray:
     """Reads a sound file as one channel at one rate.
 
     Args:
         path: of a file that libsndfile reads (wav, ogg, flac).
+        seconds: pads with zeros or cuts to this length; None keeps the file's.
         sample_rate_hz: of the result; other rates are resampled (RESAMPLING).
 
     Returns:
@@ -135,6 +144,9 @@ def load_file(path: pathlib.Path, sample_rate_hz: int = constants.SAMPLE_RATE_HZ
     mono = samples.mean(axis=1)
     if rate_hz != sample_rate_hz:
         mono = resampy.resample(mono, rate_hz, sample_rate_hz, filter=RESAMPLING)
+    if seconds is not None:
+        length = round(seconds * sample_rate_hz)
+        mono = np.pad(mono[:length], (0, max(0, length - len(mono))))
     return np.clip(mono, -1, 1).astype(np.float32, copy=False)
 
 
@@ -142,7 +154,9 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _from_file(path: pathlib.Path, *, name: str, label: str, part: str) -> Recording:
+def _from_file(
+    path: pathlib.Path, *, name: str, label: str, part: str, seconds: float | None = None
+) -> Recording:
     if not path.is_file():
         raise UserError(f"the recording {path} is listed but does not exist")
     if path.stat().st_size == 0:
@@ -151,8 +165,8 @@ def _from_file(path: pathlib.Path, *, name: str, label: str, part: str) -> Recor
         name,
         label,
         part,
-        functools.cache(functools.partial(cache.hash_file, path)),
-        functools.partial(load_file, path),
+        functools.cache(lambda: cache.key_of(cache.hash_file(path), seconds)),
+        functools.partial(load_file, path, seconds),
     )
 
 
@@ -231,7 +245,7 @@ def _from_class_folders(classes: dict[pathlib.Path, str]) -> list[Recording]:
             match = _ESC10_FILE.fullmatch(path.stem)
             part = _fold(match["fold"] if match else "", path)
             name = f"{folder.name}/{path.name}"
-            found.append(_from_file(path, name=name, label=label, part=part))
+            found.append(_from_file(path, name=name, label=label, part=part, seconds=ESC_SECONDS))
     if not found:
         raise UserError(f"the class folders of {next(iter(classes)).parent} hold no recordings")
     return found
@@ -266,6 +280,7 @@ def _listed(folder: pathlib.Path, rows: list[dict[str, str]]) -> list[Recording]
             name=row["filename"],
             label=row["category"],
             part=_fold((row["fold"] or "").strip(), f"{where}, {row['filename']}"),
+            seconds=ESC_SECONDS,
         )
         for row in rows
     ]

@@ -109,17 +109,27 @@ def test_real_esc10():
     assert np.bincount(found.labels).tolist() == [40] * 10
     assert all(np.sum(found.parts == fold) == 80 for fold in "12345")
     waveform = found.recordings[0].load(48_000)
-    assert abs(len(waveform) - 240_000) < 480
+    assert len(waveform) == 240_000
     assert 0.01 < np.abs(waveform).max() <= 1
 
 
 def test_stereo_is_averaged_and_resampled_at_the_right_pitch(tmp_path):
     write_tone(tmp_path / "a.wav", hz=440, seconds=2, channels=2)
-    waveform = recordings.load_file(tmp_path / "a.wav", 48_000)
+    waveform = recordings.load_file(tmp_path / "a.wav")
     assert waveform.shape == (96_000,)
     assert np.abs(np.fft.rfft(waveform)).argmax() == 880  # bins of 0.5 Hz
     assert np.abs(waveform[1000:-1000]).max() == pytest.approx(0.5, abs=0.01)
-    assert len(recordings.load_file(tmp_path / "a.wav", 44_100)) == 88_200
+    assert len(recordings.load_file(tmp_path / "a.wav", sample_rate_hz=44_100)) == 88_200
+
+
+def test_esc_recordings_are_padded_or_cut_to_five_seconds(tmp_path):
+    for fold, seconds in ((1, 3.5), (2, 7.0)):
+        write_tone(tmp_path / "001 - Dog bark" / f"{fold}-3-A.ogg", seconds=seconds)
+        write_tone(tmp_path / "002 - Rain" / f"{fold}-4-A.ogg", seconds=seconds)
+    short, long = (r.load(48_000) for r in recordings.read_esc10(tmp_path).recordings[:2])
+    assert len(short) == len(long) == 240_000
+    assert not short[int(3.6 * 48_000) :].any()
+    assert np.abs(long[-48_000:]).max() > 0.4
 
 
 def test_silence_is_fine(tmp_path):

@@ -49,7 +49,7 @@ def _sets(**folders):
 
 
 def test_esc_layout_end_to_end(tmp_path, networks):
-    folder = write_esc50(tmp_path / "esc", categories=("dog", "rain", "sea"), seconds=1.5)
+    folder = write_esc50(tmp_path / "esc", categories=("dog", "rain", "sea"), seconds=4)
     table = _table(_sets(esc50=folder, esc10=folder), networks, tmp_path / "cache")
     for name, count in (("ESC-50", "15 of 2000"), ("ESC-10", "13 of 400")):
         rows = _rows(table, name)
@@ -62,7 +62,7 @@ def test_esc_layout_end_to_end(tmp_path, networks):
     assert sum(map(sum, details["confusion"])) == 15
     assert details["classes"] == ["dog", "rain", "sea"]
     assert details["num_features"] == 16
-    assert details["num_subclips"] == 15 * 3
+    assert details["num_subclips"] == 15 * 10
     assert set(details["svm_c"]) <= set(linear_probe.C_GRID)
     assert details["saved_model"]["metadata"]["model"] == "l3_net"
     assert _rows(table, "ESC-50")["SoundNet"].status == "quoted"
