@@ -493,7 +493,7 @@ def _input(
     """Returns the arguments before the outputs: what a file from a stranger may make ffmpeg do."""
     return [
         *("-nostdin", "-hide_banner", "-loglevel", "error", "-filter_threads", "1"),
-        *(["-xerror"] if strict else []),
+        *(["-xerror", "-err_detect", "explode"] if strict else []),
         *("-threads", "1", "-protocol_whitelist", "file", "-format_whitelist", _FORMATS),
         *("-max_pixels", str(_MAX_PIXELS), "-max_alloc", "268435456"),
         *("-max_streams", str(_MAX_STREAMS), "-probesize", "10000000"),

@@ -291,11 +291,11 @@ def main(_: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
     for fault in report.faults[:_MAX_LISTED]:
         _log.error("%s", fault)
     if report.faults:
-        left_out = len(report.faults) - _MAX_LISTED
+        count = len(report.faults)
         raise UserError(
-            f"{len(report.faults)} faults in {settings['shards_dir']}"
-            f"{f' ({left_out} not listed)' if left_out > 0 else ''}; delete the files named and "
-            "run data_prep.write_shards again: it makes what is missing"
+            f"{count} fault{'s' if count > 1 else ''} in {settings['shards_dir']}"
+            f"{f' (the first {_MAX_LISTED} are listed)' if count > _MAX_LISTED else ''}; delete "
+            "the shards named and run data_prep.write_shards again: it makes what is missing"
         )
     _log.info("no faults")
 

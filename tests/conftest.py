@@ -57,7 +57,9 @@ def make_video(
     for source, late in ((picture, picture_late_seconds), (sound, sound_late_seconds)):
         if source is not None:
             inputs += ["-itsoffset", str(late), "-f", "lavfi", "-t", str(seconds), "-i", source]
-    codecs = ["-c:v", "mpeg4", "-q:v", "2", "-c:a", "aac", "-b:a", "128k", "-bitexact"]
+    # Passthrough: a late picture stays late. AAC in mkv would delay all by its priming.
+    codecs = ["-c:v", "mpeg4", "-q:v", "2", "-fps_mode", "passthrough", "-bitexact"]
+    codecs += ["-c:a", "pcm_s16le" if path.suffix == ".mkv" else "aac", "-b:a", "128k"]
     maps = [word for index in range(inputs.count("lavfi")) for word in ("-map", str(index))]
     run_ffmpeg(*inputs, *maps, *codecs, *options, f"file:{path}")
     return path

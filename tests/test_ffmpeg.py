@@ -94,7 +94,6 @@ def test_variable_frame_rate_keeps_its_times(tmp_path):
         picture=flash("50", before="select='lt(mod(n,5),2)',"),
         sound=beep(),
         seconds=3.0,
-        options=("-fps_mode", "vfr"),
     )
     clip = ffmpeg.decode_clip(path, seconds=2.5)
     assert len(clip.frames) == 62
@@ -247,7 +246,7 @@ def test_skipped(tmp_path, tone):
     no_sound = make_video(tmp_path / "no_sound.mp4", sound=None)
     no_picture = make_video(tmp_path / "no_picture.mp4", picture=None)
     brief = make_video(tmp_path / "brief.mp4", seconds=0.6)
-    one_frame = make_video(tmp_path / "one.mp4", options=("-frames:v", "1"))
+    one_frame = make_video(tmp_path / "one.mp4", picture="color=gray:s=64x48:r=25:d=0.04")
     apart = make_video(tmp_path / "apart.mkv", seconds=2.0, picture_late_seconds=1.5)
     assert outcome_of(no_sound) == ("skipped", "no_audio")
     assert outcome_of(no_picture) == ("skipped", "no_video")

@@ -1,0 +1,308 @@
+import csv
+import json
+import os
+import pathlib
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from data_prep import ffmpeg, manifest
+from data_prep.manifest import ManifestRow
+from data_prep.write_shards import shard_of, write_shards
+from l3net.data import schema
+from l3net.errors import UserError
+from tests.conftest import make_video
+
+SETTINGS = {"dataset_name": "tiny", "num_shards": 2}
+REPOSITORY = pathlib.Path(__file__).parent.parent
+
+
+def contents(folder: pathlib.Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name[0] != "."}
+
+
+def times(folder: pathlib.Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("tiny-*")}
+
+
+def outcomes(folder: pathlib.Path) -> dict[str, dict[str, str]]:
+    with open(folder / schema.OUTCOMES_FILE, newline="") as file:
+        return {row["example_id"]: row for row in csv.DictReader(file)}
+
+
+def clips(folder: pathlib.Path, split: str) -> list[schema.Clip]:
+    return list(schema.read_clips(schema.find_shards(folder, split)))
+
+
+def prepare(tiny_videos: pathlib.Path, out_dir: pathlib.Path, **settings) -> dict[str, int]:
+    given = {"manifest_path": tiny_videos / "manifest.csv", "num_workers": 1}
+    return write_shards(out_dir=out_dir, **(given | SETTINGS | settings))
+
+
+def command(*flags: str) -> list[str]:
+    return [sys.executable, "-m", "data_prep.write_shards", *flags]
+
+
+# --- Contents ------------------------------------------------------------------------------------
+def test_a_clip_says_where_it_comes_from(tiny_shards, tiny_videos):
+    for split, num in (("train", 4), ("val", 2), ("test", 2)):
+        for clip in clips(tiny_shards, split):
+            num -= 1
+            decoded = ffmpeg.decode_clip(tiny_videos / clip.data_path)
+            assert clip.frames == decoded.frames
+            assert clip.timestamps_us == decoded.timestamps_us
+            assert np.array_equal(clip.waveform, decoded.waveform)
+            assert (clip.height_px, clip.width_px) == (256, 341)
+            assert clip.labels == (clip.example_id.split("_")[1],)
+            assert clip.label_indices == (["high", "low"].index(clip.labels[0]),)
+            assert clip.dataset_name == "tiny"
+            assert clip.ffmpeg_version == ffmpeg.ffmpeg_version()
+        assert num == 0
+    assert schema.read_labels(tiny_shards) == ["high", "low"]
+
+
+def test_shard_and_order_follow_from_the_id(tiny_shards):
+    for shard in schema.find_shards(tiny_shards, "train"):
+        ids = [clip.example_id for clip in schema.read_clips([shard])]
+        assert ids == sorted(ids)
+        assert {shard_of(example_id, 2) for example_id in ids} == {int(shard.path.name[11:16])}
+
+
+def test_order_and_workers_change_no_byte(tiny_shards, tiny_videos, tmp_path):
+    rows = manifest.read_manifest(tiny_videos / "manifest.csv")
+    manifest.write_manifest(tmp_path / "reversed.csv", rows[::-1])
+    prepare(
+        tiny_videos,
+        tmp_path / "out",
+        manifest_path=tmp_path / "reversed.csv",
+        videos_dir=tiny_videos,
+        num_workers=3,
+    )
+    assert contents(tmp_path / "out") == contents(tiny_shards)
+
+
+@pytest.mark.parametrize("audio_encoding", [schema.FLAC, schema.FLOATS])
+def test_every_encoding_keeps_every_sample(tiny_shards, tiny_videos, tmp_path, audio_encoding):
+    prepare(tiny_videos, tmp_path, audio_encoding=audio_encoding)
+    for ours, theirs in zip(clips(tmp_path, "val"), clips(tiny_shards, "val"), strict=True):
+        assert ours.audio_encoding == audio_encoding
+        assert np.array_equal(ours.waveform, theirs.waveform)
+
+
+def test_a_plain_folder_needs_no_manifest(tiny_videos, tmp_path):
+    counts = write_shards(
+        out_dir=tmp_path,
+        videos_dir=tiny_videos,
+        num_workers=1,
+        max_seconds=1.0,
+        smallest_side_px=64,
+        split_fractions={"train": 0.5, "test": 0.5},
+    )
+    assert counts == {"ok": 8, "skipped": 0, "failed": 0}
+    found = clips(tmp_path, "train") + clips(tmp_path, "test")
+    assert {clip.media_id for clip in found} == {p.name for p in tiny_videos.glob("*.mp4")}
+    assert {(clip.height_px, len(clip.frames)) for clip in found} == {(64, 25)}
+    again = manifest.read_manifest(tmp_path / "manifest.csv")
+    assert sorted(row.path for row in again if row.split == "train") == sorted(
+        clip.data_path for clip in clips(tmp_path, "train")
+    )
+
+
+# --- Outcomes ------------------------------------------------------------------------------------
+@pytest.fixture
+def mixed(tiny_videos, tmp_path) -> pathlib.Path:
+    """A folder of good and bad files and its manifest."""
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for name in ("0_high", "1_low"):
+        shutil.copy(tiny_videos / f"{name}.mp4", folder)
+    make_video(folder / "silent.mp4", sound=None)
+    (folder / "text.mp4").write_text("not a video")
+    (folder / "outside.mp4").symlink_to(tiny_videos / "2_high.mp4")
+    (folder / "inside.mp4").symlink_to("0_high.mp4")
+    names = ["0_high", "1_low", "silent", "text", "outside", "inside", "missing", "../0_high"]
+    rows = [ManifestRow(f"id {name}", name, f"{name}.mp4", 0, 10, "train", ()) for name in names]
+    rows.append(ManifestRow("absolute", "a", str(tiny_videos / "0_high.mp4"), 0, 10, "val"))
+    manifest.write_manifest(folder / "manifest.csv", rows)
+    return folder
+
+
+def test_bad_files_stop_nothing_and_the_counts_add_up(mixed, tmp_path):
+    counts = prepare(mixed, tmp_path / "out", failure_budget=0.6)
+    assert counts == {"ok": 3, "skipped": 1, "failed": 5}
+    found = {
+        key: (row["outcome"], row["reason"]) for key, row in outcomes(tmp_path / "out").items()
+    }
+    assert found == {
+        "id 0_high": ("ok", ""),
+        "id 1_low": ("ok", ""),
+        "id inside": ("ok", ""),
+        "id silent": ("skipped", "no_audio"),
+        "id text": ("failed", "not_media"),
+        "id missing": ("failed", "missing"),
+        "id outside": ("failed", "refused"),
+        "id ../0_high": ("failed", "refused"),
+        "absolute": ("failed", "refused"),
+    }
+    row = outcomes(tmp_path / "out")["id 0_high"]
+    assert (row["num_frames"], row["num_samples"], row["seconds"]) == ("50", "96000", "2.0")
+
+
+def test_too_many_failures_are_told_and_what_came_out_is_usable(mixed, tmp_path):
+    with pytest.raises(UserError, match="5 of 9 rows failed, more than the --failure_budget"):
+        prepare(mixed, tmp_path / "out")
+    assert len(clips(tmp_path / "out", "train")) == 3
+
+
+def test_no_clip_at_all_is_told(tmp_path):
+    make_video(tmp_path / "silent.mp4", sound=None)
+    with pytest.raises(UserError, match=r"no clip came out of 1 rows \(1 skipped no_audio\)"):
+        write_shards(out_dir=tmp_path / "out", videos_dir=tmp_path, num_workers=1)
+
+
+def test_failures_are_tried_again_on_request_only(mixed, tmp_path, monkeypatch):
+    out_dir = tmp_path / "out"
+    prepare(mixed, out_dir, failure_budget=1)
+    shutil.copy(mixed / "1_low.mp4", mixed / "missing.mp4")
+    before = contents(out_dir)
+    prepare(mixed, out_dir, failure_budget=1)
+    assert contents(out_dir) == before
+    decoded = []
+    decode = ffmpeg.decode_clip
+    monkeypatch.setattr(
+        ffmpeg, "decode_clip", lambda path, **k: decoded.append(path.name) or decode(path, **k)
+    )
+    assert prepare(mixed, out_dir, failure_budget=1, retry_failed=True)["ok"] == 4
+    assert sorted(decoded) == ["missing.mp4", "text.mp4"]  # what was fine is copied
+    prepare(mixed, tmp_path / "fresh", failure_budget=1)
+    assert contents(out_dir) == contents(tmp_path / "fresh")
+
+
+# --- Restart -------------------------------------------------------------------------------------
+def test_only_unfinished_shards_are_made_again(tiny_shards, tiny_videos, tmp_path):
+    out_dir = tmp_path / "out"
+    shutil.copytree(tiny_shards, out_dir)
+    (out_dir / "tiny-train-00000-of-00002.json").unlink()  # killed before the marker
+    (out_dir / "tiny-val-00001-of-00002").unlink()
+    (out_dir / "tiny-test-00000-of-00002").write_bytes(b"cut")
+    (out_dir / "tiny-test-00001-of-00002.123.tmp").write_bytes(b"left over")
+    before = times(out_dir)
+    prepare(tiny_videos, out_dir)
+    assert contents(out_dir) == contents(tiny_shards)
+    after = times(out_dir)
+    kept = {name for name in after if after[name] == before.get(name)}
+    assert {name.removesuffix(".json") for name in kept} == {
+        "tiny-train-00001-of-00002",
+        "tiny-val-00000-of-00002",
+        "tiny-test-00001-of-00002",
+    }
+
+
+def test_another_configuration_is_refused(tiny_shards, tiny_videos):
+    before = contents(tiny_shards)
+    with pytest.raises(UserError, match="jpeg_quality was 3, now 5; use another --out_dir"):
+        prepare(tiny_videos, tiny_shards, jpeg_quality=5)
+    with pytest.raises(UserError, match="num_shards was .*manifest_hash was|manifest_hash was"):
+        write_shards(out_dir=tiny_shards, videos_dir=tiny_videos, num_workers=1, **SETTINGS)
+    assert contents(tiny_shards) == before
+
+
+def test_a_full_disk_stops_with_one_line_and_can_go_on(tiny_shards, tiny_videos, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limits[1]))
+    try:
+        with pytest.raises(UserError, match="cannot write .*make room") as caught:
+            prepare(tiny_videos, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(caught.value)
+    prepare(tiny_videos, tmp_path)
+    assert contents(tmp_path) == contents(tiny_shards)
+
+
+def test_a_killed_run_goes_on(tiny_shards, tiny_videos, tmp_path):
+    flags = [
+        f"--manifest={tiny_videos / 'manifest.csv'}",
+        f"--out_dir={tmp_path}",
+        "--dataset_name=tiny",
+        "--num_shards=2",
+        "--num_workers=2",
+    ]
+    process = subprocess.Popen(command(*flags), cwd=REPOSITORY, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 40
+    while not list(tmp_path.glob("tiny-*.json")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    prepare(tiny_videos, tmp_path)
+    assert contents(tmp_path) == contents(tiny_shards)
+
+
+def test_a_killed_worker_stops_the_run_with_one_line(tiny_videos, tmp_path):
+    program = tmp_path / "ffmpeg"
+    program.write_text(
+        "#!/bin/sh\n"
+        "[ $1 = -version ] && { echo ffmpeg version 7.7-test Copyright; exit; }\n"
+        "kill -9 $PPID\n"
+    )
+    program.chmod(0o755)
+    done = subprocess.run(
+        command(
+            f"--manifest={tiny_videos / 'manifest.csv'}",
+            f"--out_dir={tmp_path / 'out'}",
+            "--num_shards=2",
+            "--num_workers=2",
+        ),
+        cwd=REPOSITORY,
+        env=os.environ | {ffmpeg.ENVIRONMENT_VARIABLE: str(program)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: a worker process died (exit status -9")
+    assert not list((tmp_path / "out").glob("videos-*.json"))
+
+
+def test_two_runs_in_one_folder_are_refused(tiny_videos, tmp_path):
+    import fcntl
+
+    (tmp_path / "out").mkdir()
+    with open(tmp_path / "out" / ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another write_shards"):
+            prepare(tiny_videos, tmp_path / "out")
+
+
+# --- Settings ------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"dataset_name": "a/b"}, "dataset_name 'a/b'"),
+        ({"audio_encoding": "mp3"}, "need one of pcm16, flac, floats"),
+        ({"num_shards": 0}, "num_shards 0"),
+        ({"num_workers": 0}, "num_workers 0"),
+        ({"manifest_path": None}, "neither --manifest nor --videos_dir"),
+        ({"videos_dir": "none"}, "videos folder none does not exist"),
+        ({"split_fractions": {"train": 1.0}}, "this manifest names splits"),
+    ],
+)
+def test_unusable_settings_are_refused(tiny_videos, tmp_path, settings, words):
+    with pytest.raises(UserError) as caught:
+        prepare(tiny_videos, tmp_path / "out", **settings)
+    assert words in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_prep_file_holds_the_configuration(tiny_shards):
+    prep = json.loads((tiny_shards / schema.PREP_FILE).read_text())
+    assert prep["config"]["num_shards"] == {"train": 2, "val": 2, "test": 2}
+    assert prep["config_hash"] == clips(tiny_shards, "val")[0].config_hash
