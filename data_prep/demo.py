@@ -31,6 +31,7 @@ import os
 import pathlib
 import platform
 import re
+import signal
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -293,7 +294,9 @@ def _make_clips(out_dir: pathlib.Path, plans: Sequence[ClipPlan], num_workers: i
         return
     # Spawned, not forked: the caller may have threads.
     context = multiprocessing.get_context("spawn")
-    executor = concurrent.futures.ProcessPoolExecutor(num_workers, mp_context=context)
+    executor = concurrent.futures.ProcessPoolExecutor(
+        num_workers, mp_context=context, initializer=_ignore_interrupts
+    )
     try:
         futures = [executor.submit(_make_clip, out_dir, plan) for plan in plans]
         for future in _with_bar(concurrent.futures.as_completed(futures), len(plans)):
@@ -304,6 +307,11 @@ def _make_clips(out_dir: pathlib.Path, plans: Sequence[ClipPlan], num_workers: i
         ) from error
     finally:
         executor.shutdown(cancel_futures=True)
+
+
+def _ignore_interrupts() -> None:
+    # Ctrl-C reaches every process; the first one alone answers it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _with_bar(items: Iterable, total: int) -> Iterable:
