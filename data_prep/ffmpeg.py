@@ -223,7 +223,7 @@ def decode_clip(
             *("-t", f"{seconds:.6f}", f"pipe:{sound}"),
         ]
 
-    *firsts, jpegs, pcm = _run_to_end(path, arguments, 4, timeout_seconds)
+    *firsts, jpegs, pcm = _run_to_end(path, arguments, 4, timeout_seconds, strict)
     decoded = _Decoded(*map(_first_seconds, firsts), split_jpegs(jpegs), pcm)
     try:
         return _assemble(decoded, start_seconds, num_frames, frame_rate_hz)
@@ -541,6 +541,7 @@ def _run_to_end(
     arguments: Callable[..., list[str]],
     num_pipes: int,
     timeout_seconds: float,
+    strict: bool,
 ) -> list[bytes]:
     """Runs ffmpeg and returns what came out of each pipe; raises MediaError if it failed."""
     outputs = [bytearray() for _ in range(num_pipes)]
@@ -549,7 +550,7 @@ def _run_to_end(
             outputs[index] += chunk
             if sum(map(len, outputs)) > _MAX_OUTPUT_BYTES:
                 raise MediaError(path, "failed", "refused", "too much output for one clip")
-        child.check()
+        child.check(strict)
     return [bytes(output) for output in outputs]
 
 
@@ -643,12 +644,18 @@ class _Child:
                     else:
                         yield indices[reader], chunk
 
-    def check(self) -> None:
-        """Waits for the end; raises MediaError, with the class of failure, unless all went well."""
+    def check(self, strict: bool = False) -> None:
+        """Waits for the end; raises MediaError, with the class of failure, unless all went well.
+
+        Args:
+            strict: whether any complaint is a failure, whatever the exit status.
+        """
         code = self._process.wait()
-        if not code:
-            return
         said = _tidy(self._error_tail, self._path)
+        if not code:
+            if strict and said:
+                raise MediaError(self._path, "failed", "decode", said)
+            return
         if code > 0:
             wanted = [stream for stream in _MISSING if stream in self._arguments]
             raise _diagnosis(self._path, wanted, said)
