@@ -42,3 +42,49 @@ test-slow: $(READY)  ## Run the proofs that take minutes
 lint: $(READY)  ## Check style (ruff)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# --- The demo data set and the network trained on it ----------------------------------------------
+DEMO := data/demo
+DEMO_RUN := runs/demo_l3_net
+
+$(DEMO)/videos/.done: $(READY) data_prep/demo.py data_prep/demo_sounds.py data_prep/demo_scenes.py
+	$(RUN) data_prep.demo --out_dir=$(DEMO)/videos
+	@touch $@
+
+$(DEMO)/shards/.done: $(DEMO)/videos/.done
+	$(RUN) data_prep.write_shards --manifest=$(DEMO)/videos/manifest.csv \
+	  --videos_dir=$(DEMO)/videos --out_dir=$(DEMO)/shards --dataset_name=demo
+	@touch $@
+
+$(DEMO_RUN)/.done: $(DEMO)/shards/.done l3net/configs/demo_l3_net.flags l3net/configs/common.flags
+	$(RUN) l3net.train --flagfile=l3net/configs/demo_l3_net.flags --run_dir=$(DEMO_RUN)
+	$(RUN) l3net.export --run_dir=$(DEMO_RUN)
+	$(RUN) l3net.export --run_dir=$(DEMO_RUN) --random_weights
+	@touch $@
+
+.PHONY: demo-data
+demo-data: $(DEMO)/shards/.done  ## Make the embedded demo data set and prepare it
+
+.PHONY: train-demo
+train-demo: $(DEMO_RUN)/.done  ## Train and export L3-Net on the demo data
+
+# --- Tables ---------------------------------------------------------------------------------------
+# Your own network and data: make reproduce-table2 RUN_DIR=runs/l3_net ESC50=data/ESC-50
+ESC50 ?=
+ESC10 ?=
+DCASE2013 ?=
+RUN_DIR ?= $(DEMO_RUN)
+SOUND_SETS := $(if $(ESC50),--esc50='$(ESC50)') $(if $(ESC10),--esc10='$(ESC10)') \
+  $(if $(DCASE2013),--dcase2013='$(DCASE2013)')
+
+.PHONY: reproduce-table2
+reproduce-table2: $(READY) $(if $(filter $(DEMO_RUN),$(RUN_DIR)),$(DEMO_RUN)/.done)  ## L3 Table 2 (ESC50= ESC10= DCASE2013= folders, else demo data; RUN_DIR= your network)
+	$(if $(filter $(DEMO_RUN),$(RUN_DIR)),$(RUN) eval.avc_accuracy --saved_model=$(RUN_DIR)/saved_model \
+	  --shards=$(DEMO)/shards --sampling=ots --num_pairs=1680 --out_dir=$(RUN_DIR))
+	$(RUN) eval.table2_sound --saved_model=$(RUN_DIR)/saved_model \
+	  --random_saved_model=$(RUN_DIR)/saved_model_random --out_dir=$(RUN_DIR) \
+	  $(or $(strip $(SOUND_SETS)),--demo_shards=$(DEMO)/shards)
+
+.PHONY: clean
+clean:  ## Delete the demo data and all runs (not the virtual environment)
+	rm -rf $(DEMO) runs

@@ -32,7 +32,7 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from l3net import checkpoints, constants, errors, models, saved_model
+from l3net import checkpoints, constants, errors, models, saved_model, training
 from l3net.data import augment
 from l3net.errors import UserError
 from l3net.log_spectrogram import log_spectrogram, log_spectrogram_shape
@@ -193,10 +193,12 @@ def export(
         "random_weights": random_weights,
         "seed": seed if random_weights else None,
         "weights_sha256": _weights_digest(model),
+        "trained_on": None if random_weights else _training_data(run_dir),
+        "run_flags": _run_flags(run_dir),
     }
     with _replaced_when_complete(out) as folder:
         feature_sizes = _write(model, config, folder)
-        _write_metadata(folder, config, feature_sizes, weights | {"run_flags": _run_flags(run_dir)})
+        _write_metadata(folder, config, feature_sizes, weights)
         check(folder, model, config)
     _log.info("wrote %s: %d steps, features %s", out, trained_steps, feature_sizes)
     return out
@@ -283,6 +285,12 @@ def _write_metadata(
     path = folder / saved_model.METADATA_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(metadata, indent=1) + "\n")
+
+
+def _training_data(run_dir: pathlib.Path) -> str | None:
+    """Returns the name of the data set that a run was trained on; None if it does not say."""
+    path = run_dir / training.CONFIG_FILE
+    return json.loads(path.read_text())["data"]["name"] if path.is_file() else None
 
 
 def _run_flags(run_dir: pathlib.Path) -> list[str]:

@@ -65,18 +65,37 @@ class SavedModel:
         Raises:
             UserError: if this network has no such signature or output.
         """
-        function = self._loaded.signatures.get(signature)
-        if function is None:
-            have = ", ".join(sorted(self._loaded.signatures)) or "none"
-            raise UserError(
-                f"{self._folder} has no signature {signature!r} (it has {have}); it is another "
-                "network's SavedModel"
-            )
+        function = self._signature(signature)
         if output not in function.structured_outputs:
             have = ", ".join(sorted(function.structured_outputs))
             raise UserError(f"--features={output}: {self._folder} gives {have} for {signature}")
         input_name = WAVEFORM if signature == AUDIO else IMAGE
         return lambda batch: function(**{input_name: tf.constant(batch)})[output].numpy()
+
+    def correspondence(self) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+        """Returns the network's judgement as a function.
+
+        Returns:
+            A function from images uint8 [N, frame_px, frame_px, 3] and waveforms float32
+            [N, 48000] in [-1, 1] to the probability that they correspond, float32 [N].
+
+        Raises:
+            UserError: if this network has no signature `avc`.
+        """
+        function = self._signature(AVC)
+        return lambda image, waveform: function(
+            image=tf.constant(image), waveform=tf.constant(waveform)
+        )["corresponds"].numpy()
+
+    def _signature(self, name: str):
+        function = self._loaded.signatures.get(name)
+        if function is None:
+            have = ", ".join(sorted(self._loaded.signatures)) or "none"
+            raise UserError(
+                f"{self._folder} has no signature {name!r} (it has {have}); it is another "
+                "network's SavedModel"
+            )
+        return function
 
 
 def read_metadata(folder: str | pathlib.Path) -> dict:

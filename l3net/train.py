@@ -6,136 +6,75 @@ The same command resumes a stopped run. The run directory's flags.txt is itself 
 `--flagfile=runs/demo/flags.txt --run_dir=runs/again` repeats the run.
 """
 
-import pathlib
+import dataclasses
 import sys
 
 from absl import flags
 
-from l3net import checkpoints, constants, errors, models, training
+from l3net import constants, errors, models, training
 from l3net.data import avc_pairs, input_pipeline
 from l3net.errors import UserError
 
 FLAGS_FILE = "flags.txt"
 
-_RUN_DIR = flags.DEFINE_string("run_dir", None, "Where checkpoints and metrics go.", required=True)
-_SHARDS = flags.DEFINE_string("shards", None, "Prepared folder of data_prep.write_shards.")
 
-_MODEL = flags.DEFINE_enum("model", "l3_net", list(models.MODELS), "Network to train.")
-_WIDTH = flags.DEFINE_float("width", 1.0, "Channel multiplier; 1.0 is the papers' network.")
-_FRAME_PX = flags.DEFINE_integer(
-    "frame_px", constants.FRAME_PX, "Height and width of the frame, pixels; 224 in the papers."
-)
-_SPECTROGRAM_AVERAGE = flags.DEFINE_integer(
-    "spectrogram_average", 1, "Average squares of this many bands x windows; 1 in the papers."
-)
-_BATCH_NORM_MOMENTUM = flags.DEFINE_float(
-    "batch_norm_momentum", 0.99, "Of the moving averages; not given in the papers."
-)
-
-_GLOBAL_BATCH_SIZE = flags.DEFINE_integer(
-    "global_batch_size", 256, "Pairs per step over all replicas; L3 256, OTS 2048."
-)
-_SAMPLING = flags.DEFINE_enum(
-    "sampling", "l3", avc_pairs.SAMPLINGS, "Which second of sound goes with a frame."
-)
-_PAIRS_PER_CLIP = flags.DEFINE_integer("pairs_per_clip", 8, "Pairs drawn per clip read.")
-_SHUFFLE_PAIRS = flags.DEFINE_integer(
-    "shuffle_pairs", 2048, "Size of the shuffle buffer; each pair takes 0.2 MB of memory."
-)
-
-_NUM_STEPS = flags.DEFINE_integer(
-    "num_steps", None, "Steps in all; L3: 60M pairs / 256 = 234,375.", required=True
-)
-_LEARNING_RATE = flags.DEFINE_float(
-    "learning_rate", constants.LEARNING_RATE, "Of Adam; L3: 1e-4 usually works well."
-)
-_LEARNING_RATE_DECAY = flags.DEFINE_float(
-    "learning_rate_decay",
-    constants.LEARNING_RATE_DECAY,
-    "Factor every --epochs_per_decay epochs; OTS 0.94; L3 names none: 1.",
-)
-_EPOCHS_PER_DECAY = flags.DEFINE_integer("epochs_per_decay", constants.EPOCHS_PER_DECAY, "OTS: 16.")
-_PAIRS_PER_EPOCH = flags.DEFINE_integer(
-    "pairs_per_epoch", 0, "What an epoch is; 0: as many pairs as there are training clips."
-)
-_WARMUP_STEPS = flags.DEFINE_integer("warmup_steps", 0, "Of the learning rate; none in the papers.")
-_WEIGHT_DECAY = flags.DEFINE_float(
-    "weight_decay", constants.WEIGHT_DECAY, "L2 penalty in the loss; the papers' 1e-5."
-)
-_SEED = flags.DEFINE_integer("seed", 0, "Of weights, pairs and augmentation.")
-
-_LOG_EVERY_STEPS = flags.DEFINE_integer("log_every_steps", 50, "One line of metrics each.")
-_EVAL_EVERY_STEPS = flags.DEFINE_integer(
-    "eval_every_steps", 0, "AVC accuracy on fixed pairs; 0: only at the end."
-)
-_EVAL_SPLIT = flags.DEFINE_string("eval_split", "val", "Split of the fixed pairs; not test.")
-_NUM_EVAL_PAIRS = flags.DEFINE_integer("num_eval_pairs", 2048, "Fixed pairs; 0: no evaluation.")
-_CHECKPOINT_EVERY_SECONDS = flags.DEFINE_float(
-    "checkpoint_every_seconds", 300.0, "At most this much work is lost when a run is killed."
-)
+def define_flags() -> None:
+    """Defines the flags; in a function, for tests import several ENTRY modules at once."""
+    string, integer, number = flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_float
+    string("run_dir", None, "Where checkpoints and metrics go.", required=True)
+    string("shards", None, "Prepared folder of data_prep.write_shards.", required=True)
+    # The network.
+    flags.DEFINE_enum("model", "l3_net", list(models.MODELS), "Network to train.")
+    number("width", 1.0, "Channel multiplier; 1.0 is the papers' network.")
+    integer("frame_px", constants.FRAME_PX, "Height and width of the frame; 224 in the papers.")
+    integer("spectrogram_average", 1, "Average squares of so many bands x windows; papers 1.")
+    number("batch_norm_momentum", 0.99, "Of the moving averages; not given in the papers.")
+    # The pairs.
+    integer("global_batch_size", 256, "Pairs per step over all replicas; L3 256, OTS 2048.")
+    flags.DEFINE_enum("sampling", "l3", avc_pairs.SAMPLINGS, "Which second goes with a frame.")
+    integer("pairs_per_clip", 8, "Pairs drawn per clip read.", lower_bound=1)
+    integer("shuffle_pairs", 2048, "Size of the shuffle buffer, 0.2 MB each.", lower_bound=1)
+    # The optimization.
+    integer("num_steps", None, "In all; L3: 60M pairs / 256 = 234,375.", required=True)
+    number("learning_rate", constants.LEARNING_RATE, "Of Adam; L3: 1e-4 usually works well.")
+    number(
+        "learning_rate_decay",
+        constants.LEARNING_RATE_DECAY,
+        "Factor every --epochs_per_decay epochs; OTS 0.94; L3 names none: 1.",
+    )
+    integer("epochs_per_decay", constants.EPOCHS_PER_DECAY, "OTS: 16.", lower_bound=1)
+    integer("pairs_per_epoch", 0, "What an epoch is; 0: as many as there are training clips.")
+    integer("warmup_steps", 0, "Of the learning rate; none in the papers.", lower_bound=0)
+    number("weight_decay", constants.WEIGHT_DECAY, "L2 penalty in the loss; the papers' 1e-5.")
+    integer("seed", 0, "Of weights, pairs and augmentation.", lower_bound=0)
+    # How far and how often.
+    integer("log_every_steps", 50, "One line of metrics each.", lower_bound=1)
+    integer("eval_every_steps", 0, "AVC accuracy on fixed pairs; 0: only at the end.")
+    string("eval_split", "val", "Split of the fixed pairs; not test.")
+    integer("num_eval_pairs", 2048, "Fixed pairs; 0: no evaluation.", lower_bound=0)
+    number("checkpoint_every_seconds", 300.0, "Most work lost when a run is killed.")
 
 
 def main(argv: list[str]) -> None:
     """Reads the flags and trains."""
     if len(argv) > 1:
         raise UserError(f"unknown argument {argv[1]!r}; settings are flags, see --help")
-    if _SHARDS.value is None:
-        raise UserError("--shards is missing; give a folder made by data_prep.write_shards")
-    run_dir = pathlib.Path(_RUN_DIR.value)
+    values = flags.FLAGS
     metrics = training.train(
-        run_dir,
-        _model_config(),
-        _pipeline_config(),
-        _training_config(),
-        _schedule(),
+        values.run_dir,
+        _from_flags(models.ModelConfig),
+        _from_flags(input_pipeline.PipelineConfig, batch_size=values.global_batch_size),
+        _from_flags(training.TrainingConfig),
+        _from_flags(training.Schedule),
         notes={FLAGS_FILE: _flags_text()},
     )
-    sys.stdout.write(_summary(run_dir, metrics))
+    sys.stdout.write(_summary(metrics))
 
 
-def _model_config() -> models.ModelConfig:
-    return models.ModelConfig(
-        model=_MODEL.value,
-        width=_WIDTH.value,
-        frame_px=_FRAME_PX.value,
-        spectrogram_average=_SPECTROGRAM_AVERAGE.value,
-        batch_norm_momentum=_BATCH_NORM_MOMENTUM.value,
-    )
-
-
-def _pipeline_config() -> input_pipeline.PipelineConfig:
-    return input_pipeline.PipelineConfig(
-        batch_size=_GLOBAL_BATCH_SIZE.value,
-        sampling=_SAMPLING.value,
-        pairs_per_clip=_PAIRS_PER_CLIP.value,
-        shuffle_pairs=_SHUFFLE_PAIRS.value,
-        frame_px=_FRAME_PX.value,
-        seed=_SEED.value,
-    )
-
-
-def _training_config() -> training.TrainingConfig:
-    return training.TrainingConfig(
-        shards=_SHARDS.value,
-        learning_rate=_LEARNING_RATE.value,
-        learning_rate_decay=_LEARNING_RATE_DECAY.value,
-        epochs_per_decay=_EPOCHS_PER_DECAY.value,
-        pairs_per_epoch=_PAIRS_PER_EPOCH.value,
-        warmup_steps=_WARMUP_STEPS.value,
-        weight_decay=_WEIGHT_DECAY.value,
-        seed=_SEED.value,
-    )
-
-
-def _schedule() -> training.Schedule:
-    return training.Schedule(
-        num_steps=_NUM_STEPS.value,
-        log_every_steps=_LOG_EVERY_STEPS.value,
-        eval_every_steps=_EVAL_EVERY_STEPS.value,
-        eval_split=_EVAL_SPLIT.value,
-        num_eval_pairs=_NUM_EVAL_PAIRS.value,
-        checkpoint_every_seconds=_CHECKPOINT_EVERY_SECONDS.value,
-    )
+def _from_flags(kind: type, **given):
+    """Makes a configuration from the flags that are named as its fields."""
+    names = [field.name for field in dataclasses.fields(kind) if field.name not in given]
+    return kind(**given, **{name: flags.FLAGS[name].value for name in names})
 
 
 def _flags_text() -> str:
@@ -145,16 +84,17 @@ def _flags_text() -> str:
     return "".join(f"{line}\n" for line in lines if line)
 
 
-def _summary(run_dir: pathlib.Path, metrics: dict[str, float]) -> str:
-    parts = [f"{run_dir / checkpoints.CHECKPOINTS}: {_NUM_STEPS.value} steps"]
+def _summary(metrics: dict[str, float]) -> str:
+    run_dir, split = flags.FLAGS.run_dir, flags.FLAGS.eval_split
+    parts = [f"{run_dir}: {flags.FLAGS.num_steps} steps"]
     if "train_loss" in metrics:
         parts.append(f"training loss {metrics['train_loss']:.3f}")
-    accuracy = metrics.get(f"{_EVAL_SPLIT.value}_accuracy")
-    if accuracy is not None:
-        pairs = metrics[f"{_EVAL_SPLIT.value}_pairs"]
-        parts.append(f"AVC accuracy {accuracy:.1%} on {pairs} fixed {_EVAL_SPLIT.value} pairs")
+    if f"{split}_accuracy" in metrics:
+        accuracy, num_pairs = metrics[f"{split}_accuracy"], metrics[f"{split}_pairs"]
+        parts.append(f"AVC accuracy {accuracy:.1%} on {num_pairs} fixed {split} pairs")
     return ", ".join(parts) + "\n"
 
 
 if __name__ == "__main__":
+    define_flags()
     errors.run(main)

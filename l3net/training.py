@@ -104,7 +104,8 @@ def train(
     """
     run_dir = pathlib.Path(run_dir)
     shards = schema.find_shards(config.shards, "train")
-    _claim(run_dir, model_config, pipeline_config, config)
+    _claim(run_dir, _description(model_config, pipeline_config, config, shards))
+    checkpoints.save_model_config(run_dir, model_config)
     for name, text in (notes or {}).items():
         _write_text(run_dir / name, text)
     pairs = _evaluation_pairs(config.shards, schedule, pipeline_config.sampling)
@@ -348,13 +349,25 @@ def _evaluation_pairs(shards: str, schedule: Schedule, sampling: str) -> pathlib
     )
 
 
-def _claim(run_dir: pathlib.Path, model_config, pipeline_config, config) -> None:
-    """Writes the configuration of a new run; refuses to resume another one's."""
-    content = {
+def _description(model_config, pipeline_config, config, shards) -> dict[str, dict]:
+    """What a run is, for training.json."""
+    training = dataclasses.asdict(config)
+    # By content, not by place: a moved data set is the same data set.
+    del training["shards"]
+    return {
         "model": dataclasses.asdict(model_config),
         "pipeline": dataclasses.asdict(pipeline_config),
-        "training": dataclasses.asdict(config),
+        "training": training,
+        "data": {
+            "name": shards[0].dataset_name,
+            "num_clips": sum(shard.num_clips for shard in shards),
+            "digest": schema.content_digest(shards),
+        },
     }
+
+
+def _claim(run_dir: pathlib.Path, content: dict[str, dict]) -> None:
+    """Writes the description of a new run; refuses to resume another one's."""
     path = run_dir / CONFIG_FILE
     if path.exists():
         before = json.loads(path.read_text())
@@ -370,7 +383,6 @@ def _claim(run_dir: pathlib.Path, model_config, pipeline_config, config) -> None
                 "give the same flags to resume it, or a new --run_dir"
             )
     run_dir.mkdir(parents=True, exist_ok=True)
-    checkpoints.save_model_config(run_dir, model_config)
     _write_text(run_dir / VERSIONS_FILE, json.dumps(_versions(), indent=1) + "\n")
     _write_text(path, json.dumps(content, indent=1) + "\n")
 

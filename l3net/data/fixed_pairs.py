@@ -7,7 +7,6 @@ other (but for a remainder); half of them are positives, half negatives (L3 §3.
 """
 
 import collections
-import hashlib
 import pathlib
 
 import numpy as np
@@ -49,9 +48,7 @@ def fixed_pairs(
             f"got {num_pairs} evaluation pairs over {num_videos} video(s) of split {split!r}; "
             "need an even number of pairs and at least 2 videos"
         )
-    identity = repr([(s.path.name, s.num_clips, s.media_ids, s.sha256) for s in shards])
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
-    name = f"{split}-{sampling}-{num_pairs}-seed{seed}-{digest}.tfrecord"
+    name = f"{split}-{sampling}-{num_pairs}-seed{seed}-{schema.content_digest(shards)}.tfrecord"
     path = pathlib.Path(folder) / FOLDER / name
     if not path.exists():
         _write(path, shards, num_pairs, sampling, seed)

@@ -15,6 +15,7 @@ A prepared folder holds, for a data set called `demo`:
 """
 
 import dataclasses
+import hashlib
 import io
 import json
 import pathlib
@@ -113,12 +114,13 @@ class Clip:
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """A finished shard: its file, its number of clips, their media ids and its sha256 (hex)."""
+    """A finished shard: its file, number of clips, their media ids, sha256 (hex), data set."""
 
     path: pathlib.Path
     num_clips: int
     media_ids: tuple[str, ...]
     sha256: str = ""
+    dataset_name: str = ""
 
 
 # --- Writer --------------------------------------------------------------------------------------
@@ -427,20 +429,27 @@ def find_shards(folder: str | pathlib.Path, split: str) -> list[Shard]:
         if match:
             splits.add(match["split"])
             if match["split"] == split:
-                found.append((path, int(match["count"])))
+                found.append((path, match))
     if not found:
         have = f"it has the splits {', '.join(sorted(splits))}" if splits else "it has no shards"
         raise UserError(f"no shards of split {split!r} in {folder}; {have}")
-    if len(found) != found[0][1]:
+    count = int(found[0][1]["count"])
+    if len(found) != count:
         raise UserError(
-            f"{folder} has {len(found)} of {found[0][1]} {split} shards; "
+            f"{folder} has {len(found)} of {count} {split} shards; "
             "run data_prep.write_shards again to finish it"
         )
-    shards = [_read_marker(path) for path, _ in found]
+    shards = [_read_marker(path, match["name"]) for path, match in found]
     return [shard for shard in shards if shard.num_clips]
 
 
-def _read_marker(path: pathlib.Path) -> Shard:
+def content_digest(shards: list[Shard]) -> str:
+    """Returns a short hash of what the commit markers say of the shards' content."""
+    identity = repr([(s.path.name, s.num_clips, s.media_ids, s.sha256) for s in shards])
+    return hashlib.sha256(identity.encode()).hexdigest()[:8]
+
+
+def _read_marker(path: pathlib.Path, dataset_name: str) -> Shard:
     marker = marker_path(path)
     if not marker.exists():
         raise UserError(
@@ -449,7 +458,8 @@ def _read_marker(path: pathlib.Path) -> Shard:
         )
     content = json.loads(marker.read_text())
     media_ids = tuple(content["media_ids"])
-    return Shard(path, content["num_clips"], media_ids, content.get("sha256", ""))
+    sha256 = content.get("sha256", "")
+    return Shard(path, content["num_clips"], media_ids, sha256, dataset_name)
 
 
 def read_labels(folder: str | pathlib.Path) -> list[str]:

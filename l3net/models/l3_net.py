@@ -23,7 +23,7 @@ def l3_net(
         frame_shape: (224, 224, 3) in the papers.
         log_spectrogram_shape: (257, 199, 1) in L3, (257, 200, 1) in OTS.
         stride: of both conv1_1: 1 in L3, 2 in OTS.
-        width: channel multiplier of the ConvNets and fc1; 1.0 is the papers' network.
+        width: channel multiplier of the ConvNets; 1.0 is the papers' network.
         batch_norm_momentum: of the moving averages (ours).
         seed: of the weights.
 
@@ -46,14 +46,15 @@ def l3_net(
         [vision(frame)["pool4"], audio(log_spectrogram)["pool4"]]
     )
     fc1 = keras.layers.Dense(
-        convnets.scaled_channels(constants.FC1_UNITS, width),
+        constants.FC1_UNITS,
         activation="relu",
         kernel_initializer=convnets.he_normal("fc1", seed),
         name="fc1",
     )(concat)
-    logits = keras.layers.Dense(2, kernel_initializer=convnets.he_normal("fc2", seed), name="fc2")(
-        fc1
-    )
+    # Ours: starts near 0, so that the loss starts at ln 2. With He initialisation it starts near 1,
+    # and the first hundreds of steps go into unlearning a confident guess.
+    small = keras.initializers.RandomNormal(stddev=0.01, seed=seed)
+    logits = keras.layers.Dense(2, kernel_initializer=small, name="fc2")(fc1)
     softmax = keras.layers.Softmax(name="softmax")(logits)
     return keras.Model(
         {"frame": frame, "log_spectrogram": log_spectrogram},
