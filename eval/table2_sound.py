@@ -216,9 +216,12 @@ def _network_row(
 
 
 def _network_note(metadata: dict[str, Any]) -> str:
-    parts = [f"{key} {metadata[key]}" for key in ("model", "width") if key in metadata]
-    if metadata.get("trained_steps") is not None:
-        parts.append(f"{metadata['trained_steps']} steps on {metadata.get('trained_on', '?')}")
+    """Returns in a few words which network it is and how long it was trained."""
+    known = {**metadata.get("model_config", {}), **metadata}
+    parts = [str(known["model"])] if "model" in known else []
+    parts += [f"width {known['width']:g}"] if "width" in known else []
+    parts += [f"{known['trained_steps']} steps"] if "trained_steps" in known else []
+    parts += [f"on {known['trained_on']}"] if "trained_on" in known else []
     return ", ".join(parts) or "SavedModel without metadata"
 
 

@@ -119,6 +119,12 @@ def test_bad_c(text):
         table2_sound._parse_c(text)
 
 
+def test_note_says_which_network_it_is():
+    metadata = {"model_config": {"model": "ave_net", "width": 0.5}, "trained_steps": 0}
+    assert table2_sound._network_note(metadata) == "ave_net, width 0.5, 0 steps"
+    assert table2_sound._network_note({}) == "SavedModel without metadata"
+
+
 def test_good_c():
     assert table2_sound._parse_c("cv") is None
     assert table2_sound._parse_c("0.01") == 0.01
