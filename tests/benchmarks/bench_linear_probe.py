@@ -90,7 +90,7 @@ def _time_beside_sklearn(features, labels):
         [(small - small.mean(0)) / small.std(0), np.ones((len(small), 1), np.float32)], axis=1
     )
     targets = np.repeat(labels[: _SMALL_RECORDINGS.value], per)
-    signs = linear_probe.class_signs(targets, labels.max() + 1, small.dtype)
+    signs = linear_probe.class_signs(targets, targets.max() + 1, small.dtype)
     started = time.perf_counter()
     weights = linear_probe.solve(small, signs, 0.01)
     ours = time.perf_counter() - started
