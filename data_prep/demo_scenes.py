@@ -714,7 +714,7 @@ def make_scene(
         The scene.
     """
     width, height = SIZES_PX[rng.integers(len(SIZES_PX))]
-    size = rng.uniform(85, 150) if silent is None else rng.uniform(75, 105)
+    size = rng.uniform(130, 200) if silent is None else rng.uniform(110, 140)
     actor = make_actor(
         looks, attacks_seconds, num_frames=num_frames, size_px=size, still=False, rng=rng
     )
@@ -725,7 +725,7 @@ def make_scene(
             silent,
             attacks_seconds,
             num_frames=num_frames,
-            size_px=rng.uniform(65, 90),
+            size_px=rng.uniform(60, 80),
             still=True,
             rng=rng,
         )
@@ -847,11 +847,11 @@ def _background(width: int, height: int, rng: np.random.Generator) -> Image.Imag
     """Returns a wall or room without objects: colours, texture, pattern and clutter."""
     image = Image.fromarray(_texture(width, height, rng))
     draw = ImageDraw.Draw(image)
-    if rng.random() < 0.5:
+    if rng.random() < 0.3:
         _pattern(draw, width, height, rng)
-    for _ in range(rng.integers(3, 14)):
+    for _ in range(rng.integers(0, 5)):
         _clutter(draw, width, height, rng)
-    return image.filter(ImageFilter.BoxBlur(rng.uniform(0, 3)))
+    return image.filter(ImageFilter.BoxBlur(rng.uniform(1, 4)))
 
 
 def _muted(rng: np.random.Generator) -> Colour:
@@ -866,7 +866,7 @@ def _texture(width: int, height: int, rng: np.random.Generator) -> np.ndarray:
     cells = int(rng.integers(3, 60))
     coarse = rng.uniform(0, 255, (cells, cells)).astype(np.uint8)
     blotches = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
-    blotches = (np.asarray(blotches, np.float32)[..., None] - 128) * rng.uniform(0, 0.35)
+    blotches = (np.asarray(blotches, np.float32)[..., None] - 128) * rng.uniform(0, 0.2)
     return np.clip(corners[0] * slope + corners[1] * (1 - slope) + blotches, 0, 255).astype(
         np.uint8
     )

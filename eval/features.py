@@ -6,23 +6,17 @@
 
 import dataclasses
 import functools
-import json
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
-import tensorflow as tf
 import tqdm
 
 from eval import cache
 from eval.recordings import RESAMPLING, Recording
-from l3net import constants
-from l3net.errors import UserError
+from l3net import constants, saved_model
 
 SUBCLIPS_PER_SECOND = 2
-SIGNATURE = "audio"
-METADATA = "assets.extra/l3net.json"
 # Part of every cache key: raise it when the steps from a file to a waveform's seconds change.
 PROTOCOL = f"subclips v1, {RESAMPLING}"
 
@@ -68,7 +62,7 @@ class AudioNetwork:
 
     Attributes:
         path: of the SavedModel.
-        metadata: what the exporter wrote about it (model, width, trained_steps ...), or {}.
+        metadata: what the exporter wrote about it (model_config, trained_steps, trained_on ...).
     """
 
     def __init__(self, path: str | pathlib.Path):
@@ -78,12 +72,10 @@ class AudioNetwork:
             path: of a SavedModel.
 
         Raises:
-            UserError: if there is no SavedModel.
+            UserError: if there is no SavedModel of ours.
         """
         self.path = pathlib.Path(path)
-        if not (self.path / "saved_model.pb").is_file():
-            raise UserError(f"{path} is no SavedModel (it has no saved_model.pb); l3net.export")
-        self.metadata = _read_metadata(self.path / METADATA)
+        self.metadata = saved_model.read_metadata(path)
 
     @functools.cached_property
     def content_hash(self) -> str:
@@ -106,40 +98,13 @@ class AudioNetwork:
             float32 [num, num_features].
 
         Raises:
-            UserError: if the SavedModel has no such signature or output.
+            UserError: if the SavedModel is damaged or has no such signature or output.
         """
-        outputs = self._signature(waveform=tf.constant(waveforms))
-        if output not in outputs:
-            raise UserError(
-                f"signature {SIGNATURE!r} of {self.path} has the outputs "
-                f"{', '.join(sorted(outputs))}; need {output!r}"
-            )
-        return outputs[output].numpy()
+        return self._loaded.features(saved_model.AUDIO, output)(waveforms)
 
     @functools.cached_property
-    def _signature(self):
-        try:
-            self._model = tf.saved_model.load(str(self.path))  # kept: it owns the variables
-        except (OSError, tf.errors.OpError, ValueError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UserError(f"cannot load the SavedModel {self.path}: {reason}") from error
-        signatures = self._model.signatures
-        if SIGNATURE not in signatures:
-            have = ", ".join(sorted(signatures)) or "none"
-            raise UserError(
-                f"the SavedModel {self.path} has the signatures {have}; need {SIGNATURE!r} "
-                "(waveform -> pool4, conv4_2), as l3net.export writes it"
-            )
-        return signatures[SIGNATURE]
-
-
-def _read_metadata(path: pathlib.Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is no JSON; export the network again") from error
+    def _loaded(self) -> saved_model.SavedModel:
+        return saved_model.SavedModel(self.path)
 
 
 # --- Features of a set ---------------------------------------------------------------------------

@@ -52,8 +52,8 @@ def main(argv: Sequence[str]) -> None:
     missing = [str(path) for path in tables if not path.is_file()]
     if not tables or missing or len(names) != len(tables):
         raise UserError(
-            f"got {len(tables)} table(s), {len(names)} name(s), missing: {', '.join(missing) or '-'}"
-            "; give the .md files of table scripts that have run"
+            f"got {len(tables)} table(s) and {len(names)} name(s), missing: {missing or 'none'}; "
+            "give the .md files of table scripts that have run"
         )
     path = pathlib.Path(_README.value)
     text = path.read_text()

@@ -68,7 +68,9 @@ class SavedModel:
         function = self._signature(signature)
         if output not in function.structured_outputs:
             have = ", ".join(sorted(function.structured_outputs))
-            raise UserError(f"--features={output}: {self._folder} gives {have} for {signature}")
+            raise UserError(
+                f"{self._folder} gives {have} for {signature}; got a request for {output!r}"
+            )
         input_name = WAVEFORM if signature == AUDIO else IMAGE
         return lambda batch: function(**{input_name: tf.constant(batch)})[output].numpy()
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 from eval import cache, features
 from eval.recordings import Recording
 from l3net.errors import UserError
+from l3net.saved_model import METADATA_FILE
 
 
 class TinyNetwork(tf.Module):
@@ -26,10 +27,14 @@ class TinyNetwork(tf.Module):
 def save_tiny_network(path, *, gain=1.0, signature="audio", metadata=None):
     module = TinyNetwork(gain)
     tf.saved_model.save(module, str(path), signatures={signature: module.audio})
-    if metadata is not None:
-        (path / "assets.extra").mkdir(exist_ok=True)
-        (path / "assets.extra" / "l3net.json").write_text(json.dumps(metadata))
+    write_metadata(path, **(metadata or {}))
     return path
+
+
+def write_metadata(path, **metadata):
+    file = path / METADATA_FILE
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps({"frame_px": 64, **metadata}))
 
 
 @pytest.fixture(scope="module")
@@ -138,34 +143,37 @@ def test_another_network_or_another_sound_has_another_key(tmp_path, saved_model)
 def test_metadata_is_read_and_does_not_change_the_hash(tmp_path):
     path = save_tiny_network(tmp_path / "m")
     before = features.AudioNetwork(path)
-    assert before.metadata == {}
-    (path / "assets.extra").mkdir()
-    (path / "assets.extra" / "l3net.json").write_text('{"model": "l3_net"}')
+    assert before.metadata == {"frame_px": 64}
+    digest = before.content_hash
+    write_metadata(path, trained_steps=3)
     after = features.AudioNetwork(path)
-    assert after.metadata == {"model": "l3_net"}
-    assert after.content_hash == before.content_hash
+    assert after.metadata == {"frame_px": 64, "trained_steps": 3}
+    assert after.content_hash == digest
 
 
 def test_no_saved_model(tmp_path):
-    with pytest.raises(UserError, match="is no SavedModel"):
+    with pytest.raises(UserError, match="is no SavedModel of ours"):
         features.AudioNetwork(tmp_path)
 
 
 def test_wrong_signature_names_what_there_is(tmp_path):
     network = features.AudioNetwork(save_tiny_network(tmp_path / "m", signature="vision"))
-    with pytest.raises(UserError, match="has the signatures vision; need 'audio'") as error:
+    with pytest.raises(UserError, match=r"no signature 'audio' \(it has vision\)") as error:
         network(np.zeros((1, 48_000), np.float32), "pool4")
     assert "\n" not in str(error.value)
 
 
 def test_wrong_output_names_what_there_is(saved_model):
     network = features.AudioNetwork(saved_model)
-    with pytest.raises(UserError, match="conv4_2, pool4; need 'embedding'"):
+    with pytest.raises(
+        UserError, match="gives conv4_2, pool4 for audio; got a request for 'embedding'"
+    ):
         network(np.zeros((1, 48_000), np.float32), "embedding")
 
 
 def test_damaged_saved_model_is_one_line(tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(b"nonsense")
-    with pytest.raises(UserError, match="cannot load the SavedModel") as error:
+    write_metadata(tmp_path)
+    with pytest.raises(UserError, match="is a damaged SavedModel") as error:
         features.AudioNetwork(tmp_path)(np.zeros((1, 48_000), np.float32), "pool4")
     assert "\n" not in str(error.value)
