@@ -85,6 +85,15 @@ reproduce-table2: $(READY) $(if $(filter $(DEMO_RUN),$(RUN_DIR)),$(DEMO_RUN)/.do
 	  --random_saved_model=$(RUN_DIR)/saved_model_random --out_dir=$(RUN_DIR) \
 	  $(or $(strip $(SOUND_SETS)),--demo_shards=$(DEMO)/shards)
 
+.PHONY: bench
+bench: $(READY)  ## Measure the input pipeline and the linear probe (idle machine, some minutes)
+	$(RUN) tests.benchmarks.bench_input_pipeline
+	$(RUN) tests.benchmarks.bench_linear_probe
+
+.PHONY: readme
+readme: $(READY)  ## Put the demo tables of the last run into the README
+	$(RUN) eval.readme_tables $(DEMO_RUN)/avc_accuracy.md $(DEMO_RUN)/table2.md
+
 .PHONY: clean
 clean:  ## Delete the demo data and all runs (not the virtual environment)
 	rm -rf $(DEMO) runs

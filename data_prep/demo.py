@@ -50,10 +50,10 @@ from l3net.errors import UserError
 VERSION = 3  # of the drawings and sounds; another version is another data set
 SPLITS = ("train", "val", "test")
 # Many short clips rather than few long ones: with 280 clips of 4 s a network learns them by heart.
-DEFAULT_CLIPS_PER_CLASS = (60, 6, 10)
+DEFAULT_CLIPS_PER_CLASS = (60, 5, 10)
 DEFAULT_SECONDS = 2.0
 UNRELATED_SHARE = 0.05
-SILENT_SHARE = 0.25
+SILENT_SHARE = 0.15
 CONFIG_FILE, MANIFEST_FILE, CLIPS_FILE, BOXES_FILE = (
     "demo.json",
     "manifest.csv",

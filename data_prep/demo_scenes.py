@@ -17,7 +17,8 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from l3net import constants
 
-SIZES_PX = ((320, 256), (288, 256), (256, 256), (256, 288))  # width, height; smallest side 256
+# Width, height. Small, for making them is mostly work per pixel; prep scales them to 256.
+SIZES_PX = ((240, 192), (216, 192), (192, 192), (192, 216))
 _MARGIN_PX = 6  # between the object and the central square that every centred crop shows
 _OVERSAMPLING = 3
 _REACH = 0.72  # a sprite's canvas covers [-0.72, 0.72] unit lengths
@@ -714,7 +715,7 @@ def make_scene(
         The scene.
     """
     width, height = SIZES_PX[rng.integers(len(SIZES_PX))]
-    size = rng.uniform(130, 200) if silent is None else rng.uniform(110, 140)
+    size = rng.uniform(98, 150) if silent is None else rng.uniform(82, 105)
     actor = make_actor(
         looks, attacks_seconds, num_frames=num_frames, size_px=size, still=False, rng=rng
     )
@@ -725,7 +726,7 @@ def make_scene(
             silent,
             attacks_seconds,
             num_frames=num_frames,
-            size_px=rng.uniform(60, 80),
+            size_px=rng.uniform(45, 60),
             still=True,
             rng=rng,
         )
@@ -779,7 +780,7 @@ def _camera(num_frames: int, rng: np.random.Generator) -> np.ndarray:
 def _look_up(rng: np.random.Generator) -> np.ndarray:
     """Returns the light and colour of a clip: uint8 [3, 256], old value -> new value."""
     values = np.linspace(0, 1, 256)
-    gamma, gain, lift = rng.uniform(0.7, 1.4), rng.uniform(0.65, 1.0), rng.uniform(0, 0.15)
+    gamma, gain, lift = rng.uniform(0.8, 1.25), rng.uniform(0.8, 1.0), rng.uniform(0, 0.1)
     casts = rng.uniform(0.88, 1.0, 3)
     curves = [(lift + (gain - lift) * values**gamma) * cast for cast in casts]
     # Room at both ends, so that noise never wraps around.
@@ -851,11 +852,11 @@ def _background(width: int, height: int, rng: np.random.Generator) -> Image.Imag
         _pattern(draw, width, height, rng)
     for _ in range(rng.integers(0, 5)):
         _clutter(draw, width, height, rng)
-    return image.filter(ImageFilter.BoxBlur(rng.uniform(1, 4)))
+    return image.filter(ImageFilter.BoxBlur(rng.uniform(0.75, 3)))
 
 
 def _muted(rng: np.random.Generator) -> Colour:
-    return _hsv(rng.uniform(0, 1), rng.uniform(0, 0.6), rng.uniform(0.15, 0.95))
+    return _hsv(rng.uniform(0, 1), rng.uniform(0, 0.35), rng.uniform(0.3, 0.95))
 
 
 def _texture(width: int, height: int, rng: np.random.Generator) -> np.ndarray:
@@ -874,7 +875,7 @@ def _texture(width: int, height: int, rng: np.random.Generator) -> np.ndarray:
 
 def _pattern(draw: ImageDraw.ImageDraw, width: int, height: int, rng: np.random.Generator) -> None:
     """Draws planks, tiles or stripes."""
-    colour, step = _muted(rng), int(rng.integers(12, 60))
+    colour, step = _muted(rng), int(rng.integers(9, 45))
     thickness = int(rng.integers(1, max(2, step // 2)))
     kind = rng.integers(3)
     slant = rng.integers(-60, 60) if kind == 2 else 0
@@ -889,7 +890,7 @@ def _pattern(draw: ImageDraw.ImageDraw, width: int, height: int, rng: np.random.
 def _clutter(draw: ImageDraw.ImageDraw, width: int, height: int, rng: np.random.Generator) -> None:
     """Draws one meaningless shape."""
     centre = rng.uniform((0, 0), (width, height))
-    reach = rng.uniform(8, 60, 2)
+    reach = rng.uniform(6, 45, 2)
     kind = rng.integers(4)
     if kind == 0:
         draw.ellipse([*(centre - reach / 2), *(centre + reach / 2)], fill=_muted(rng))
@@ -900,5 +901,5 @@ def _clutter(draw: ImageDraw.ImageDraw, width: int, height: int, rng: np.random.
         corners = centre + reach * np.stack([np.cos(turn), np.sin(turn)], axis=1)
         draw.polygon([tuple(corner) for corner in corners], fill=_muted(rng))
     else:
-        end = centre + rng.uniform(-120, 120, 2)
-        draw.line([*centre, *end], fill=_muted(rng), width=int(rng.integers(1, 9)))
+        end = centre + rng.uniform(-90, 90, 2)
+        draw.line([*centre, *end], fill=_muted(rng), width=int(rng.integers(1, 7)))

@@ -477,9 +477,9 @@ def record(rng: np.random.Generator, sound: Sound) -> np.ndarray:
     spectrum = scipy.fft.rfft(sound.waveform, size) * scipy.fft.rfft(room, size)
     wet = scipy.fft.irfft(spectrum * _microphone(rng, frequencies), size)[:num_samples]
     wet = wet / _loudness(wet)
-    signal_to_noise_db = rng.uniform(15, 38)
+    signal_to_noise_db = rng.uniform(22, 42)
     mixed = wet + np.float32(10 ** (-signal_to_noise_db / 20)) * _background(rng, num_samples)
-    level = 10 ** (rng.uniform(-20, -3) / 20)
+    level = 10 ** (rng.uniform(-13, -3) / 20)
     mono = np.float32(level) * mixed / np.abs(mixed).max()
     if rng.random() < 0.5:
         return mono[:, None]
@@ -500,7 +500,7 @@ def _room(rng: np.random.Generator) -> np.ndarray:
     times = _times(int(5 * decay * RATE_HZ))
     tail = rng.standard_normal(len(times), dtype=np.float32) * np.exp(-times / np.float32(decay))
     tail = scipy.signal.lfilter([0.35], [1, -0.65], tail).astype(np.float32)
-    wetness = rng.uniform(0.05, 0.45)
+    wetness = rng.uniform(0.05, 0.3)
     tail *= np.float32(wetness) / np.sqrt((tail**2).sum())
     tail[0] += 1
     return tail

@@ -216,8 +216,9 @@ def test_object_stays_in_the_central_square(kind):
         scene = demo_scenes.make_scene(kind.looks, np.arange(0, 2, 0.3), 50, rng, silent)
         for actor in scene.actors:
             ymin, xmin, ymax, xmax = actor.extent_px
-            assert (scene.height_px - 256) / 2 <= ymin and ymax <= (scene.height_px + 256) / 2
-            assert (scene.width_px - 256) / 2 <= xmin and xmax <= (scene.width_px + 256) / 2
+            side = min(scene.height_px, scene.width_px)
+            assert (scene.height_px - side) / 2 <= ymin and ymax <= (scene.height_px + side) / 2
+            assert (scene.width_px - side) / 2 <= xmin and xmax <= (scene.width_px + side) / 2
 
 
 def test_silent_object_stands_apart():
