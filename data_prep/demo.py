@@ -23,6 +23,7 @@ A clip depends on the seed and its name only, so more clips or workers change no
 import concurrent.futures
 import csv
 import dataclasses
+import functools
 import json
 import logging
 import math
@@ -50,7 +51,7 @@ from l3net.errors import UserError
 VERSION = 3  # of the drawings and sounds; another version is another data set
 SPLITS = ("train", "val", "test")
 # Many short clips rather than few long ones: with 280 clips of 4 s a network learns them by heart.
-DEFAULT_CLIPS_PER_CLASS = (60, 5, 10)
+DEFAULT_CLIPS_PER_CLASS = (56, 5, 9)
 DEFAULT_SECONDS = 2.0
 UNRELATED_SHARE = 0.05
 SILENT_SHARE = 0.15
@@ -403,40 +404,42 @@ def _write(path: pathlib.Path, text: str) -> None:
 
 
 # --- Command line --------------------------------------------------------------------------------
-_OUT_DIR = flags.DEFINE_string(
-    "out_dir", None, "Folder for the data set, such as data/demo/videos.", required=True
-)
-_CLIPS_PER_CLASS = flags.DEFINE_list(
-    "clips_per_class",
-    [str(count) for count in DEFAULT_CLIPS_PER_CLASS],
-    "Clips of each class for train,val,test.",
-)
-_CLIP_SECONDS = flags.DEFINE_float(
-    "clip_seconds", DEFAULT_SECONDS, "Length of every clip, seconds (paper: 10).", 1.0, 60.0
-)
-_SEED = flags.DEFINE_integer("seed", 0, "Another seed makes another data set.", 0)
-_NUM_WORKERS = flags.DEFINE_integer("num_workers", None, "Processes; one per core unless given.", 1)
+def _define_flags() -> dict[str, flags.FlagHolder]:
+    """Defines the flags; in a function, because worker processes and tests import this module."""
+    return {
+        "out_dir": flags.DEFINE_string(
+            "out_dir", None, "Folder for the data set, such as data/demo/videos.", required=True
+        ),
+        "clips_per_class": flags.DEFINE_list(
+            "clips_per_class",
+            [str(count) for count in DEFAULT_CLIPS_PER_CLASS],
+            "Clips of each class for train,val,test.",
+        ),
+        "clip_seconds": flags.DEFINE_float(
+            "clip_seconds", DEFAULT_SECONDS, "Length of every clip, seconds (paper: 10).", 1.0, 60.0
+        ),
+        "seed": flags.DEFINE_integer("seed", 0, "Another seed makes another data set.", 0),
+        "num_workers": flags.DEFINE_integer(
+            "num_workers", None, "Processes; one per core unless given.", 1
+        ),
+    }
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
     """Makes the data set the flags describe."""
     if len(argv) > 1:
         raise UserError(f"unexpected argument {argv[1]!r}; all options are flags (--helpshort)")
+    settings = {name: holder.value for name, holder in holders.items()}
+    given = settings.pop("clips_per_class")
     try:
-        counts = [int(count) for count in _CLIPS_PER_CLASS.value]
+        counts = [int(count) for count in given]
     except ValueError:
         raise UserError(
-            f"clips_per_class is {','.join(_CLIPS_PER_CLASS.value)}; need three counts for "
-            "train,val,test, such as 20,4,6"
+            f"clips_per_class is {','.join(given)}; need three counts for train,val,test, such as "
+            "20,4,6"
         ) from None
-    make_demo(
-        _OUT_DIR.value,
-        clips_per_class=counts,
-        clip_seconds=_CLIP_SECONDS.value,
-        seed=_SEED.value,
-        num_workers=_NUM_WORKERS.value,
-    )
+    make_demo(settings.pop("out_dir"), clips_per_class=counts, **settings)
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    errors.run(functools.partial(main, holders=_define_flags()))

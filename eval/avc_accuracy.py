@@ -83,7 +83,7 @@ def make_table(
     synthetic = " (synthetic)" if name == "demo" else ""
     row = report.Row(
         f"{name} data{synthetic}, {count} fixed {split} pairs",
-        str(model.metadata.get("model", "network")),
+        str(model.metadata.get("model_config", {}).get("model", "network")),
         report.RUN,
         ours={"accuracy": 100 * measured},
         note=f"{model.metadata.get('trained_steps', '?')} steps",

@@ -221,7 +221,7 @@ def _network_note(metadata: dict[str, Any]) -> str:
     parts = [str(known["model"])] if "model" in known else []
     parts += [f"width {known['width']:g}"] if "width" in known else []
     parts += [f"{known['trained_steps']} steps"] if "trained_steps" in known else []
-    parts += [f"on {known['trained_on']}"] if "trained_on" in known else []
+    parts += [f"on {known['trained_on']}"] if known.get("trained_on") else []
     return ", ".join(parts) or "SavedModel without metadata"
 
 

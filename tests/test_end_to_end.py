@@ -80,7 +80,7 @@ def test_table2_names_its_data_and_what_was_not_run(workplace):
     assert "demo" in ours["data"] and "synthetic" in ours["data"]
     assert 0 <= ours["ours"]["accuracy"] <= 100
     assert ours["details"]["saved_model"]["metadata"]["trained_on"] == "demo"
-    assert "2 steps on demo" in printed
+    assert "2 steps, on demo" in printed
     statuses = {(r["data"], r["method"]): r["status"] for r in rows}
     assert statuses[("ESC-50 (not given)", "Ours")] == "not run"
     assert statuses[("ESC-50 (not given)", "SoundNet")] == "quoted"

@@ -51,7 +51,8 @@ ALLOWED = {
     ],
     "data_prep": ["l3net", "l3net.constants", "l3net.errors", "l3net.data.schema", "data_prep"],
     "eval": [
-        "l3net", "l3net.constants", "l3net.errors", "l3net.log_spectrogram", "l3net.data", "eval",
+        "l3net", "l3net.constants", "l3net.errors", "l3net.log_spectrogram", "l3net.saved_model",
+        "l3net.data", "eval",
     ],
 }  # fmt: skip
 
