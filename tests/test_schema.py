@@ -79,6 +79,18 @@ def test_record_of_something_else_is_refused():
         schema.clip_from_bytes(foreign)
 
 
+def test_sound_at_another_sample_rate_is_refused(tmp_path):
+    shards = synthetic_shards.write_shards(tmp_path, [_clip()])
+    example = tf.train.SequenceExample.FromString(schema.encode_clip(_clip()))
+    example.context.feature[schema.SAMPLE_RATE].float_list.value[0] = 16_000
+    with tf.io.TFRecordWriter(str(shards[0].path)) as writer:
+        writer.write(example.SerializeToString())
+    with pytest.raises(UserError, match="sound at 16000 Hz; need 48000 Hz"):
+        schema.peek_audio_encoding(shards[0].path)
+    with pytest.raises(UserError, match="sound at 16000 Hz; need 48000 Hz"):
+        list(schema.read_clips(shards))
+
+
 def test_peek_audio_encoding(tmp_path):
     shards = synthetic_shards.write_shards(tmp_path, [_clip(audio_encoding=schema.FLOATS)])
     assert schema.peek_audio_encoding(shards[0].path) == schema.FLOATS

@@ -239,6 +239,7 @@ def clip_from_bytes(serialized: bytes) -> Clip:
     missing = [key for key in (EXAMPLE_ID, MEDIA_ID, START, END) if key not in context]
     if missing:
         raise ValueError(f"record lacks {', '.join(missing)}; was it written by this contract?")
+    _check_sample_rate(example)
     lists = example.feature_lists.feature_list
 
     def text(key: str) -> str:
@@ -271,6 +272,12 @@ def clip_from_bytes(serialized: bytes) -> Clip:
         config_hash=text(CONFIG_HASH),
         ffmpeg_version=text(FFMPEG_VERSION),
     )
+
+
+def _check_sample_rate(example: tf.train.SequenceExample) -> None:
+    rate = example.context.feature[SAMPLE_RATE].float_list.value
+    if list(rate) not in ([], [constants.SAMPLE_RATE_HZ]):
+        raise ValueError(f"sound at {rate[0]:g} Hz; need 48000 Hz, as data_prep.write_shards makes")
 
 
 def _decode_audio(lists, encoding: str) -> np.ndarray:
@@ -383,13 +390,17 @@ def peek_audio_encoding(path: pathlib.Path) -> str:
         One of AUDIO_ENCODINGS.
 
     Raises:
-        UserError: if the shard is empty or damaged.
+        UserError: if the shard is empty or damaged, or its sound is not at 48 kHz.
     """
     try:
         serialized = next(iter(tf.data.TFRecordDataset(str(path)).take(1).as_numpy_iterator()))
     except (StopIteration, tf.errors.OpError) as error:
         raise UserError(f"shard {path} has no readable record; make it again") from error
     example = tf.train.SequenceExample.FromString(serialized)
+    try:
+        _check_sample_rate(example)
+    except ValueError as error:
+        raise UserError(f"shard {path}: {error}") from error
     encoding = example.context.feature[AUDIO_ENCODING].bytes_list.value
     if encoding:
         return encoding[0].decode()
