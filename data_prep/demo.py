@@ -53,8 +53,8 @@ SPLITS = ("train", "val", "test")
 # Many short clips rather than few long ones: with 280 clips of 4 s a network learns them by heart.
 DEFAULT_CLIPS_PER_CLASS = (56, 5, 9)
 DEFAULT_SECONDS = 2.0
-UNRELATED_SHARE = 0.05
-SILENT_SHARE = 0.15
+UNRELATED_SHARE = 0.03
+SILENT_SHARE = 0.1
 CONFIG_FILE, MANIFEST_FILE, CLIPS_FILE, BOXES_FILE = (
     "demo.json",
     "manifest.csv",

@@ -715,7 +715,7 @@ def make_scene(
         The scene.
     """
     width, height = SIZES_PX[rng.integers(len(SIZES_PX))]
-    size = rng.uniform(98, 150) if silent is None else rng.uniform(82, 105)
+    size = rng.uniform(115, 150) if silent is None else rng.uniform(90, 105)
     actor = make_actor(
         looks, attacks_seconds, num_frames=num_frames, size_px=size, still=False, rng=rng
     )
