@@ -80,7 +80,7 @@ SOUND_SETS := $(if $(ESC50),--esc50='$(ESC50)') $(if $(ESC10),--esc10='$(ESC10)'
 .PHONY: reproduce-table2
 reproduce-table2: $(READY) $(if $(filter $(DEMO_RUN),$(RUN_DIR)),$(DEMO_RUN)/.done)  ## L3 Table 2 (ESC50= ESC10= DCASE2013= folders, else demo data; RUN_DIR= your network)
 	$(if $(filter $(DEMO_RUN),$(RUN_DIR)),$(RUN) eval.avc_accuracy --saved_model=$(RUN_DIR)/saved_model \
-	  --shards=$(DEMO)/shards --sampling=ots --num_pairs=3024 --out_dir=$(RUN_DIR))
+	  --shards=$(DEMO)/shards --sampling=ots --num_pairs=2016 --out_dir=$(RUN_DIR))
 	$(RUN) eval.table2_sound --saved_model=$(RUN_DIR)/saved_model \
 	  --random_saved_model=$(RUN_DIR)/saved_model_random --out_dir=$(RUN_DIR) \
 	  $(or $(strip $(SOUND_SETS)),--demo_shards=$(DEMO)/shards)
