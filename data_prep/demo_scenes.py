@@ -750,7 +750,10 @@ def make_scene(
 def _placed(
     actor: Actor, width: int, height: int, rng: np.random.Generator, other: Actor | None
 ) -> Actor | None:
-    """Puts an actor into the central square; away from another, or None if there is no room."""
+    """Puts an actor into the central square; away from another, or None if there is no room.
+
+    One that is longer than the square is centred, and sticks out evenly.
+    """
     side = min(width, height)
     low = np.array([(height - side) / 2, (width - side) / 2]) + _MARGIN_PX
     extent = actor.extent_px
