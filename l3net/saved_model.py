@@ -16,12 +16,12 @@ import numpy as np
 import tensorflow as tf
 
 from l3net import constants
+from l3net.data import schema
 from l3net.errors import UserError
 
 METADATA_FILE = "assets.extra/l3net.json"
 AUDIO, VISION, AVC = "audio", "vision", "avc"
 WAVEFORM, IMAGE = "waveform", "image"  # the signatures' inputs
-_INT16_SCALE = 32768.0  # int16 sample / 32768 = float sample in [-1, 1)
 
 
 class SavedModel:
@@ -193,7 +193,7 @@ def windows(
 
 def _to_float(block: np.ndarray) -> np.ndarray:
     if block.dtype == np.int16:
-        return block.astype(np.float32) / _INT16_SCALE
+        return block.astype(np.float32) / schema.INT16_SCALE
     return block.astype(np.float32, copy=False)
 
 
