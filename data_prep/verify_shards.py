@@ -18,7 +18,7 @@ import tensorflow as tf
 import tqdm
 from absl import flags
 
-from data_prep import ffmpeg
+from data_prep import ffmpeg, optical_flow
 from l3net import constants, errors
 from l3net.data import schema
 from l3net.errors import UserError
@@ -64,8 +64,9 @@ class _Folder:
             self.config_hash = prep["config_hash"]
             self.dataset_name = prep["config"]["dataset_name"]
             self.num_shards = prep["config"]["num_shards"]
+            self.flow_smallest_side_px = prep["config"].get("flow_smallest_side_px", 0)
             self.labels = schema.read_labels(folder)
-        except (KeyError, TypeError, OSError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, OSError, ValueError) as error:
             raise UserError(
                 f"{folder} is no folder of shards ({error}); data_prep.write_shards makes one"
             ) from error
@@ -84,12 +85,13 @@ def verify_shards(
 
     Checked per shard: that it is there, with marker, size and sha256; per record: that it is a
     clip, that its frames are JPEGs of the stated size with increasing times, that its sound is as
-    long as its frames, that its labels are in labels.txt, that no other record has its id.
+    long as its frames, that its labels are in labels.txt, that no other record has its id, that it
+    has optical flow between all frames, of the stated size and scale, or none, as prep.json says.
 
     Args:
         shards_dir: as `write_shards` left it.
-        frames_per_clip: how many frames of a clip are decoded in full, evenly spread; 0 is all.
-            The header of every frame is read anyway.
+        frames_per_clip: how many frames, and flows, of a clip are decoded in full, evenly spread;
+            0 is all. The header of every one is read anyway.
 
     Returns:
         The summary and the faults, none if all is well.
@@ -211,7 +213,9 @@ def _clip_faults(clip: schema.Clip, folder: _Folder) -> Iterator[str]:
     if clip.config_hash != folder.config_hash:
         yield "was made with another configuration than prep.json's"
     yield from _time_faults(clip)
-    yield from _frame_faults(clip, folder.frames_per_clip)
+    size = (clip.height_px, clip.width_px, 3)
+    yield from _jpeg_faults("frame", clip.frames, size, folder.frames_per_clip)
+    yield from _flow_faults(clip, folder)
     for label, index in zip(clip.labels, clip.label_indices, strict=False):
         if not 0 <= index < len(folder.labels) or folder.labels[index] != label:
             yield f"label {label!r} is not number {index} of {schema.LABELS_FILE}"
@@ -235,21 +239,40 @@ def _time_faults(clip: schema.Clip) -> Iterator[str]:
         yield f"{clip.num_padding_frames} padding frames of {len(clip.frames)}"
 
 
-def _frame_faults(clip: schema.Clip, frames_per_clip: int) -> Iterator[str]:
-    stated = (clip.height_px, clip.width_px)
-    count = len(clip.frames)
-    chosen = np.linspace(0, count - 1, min(count, frames_per_clip or count)).round().astype(int)
+def _flow_faults(clip: schema.Clip, folder: _Folder) -> Iterator[str]:
+    smallest_side_px = folder.flow_smallest_side_px
+    wanted = len(clip.frames) - 1 if smallest_side_px else 0
+    if len(clip.flows) != wanted:
+        yield f"{len(clip.flows)} flows between {len(clip.frames)} frames; need {wanted}"
+    if not clip.flows or not smallest_side_px:
+        return
+    height_px, width_px = clip.flow_height_px, clip.flow_width_px
+    if min(height_px, width_px) != smallest_side_px:
+        yield f"flow of {width_px}x{height_px} px; need a smallest side of {smallest_side_px}"
+    scale_px = optical_flow.scale_px(smallest_side_px)
+    if not np.isclose(clip.flow_scale_px, scale_px, rtol=1e-5, atol=0):
+        yield f"flow of {clip.flow_scale_px:g} px per level; need {scale_px:g}"
+    size = (2 * height_px, width_px, 1)  # x above y
+    yield from _jpeg_faults("flow", clip.flows, size, folder.frames_per_clip)
+
+
+def _jpeg_faults(
+    name: str, jpegs: Sequence[bytes], size: tuple[int, int, int], num_decoded: int
+) -> Iterator[str]:
+    """Checks JPEGs that should be of one size (height, width, channels)."""
+    count = len(jpegs)
+    chosen = np.linspace(0, count - 1, min(count, num_decoded or count)).round().astype(int)
     chosen = set(chosen.tolist())
-    for index, jpeg in enumerate(clip.frames):
+    for index, jpeg in enumerate(jpegs):
         try:
-            size = ffmpeg.jpeg_size(jpeg)
+            found = ffmpeg.jpeg_size(jpeg)
             if index in chosen:
-                size = tuple(tf.io.decode_jpeg(jpeg, channels=3).shape[:2])
+                found = tuple(tf.io.decode_jpeg(jpeg, channels=size[2]).shape[:2])
         except (ValueError, tf.errors.OpError) as error:
-            yield f"frame {index} is no JPEG ({_first_line(error)})"
+            yield f"{name} {index} is no JPEG ({_first_line(error)})"
             continue
-        if size != stated:
-            yield f"frame {index} is {size[1]}x{size[0]} px, stated {stated[1]}x{stated[0]}"
+        if found != size[:2]:
+            yield f"{name} {index} is {found[1]}x{found[0]} px, stated {size[1]}x{size[0]}"
 
 
 # --- The whole -----------------------------------------------------------------------------------
@@ -277,7 +300,7 @@ def _define_flags() -> dict[str, flags.FlagHolder]:
         "frames_per_clip": flags.DEFINE_integer(
             "frames_per_clip",
             DEFAULT_FRAMES_PER_CLIP,
-            "Frames of each clip to decode in full, evenly spread; 0 is all.",
+            "Frames (and flows) of each clip to decode in full, evenly spread; 0 is all.",
             lower_bound=0,
         ),
     }

@@ -32,7 +32,7 @@ import tensorflow as tf
 import tqdm
 from absl import flags
 
-from data_prep import ffmpeg, manifest
+from data_prep import ffmpeg, manifest, optical_flow
 from l3net import constants, errors
 from l3net.data import schema
 from l3net.errors import UserError
@@ -44,6 +44,7 @@ CLIPS_PER_SHARD = 16  # about 90 MB of ten-second clips, the work lost when a ru
 MAX_SHARDS = 1024
 DEFAULT_FAILURE_BUDGET = 0.5
 _LOCK_FILE = ".lock"
+_LATER_SETTINGS = {"flow_smallest_side_px": 0}  # see Config.content
 _DATASET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")
 _log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class Outcome:
     Attributes:
         example_id, media_id, path, split: of the row.
         outcome: "ok", "skipped" or "failed".
-        reason: why not ok; see `ffmpeg.MediaError`.
+        reason: why not ok: "flow" if the optical flow failed, else see `ffmpeg.MediaError`.
         detail: more words.
         num_frames, num_samples, seconds: of the clip; 0 unless ok.
     """
@@ -86,6 +87,7 @@ class Config:
         max_seconds: limit on the length of a clip.
         strict: whether the least decoding error fails a clip.
         prep_version: of this module.
+        flow_smallest_side_px: of the optical flow; 0 is none.
     """
 
     dataset_name: str
@@ -97,10 +99,23 @@ class Config:
     max_seconds: float
     strict: bool
     prep_version: str = PREP_VERSION
+    flow_smallest_side_px: int = 0
+
+    def content(self) -> dict[str, object]:
+        """Returns what prep.json holds and the hash is of.
+
+        Settings that came later are left out at their default, so folders from before stay valid.
+        """
+        content = dataclasses.asdict(self)
+        return {
+            key: value
+            for key, value in content.items()
+            if key not in _LATER_SETTINGS or value != _LATER_SETTINGS[key]
+        }
 
     def hash(self) -> str:
         """Returns 16 hex digits."""
-        return _short_hash(dataclasses.asdict(self))
+        return _short_hash(self.content())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +144,7 @@ def write_shards(
     smallest_side_px: int = constants.SMALLEST_SIDE_PX,
     jpeg_quality: int = ffmpeg.DEFAULT_JPEG_QUALITY,
     max_seconds: float = constants.CLIP_SECONDS,
+    flow_smallest_side_px: int = 0,
     split_fractions: Mapping[str, float] | None = None,
     seed: int = 0,
     strict: bool = False,
@@ -150,6 +166,7 @@ def write_shards(
         smallest_side_px: of the frames.
         jpeg_quality: ffmpeg's -q:v, 2 (best) to 31.
         max_seconds: limit on the length of a clip.
+        flow_smallest_side_px: of optical flow (AVE+OF), at most `smallest_side_px`; 0 is none.
         split_fractions: split -> share, without a manifest; None puts all in "train".
         seed: of that split.
         strict: whether the least decoding error fails a clip.
@@ -166,6 +183,7 @@ def write_shards(
             failed than the budget allows (the shards are complete and usable then).
     """
     _check_settings(dataset_name, audio_encoding, num_shards, num_workers)
+    _check_flow_size(flow_smallest_side_px, smallest_side_px)
     rows, videos_dir = _rows(manifest_path, videos_dir, max_seconds, split_fractions, seed)
     config = Config(
         dataset_name=dataset_name,
@@ -176,23 +194,19 @@ def write_shards(
         jpeg_quality=jpeg_quality,
         max_seconds=max_seconds,
         strict=strict,
+        flow_smallest_side_px=flow_smallest_side_px,
     )
     out_dir = pathlib.Path(out_dir)
     with _disk_errors(out_dir), _locked(out_dir):
-        label_indices = _begin(out_dir, config, rows)
-        tasks = [
-            _ShardTask(
-                path=out_dir / name,
-                rows=tuple(shard_rows),
-                label_indices=label_indices,
-                videos_dir=videos_dir,
-                config=config,
-                timeout_seconds=timeout_seconds,
-                ffmpeg_version=ffmpeg.ffmpeg_version(),
-                retry_failed=retry_failed,
-            )
-            for name, shard_rows in _rows_of_shards(rows, config).items()
-        ]
+        tasks = _tasks(
+            out_dir,
+            rows,
+            config,
+            label_indices=_begin(out_dir, config, rows),
+            videos_dir=videos_dir,
+            timeout_seconds=timeout_seconds,
+            retry_failed=retry_failed,
+        )
         _run([task for task in tasks if not _is_finished(task)], num_workers or _num_processors())
         counts = _finish(out_dir, tasks)
     _judge(counts, failure_budget, out_dir)
@@ -217,6 +231,15 @@ def _check_settings(
         raise UserError(f"num_shards {num_shards}: need 1 to 99999 (five digits of a name)")
     if num_workers is not None and num_workers < 1:
         raise UserError(f"num_workers {num_workers}: need at least 1")
+
+
+def _check_flow_size(flow_smallest_side_px: int, smallest_side_px: int) -> None:
+    lowest = optical_flow.MIN_SMALLEST_SIDE_PX
+    if flow_smallest_side_px and not lowest <= flow_smallest_side_px <= smallest_side_px:
+        raise UserError(
+            f"flow_smallest_side_px {flow_smallest_side_px}: need 0 (no flow) or {lowest} to "
+            f"{smallest_side_px}, the frames' own smallest side"
+        )
 
 
 def _rows(
@@ -249,6 +272,22 @@ def _shard_counts(rows: Sequence[manifest.ManifestRow], num_shards: int | None) 
         split: num_shards or min(MAX_SHARDS, math.ceil(clips[split] / CLIPS_PER_SHARD))
         for split in sorted(clips)
     }
+
+
+def _tasks(
+    out_dir: pathlib.Path, rows: Sequence[manifest.ManifestRow], config: Config, **shared
+) -> list[_ShardTask]:
+    version = ffmpeg.ffmpeg_version()
+    return [
+        _ShardTask(
+            path=out_dir / name,
+            rows=tuple(shard_rows),
+            config=config,
+            ffmpeg_version=version,
+            **shared,
+        )
+        for name, shard_rows in _rows_of_shards(rows, config).items()
+    ]
 
 
 def _rows_of_shards(
@@ -319,8 +358,10 @@ def _begin(
     _write_whole(out_dir / schema.LABELS_FILE, "".join(f"{label}\n" for label in labels))
     manifest.write_manifest(out_dir / MANIFEST_FILE, rows)
     # Last: a folder with this file has the others.
-    prep = {"config_hash": config.hash(), "config": dataclasses.asdict(config)}
+    prep = {"config_hash": config.hash(), "config": config.content()}
     prep["ffmpeg_version"] = ffmpeg.ffmpeg_version()
+    if config.flow_smallest_side_px:
+        prep["opencv_version"] = optical_flow.opencv_version()  # tells here if OpenCV lacks
     _write_whole(out_dir / schema.PREP_FILE, json.dumps(prep, indent=1, sort_keys=True) + "\n")
     return {label: index for index, label in enumerate(labels)}
 
@@ -331,7 +372,7 @@ def _check_same_config(out_dir: pathlib.Path, config: Config) -> None:
         return
     try:
         prep = json.loads(path.read_text())
-        before = prep["config"]
+        before = _LATER_SETTINGS | prep["config"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}); delete {out_dir} and start anew") from error
     now = dataclasses.asdict(config)
@@ -607,7 +648,8 @@ def _make_record(task: _ShardTask, row: manifest.ManifestRow) -> tuple[Outcome, 
             strict=task.config.strict,
             timeout_seconds=task.timeout_seconds,
         )
-        record = schema.encode_clip(_clip(task, row, decoded))
+        flow = _flow_of(task, row, decoded)
+        record = schema.encode_clip(_clip(task, row, decoded, flow))
     except ffmpeg.MediaError as error:
         return Outcome(
             **told, outcome=error.outcome, reason=error.reason, detail=error.detail
@@ -635,8 +677,25 @@ def _inside(root: pathlib.Path, relative: str) -> pathlib.Path:
     return path
 
 
-def _clip(task: _ShardTask, row: manifest.ManifestRow, decoded: ffmpeg.DecodedClip) -> schema.Clip:
-    return schema.Clip(
+def _flow_of(
+    task: _ShardTask, row: manifest.ManifestRow, decoded: ffmpeg.DecodedClip
+) -> optical_flow.Flow | None:
+    smallest_side_px = task.config.flow_smallest_side_px
+    if not smallest_side_px:
+        return None
+    try:
+        return optical_flow.tv_l1(decoded.frames, smallest_side_px=smallest_side_px)
+    except ValueError as error:
+        raise ffmpeg.MediaError(row.path, FAILED, "flow", str(error)) from error
+
+
+def _clip(
+    task: _ShardTask,
+    row: manifest.ManifestRow,
+    decoded: ffmpeg.DecodedClip,
+    flow: optical_flow.Flow | None,
+) -> schema.Clip:
+    clip = schema.Clip(
         example_id=row.example_id,
         dataset_name=task.config.dataset_name,
         media_id=row.media_id,
@@ -649,6 +708,15 @@ def _clip(task: _ShardTask, row: manifest.ManifestRow, decoded: ffmpeg.DecodedCl
         ffmpeg_version=task.ffmpeg_version,
         **{field.name: getattr(decoded, field.name) for field in dataclasses.fields(decoded)},
     )
+    if flow is None:
+        return clip
+    return dataclasses.replace(
+        clip,
+        flows=flow.jpegs,
+        flow_scale_px=flow.scale_px,
+        flow_height_px=flow.height_px,
+        flow_width_px=flow.width_px,
+    )
 
 
 # --- Entry ---------------------------------------------------------------------------------------
@@ -658,7 +726,7 @@ def _define_flags() -> dict[str, flags.FlagHolder]:
     In a function, because worker processes and tests import this module.
     """
     string, integer, number = flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_float
-    return {
+    return _define_media_flags() | {
         "manifest_path": string(
             "manifest", None, "CSV of clips; without it, the first seconds of every video."
         ),
@@ -673,6 +741,35 @@ def _define_flags() -> dict[str, flags.FlagHolder]:
             f"Shards per split (default: one per {CLIPS_PER_SHARD} clips, at most {MAX_SHARDS}).",
         ),
         "num_workers": integer("num_workers", None, "Processes (default: one per processor)."),
+        "split_fractions": string(
+            "split_fractions",
+            None,
+            "Without a manifest: shares such as train=0.8,val=0.1,test=0.1 (default: all train).",
+        ),
+        "seed": integer("seed", 0, "Of that split."),
+        "timeout_seconds": number(
+            "timeout_seconds",
+            ffmpeg.DEFAULT_TIMEOUT_SECONDS,
+            "Wall-clock limit per clip, seconds.",
+            lower_bound=1,
+        ),
+        "retry_failed": flags.DEFINE_bool(
+            "retry_failed", False, "Try again what failed in an earlier run."
+        ),
+        "failure_budget": number(
+            "failure_budget",
+            DEFAULT_FAILURE_BUDGET,
+            "Share of the rows that may fail; above it the exit status is 1.",
+            lower_bound=0,
+            upper_bound=1,
+        ),
+    }
+
+
+def _define_media_flags() -> dict[str, flags.FlagHolder]:
+    """Defines those that say how picture and sound are kept."""
+    integer = flags.DEFINE_integer
+    return {
         "audio_encoding": flags.DEFINE_enum(
             "audio_encoding",
             schema.PCM16,
@@ -693,36 +790,23 @@ def _define_flags() -> dict[str, flags.FlagHolder]:
             lower_bound=2,
             upper_bound=31,
         ),
-        "max_seconds": number(
+        "max_seconds": flags.DEFINE_float(
             "max_seconds",
             constants.CLIP_SECONDS,
             "Limit on a clip's length, seconds; the papers take 10.",
             lower_bound=ffmpeg.MIN_COMMON_SECONDS,
         ),
-        "split_fractions": string(
-            "split_fractions",
-            None,
-            "Without a manifest: shares such as train=0.8,val=0.1,test=0.1 (default: all train).",
+        "flow_smallest_side_px": integer(
+            "flow_smallest_side_px",
+            0,
+            "Smallest side of the TV-L1 optical flow between frames, pixels; 0 computes none. Only "
+            "AVE+OF needs it; 256 is the size of the papers' frames. A clip of 10 s then takes "
+            "over a minute of one processor (64 pixels: 5 s) and 1.5 MB more.",
+            lower_bound=0,
+            upper_bound=4096,
         ),
-        "seed": integer("seed", 0, "Of that split."),
         "strict": flags.DEFINE_bool(
             "strict", False, "Whether the least decoding error fails a clip."
-        ),
-        "timeout_seconds": number(
-            "timeout_seconds",
-            ffmpeg.DEFAULT_TIMEOUT_SECONDS,
-            "Wall-clock limit per clip, seconds.",
-            lower_bound=1,
-        ),
-        "retry_failed": flags.DEFINE_bool(
-            "retry_failed", False, "Try again what failed in an earlier run."
-        ),
-        "failure_budget": number(
-            "failure_budget",
-            DEFAULT_FAILURE_BUDGET,
-            "Share of the rows that may fail; above it the exit status is 1.",
-            lower_bound=0,
-            upper_bound=1,
         ),
     }
 

@@ -8,8 +8,10 @@ import pytest
 import tensorflow as tf
 
 from data_prep.verify_shards import verify_shards
+from data_prep.write_shards import write_shards
 from l3net.data import schema
 from l3net.errors import UserError
+from tests.conftest import make_video
 
 SHARD = "tiny-train-00000-of-00002"
 REPOSITORY = pathlib.Path(__file__).parent.parent
@@ -103,6 +105,105 @@ def test_a_wrong_clip_is_found(folder, changes, words):
     assert any(words in fault for fault in found), found
 
 
+# --- Optical flow --------------------------------------------------------------------------------
+FLOW_SHARD = "videos-train-00000-of-00001"
+
+
+@pytest.fixture(scope="module")
+def flow_shards(tmp_path_factory) -> pathlib.Path:
+    videos, out_dir = (tmp_path_factory.mktemp(name) for name in ("videos", "flow_shards"))
+    make_video(videos / "a.mp4", picture="testsrc=s=88x64:r=25", seconds=1.2)
+    write_shards(
+        out_dir=out_dir,
+        videos_dir=videos,
+        num_workers=1,
+        smallest_side_px=64,
+        flow_smallest_side_px=32,
+    )
+    return out_dir
+
+
+@pytest.fixture
+def flow_folder(flow_shards, tmp_path) -> pathlib.Path:
+    return shutil.copytree(flow_shards, tmp_path / "shards")
+
+
+def change_flow(folder: pathlib.Path, change) -> None:
+    """Applies `change` to the only record, as encode_clip would not."""
+    path = folder / FLOW_SHARD
+    (record,) = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+    example = tf.train.SequenceExample.FromString(record)
+    context, lists = example.context.feature, example.feature_lists.feature_list
+    change(context, lists[schema.FLOW_ENCODED].feature)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(example.SerializeToString())
+
+
+def cut_flow(context, flows) -> None:
+    jpeg = flows[14].bytes_list.value
+    jpeg[0] = jpeg[0][: len(jpeg[0]) // 2]
+
+
+def exchange_flow(context, flows) -> None:
+    flows[3].bytes_list.value[0] = b"not a JPEG"
+
+
+def drop_flow(context, flows) -> None:
+    del flows[28]
+
+
+def double_scale(context, flows) -> None:
+    context[schema.FLOW_SCALE].float_list.value[0] *= 2
+
+
+def drop_scale(context, flows) -> None:
+    del context[schema.FLOW_SCALE]
+
+
+def change_size(context, flows) -> None:
+    context[schema.FLOW_WIDTH].int64_list.value[0] = 32
+
+
+def double_size(context, flows) -> None:
+    for key in (schema.FLOW_HEIGHT, schema.FLOW_WIDTH):
+        context[key].int64_list.value[0] *= 2
+
+
+@pytest.mark.parametrize("frames_per_clip", [0, 3])
+def test_sound_flow_has_no_faults(flow_folder, frames_per_clip):
+    assert verify_shards(flow_folder, frames_per_clip=frames_per_clip).faults == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (cut_flow, "flow 14 is no JPEG"),
+        (exchange_flow, "flow 3 is no JPEG"),
+        (drop_flow, "28 flows between 30 frames; need 29"),
+        (double_scale, "flow of 0.0393701 px per level; need 0.019685"),
+        (drop_scale, "flow of 0 px per level"),
+        (change_size, "flow 0 is 44x64 px, stated 32x64"),
+        (double_size, "flow of 88x64 px; need a smallest side of 32"),
+    ],
+)
+def test_wrong_flow_is_found(flow_folder, change, words):
+    change_flow(flow_folder, change)
+    found = verify_shards(flow_folder, frames_per_clip=0).faults
+    assert any(FLOW_SHARD in fault and words in fault for fault in found), found
+
+
+def test_flow_that_lacks_altogether_is_found(flow_folder):
+    change_flow(flow_folder, lambda context, flows: flows.__delitem__(slice(None)))
+    assert any("0 flows between 30 frames; need 29" in fault for fault in faults(flow_folder))
+
+
+def test_flow_that_nobody_asked_for_is_found(folder):
+    flow = {"flow_scale_px": 0.1, "flow_height_px": 32, "flow_width_px": 43}
+    rewrite(folder, flows=(b"flow",) * 49, **flow)
+    assert any("49 flows between 50 frames; need 0" in fault for fault in faults(folder))
+
+
+# --- The folder ----------------------------------------------------------------------------------
 def test_a_record_that_is_no_clip_is_found(folder):
     with tf.io.TFRecordWriter(str(folder / SHARD)) as writer:
         writer.write(b"\xff\xff\xff")

@@ -12,9 +12,9 @@ import time
 import numpy as np
 import pytest
 
-from data_prep import ffmpeg, manifest
+from data_prep import ffmpeg, manifest, optical_flow
 from data_prep.manifest import ManifestRow
-from data_prep.write_shards import shard_of, write_shards
+from data_prep.write_shards import Config, shard_of, write_shards
 from l3net.data import schema
 from l3net.errors import UserError
 from tests.conftest import make_video
@@ -112,6 +112,93 @@ def test_a_plain_folder_needs_no_manifest(tiny_videos, tmp_path):
     assert sorted(row.path for row in again if row.split == "train") == sorted(
         clip.data_path for clip in clips(tmp_path, "train")
     )
+
+
+# --- Optical flow --------------------------------------------------------------------------------
+FLOW_SETTINGS = {"num_workers": 1, "smallest_side_px": 64, "flow_smallest_side_px": 32}
+
+
+@pytest.fixture(scope="module")
+def moving(tmp_path_factory) -> pathlib.Path:
+    """A folder of one video whose picture moves to the left by 1/32 of its height a frame."""
+    folder = tmp_path_factory.mktemp("moving")
+    waves = "50*sin((X+2*N)/15)*cos(Y/11)+30*sin((X+2*N)/6+Y/5)+20*cos((X+2*N)/3-Y/4)"
+    picture = f"color=s=88x64:r=25,geq=lum='128+{waves}':cb=128:cr=128"
+    make_video(folder / "moving.mp4", picture=picture, seconds=1.2)
+    return folder
+
+
+def test_flow_lies_beside_the_frames(moving, tmp_path):
+    counts = write_shards(out_dir=tmp_path, videos_dir=moving, **FLOW_SETTINGS)
+    assert counts["ok"] == 1
+    (clip,) = clips(tmp_path, "train")
+    assert (clip.height_px, clip.width_px) == (64, 88)
+    assert (clip.flow_height_px, clip.flow_width_px) == (32, 44)
+    assert clip.flow_scale_px == pytest.approx(20 / 256 * 32 / 127)
+    assert clip.flows == optical_flow.tv_l1(clip.frames, smallest_side_px=32).jpegs
+    assert len(clip.flows) == len(clip.frames) - 1
+    flows = [optical_flow.decode_flow(f, scale_px=clip.flow_scale_px) for f in clip.flows]
+    # 2 of the frames' 64 pixels, so 1 of the flow's 32; the picture goes left.
+    np.testing.assert_allclose(np.median(flows, (0, 1, 2)), (-1, 0), atol=0.15)
+    prep = json.loads((tmp_path / schema.PREP_FILE).read_text())
+    assert prep["config"]["flow_smallest_side_px"] == 32
+    assert prep["opencv_version"] == optical_flow.opencv_version()
+
+
+def test_an_interrupted_run_with_flow_gives_the_same_bytes(moving, tmp_path):
+    shutil.copytree(moving, tmp_path / "videos")
+    shutil.copy(moving / "moving.mp4", tmp_path / "videos" / "other.mp4")
+    settings = FLOW_SETTINGS | {"videos_dir": tmp_path / "videos", "num_shards": 2}
+    write_shards(out_dir=tmp_path / "whole", **settings)
+    shards = schema.find_shards(tmp_path / "whole", "train")
+    assert len(shards) == 2
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    lost = tmp_path / "cut" / shards[0].path.name
+    lost.write_bytes(lost.read_bytes()[:1000])
+    schema.marker_path(lost).unlink()
+    write_shards(out_dir=tmp_path / "cut", **settings | {"num_workers": 2})
+    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+
+
+def test_a_failure_of_flow_is_an_outcome(moving, tmp_path, monkeypatch):
+    def fail(frames, **_):
+        raise ValueError(f"no flow between {len(frames)} frames")
+
+    monkeypatch.setattr(optical_flow, "tv_l1", fail)
+    with pytest.raises(UserError, match=r"no clip came out of 1 rows \(1 failed flow\)"):
+        write_shards(out_dir=tmp_path, videos_dir=moving, **FLOW_SETTINGS)
+    (row,) = outcomes(tmp_path).values()
+    assert (row["outcome"], row["reason"]) == ("failed", "flow")
+    assert row["detail"] == "no flow between 30 frames"
+
+
+def test_a_folder_from_before_there_was_flow_is_the_same_configuration(tiny_shards, tiny_videos):
+    config = Config(
+        dataset_name="d",
+        manifest_hash="m",
+        num_shards={"train": 2},
+        audio_encoding="pcm16",
+        smallest_side_px=256,
+        jpeg_quality=3,
+        max_seconds=10.0,
+        strict=False,
+    )
+    assert config.hash() == "b8da8cff11f22769"  # written down before there was flow
+    prep = json.loads((tiny_shards / schema.PREP_FILE).read_text())
+    assert "flow_smallest_side_px" not in prep["config"]
+    before = times(tiny_shards)
+    prepare(tiny_videos, tiny_shards)
+    assert times(tiny_shards) == before
+    with pytest.raises(UserError, match="flow_smallest_side_px was 0, now 64; use another"):
+        prepare(tiny_videos, tiny_shards, flow_smallest_side_px=64)
+
+
+def test_leaving_flow_out_of_a_folder_that_has_it_is_refused(moving, tmp_path):
+    write_shards(out_dir=tmp_path, videos_dir=moving, **FLOW_SETTINGS)
+    with pytest.raises(UserError, match="flow_smallest_side_px was 32, now 0; use another"):
+        write_shards(
+            out_dir=tmp_path, videos_dir=moving, **FLOW_SETTINGS | {"flow_smallest_side_px": 0}
+        )
 
 
 # --- Outcomes ------------------------------------------------------------------------------------
@@ -290,6 +377,8 @@ def test_two_runs_in_one_folder_are_refused(tiny_videos, tmp_path):
         ({"audio_encoding": "mp3"}, "need one of pcm16, flac, floats"),
         ({"num_shards": 0}, "num_shards 0"),
         ({"num_workers": 0}, "num_workers 0"),
+        ({"flow_smallest_side_px": 8}, "need 0 (no flow) or 16 to 256"),
+        ({"flow_smallest_side_px": 128, "smallest_side_px": 64}, "or 16 to 64, the frames' own"),
         ({"manifest_path": None}, "neither --manifest nor --videos_dir"),
         ({"videos_dir": "none"}, "videos folder none does not exist"),
         ({"split_fractions": {"train": 1.0}}, "this manifest names splits"),

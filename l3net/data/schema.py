@@ -53,11 +53,16 @@ NUM_PADDING_FRAMES = "l3net/num_padding_frames"
 PREP_VERSION = "l3net/prep_version"
 CONFIG_HASH = "l3net/config_hash"
 FFMPEG_VERSION = "l3net/ffmpeg_version"
+# Only where there is flow.
+FLOW_SCALE = "flow/scale"
+FLOW_HEIGHT = "flow/height"
+FLOW_WIDTH = "flow/width"
 # Feature lists.
 IMAGE_ENCODED = "image/encoded"
 IMAGE_TIMESTAMP = "image/timestamp"
 AUDIO_BYTES = "WAVEFORM/feature/bytes"
 AUDIO_FLOATS = "WAVEFORM/feature/floats"
+FLOW_ENCODED = "flow/encoded"  # see data_prep.optical_flow
 
 PCM16, FLAC, FLOATS = AUDIO_ENCODINGS = ("pcm16", "flac", "floats")
 INT16_SCALE = 32768.0  # int16 sample / 32768 = float sample in [-1, 1)
@@ -89,6 +94,11 @@ class Clip:
         frame_rate_hz: of the frames.
         audio_encoding: one of AUDIO_ENCODINGS.
         prep_version, config_hash, ffmpeg_version: where the clip comes from.
+        flows: optical flow from each frame to the next, one less than there are frames, or none.
+            One greyscale JPEG each, the displacement in x above that in y, so twice as high as the
+            flow; level `constants.FLOW_ZERO_LEVEL` is no motion.
+        flow_scale_px: displacement per level, in pixels of the flow per frame step.
+        flow_height_px, flow_width_px: of every flow.
     """
 
     example_id: str
@@ -110,6 +120,10 @@ class Clip:
     prep_version: str = ""
     config_hash: str = ""
     ffmpeg_version: str = ""
+    flows: tuple[bytes, ...] = ()
+    flow_scale_px: float = 0.0
+    flow_height_px: int = 0
+    flow_width_px: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,10 +148,28 @@ def encode_clip(clip: Clip) -> bytes:
         A serialized `tf.train.SequenceExample`.
 
     Raises:
-        ValueError: if frames and timestamps differ in number or order, or the waveform is not
-            int16 [num_samples].
+        ValueError: if frames and timestamps differ in number or order, the waveform is not int16
+            [num_samples], or there is flow between some frames only or without its scale.
     """
     _check(clip)
+    audio_name, audio_feature = _encode_audio(clip.waveform, clip.audio_encoding)
+    lists = {
+        IMAGE_ENCODED: [_bytes([frame]) for frame in clip.frames],
+        IMAGE_TIMESTAMP: [_ints([time]) for time in clip.timestamps_us],
+        audio_name: [audio_feature],
+    }
+    if clip.flows:
+        lists[FLOW_ENCODED] = [_bytes([flow]) for flow in clip.flows]
+    example = tf.train.SequenceExample(
+        context=tf.train.Features(feature=_context(clip)),
+        feature_lists=tf.train.FeatureLists(
+            feature_list={key: tf.train.FeatureList(feature=value) for key, value in lists.items()}
+        ),
+    )
+    return example.SerializeToString(deterministic=True)
+
+
+def _context(clip: Clip) -> dict[str, tf.train.Feature]:
     context = {
         EXAMPLE_ID: _bytes([clip.example_id]),
         DATASET_NAME: _bytes([clip.dataset_name]),
@@ -162,19 +194,11 @@ def encode_clip(clip: Clip) -> bytes:
         CONFIG_HASH: _bytes([clip.config_hash]),
         FFMPEG_VERSION: _bytes([clip.ffmpeg_version]),
     }
-    audio_name, audio_feature = _encode_audio(clip.waveform, clip.audio_encoding)
-    lists = {
-        IMAGE_ENCODED: [_bytes([frame]) for frame in clip.frames],
-        IMAGE_TIMESTAMP: [_ints([time]) for time in clip.timestamps_us],
-        audio_name: [audio_feature],
-    }
-    example = tf.train.SequenceExample(
-        context=tf.train.Features(feature=context),
-        feature_lists=tf.train.FeatureLists(
-            feature_list={key: tf.train.FeatureList(feature=value) for key, value in lists.items()}
-        ),
-    )
-    return example.SerializeToString(deterministic=True)
+    if clip.flows:
+        context[FLOW_SCALE] = _floats([clip.flow_scale_px])
+        context[FLOW_HEIGHT] = _ints([clip.flow_height_px])
+        context[FLOW_WIDTH] = _ints([clip.flow_width_px])
+    return context
 
 
 def _check(clip: Clip) -> None:
@@ -192,6 +216,21 @@ def _check(clip: Clip) -> None:
         )
     if clip.audio_encoding not in AUDIO_ENCODINGS:
         raise ValueError(f"audio_encoding {clip.audio_encoding!r}: need one of {AUDIO_ENCODINGS}")
+    if clip.flows:
+        _check_flow(clip)
+
+
+def _check_flow(clip: Clip) -> None:
+    if len(clip.flows) != len(clip.frames) - 1:
+        raise ValueError(
+            f"clip {clip.example_id}: got {len(clip.flows)} flows between {len(clip.frames)} "
+            "frames; need one less than frames, or none"
+        )
+    if min(clip.flow_scale_px, clip.flow_height_px, clip.flow_width_px) <= 0:
+        raise ValueError(
+            f"clip {clip.example_id}: flow of {clip.flow_width_px}x{clip.flow_height_px} px at "
+            f"{clip.flow_scale_px:g} px per level; need all above 0"
+        )
 
 
 def _encode_audio(waveform: np.ndarray, encoding: str) -> tuple[str, tf.train.Feature]:
@@ -250,6 +289,9 @@ def clip_from_bytes(serialized: bytes) -> Clip:
         values = context[key].int64_list.value
         return values[0] if values else 0
 
+    def jpegs(key: str) -> tuple[bytes, ...]:
+        return tuple(feature.bytes_list.value[0] for feature in lists[key].feature)
+
     encoding = text(AUDIO_ENCODING) or PCM16
     return Clip(
         example_id=text(EXAMPLE_ID),
@@ -260,7 +302,7 @@ def clip_from_bytes(serialized: bytes) -> Clip:
         end_us=integer(END),
         labels=tuple(value.decode() for value in context[LABEL_STRING].bytes_list.value),
         label_indices=tuple(context[LABEL_INDEX].int64_list.value),
-        frames=tuple(f.bytes_list.value[0] for f in lists[IMAGE_ENCODED].feature),
+        frames=jpegs(IMAGE_ENCODED),
         timestamps_us=tuple(f.int64_list.value[0] for f in lists[IMAGE_TIMESTAMP].feature),
         height_px=integer(IMAGE_HEIGHT),
         width_px=integer(IMAGE_WIDTH),
@@ -271,6 +313,10 @@ def clip_from_bytes(serialized: bytes) -> Clip:
         prep_version=text(PREP_VERSION),
         config_hash=text(CONFIG_HASH),
         ffmpeg_version=text(FFMPEG_VERSION),
+        flows=jpegs(FLOW_ENCODED),
+        flow_scale_px=next(iter(context[FLOW_SCALE].float_list.value), 0.0),
+        flow_height_px=integer(FLOW_HEIGHT),
+        flow_width_px=integer(FLOW_WIDTH),
     )
 
 
@@ -314,42 +360,36 @@ def read_clips(shards: list[Shard]) -> Iterator[Clip]:
 
 
 # --- Reader in a tf.data graph -------------------------------------------------------------------
-def decode_clip(serialized: tf.Tensor, *, audio_encoding: str = PCM16) -> dict[str, tf.Tensor]:
-    """Parses one record inside a graph; frames stay JPEG.
+def decode_clip(
+    serialized: tf.Tensor,
+    *,
+    audio_encoding: str = PCM16,
+    with_flow: bool = False,
+    with_labels: bool = False,
+) -> dict[str, tf.Tensor]:
+    """Parses one record inside a graph; frames and flows stay JPEG.
 
     Args:
         serialized: string scalar, one record.
         audio_encoding: of the shards, see `peek_audio_encoding`.
+        with_flow: whether to read the flows, which the record must have then, see `has_flow`.
+        with_labels: whether to read the labels. AVC must never see them.
 
     Returns:
         "example_id", "media_id" string []; "frames" string [num_frames]; "frame_times_us" int64
         [num_frames], from the clip's start; "num_padding_frames" int64 []; "waveform" int16
-        [num_samples].
+        [num_samples]; if asked for, "flows" string [num_frames - 1], see `Clip`, and
+        "label_indices" int64 [num_labels].
 
     Raises:
         UserError: if the sound is FLAC and tensorflow-io is not installed.
     """
     audio_key = AUDIO_FLOATS if audio_encoding == FLOATS else AUDIO_BYTES
-    audio_spec = (
-        tf.io.VarLenFeature(tf.float32)
-        if audio_encoding == FLOATS
-        else tf.io.FixedLenSequenceFeature([], tf.string)
-    )
+    context_features, sequence_features = _features(audio_key, with_flow, with_labels)
     context, lists = tf.io.parse_single_sequence_example(
-        serialized,
-        context_features={
-            EXAMPLE_ID: tf.io.FixedLenFeature([], tf.string),
-            MEDIA_ID: tf.io.FixedLenFeature([], tf.string),
-            START: tf.io.FixedLenFeature([], tf.int64),
-            NUM_PADDING_FRAMES: tf.io.FixedLenFeature([], tf.int64, default_value=0),
-        },
-        sequence_features={
-            IMAGE_ENCODED: tf.io.FixedLenSequenceFeature([], tf.string),
-            IMAGE_TIMESTAMP: tf.io.FixedLenSequenceFeature([], tf.int64),
-            audio_key: audio_spec,
-        },
+        serialized, context_features=context_features, sequence_features=sequence_features
     )
-    return {
+    clip = {
         "example_id": context[EXAMPLE_ID],
         "media_id": context[MEDIA_ID],
         "frames": lists[IMAGE_ENCODED],
@@ -357,6 +397,36 @@ def decode_clip(serialized: tf.Tensor, *, audio_encoding: str = PCM16) -> dict[s
         "num_padding_frames": context[NUM_PADDING_FRAMES],
         "waveform": _decode_audio_in_graph(lists[audio_key], audio_encoding),
     }
+    if with_flow:
+        clip["flows"] = lists[FLOW_ENCODED]
+    if with_labels:
+        clip["label_indices"] = tf.sparse.to_dense(context[LABEL_INDEX])
+    return clip
+
+
+def _features(
+    audio_key: str, with_flow: bool, with_labels: bool
+) -> tuple[dict[str, object], dict[str, object]]:
+    """Returns what to parse of the context and of the lists."""
+    context = {
+        EXAMPLE_ID: tf.io.FixedLenFeature([], tf.string),
+        MEDIA_ID: tf.io.FixedLenFeature([], tf.string),
+        START: tf.io.FixedLenFeature([], tf.int64),
+        NUM_PADDING_FRAMES: tf.io.FixedLenFeature([], tf.int64, default_value=0),
+    }
+    one_string_each = tf.io.FixedLenSequenceFeature([], tf.string)
+    lists = {
+        IMAGE_ENCODED: one_string_each,
+        IMAGE_TIMESTAMP: tf.io.FixedLenSequenceFeature([], tf.int64),
+        audio_key: (
+            tf.io.VarLenFeature(tf.float32) if audio_key == AUDIO_FLOATS else one_string_each
+        ),
+    }
+    if with_flow:
+        lists[FLOW_ENCODED] = one_string_each
+    if with_labels:
+        context[LABEL_INDEX] = tf.io.VarLenFeature(tf.int64)
+    return context, lists
 
 
 def _decode_audio_in_graph(feature, encoding: str) -> tf.Tensor:
@@ -392,11 +462,7 @@ def peek_audio_encoding(path: pathlib.Path) -> str:
     Raises:
         UserError: if the shard is empty or damaged, or its sound is not at 48 kHz.
     """
-    try:
-        serialized = next(iter(tf.data.TFRecordDataset(str(path)).take(1).as_numpy_iterator()))
-    except (StopIteration, tf.errors.OpError) as error:
-        raise UserError(f"shard {path} has no readable record; make it again") from error
-    example = tf.train.SequenceExample.FromString(serialized)
+    example = _first_record(path)
     try:
         _check_sample_rate(example)
     except ValueError as error:
@@ -405,6 +471,29 @@ def peek_audio_encoding(path: pathlib.Path) -> str:
     if encoding:
         return encoding[0].decode()
     return FLOATS if AUDIO_FLOATS in example.feature_lists.feature_list else PCM16
+
+
+def has_flow(path: pathlib.Path) -> bool:
+    """Returns whether the clips of a shard hold optical flow, from its first record.
+
+    Args:
+        path: of a shard.
+
+    Returns:
+        Whether `decode_clip` may be asked for it.
+
+    Raises:
+        UserError: if the shard is empty or damaged.
+    """
+    return FLOW_ENCODED in _first_record(path).feature_lists.feature_list
+
+
+def _first_record(path: pathlib.Path) -> tf.train.SequenceExample:
+    try:
+        serialized = next(iter(tf.data.TFRecordDataset(str(path)).take(1).as_numpy_iterator()))
+    except (StopIteration, tf.errors.OpError) as error:
+        raise UserError(f"shard {path} has no readable record; make it again") from error
+    return tf.train.SequenceExample.FromString(serialized)
 
 
 # --- Files of a prepared folder ------------------------------------------------------------------
