@@ -25,7 +25,11 @@ CLIP_SECONDS = 10.0  # L3 §3.1: the first 10 s of each video
 # --- Networks (L3 Fig. 2; OTS Fig. 2) ------------------------------------------------------------
 KERNEL_PX = 3
 FC1_UNITS = 128
+EMBEDDING_UNITS = 128  # OTS Fig. 2c: fc2 of AVE-Net
 POOL4_UNITS = 512
+NUM_FRAMES_MF = 25  # OTS §3.2: AVE+MF
+NUM_FLOW_FRAMES = 10  # OTS §3.2: AVE+OF
+NUM_KINETICS_SOUNDS_CLASSES = 34  # L3 §3.1
 
 # --- Training (L3 §2.2; OTS §3.3) ----------------------------------------------------------------
 WEIGHT_DECAY = 1e-5
@@ -34,6 +38,11 @@ LEARNING_RATE_DECAY = 0.94  # OTS: "decreased by 6 % every 16 epochs"
 EPOCHS_PER_DECAY = 16
 
 # --- Ours ----------------------------------------------------------------------------------------
+# Names of the networks' inputs, and of what a batch says of its pairs.
+FRAME, FRAMES, FLOW, LOG_SPECTROGRAM = "frame", "frames", "flow", "log_spectrogram"
+CORRESPONDS_KEY, FRAME_LABEL, AUDIO_LABEL = "corresponds", "frame_label", "audio_label"
 CORRESPONDS = 1  # index of "match" in the 2-way softmax, and the value of `corresponds`
+# Flow frames in shards: level = 128 + 127 * displacement / (20/256 of the smallest side).
+FLOW_ZERO_LEVEL, FLOW_LEVELS, FLOW_BOUND = 128, 127, 20 / 256
 LOG_OFFSET = 1e-3  # added to the magnitude before the logarithm; see log_spectrogram.py
 MICROSECONDS = 1_000_000  # per second; timestamps in shards are int64 microseconds

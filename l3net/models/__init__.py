@@ -1,7 +1,9 @@
-"""MODELS: name -> how to build a network of the papers, its input and its loss."""
+"""MODELS: name -> how to build a network of the papers, its inputs and its loss."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 
 import keras
 import tensorflow as tf
@@ -9,7 +11,13 @@ import tensorflow as tf
 from l3net import constants, losses
 from l3net.errors import UserError
 from l3net.log_spectrogram import log_spectrogram_shape
+from l3net.models.ave_net import ave_net
+from l3net.models.avol_net import avol_net
+from l3net.models.convnets import ConvNetSettings
 from l3net.models.l3_net import l3_net
+from l3net.models.supervised import classifier
+
+PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,21 +25,60 @@ class Network:
     """What tells one network of the papers from another.
 
     Attributes:
-        builder: keyword function that returns a functional Keras model.
+        builder: (input shapes, ConvNetSettings) -> functional Keras model.
         stride: of conv1_1: 1 in L3, 2 in OTS.
         pad_end: whether the log-spectrogram has OTS's 200th window.
-        loss: (model outputs, corresponds) -> float32 [batch].
+        inputs: names of the inputs, of constants.FRAME, FRAMES, FLOW, LOG_SPECTROGRAM.
+        target: what the loss compares with: constants.CORRESPONDS_KEY, or FRAME_LABEL or
+            AUDIO_LABEL of the supervised baselines.
+        loss: (model outputs, target) -> float32 [batch].
+        num_right: (model outputs, target) -> int32 [].
     """
 
     builder: Callable[..., keras.Model]
     stride: int
     pad_end: bool
-    loss: Callable[[dict[str, tf.Tensor], tf.Tensor], tf.Tensor]
+    inputs: tuple[str, ...] = (constants.FRAME, constants.LOG_SPECTROGRAM)
+    target: str = constants.CORRESPONDS_KEY
+    loss: Callable[[dict[str, tf.Tensor], tf.Tensor], tf.Tensor] = losses.softmax_cross_entropy
+    num_right: Callable[[dict[str, tf.Tensor], tf.Tensor], tf.Tensor] = losses.num_pairs_right
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether it is trained on labels."""
+        return self.target != constants.CORRESPONDS_KEY
+
+
+def _supervised(modality: str, seen: str, target: str) -> Network:
+    return Network(
+        functools.partial(classifier, modality=modality),
+        stride=1,
+        pad_end=False,
+        inputs=(seen,),
+        target=target,
+        num_right=losses.num_classes_right,
+    )
 
 
 MODELS = {
-    "l3_net": Network(l3_net, stride=1, pad_end=False, loss=losses.correspondence_loss),
-    "l3_net_ots": Network(l3_net, stride=2, pad_end=True, loss=losses.correspondence_loss),
+    "l3_net": Network(l3_net, stride=1, pad_end=False),
+    "l3_net_ots": Network(l3_net, stride=2, pad_end=True),
+    "ave_net": Network(ave_net, stride=2, pad_end=True),
+    "ave_net_mf": Network(
+        ave_net, stride=2, pad_end=True, inputs=(constants.FRAMES, constants.LOG_SPECTROGRAM)
+    ),
+    "ave_net_of": Network(
+        ave_net,
+        stride=2,
+        pad_end=True,
+        inputs=(constants.FRAME, constants.FLOW, constants.LOG_SPECTROGRAM),
+    ),
+    "avol_net": Network(avol_net, stride=2, pad_end=True, loss=losses.logistic_loss),
+    "supervised_vision": _supervised("vision", constants.FRAME, constants.FRAME_LABEL),
+    "supervised_audio": _supervised("audio", constants.LOG_SPECTROGRAM, constants.AUDIO_LABEL),
+    "supervised_pretraining": Network(
+        functools.partial(l3_net, frozen=True), stride=1, pad_end=False
+    ),
 }
 
 
@@ -44,14 +91,22 @@ class ModelConfig:
         width: channel multiplier.
         frame_px: height and width of the frame.
         spectrogram_average: see `log_spectrogram.log_spectrogram`.
+        conv1_1_stride: 1 or 2; 0 takes the network's own.
         batch_norm_momentum: of the moving averages (ours).
+        synchronized_batch_norm: see `batch_norm.BatchNorm` (ours; off).
+        num_classes: of the supervised baselines.
+        precision: a key of PRECISIONS, of the ConvNets' arithmetic; weights stay float32 (ours).
     """
 
     model: str = "l3_net"
     width: float = 1.0
     frame_px: int = constants.FRAME_PX
     spectrogram_average: int = 1
+    conv1_1_stride: int = 0
     batch_norm_momentum: float = 0.99
+    synchronized_batch_norm: bool = False
+    num_classes: int = constants.NUM_KINETICS_SOUNDS_CLASSES
+    precision: str = "float32"
 
     @property
     def network(self) -> Network:
@@ -61,9 +116,36 @@ class ModelConfig:
         return MODELS[self.model]
 
     @property
+    def stride(self) -> int:
+        """Of conv1_1."""
+        return self.conv1_1_stride or self.network.stride
+
+    @property
     def spectrogram_settings(self) -> dict[str, bool | int]:
         """Keyword arguments of `log_spectrogram.log_spectrogram`."""
         return {"pad_end": self.network.pad_end, "average": self.spectrogram_average}
+
+
+def input_shapes(
+    config: ModelConfig, *, any_frame_size: bool = False
+) -> dict[str, tuple[int | None, ...]]:
+    """Returns the shape of each input of a network, without batch.
+
+    Args:
+        config: name and size.
+        any_frame_size: whether height and width of frames are left open (None).
+
+    Returns:
+        Input name to shape.
+    """
+    side = None if any_frame_size else config.frame_px
+    shapes = {
+        constants.FRAME: (side, side, 3),
+        constants.FRAMES: (constants.NUM_FRAMES_MF, side, side, 3),
+        constants.FLOW: (side, side, 2 * constants.NUM_FLOW_FRAMES),
+        constants.LOG_SPECTROGRAM: log_spectrogram_shape(**config.spectrogram_settings),
+    }
+    return {name: shapes[name] for name in config.network.inputs}
 
 
 def build_model(config: ModelConfig, *, seed: int = 0, any_frame_size: bool = False) -> keras.Model:
@@ -82,21 +164,44 @@ def build_model(config: ModelConfig, *, seed: int = 0, any_frame_size: bool = Fa
         UserError: if the name or a size is not allowed.
     """
     network = config.network
-    _check_size(config)
-    frame_px = None if any_frame_size else config.frame_px
-    return network.builder(
-        frame_shape=(frame_px, frame_px, 3),
-        log_spectrogram_shape=log_spectrogram_shape(**config.spectrogram_settings),
-        stride=network.stride,
+    _check(config)
+    settings = ConvNetSettings(
+        stride=config.stride,
         width=config.width,
         batch_norm_momentum=config.batch_norm_momentum,
+        synchronized_batch_norm=config.synchronized_batch_norm,
         seed=seed,
     )
+    classes = {"num_classes": config.num_classes} if network.is_classifier else {}
+    with _dtype_policy(PRECISIONS[config.precision]):
+        shapes = input_shapes(config, any_frame_size=any_frame_size)
+        return network.builder(shapes, settings, **classes)
 
 
-def _check_size(config: ModelConfig) -> None:
+@contextlib.contextmanager
+def _dtype_policy(name: str) -> Iterator[None]:
+    """Sets Keras' global policy while layers are made, and puts the old one back."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _check(config: ModelConfig) -> None:
+    if config.precision not in PRECISIONS:
+        raise UserError(f"--precision={config.precision}: need one of {', '.join(PRECISIONS)}")
+    if config.conv1_1_stride not in (0, 1, 2):
+        raise UserError(
+            f"--conv1_1_stride={config.conv1_1_stride}: need 1, 2, or 0 for the network's own"
+        )
+    if config.num_classes < 2:
+        raise UserError(f"--num_classes={config.num_classes}: need at least 2")
+    if config.width <= 0:
+        raise UserError(f"--width={config.width}: need a positive multiplier; 1.0 is the papers'")
     # Four rows of conv4_2 must be left for the 4x3 and 4x4 grids of L3 §3.3 and §3.4.
-    shrink = 8 * config.network.stride
+    shrink = 8 * config.stride
     if config.frame_px < 4 * shrink:
         raise UserError(
             f"--frame_px={config.frame_px}: {config.model} needs at least {4 * shrink} pixels"
@@ -107,5 +212,3 @@ def _check_size(config: ModelConfig) -> None:
             f"--spectrogram_average={config.spectrogram_average}: leaves {bands}x{windows}; "
             f"{config.model} needs at least {4 * shrink}x{3 * shrink}"
         )
-    if config.width <= 0:
-        raise UserError(f"--width={config.width}: need a positive multiplier; 1.0 is the papers'")

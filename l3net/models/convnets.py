@@ -1,14 +1,20 @@
 """The ConvNets conv1_1 ... conv4_2 of both papers, from ONE layer table (L3 Fig. 2, OTS Fig. 2).
 
-*ConvNet* = conv1_1 ... conv4_2. Vision and audio have the same layers; only the input differs.
+*ConvNet* = conv1_1 ... conv4_2, *subnetwork* = ConvNet + pool4 + head. Vision and audio have the
+same layers; only the input differs. So do the two variants of OTS §3.2: the same table with 3-D
+convolutions for 25 frames (AVE+MF), and twice the table up to pool3 for a frame and its optical
+flow (AVE+OF).
 """
 
+import dataclasses
 import zlib
+from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
 
 from l3net import constants
+from l3net.models.batch_norm import BatchNorm
 
 # Name and channels of each 3x3 convolution ("same", then batch norm, then ReLU), and each 2x2
 # max-pool (stride = kernel, no padding), in order. pool4 is global and belongs to the subnetwork.
@@ -25,55 +31,127 @@ CONVNET_LAYERS = (
     ("conv4_1", 512),
     ("conv4_2", 512),
 )
+_NUM_STREAM_LAYERS = [layer for layer, _ in CONVNET_LAYERS].index("pool3") + 1
+# Ours, of AVE+MF: every kernel is 3 deep and conv1_1's stride holds for time too; pool1 leaves
+# time alone (25 frames -> 13 -> 13 -> 6 -> 3), as 3-D networks of the time did (Tran et al. 2015).
+_POOLS_WITHOUT_TIME = ("pool1",)
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvNetSettings:
+    """What the ConvNets of one network share.
+
+    Attributes:
+        stride: of conv1_1: 1 in L3, 2 in OTS (§3.3).
+        width: channel multiplier; 1.0 is the papers' network.
+        batch_norm_momentum: of the moving averages (ours; the papers do not give one).
+        synchronized_batch_norm: see `BatchNorm`.
+        seed: of the weights.
+    """
+
+    stride: int = 1
+    width: float = 1.0
+    batch_norm_momentum: float = 0.99
+    synchronized_batch_norm: bool = False
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.stride not in (1, 2) or self.width <= 0:
+            raise ValueError(
+                f"got stride {self.stride}, width {self.width}; need stride 1 or 2, width > 0"
+            )
+
+
+Head = Callable[[dict[str, keras.KerasTensor]], dict[str, keras.KerasTensor]]
 
 
 def subnetwork(
     name: str,
-    input_shape: tuple[int | None, int | None, int],
+    input_shape: tuple[int | None, ...],
+    settings: ConvNetSettings,
     *,
-    stride: int = 1,
-    width: float = 1.0,
-    batch_norm_momentum: float = 0.99,
-    seed: int = 0,
+    head: Head | None = None,
 ) -> keras.Model:
-    """Builds one ConvNet with its global max-pool.
+    """Builds one ConvNet with its global max-pool and, if asked for, a head.
 
     Args:
         name: "vision" or "audio".
-        input_shape: (height, width, channels) of the image or log-spectrogram, without batch.
-        stride: of conv1_1: 1 in L3, 2 in OTS (§3.3).
-        width: channel multiplier; 1.0 is the papers' network.
-        batch_norm_momentum: of the moving averages (ours; the papers do not give one).
-        seed: of the weights.
+        input_shape: (height, width, channels) of the image or log-spectrogram, or (frames, height,
+            width, channels) of several frames (3-D convolutions), without batch.
+        settings: of the ConvNet.
+        head: takes the outputs below and returns more of them.
 
     Returns:
         A functional model: float32 [batch, *input_shape] to {"conv4_2_before_relu", "conv4_2":
-        [batch, height, width, 512 * width], "pool4": [batch, 512 * width]}. "Before the ReLU"
-        (L3 §3.3) is after the batch norm: the ReLU's input.
-
-    Raises:
-        ValueError: if stride or width is out of range.
+        [batch, (time,) height, width, 512 * width], "pool4": [batch, 512 * width]} and the head's
+        outputs. "Before the ReLU" (L3 §3.3) is after the batch norm: the ReLU's input.
     """
-    if stride not in (1, 2) or width <= 0:
-        raise ValueError(f"got stride {stride}, width {width}; need stride 1 or 2, width > 0")
-    x = inputs = keras.Input(input_shape, name=f"{name}_input")
+    inputs = keras.Input(input_shape, name=f"{name}_input")
+    outputs = _finish(*_walk(inputs, CONVNET_LAYERS, settings, seed_name=name))
+    return keras.Model(inputs, outputs | (head(outputs) if head else {}), name=name)
+
+
+def two_stream_subnetwork(
+    name: str,
+    frame_shape: tuple[int | None, int | None, int],
+    flow_shape: tuple[int | None, int | None, int],
+    settings: ConvNetSettings,
+    *,
+    head: Head | None = None,
+) -> keras.Model:
+    """Builds AVE+OF's vision subnetwork: two streams up to pool3, then one (OTS §3.2).
+
+    Args:
+        name: "vision".
+        frame_shape: (224, 224, 3) in the paper.
+        flow_shape: (224, 224, 20): x and y of 10 flow frames.
+        settings: of the ConvNet.
+        head: see `subnetwork`.
+
+    Returns:
+        A functional model: {"frame", "flow": float32 [batch, *shape]} to the outputs of
+        `subnetwork`. The flow's layers are called flow_conv1_1 and so on.
+    """
+    frame = keras.Input(frame_shape, name=constants.FRAME)
+    flow = keras.Input(flow_shape, name=constants.FLOW)
+    stream, rest = CONVNET_LAYERS[:_NUM_STREAM_LAYERS], CONVNET_LAYERS[_NUM_STREAM_LAYERS:]
+    _, from_frame = _walk(frame, stream, settings, seed_name=name)
+    _, from_flow = _walk(flow, stream, settings, seed_name=f"{name}_flow", prefix="flow_")
+    merged = keras.layers.Concatenate(name="concat")([from_frame, from_flow])
+    outputs = _finish(*_walk(merged, rest, settings, seed_name=name))
+    inputs = {constants.FRAME: frame, constants.FLOW: flow}
+    return keras.Model(inputs, outputs | (head(outputs) if head else {}), name=name)
+
+
+def _walk(x, layers: Sequence[tuple[str, int | None]], settings, *, seed_name, prefix=""):
+    """Applies a part of the table; returns the last ReLU's input and the last output."""
     before_relu = x
-    for layer, channels in CONVNET_LAYERS:
+    for layer, channels in layers:
         if channels is None:
-            x = keras.layers.MaxPooling2D(2, name=layer)(x)
+            x = _pool(x, layer, prefix)
             continue
         before_relu = _conv_and_batch_norm(
             x,
-            layer,
-            scaled_channels(channels, width),
-            stride=stride if layer == "conv1_1" else 1,
-            momentum=batch_norm_momentum,
-            initializer=he_normal(f"{name}/{layer}", seed),
+            prefix + layer,
+            scaled_channels(channels, settings.width),
+            stride=settings.stride if layer == "conv1_1" else 1,
+            settings=settings,
+            initializer=he_normal(f"{seed_name}/{layer}", settings.seed),
         )
-        x = keras.layers.ReLU(name=f"{layer}_relu")(before_relu)
-    pool4 = keras.layers.GlobalMaxPooling2D(name="pool4")(x)
-    outputs = {"conv4_2_before_relu": before_relu, "conv4_2": x, "pool4": pool4}
-    return keras.Model(inputs, outputs, name=name)
+        x = keras.layers.ReLU(name=f"{prefix}{layer}_relu")(before_relu)
+    return before_relu, x
+
+
+def _finish(before_relu, x) -> dict[str, keras.KerasTensor]:
+    pool = keras.layers.GlobalMaxPooling2D if len(x.shape) == 4 else keras.layers.GlobalMaxPooling3D
+    return {"conv4_2_before_relu": before_relu, "conv4_2": x, "pool4": pool(name="pool4")(x)}
+
+
+def _pool(x, layer: str, prefix: str):
+    if len(x.shape) == 4:
+        return keras.layers.MaxPooling2D(2, name=prefix + layer)(x)
+    depth = 1 if layer in _POOLS_WITHOUT_TIME else 2
+    return keras.layers.MaxPooling3D((depth, 2, 2), name=prefix + layer)(x)
 
 
 def scaled_channels(channels: int, width: float) -> int:
@@ -86,12 +164,22 @@ def he_normal(name: str, seed: int) -> keras.initializers.Initializer:
 
     So weights depend neither on the order of construction nor on any global random state.
     """
-    return keras.initializers.HeNormal(seed=zlib.crc32(f"{seed}/{name}".encode()))
+    return keras.initializers.HeNormal(seed=_seed_of(name, seed))
 
 
-def _conv_and_batch_norm(x, name: str, channels: int, *, stride, momentum, initializer):
+def small_normal(name: str, seed: int) -> keras.initializers.Initializer:
+    """Returns a normal distribution of deviation 0.01 (ours), seeded like `he_normal`."""
+    return keras.initializers.RandomNormal(stddev=0.01, seed=_seed_of(name, seed))
+
+
+def _seed_of(name: str, seed: int) -> int:
+    return zlib.crc32(f"{seed}/{name}".encode())
+
+
+def _conv_and_batch_norm(x, name: str, channels: int, *, stride, settings, initializer):
+    convolution = keras.layers.Conv2D if len(x.shape) == 4 else keras.layers.Conv3D
     # Ours: no bias, for batch norm's beta does its work.
-    x = keras.layers.Conv2D(
+    x = convolution(
         channels,
         constants.KERNEL_PX,
         strides=stride,
@@ -100,7 +188,11 @@ def _conv_and_batch_norm(x, name: str, channels: int, *, stride, momentum, initi
         kernel_initializer=initializer,
         name=name,
     )(x)
-    return keras.layers.BatchNormalization(momentum=momentum, name=f"{name}_batch_norm")(x)
+    return BatchNorm(
+        momentum=settings.batch_norm_momentum,
+        synchronized=settings.synchronized_batch_norm,
+        name=f"{name}_batch_norm",
+    )(x)
 
 
 def pool_to_grid(features: tf.Tensor, rows: int, columns: int) -> tf.Tensor:
