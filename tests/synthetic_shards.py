@@ -88,3 +88,10 @@ def encode_jpeg(image: np.ndarray, quality: int = 85) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
+
+
+def encode_grey_jpeg(image: np.ndarray, quality: int = 95) -> bytes:
+    """Encodes uint8 [height, width] as greyscale JPEG."""
+    buffer = io.BytesIO()
+    Image.fromarray(image.astype(np.uint8)).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from l3net import constants
 from l3net.data import augment
 from tests import synthetic_shards
 
@@ -116,3 +117,50 @@ def test_works_inside_a_graph():
         lambda x: augment.decode_and_crop(x, tf.constant(_draws(flip=0.1)), frame_px=224)
     )
     assert next(iter(dataset)).shape == (224, 224, 3)
+
+
+def _flow_jpeg(x_level, y_level, height=64, width=72):
+    levels = (x_level, y_level)
+    return synthetic_shards.encode_grey_jpeg(
+        np.concatenate([np.full((height, width), x, np.uint8) for x in levels])
+    )
+
+
+def test_flow_crop_has_x_and_y_of_each_flow_in_order():
+    flows = tf.constant([_flow_jpeg(100, 140), _flow_jpeg(60, 200)])
+    crop = augment.decode_and_crop_flow(flows, None, frame_px=32)
+    assert crop.shape == (32, 32, 4) and crop.dtype == tf.uint8
+    np.testing.assert_allclose(crop.numpy().mean(axis=(0, 1)), [100, 140, 60, 200], atol=1)
+
+
+def test_a_flipped_flow_points_the_other_way():
+    flows = tf.constant([_flow_jpeg(100, 140)])
+    draws = np.zeros(augment.NUM_DRAWS, np.float32)
+    flipped = augment.decode_and_crop_flow(flows, tf.constant(draws), frame_px=56)
+    draws[augment.FLIP] = 0.9
+    straight = augment.decode_and_crop_flow(flows, tf.constant(draws), frame_px=56)
+    x, y = augment.flow_to_float(flipped).numpy().mean(axis=(0, 1)) * constants.FLOW_LEVELS
+    np.testing.assert_allclose([x, y], [28, 12], atol=1)
+    x, y = augment.flow_to_float(straight).numpy().mean(axis=(0, 1)) * constants.FLOW_LEVELS
+    np.testing.assert_allclose([x, y], [-28, 12], atol=1)
+
+
+def test_flow_and_frame_are_cropped_alike():
+    ramp = np.tile(np.linspace(0, 255, 72).astype(np.uint8), (64, 1))
+    frame = synthetic_shards.encode_jpeg(np.repeat(ramp[..., np.newaxis], 3, axis=2), quality=95)
+    both = synthetic_shards.encode_grey_jpeg(np.concatenate([ramp, ramp]))
+    draws = np.full(augment.NUM_DRAWS, 0.7, np.float32)  # not flipped
+    crop = augment.decode_and_crop(frame, tf.constant(draws), frame_px=56).numpy()
+    flow = augment.decode_and_crop_flow(tf.constant([both]), tf.constant(draws), frame_px=56)
+    np.testing.assert_allclose(flow[..., 0], crop[..., 0], atol=6)
+    np.testing.assert_allclose(flow[..., 1], crop[..., 0], atol=6)
+
+
+def test_frames_of_a_clip_are_jittered_alike():
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (2, 3, 8, 8, 3)).astype(np.uint8)
+    draws = tf.constant(rng.random((2, augment.NUM_DRAWS), np.float32))
+    together = augment.jitter_frames(tf.constant(frames), draws)
+    for index in range(3):
+        alone = augment.jitter_frames(tf.constant(frames[:, index]), draws)
+        np.testing.assert_allclose(together[:, index], alone, atol=1e-5)

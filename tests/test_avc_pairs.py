@@ -135,3 +135,27 @@ def test_partner_is_chosen_evenly():
         counts[partner.numpy()[3]] += 1
     assert counts[3] == 0
     assert counts[np.arange(8) != 3].min() > 25  # 57 expected
+
+
+@pytest.mark.parametrize(
+    ("index", "count", "num_frames", "padding", "expected"),
+    [
+        (5, 4, 50, 0, [3, 4, 5, 6]),
+        (5, 5, 50, 0, [3, 4, 5, 6, 7]),
+        (1, 5, 50, 0, [0, 0, 1, 2, 3]),
+        (48, 5, 50, 0, [46, 47, 48, 49, 49]),
+        (4, 5, 50, 3, [3, 3, 4, 5, 6]),
+        (0, 3, 1, 0, [0, 0, 0]),
+    ],
+)
+def test_frame_window_is_centred_and_stays_in_the_clip(index, count, num_frames, padding, expected):
+    window = avc_pairs.frame_window(
+        tf.constant([index]), count, num_frames, num_padding_frames=padding
+    )
+    assert window.numpy().tolist() == [expected]
+
+
+def test_flow_window_holds_the_motion_before_and_after_the_frame():
+    # Flow k leads from frame k to k + 1: 10 of them around frame 20 are those of frames 15 to 25.
+    window = avc_pairs.frame_window(tf.constant([20]), 10, 49)
+    assert window.numpy().tolist() == [list(range(15, 25))]

@@ -12,8 +12,9 @@ def _folder(tmp_path, num_clips=5):
     return tmp_path
 
 
-def _read(path, batch_size=4):
-    batches = fixed_pairs.read_pairs(path, batch_size=batch_size, frame_px=32).as_numpy_iterator()
+def _read(path, batch_size=4, **settings):
+    dataset = fixed_pairs.read_pairs(path, batch_size=batch_size, frame_px=32, **settings)
+    batches = dataset.as_numpy_iterator()
     joined = {}
     for batch in batches:
         for name, value in batch.items():
@@ -56,3 +57,42 @@ def test_unusable_numbers_are_one_clear_line(tmp_path, num_pairs, num_clips):
     folder = _folder(tmp_path, num_clips)
     with pytest.raises(UserError, match="need an even number of pairs and at least 2 videos"):
         fixed_pairs.fixed_pairs(folder, "val", num_pairs=num_pairs, sampling="l3")
+
+
+def test_all_networks_are_asked_the_same_questions(tmp_path):
+    folder = _folder(tmp_path)
+    settings = {"num_pairs": 12, "sampling": "ots"}
+    plain = fixed_pairs.fixed_pairs(folder, "val", **settings)
+    inputs = ("frames", "log_spectrogram")
+    several = fixed_pairs.fixed_pairs(folder, "val", **settings, inputs=inputs)
+    assert plain != several
+    one, many = _read(plain), _read(several, inputs=inputs)
+    assert many["images"].shape == (12, 25, 32, 32, 3) and "image" not in many
+    np.testing.assert_array_equal(one["waveform"], many["waveform"])
+    np.testing.assert_array_equal(one["corresponds"], many["corresponds"])
+    np.testing.assert_array_equal(one["image"], many["images"][:, 12])
+
+
+def test_labels_are_those_of_frame_and_sound(tmp_path):
+    clips = [
+        synthetic_shards.make_clip(k, labels=(f"c{k}",), label_indices=(k,)) for k in range(1, 6)
+    ]
+    synthetic_shards.write_shards(tmp_path, clips, split="val")
+    pairs = _read(fixed_pairs.fixed_pairs(tmp_path, "val", num_pairs=20, sampling="l3"))
+    np.testing.assert_array_equal(
+        pairs["frame_label"], np.round(pairs["image"].mean(axis=(1, 2, 3)) / 10)
+    )
+    np.testing.assert_array_equal(pairs["audio_label"], pairs["waveform"][:, 0] // 100)
+
+
+def test_clips_without_labels_have_label_minus_one(tmp_path):
+    pairs = _read(fixed_pairs.fixed_pairs(_folder(tmp_path), "val", num_pairs=4, sampling="l3"))
+    assert set(pairs["frame_label"]) == {-1}
+
+
+def test_flow_that_is_not_there_is_one_clear_line(tmp_path):
+    with pytest.raises(UserError, match="holds no optical flow"):
+        fixed_pairs.fixed_pairs(
+            _folder(tmp_path), "val", num_pairs=4, sampling="l3", inputs=("frame", "flow")
+        )
+    assert not list(tmp_path.rglob("*.tfrecord"))

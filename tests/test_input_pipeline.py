@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import numpy as np
@@ -145,3 +146,83 @@ def test_prepare_batch_with_and_without_jitter(tmp_path):
         assert inputs["log_spectrogram"].shape == (8, 129, 100, 1)
     np.testing.assert_allclose(unjittered["frame"], batch["image"] / 127.5 - 1, atol=1e-5)
     assert np.abs(jittered["frame"] - unjittered["frame"]).max() > 0.01
+
+
+# --- What else a network may see -----------------------------------------------------------------
+def _flow_clip(number, **changes):
+    """Flow k of a clip has level 100 + k in x and 200 - k in y."""
+    clip = synthetic_shards.make_clip(number, **changes)
+    flows = tuple(
+        synthetic_shards.encode_grey_jpeg(
+            np.repeat(np.array([100 + k, 200 - k], np.uint8), 64)[:, None] * np.ones((1, 72), int)
+        )
+        for k in range(len(clip.frames) - 1)
+    )
+    return dataclasses.replace(
+        clip, flows=flows, flow_scale_px=0.1, flow_height_px=64, flow_width_px=72
+    )
+
+
+def test_batches_hold_what_the_network_takes_and_no_more(tmp_path):
+    clips = [_flow_clip(number, labels=("a",), label_indices=(3,)) for number in (1, 2)]
+    shards = synthetic_shards.write_shards(tmp_path, clips)
+    always = {"corresponds", "draws"}
+    shapes = {
+        "frame": {"image": (8, 32, 32, 3)},
+        "frames": {"images": (8, 25, 32, 32, 3)},
+        "flow": {"flow": (8, 32, 32, 20)},
+        "log_spectrogram": {"waveform": (8, 48_000)},
+    }
+    for name, expected in shapes.items():
+        batch = _batches(shards, _config(inputs=(name,)), 1)[0]
+        assert set(batch) == always | set(expected), name
+        for key, shape in expected.items():
+            assert batch[key].shape == shape
+        prepared = input_pipeline.prepare_batch(batch, spectrogram_settings={})
+        assert set(prepared) == {name}
+
+
+def test_labels_travel_only_when_asked_for_and_belong_to_frame_and_sound(tmp_path):
+    clips = [
+        synthetic_shards.make_clip(number, labels=(f"c{number}",), label_indices=(number + 10,))
+        for number in range(1, 9)
+    ]
+    shards = synthetic_shards.write_shards(tmp_path, clips, num_shards=2)
+    assert not {"frame_label", "audio_label"} & set(_batches(shards, _config(), 1)[0])
+    for batch in _batches(shards, _config(labels=True), 4):
+        np.testing.assert_array_equal(batch["frame_label"], _frame_clip(batch) + 10)
+        np.testing.assert_array_equal(batch["audio_label"], _sound_clip(batch) + 10)
+
+
+def test_a_clip_without_label_stops_supervised_training(tmp_path):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="a clip of the shards has no label"):
+        _batches(_shards(tmp_path), _config(labels=True), 1)
+
+
+def test_the_pairs_are_the_same_whatever_is_seen_of_them(tmp_path):
+    clips = [_flow_clip(number) for number in range(1, 6)]
+    shards = synthetic_shards.write_shards(tmp_path, clips)
+    plain = _batches(shards, _config(), 2)[1]
+    more = _batches(shards, _config(inputs=("frames", "flow", "log_spectrogram")), 2)[1]
+    for name in ("waveform", "corresponds", "draws"):
+        np.testing.assert_array_equal(plain[name], more[name])
+    clip_of_frames = np.round(more["images"].mean(axis=(1, 2, 3, 4)) / 10)
+    np.testing.assert_array_equal(clip_of_frames, _frame_clip(plain))
+
+
+def test_flow_is_of_ten_neighbouring_frames(tmp_path):
+    shards = synthetic_shards.write_shards(tmp_path, [_flow_clip(1), _flow_clip(2)])
+    flow = _batches(shards, _config(inputs=("flow",), sampling="ots"), 1)[0]["flow"]
+    levels = flow.astype(float).mean(axis=(1, 2))
+    x, y = levels[:, 0::2], levels[:, 1::2]
+    # Mirrored ones point the other way: 256 - level.
+    first = np.where(x[:, 0] > 128, 256 - x[:, 0], x[:, 0])
+    straight = np.where((x[:, 0] > 128)[:, None], 256 - x, x)
+    np.testing.assert_allclose(np.diff(straight, axis=1), 1.0, atol=0.6)
+    np.testing.assert_allclose(np.diff(y, axis=1), -1.0, atol=0.6)
+    np.testing.assert_allclose(y[:, 0], 300 - first, atol=2)
+
+
+def test_shards_without_flow_are_refused_with_the_remedy(tmp_path):
+    with pytest.raises(UserError, match="holds no optical flow.*--flow_smallest_side_px"):
+        input_pipeline.training_batches(_shards(tmp_path), _config(inputs=("frame", "flow")))

@@ -67,15 +67,7 @@ def decode_and_crop(
         uint8 [frame_px, frame_px, 3].
     """
     shape = (tf.io.extract_jpeg_shape(jpeg)[:2] + (ratio - 1)) // ratio
-    smallest = tf.cast(tf.reduce_min(shape), tf.float32)
-    crop_px = tf.cast(
-        tf.round(smallest * (constants.FRAME_PX / constants.SMALLEST_SIDE_PX)), tf.int32
-    )
-    room = tf.cast(shape - crop_px, tf.float32)
-    if draws is None:
-        offset = tf.cast(room / 2, tf.int32)
-    else:
-        offset = tf.cast(tf.floor(draws[CROP_Y : CROP_X + 1] * (room + 1.0)), tf.int32)
+    crop_px, offset = _crop_box(shape, draws)
     crop = tf.image.decode_and_crop_jpeg(
         jpeg,
         tf.concat([offset, [crop_px, crop_px]], axis=0),
@@ -92,6 +84,71 @@ def decode_and_crop(
     return tf.ensure_shape(crop, [frame_px, frame_px, 3])
 
 
+def decode_and_crop_flow(flows: tf.Tensor, draws: tf.Tensor | None, *, frame_px: int) -> tf.Tensor:
+    """Decodes the same crop of several flow frames as `decode_and_crop` does of a frame.
+
+    A flipped flow also points the other way: its x changes sign.
+
+    Args:
+        flows: string [num_flows], greyscale JPEGs with x above y (see `data.schema`).
+        draws: float32 [NUM_DRAWS]; None takes the centre crop.
+        frame_px: height and width of the result.
+
+    Returns:
+        uint8 levels [frame_px, frame_px, 2 * num_flows]: x and y of the first, of the second, ...
+    """
+    shape = tf.io.extract_jpeg_shape(flows[0])[:2] // tf.constant([2, 1])
+    crop_px, offset = _crop_box(shape, draws)
+    planes = []
+    for index in range(flows.shape[0]):
+        for below in (0, shape[0]):  # x, then y
+            box = tf.concat([offset + tf.stack([below, 0]), [crop_px, crop_px]], axis=0)
+            planes.append(_decode_flow_plane(flows[index], box))
+    crop = tf.concat(planes, axis=-1)
+    crop = tf.cond(crop_px == frame_px, lambda: crop, lambda: _resize(crop, frame_px))
+    if draws is not None:
+        crop = tf.cond(draws[FLIP] < 0.5, lambda: _flip_flow(crop), lambda: crop)
+    return tf.ensure_shape(crop, [frame_px, frame_px, 2 * flows.shape[0]])
+
+
+def _decode_flow_plane(jpeg: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
+    # The default, fast inverse transform rounds down: half a level of motion to the left and up.
+    return tf.io.decode_and_crop_jpeg(jpeg, box, channels=1, dct_method="INTEGER_ACCURATE")
+
+
+def _flip_flow(flow: tf.Tensor) -> tf.Tensor:
+    reversed_flow = tf.cast(tf.reverse(flow, axis=[1]), tf.int32)
+    is_x = tf.range(flow.shape[-1]) % 2 == 0
+    mirrored = tf.minimum(2 * constants.FLOW_ZERO_LEVEL - reversed_flow, 255)
+    return tf.cast(tf.where(is_x, mirrored, reversed_flow), tf.uint8)
+
+
+def flow_to_float(flow: tf.Tensor) -> tf.Tensor:
+    """Maps flow levels to the flow stream's input range (ours): [-1, 1], 0 = no motion.
+
+    1 is a displacement of 20/256 of the smallest side from one frame to the next.
+
+    Args:
+        flow: uint8 levels of any shape.
+
+    Returns:
+        float32 of the same shape.
+    """
+    return (tf.cast(flow, tf.float32) - constants.FLOW_ZERO_LEVEL) / constants.FLOW_LEVELS
+
+
+def _crop_box(shape: tf.Tensor, draws: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns size and (y, x) offset of the crop, 224/256 of the smallest side, in pixels."""
+    smallest = tf.cast(tf.reduce_min(shape), tf.float32)
+    crop_px = tf.cast(
+        tf.round(smallest * (constants.FRAME_PX / constants.SMALLEST_SIDE_PX)), tf.int32
+    )
+    room = tf.cast(shape - crop_px, tf.float32)
+    if draws is None:
+        return crop_px, tf.cast(room / 2, tf.int32)
+    return crop_px, tf.cast(tf.floor(draws[CROP_Y : CROP_X + 1] * (room + 1.0)), tf.int32)
+
+
 def _resize(image: tf.Tensor, size_px: int) -> tf.Tensor:
     resized = tf.image.resize(image, [size_px, size_px], antialias=True)
     return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
@@ -104,11 +161,11 @@ def jitter_frames(frames: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
     multiplied by one 3x3 matrix (ours).
 
     Args:
-        frames: uint8 [batch, height, width, 3].
+        frames: uint8 [batch, (frames,) height, width, 3]; the frames of a clip alike.
         draws: float32 [batch, NUM_DRAWS].
 
     Returns:
-        float32 [batch, height, width, 3] in [-1, 1].
+        float32 [batch, (frames,) height, width, 3] in [-1, 1].
     """
     frames = frame_to_float(frames)
     saturation = 1.0 + SATURATION_RANGE * _symmetric(draws[:, SATURATION])
@@ -117,7 +174,7 @@ def jitter_frames(frames: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
     to_grey = tf.tile(tf.constant(_LUMA)[:, tf.newaxis], [1, 3])
     matrix = saturation * tf.eye(3) + (1.0 - saturation) * to_grey  # [batch, 3, 3]
     shape = tf.shape(frames)
-    pixels = tf.reshape(frames, [shape[0], shape[1] * shape[2], 3])
+    pixels = tf.reshape(frames, [shape[0], tf.reduce_prod(shape[1:-1]), 3])
     pixels = tf.matmul(pixels, matrix) + brightness[:, tf.newaxis, tf.newaxis]
     return tf.reshape(tf.clip_by_value(pixels, -1.0, 1.0), shape)
 

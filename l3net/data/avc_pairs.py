@@ -101,6 +101,33 @@ def _centred_start(time, num_samples, uniform):
     return tf.clip_by_value(start, tf.constant(0, tf.int64), num_samples - constants.AUDIO_SAMPLES)
 
 
+def frame_window(
+    frame_index: tf.Tensor,
+    count: int,
+    num_frames: tf.Tensor,
+    *,
+    num_padding_frames: tf.Tensor | int = 0,
+) -> tf.Tensor:
+    """Picks the frames around a frame: 25 for AVE+MF, 10 flow frames for AVE+OF (OTS §3.2).
+
+    Ours, for the paper does not say which: those centred on the frame. Where the clip begins or
+    ends, its first or last one is repeated.
+
+    Args:
+        frame_index: int32 [pairs].
+        count: how many; frame_index - count // 2 is the first.
+        num_frames: int [], how many there are; of flow, one less than of frames.
+        num_padding_frames: leading frames that show no picture of their own time; not picked.
+
+    Returns:
+        int32 [pairs, count].
+    """
+    window = frame_index[:, tf.newaxis] + tf.range(count) - count // 2
+    last = tf.cast(num_frames, tf.int32) - 1
+    first = tf.minimum(tf.cast(num_padding_frames, tf.int32), last)
+    return tf.clip_by_value(window, first, last)
+
+
 def mix_pairs(media_ids: tf.Tensor, partner_draws: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Decides which rows of a batch become negatives and whose sound they get.
 

@@ -1,9 +1,10 @@
 """Evaluation pairs: drawn once by seed, kept in a file, so that accuracies can be compared.
 
-The file is a TFRecord of small `tf.train.Example`s, one pair each, with the frame as JPEG and the
-second of sound as 16-bit PCM. It lies in the prepared folder under fixed_pairs/, named after
-everything it depends on, and is made when first asked for. Every clip gives as many pairs as any
-other (but for a remainder); half of them are positives, half negatives (L3 §3.2).
+The file is a TFRecord of small `tf.train.Example`s, one pair each, with the frame (or 25 frames,
+or flow frames) as JPEG and the second of sound as 16-bit PCM. It lies in the prepared folder under
+fixed_pairs/, named after everything it depends on, and is made when first asked for. Every clip
+gives as many pairs as any other (but for a remainder); half of them are positives, half negatives
+(L3 §3.2).
 """
 
 import collections
@@ -14,32 +15,45 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from l3net import constants
-from l3net.data import augment, avc_pairs, schema
+from l3net.data import augment, avc_pairs, input_pipeline, schema
 from l3net.errors import UserError
 
 FOLDER = "fixed_pairs"
-_FRAME, _WAVEFORM, _CORRESPONDS = "frame", "waveform", "corresponds"
+_FRAME, _FLOW, _WAVEFORM = "frame", "flow", "waveform"
+_NUMBERS = (constants.CORRESPONDS_KEY, constants.FRAME_LABEL, constants.AUDIO_LABEL)
 _FRAME_ID, _FRAME_TIME_US = "frame/example_id", "frame/time_us"
 _AUDIO_ID, _AUDIO_START = "waveform/example_id", "waveform/start_sample"
 
 
 def fixed_pairs(
-    folder: str | pathlib.Path, split: str, *, num_pairs: int, sampling: str, seed: int = 0
+    folder: str | pathlib.Path,
+    split: str,
+    *,
+    num_pairs: int,
+    sampling: str,
+    inputs: tuple[str, ...] = (constants.FRAME, constants.LOG_SPECTROGRAM),
+    seed: int = 0,
 ) -> pathlib.Path:
     """Returns the file of a split's fixed pairs; makes it if it does not exist.
+
+    Which pairs are drawn depends on the clips, the sampling and the seed, not on the inputs: all
+    networks are asked the same questions.
 
     Args:
         folder: a prepared folder.
         split: such as "val".
-        num_pairs: even. All pairs, some 0.11 MB each, are in memory while the file is made.
+        num_pairs: even. All pairs are in memory while the file is made: 0.11 MB each, 0.4 MB with
+            the 25 frames of AVE+MF.
         sampling: how frame and second are drawn, see `avc_pairs`.
+        inputs: of the network; decides what is kept of a pair: one frame, 25 frames, flow.
         seed: of the draw.
 
     Returns:
         The path of the TFRecord.
 
     Raises:
-        UserError: if num_pairs is odd or the split holds fewer than two videos.
+        UserError: if num_pairs is odd, the split holds fewer than two videos, or no flow though it
+            is asked for.
     """
     shards = schema.find_shards(folder, split)
     num_videos = len({media_id for shard in shards for media_id in shard.media_ids})
@@ -48,46 +62,62 @@ def fixed_pairs(
             f"got {num_pairs} evaluation pairs over {num_videos} video(s) of split {split!r}; "
             "need an even number of pairs and at least 2 videos"
         )
-    name = f"{split}-{sampling}-{num_pairs}-seed{seed}-{schema.content_digest(shards)}.tfrecord"
+    kept = "".join(f"-{name}" for name in (constants.FRAMES, constants.FLOW) if name in inputs)
+    digest = schema.content_digest(shards)
+    name = f"{split}-{sampling}-{num_pairs}-seed{seed}{kept}-{digest}.tfrecord"
     path = pathlib.Path(folder) / FOLDER / name
     if not path.exists():
-        _write(path, shards, num_pairs, sampling, seed)
+        _write(path, shards, num_pairs, sampling, inputs, seed)
     return path
 
 
-def read_pairs(path: pathlib.Path, *, batch_size: int, frame_px: int) -> tf.data.Dataset:
+def read_pairs(
+    path: pathlib.Path,
+    *,
+    batch_size: int,
+    frame_px: int,
+    inputs: tuple[str, ...] = (constants.FRAME, constants.LOG_SPECTROGRAM),
+) -> tf.data.Dataset:
     """Reads fixed pairs, each exactly once.
 
     Args:
-        path: as `fixed_pairs` returned it.
+        path: as `fixed_pairs` returned it for these inputs.
         batch_size: the last batch may be smaller.
         frame_px: height and width of the frames; the centre crop is taken (ours).
+        inputs: of the network.
 
     Returns:
-        A dataset of {"image": uint8 [batch, frame_px, frame_px, 3], "waveform": int16 [batch,
-        48000], "corresponds": int32 [batch]}.
+        A dataset of what `input_pipeline.training_batches` gives, without "draws"; the labels are
+        -1 where a clip has none.
     """
-    features = {
-        _FRAME: tf.io.FixedLenFeature([], tf.string),
-        _WAVEFORM: tf.io.FixedLenFeature([], tf.string),
-        _CORRESPONDS: tf.io.FixedLenFeature([], tf.int64),
-    }
     first = next(iter(tf.data.TFRecordDataset(str(path)).take(1)))
-    jpeg = tf.io.parse_single_example(first, features)[_FRAME]
+    jpeg = _parse(first)[_FRAME][0]
     smallest_side_px = int(tf.reduce_min(tf.io.extract_jpeg_shape(jpeg)[:2]))
     ratio = augment.jpeg_ratio(smallest_side_px, frame_px)
 
     def decode(record):
-        pair = tf.io.parse_single_example(record, features)
-        waveform = tf.io.decode_raw(pair[_WAVEFORM], tf.int16)
-        return {
-            "image": augment.decode_and_crop(pair[_FRAME], None, frame_px=frame_px, ratio=ratio),
-            "waveform": tf.ensure_shape(waveform, [constants.AUDIO_SAMPLES]),
-            "corresponds": tf.cast(pair[_CORRESPONDS], tf.int32),
-        }
+        stored = _parse(record)
+        pair = {name: tf.cast(stored[name], tf.int32) for name in _NUMBERS}
+        if constants.FRAME in inputs:
+            pair["jpeg"] = stored[_FRAME][tf.size(stored[_FRAME]) // 2]
+        if constants.FRAMES in inputs:
+            pair["jpegs"] = stored[_FRAME]
+        if constants.FLOW in inputs:
+            pair["flow_jpegs"] = stored[_FLOW]
+        if constants.LOG_SPECTROGRAM in inputs:
+            waveform = tf.io.decode_raw(stored[_WAVEFORM], tf.int16)
+            pair["waveform"] = tf.ensure_shape(waveform, [constants.AUDIO_SAMPLES])
+        return input_pipeline.decode_pictures(pair, None, frame_px=frame_px, ratio=ratio)
 
     records = tf.data.TFRecordDataset(str(path))
     return records.map(decode, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
+
+
+def _parse(record: tf.Tensor) -> dict[str, tf.Tensor]:
+    strings = tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True)
+    features = {_FRAME: strings, _FLOW: strings, _WAVEFORM: tf.io.FixedLenFeature([], tf.string)}
+    numbers = {name: tf.io.FixedLenFeature([], tf.int64, default_value=-1) for name in _NUMBERS}
+    return tf.io.parse_single_example(record, features | numbers)
 
 
 def draw_pairs(clips: list[dict], num_pairs: int, sampling: str, seed: int) -> list[dict]:
@@ -147,68 +177,95 @@ def _other_video(clips: list[dict], clip: int, rng: np.random.Generator) -> int:
             return other
 
 
-def _write(path: pathlib.Path, shards, num_pairs: int, sampling: str, seed: int) -> None:
+def _write(path: pathlib.Path, shards, num_pairs, sampling, inputs, seed) -> None:
     """Reads the shards twice: for what the clips are, then for the pairs' frames and sounds."""
     num_clips = sum(shard.num_clips for shard in shards)
     bar = tqdm(total=2 * num_clips, desc=f"drawing {num_pairs} fixed pairs", unit="clip")
     clips = []
     for clip in schema.read_clips(shards):
         bar.update()
-        clips.append(
-            {
-                "example_id": clip.example_id,
-                "media_id": clip.media_id,
-                "frame_times_us": [time - clip.start_us for time in clip.timestamps_us],
-                "num_samples": len(clip.waveform),
-                "num_padding_frames": clip.num_padding_frames,
-            }
-        )
+        clips.append(_description(clip))
+        if constants.FLOW in inputs and not clip.flows:
+            raise UserError(input_pipeline.no_flow_message(shards))
     pairs = draw_pairs(clips, num_pairs, sampling, seed)
-    frames, sounds = _cut(shards, pairs, bar)
+    pictures, sounds = _cut(shards, pairs, inputs, bar)
     bar.close()
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     with tf.io.TFRecordWriter(str(temporary)) as writer:
         for number, pair in enumerate(pairs):
-            writer.write(_encode(pair, clips, frames[number], sounds[number]))
+            writer.write(_encode(pair, clips, pictures[number], sounds[number]))
     temporary.replace(path)
 
 
-def _cut(shards, pairs: list[dict], bar: tqdm) -> tuple[dict[int, bytes], dict[int, bytes]]:
-    """Cuts every pair's frame and second of sound out of the clips, in one pass."""
-    frames_of, sounds_of = collections.defaultdict(list), collections.defaultdict(list)
+def _description(clip: schema.Clip) -> dict:
+    """Returns what is needed of a clip to draw pairs; see `draw_pairs`."""
+    return {
+        "example_id": clip.example_id,
+        "media_id": clip.media_id,
+        "frame_times_us": [time - clip.start_us for time in clip.timestamps_us],
+        "num_samples": len(clip.waveform),
+        "num_padding_frames": clip.num_padding_frames,
+        "label": clip.label_indices[0] if clip.label_indices else -1,
+    }
+
+
+def _cut(shards, pairs: list[dict], inputs, bar: tqdm) -> tuple[dict[int, dict], dict[int, bytes]]:
+    """Cuts every pair's pictures and second of sound out of the clips, in one pass."""
+    pictures_of, sounds_of = collections.defaultdict(list), collections.defaultdict(list)
     for number, pair in enumerate(pairs):
-        frames_of[pair["frame_clip"]].append(number)
+        pictures_of[pair["frame_clip"]].append(number)
         sounds_of[pair["audio_clip"]].append(number)
-    frames, sounds = {}, {}
+    pictures, sounds = {}, {}
     for position, clip in enumerate(schema.read_clips(shards)):
         bar.update()
-        for number in frames_of[position]:
-            frames[number] = clip.frames[pairs[number]["frame_index"]]
+        for number in pictures_of[position]:
+            pictures[number] = _pictures(clip, pairs[number]["frame_index"], inputs)
         for number in sounds_of[position]:
             start = pairs[number]["start_sample"]
             second = clip.waveform[start : start + constants.AUDIO_SAMPLES]
             sounds[number] = second.astype("<i2").tobytes()
-    return frames, sounds
+    return pictures, sounds
 
 
-def _encode(pair: dict, clips: list[dict], frame: bytes, sound: bytes) -> bytes:
+def _pictures(clip: schema.Clip, frame_index: int, inputs) -> dict[str, list[bytes]]:
+    """Picks a pair's JPEGs: its frame, or the frames around it, and its flow frames."""
+
+    def around(items: tuple[bytes, ...], count: int) -> list[bytes]:
+        window = avc_pairs.frame_window(
+            tf.constant([frame_index]),
+            count,
+            len(items),
+            num_padding_frames=clip.num_padding_frames,
+        )
+        return [items[index] for index in window[0].numpy()]
+
+    frames = [clip.frames[frame_index]]
+    if constants.FRAMES in inputs:
+        frames = around(clip.frames, constants.NUM_FRAMES_MF)
+    flows = around(clip.flows, constants.NUM_FLOW_FRAMES) if constants.FLOW in inputs else []
+    return {_FRAME: frames, _FLOW: flows}
+
+
+def _encode(pair: dict, clips: list[dict], pictures: dict[str, list[bytes]], sound: bytes) -> bytes:
     frame_clip, audio_clip = clips[pair["frame_clip"]], clips[pair["audio_clip"]]
-    frame_time_us = frame_clip["frame_times_us"][pair["frame_index"]]
 
-    def of_bytes(value: bytes | str) -> tf.train.Feature:
-        value = value.encode() if isinstance(value, str) else value
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+    def of_bytes(*values: bytes | str) -> tf.train.Feature:
+        encoded = [value.encode() if isinstance(value, str) else value for value in values]
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=encoded))
 
     def of_int(value: int) -> tf.train.Feature:
         return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
 
     feature = {
-        _FRAME: of_bytes(frame),
+        _FRAME: of_bytes(*pictures[_FRAME]),
+        _FLOW: of_bytes(*pictures[_FLOW]),
         _WAVEFORM: of_bytes(sound),
-        _CORRESPONDS: of_int(pair["corresponds"]),
+        constants.CORRESPONDS_KEY: of_int(pair["corresponds"]),
+        constants.FRAME_LABEL: of_int(frame_clip["label"]),
+        constants.AUDIO_LABEL: of_int(audio_clip["label"]),
         _FRAME_ID: of_bytes(frame_clip["example_id"]),
-        _FRAME_TIME_US: of_int(frame_time_us),
+        _FRAME_TIME_US: of_int(frame_clip["frame_times_us"][pair["frame_index"]]),
         _AUDIO_ID: of_bytes(audio_clip["example_id"]),
         _AUDIO_START: of_int(pair["start_sample"]),
     }

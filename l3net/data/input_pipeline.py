@@ -36,6 +36,10 @@ class PipelineConfig:
         shuffle_pairs: size of the shuffle buffer; each pair takes about 0.2 MB.
         frame_px: height and width of the frame.
         seed: of everything random.
+        inputs: that the network takes, of constants.FRAME, FRAMES, FLOW, LOG_SPECTROGRAM; what is
+            not asked for is not decoded.
+        labels: whether the clips' labels travel along: for the supervised baselines alone, AVC
+            training never sees one.
     """
 
     batch_size: int
@@ -44,6 +48,8 @@ class PipelineConfig:
     shuffle_pairs: int = 2048
     frame_px: int = constants.FRAME_PX
     seed: int = 0
+    inputs: tuple[str, ...] = (constants.FRAME, constants.LOG_SPECTROGRAM)
+    labels: bool = False
 
 
 def training_batches(
@@ -58,23 +64,25 @@ def training_batches(
             unbroken one would have got.
 
     Returns:
-        A dataset of {"image": uint8 [batch, frame_px, frame_px, 3], "waveform": int16 [batch,
-        48000], "corresponds": int32 [batch], "draws": float32 [batch, augment.NUM_DRAWS]}, to be
-        finished by `prepare_batch`.
+        A dataset of {"corresponds": int32 [batch], "draws": float32 [batch, augment.NUM_DRAWS]}
+        and, as `config.inputs` asks, "waveform": int16 [batch, 48000], "image": uint8 [batch,
+        frame_px, frame_px, 3], "images": the same of 25 frames [batch, 25, ...], "flow": uint8
+        [batch, frame_px, frame_px, 20]; with `config.labels` "frame_label" and "audio_label":
+        int32 [batch]. To be finished by `prepare_batch`.
 
     Raises:
-        UserError: if there are fewer than two videos, or the batch size is odd.
+        UserError: if there are fewer than two videos, the batch size is odd, or the shards hold
+            no flow though it is asked for.
     """
     _check(shards, config)
+    if constants.FLOW in config.inputs and not schema.has_flow(shards[0].path):
+        raise UserError(no_flow_message(shards))
     rounds = _Rounds(shards, config)
     first_round, num_skipped = rounds.locate(start_step * config.batch_size)
     ratio = augment.jpeg_ratio(_stored_side_px(shards[0].path), config.frame_px)
 
     def decode(pair):
-        image = augment.decode_and_crop(
-            pair.pop("jpeg"), pair["draws"], frame_px=config.frame_px, ratio=ratio
-        )
-        return {**pair, "image": image}
+        return decode_pictures(pair, pair["draws"], frame_px=config.frame_px, ratio=ratio)
 
     pairs = tf.data.Dataset.counter(first_round).flat_map(rounds.pairs_of).skip(num_skipped)
     options = tf.data.Options()
@@ -82,10 +90,51 @@ def training_batches(
     return (
         pairs.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
         .batch(config.batch_size, drop_remainder=True)
-        .map(_mix, num_parallel_calls=tf.data.AUTOTUNE)
+        .map(lambda batch: _mix(batch, config.inputs), num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(tf.data.AUTOTUNE)
         .with_options(options)
     )
+
+
+def no_flow_message(shards: list[schema.Shard]) -> str:
+    """Returns what to say when flow is asked for and the shards hold none."""
+    folder = shards[0].path.parent
+    return (
+        f"{folder} holds no optical flow; prepare it with data_prep.write_shards "
+        "--flow_smallest_side_px=256"
+    )
+
+
+def decode_pictures(
+    pair: dict[str, tf.Tensor], draws: tf.Tensor | None, *, frame_px: int, ratio: int
+) -> dict[str, tf.Tensor]:
+    """Decodes what a pair shows: frame, frames of a clip, or flow frames.
+
+    Args:
+        pair: with some of "jpeg" string [], "jpegs" string [25], "flow_jpegs" string [10].
+        draws: see `augment.decode_and_crop`.
+        frame_px: height and width of the result.
+        ratio: see `augment.jpeg_ratio`.
+
+    Returns:
+        The pair with "image", "images", "flow" in their place, see `training_batches`.
+    """
+    pair = dict(pair)
+    if "jpeg" in pair:
+        pair["image"] = augment.decode_and_crop(
+            pair.pop("jpeg"), draws, frame_px=frame_px, ratio=ratio
+        )
+    if "jpegs" in pair:
+        pair["images"] = tf.stack(
+            [
+                augment.decode_and_crop(jpeg, draws, frame_px=frame_px, ratio=ratio)
+                for jpeg in tf.unstack(pair.pop("jpegs"), constants.NUM_FRAMES_MF)
+            ]
+        )
+    if "flow_jpegs" in pair:
+        flows = tf.ensure_shape(pair.pop("flow_jpegs"), [constants.NUM_FLOW_FRAMES])
+        pair["flow"] = augment.decode_and_crop_flow(flows, draws, frame_px=frame_px)
+    return pair
 
 
 def prepare_batch(
@@ -98,19 +147,26 @@ def prepare_batch(
         spectrogram_settings: keyword arguments of `log_spectrogram`.
 
     Returns:
-        {"frame": float32 [batch, frame_px, frame_px, 3], "log_spectrogram": float32 [batch, bands,
-        windows, 1]}, the networks' inputs.
+        The networks' inputs, as far as the batch has their source: {"frame": float32 [batch,
+        frame_px, frame_px, 3], "frames": float32 [batch, 25, frame_px, frame_px, 3], "flow":
+        float32 [batch, frame_px, frame_px, 20], "log_spectrogram": float32 [batch, bands, windows,
+        1]}.
     """
-    waveform = tf.cast(batch["waveform"], tf.float32) * (1.0 / schema.INT16_SCALE)
-    if "draws" in batch:
-        frame = augment.jitter_frames(batch["image"], batch["draws"])
-        waveform = augment.jitter_volume(waveform, batch["draws"])
-    else:
-        frame = augment.frame_to_float(batch["image"])
-    return {
-        "frame": frame,
-        "log_spectrogram": log_spectrogram(waveform, **spectrogram_settings),
-    }
+    inputs = {}
+    draws = batch.get("draws")
+    for source, name in (("image", constants.FRAME), ("images", constants.FRAMES)):
+        if source in batch:
+            to_float = augment.frame_to_float if draws is None else augment.jitter_frames
+            arguments = (batch[source],) if draws is None else (batch[source], draws)
+            inputs[name] = to_float(*arguments)
+    if "flow" in batch:
+        inputs[constants.FLOW] = augment.flow_to_float(batch["flow"])
+    if "waveform" in batch:
+        waveform = tf.cast(batch["waveform"], tf.float32) * (1.0 / schema.INT16_SCALE)
+        if draws is not None:
+            waveform = augment.jitter_volume(waveform, draws)
+        inputs[constants.LOG_SPECTROGRAM] = log_spectrogram(waveform, **spectrogram_settings)
+    return inputs
 
 
 class _Rounds:
@@ -175,7 +231,12 @@ class _Rounds:
 
     def _draw_pairs(self, round_index, place, record) -> dict[str, tf.Tensor]:
         """Draws `pairs_per_clip` pairs of one clip, with all their random numbers."""
-        clip = schema.decode_clip(record, audio_encoding=self._encoding)
+        clip = schema.decode_clip(
+            record,
+            audio_encoding=self._encoding,
+            with_flow=constants.FLOW in self._config.inputs,
+            with_labels=self._config.labels,
+        )
         seed = tf.stack([self._round_seed(round_index), place])
         num_pairs = self._config.pairs_per_clip
         width = avc_pairs.NUM_TIME_DRAWS + augment.NUM_DRAWS
@@ -189,12 +250,44 @@ class _Rounds:
         )
         media_id = tf.strings.to_hash_bucket_fast(clip["media_id"], 2**62)
         return {
-            "jpeg": tf.gather(clip["frames"], index),
+            **self._pictures(clip, index),
+            **self._labels(clip),
             "matching": _seconds_from(clip["waveform"], matching, num_pairs),
             "other": _seconds_from(clip["waveform"], other, num_pairs),
             "media_id": tf.fill([num_pairs], media_id),
             "draws": draws[:, avc_pairs.NUM_TIME_DRAWS :],
         }
+
+    def _pictures(self, clip: dict[str, tf.Tensor], index: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Picks the JPEGs that the network's inputs are made of."""
+        pictures = {}
+        padding = clip["num_padding_frames"]
+        if constants.FRAME in self._config.inputs:
+            pictures["jpeg"] = tf.gather(clip["frames"], index)
+        if constants.FRAMES in self._config.inputs:
+            frames = clip["frames"]
+            window = avc_pairs.frame_window(
+                index, constants.NUM_FRAMES_MF, tf.size(frames), num_padding_frames=padding
+            )
+            pictures["jpegs"] = tf.gather(frames, window)
+        if constants.FLOW in self._config.inputs:
+            flows = clip["flows"]
+            window = avc_pairs.frame_window(
+                index, constants.NUM_FLOW_FRAMES, tf.size(flows), num_padding_frames=padding
+            )
+            pictures["flow_jpegs"] = tf.gather(flows, window)
+        return pictures
+
+    def _labels(self, clip: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Returns the clip's label for each pair; of several labels the first (ours)."""
+        if not self._config.labels:
+            return {}
+        has_label = tf.debugging.assert_positive(
+            tf.size(clip["label_indices"]), message="a clip of the shards has no label"
+        )
+        with tf.control_dependencies([has_label] if has_label is not None else []):
+            label = tf.cast(clip["label_indices"][0], tf.int32)
+        return {"label": tf.fill([self._config.pairs_per_clip], label)}
 
 
 def _seconds_from(waveform: tf.Tensor, starts: tf.Tensor, count: int) -> tf.Tensor:
@@ -203,20 +296,20 @@ def _seconds_from(waveform: tf.Tensor, starts: tf.Tensor, count: int) -> tf.Tens
     return tf.stack([tf.slice(waveform, [starts[i]], [length]) for i in range(count)])
 
 
-def _mix(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+def _mix(batch: dict[str, tf.Tensor], inputs: tuple[str, ...]) -> dict[str, tf.Tensor]:
     corresponds, partner = avc_pairs.mix_pairs(
         batch["media_id"], batch["draws"][:, augment.PARTNER]
     )
     row = tf.range(tf.size(partner))
     is_match = corresponds == constants.CORRESPONDS
-    sounds = tf.concat([batch["matching"], batch["other"]], axis=0)
-    waveform = tf.gather(sounds, tf.where(is_match, row, tf.size(row) + partner))
-    return {
-        "image": batch["image"],
-        "waveform": waveform,
-        "corresponds": corresponds,
-        "draws": batch["draws"],
-    }
+    mixed = {name: batch[name] for name in ("image", "images", "flow", "draws") if name in batch}
+    if "label" in batch:
+        mixed[constants.FRAME_LABEL] = batch["label"]
+        mixed[constants.AUDIO_LABEL] = tf.gather(batch["label"], tf.where(is_match, row, partner))
+    if constants.LOG_SPECTROGRAM in inputs:
+        sounds = tf.concat([batch["matching"], batch["other"]], axis=0)
+        mixed["waveform"] = tf.gather(sounds, tf.where(is_match, row, tf.size(row) + partner))
+    return {**mixed, constants.CORRESPONDS_KEY: corresponds}
 
 
 def _check(shards: list[schema.Shard], config: PipelineConfig) -> None:
