@@ -47,6 +47,7 @@ from data_prep import demo_sounds as sounds
 from data_prep import ffmpeg, manifest
 from l3net import constants, errors
 from l3net.errors import UserError
+from l3net.files import write_whole
 
 VERSION = 3  # of the drawings and sounds; another version is another data set
 SPLITS = ("train", "val", "test")
@@ -276,7 +277,7 @@ def _make_clip(out_dir: pathlib.Path, plan: ClipPlan) -> None:
         "silent_label": plan.silent_label if scene.has_silent_object else "",
         "boxes": [] if plan.unrelated else np.round(scene.boxes, 4).tolist(),
     }
-    _write(_marker(out_dir, plan), json.dumps(done))
+    write_whole(_marker(out_dir, plan), json.dumps(done))
 
 
 def _marker(out_dir: pathlib.Path, plan: ClipPlan) -> pathlib.Path:
@@ -339,7 +340,9 @@ def _open(out_dir: pathlib.Path, config: dict) -> None:
     for name in (*SPLITS, _DONE):
         (out_dir / name).mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        _write(path, json.dumps({"note": _NOTE, "finished": False, "config": config}, indent=2))
+        write_whole(
+            path, json.dumps({"note": _NOTE, "finished": False, "config": config}, indent=2)
+        )
 
 
 def _finish(out_dir: pathlib.Path, config: dict, plans: Sequence[ClipPlan]) -> None:
@@ -373,7 +376,7 @@ def _finish(out_dir: pathlib.Path, config: dict, plans: Sequence[ClipPlan]) -> N
             "ffmpeg": ffmpeg.ffmpeg_version(),
         },
     }
-    _write(out_dir / CONFIG_FILE, json.dumps(content, indent=2) + "\n")
+    write_whole(out_dir / CONFIG_FILE, json.dumps(content, indent=2) + "\n")
 
 
 def _clip_row(plan: ClipPlan, done: dict) -> tuple:
@@ -394,12 +397,6 @@ def _write_csv(path: pathlib.Path, columns: Sequence[str], rows: Iterable[Sequen
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)
-    os.replace(partial, path)
-
-
-def _write(path: pathlib.Path, text: str) -> None:
-    partial = path.with_name(path.name + ".tmp")
-    partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
 
 

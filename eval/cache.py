@@ -8,12 +8,12 @@ finds what it had finished and goes on.
 import hashlib
 import io
 import json
-import os
 import pathlib
-import tempfile
 from typing import Any
 
 import numpy as np
+
+from l3net.files import write_whole
 
 _CHUNK_BYTES = 1 << 20
 
@@ -46,24 +46,6 @@ def hash_array(array: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def write_atomically(path: pathlib.Path, data: bytes) -> None:
-    """Writes a file so that it is never seen half-written.
-
-    Args:
-        path: of the file; its folder is made if need be.
-        data: its contents.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        pathlib.Path(temporary).replace(path)
-    except BaseException:
-        pathlib.Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def array_path(folder: pathlib.Path, key: str) -> pathlib.Path:
     """Returns where the array of a key lies; 256 subfolders keep listings short."""
     return folder / key[:2] / f"{key}.npy"
@@ -73,7 +55,7 @@ def write_array(folder: pathlib.Path, key: str, array: np.ndarray) -> None:
     """Keeps an array under a key."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
-    write_atomically(array_path(folder, key), buffer.getvalue())
+    write_whole(array_path(folder, key), buffer.getvalue())
 
 
 def read_array(folder: pathlib.Path, key: str) -> np.ndarray | None:
@@ -87,7 +69,7 @@ def read_array(folder: pathlib.Path, key: str) -> np.ndarray | None:
 
 def write_json(folder: pathlib.Path, key: str, value: Any) -> None:
     """Keeps a value that JSON can hold under a key."""
-    write_atomically(folder / f"{key}.json", json.dumps(value).encode())
+    write_whole(folder / f"{key}.json", json.dumps(value).encode())
 
 
 def read_json(folder: pathlib.Path, key: str) -> Any | None:

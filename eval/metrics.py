@@ -63,3 +63,30 @@ def accuracy_summary(
         "confusion": confusion.tolist(),
         "recall_per_class": dict(zip(classes, recall, strict=True)),
     }
+
+
+def best_threshold(scores: np.ndarray, is_positive: np.ndarray) -> float:
+    """Returns the threshold above which to say "positive" for the highest accuracy.
+
+    Args:
+        scores: float [num].
+        is_positive: bool or 0/1 int [num].
+
+    Returns:
+        The middle between two neighbouring scores (of several equally good ones the lowest), or
+        just outside all of them. Scores [0.1, 0.4, 0.6] and truth [0, 1, 1] give 0.25.
+
+    Raises:
+        ValueError: if there is no score.
+    """
+    if len(scores) == 0:
+        raise ValueError("got no scores; need at least one")
+    values = np.unique(np.asarray(scores, np.float64))
+    margin = 0.5 * (values[-1] - values[0]) + 1e-9
+    middles = (values[1:] + values[:-1]) / 2
+    candidates = np.concatenate([[values[0] - margin], middles, [values[-1] + margin]])
+    positives = np.sort(np.asarray(scores, np.float64)[np.asarray(is_positive, bool)])
+    negatives = np.sort(np.asarray(scores, np.float64)[~np.asarray(is_positive, bool)])
+    hits = len(positives) - np.searchsorted(positives, candidates, side="right")
+    rejections = np.searchsorted(negatives, candidates, side="right")
+    return float(candidates[np.argmax(hits + rejections)])

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from eval import cache
 from l3net import errors
 from l3net.errors import UserError
+from l3net.files import write_whole
 
 _README = flags.DEFINE_string("readme", "README.md", "File to put the tables into.")
 _NAMES = flags.DEFINE_list("names", None, "Names of the places, one for each table.")
@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
     text = path.read_text()
     for table, name in zip(tables, names, strict=True):
         text = put(text, name, table.read_text())
-    cache.write_atomically(path, text.encode())
+    write_whole(path, text)
     sys.stdout.write(f"{path}: {', '.join(names)}\n")
 
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from eval import cache
+from l3net.files import write_whole
 
 RUN, NOT_RUN, QUOTED = "run", "not run", "quoted"
 _PACKAGES = ("keras", "librosa", "numpy", "scikit-learn", "scipy", "soundfile", "tensorflow")
@@ -28,11 +28,13 @@ class Metric:
         key: in `Row.paper` and `Row.ours`.
         heading: with its unit, such as "accuracy %".
         decimals: digits after the point.
+        in_paper: whether the papers give such numbers; else the column is ours alone.
     """
 
     key: str
     heading: str
     decimals: int = 1
+    in_paper: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,12 +83,14 @@ def markdown(table: Table) -> str:
     """Returns the table as Markdown, the paper's numbers beside ours."""
     header = ["Data", "Method"]
     for metric in table.metrics:
-        header += [f"{metric.heading}, paper", f"{metric.heading}, ours"]
+        both = [f"{metric.heading}, paper", f"{metric.heading}, ours"]
+        header += both if metric.in_paper else [metric.heading]
     lines = [header + ["Note"]]
     for row in table.rows:
         cells = [row.data, row.method]
         for metric in table.metrics:
-            cells += [_cell(metric, row.paper, ""), _cell(metric, row.ours, _blank(row))]
+            both = [_cell(metric, row.paper, ""), _cell(metric, row.ours, _blank(row))]
+            cells += both if metric.in_paper else both[1:]
         lines.append(cells + [row.note])
     grid = _aligned(lines, num_text=2)
     return "\n".join([f"# {table.title}", "", *grid, "", *(f"- {n}" for n in table.notes), ""])
@@ -144,8 +148,8 @@ def write_table(
         "versions": versions(),
     }
     path = out_dir / f"{table.name}.json"
-    cache.write_atomically(path, (json.dumps(record, indent=1) + "\n").encode())
-    cache.write_atomically(path.with_suffix(".md"), text.encode())
+    write_whole(path, json.dumps(record, indent=1) + "\n")
+    write_whole(path.with_suffix(".md"), text)
     sys.stdout.write(text)
     return path
 

@@ -1,6 +1,7 @@
 """Checkpoint to SavedModel with named signatures, reloaded and compared before it is kept.
 
     python -m l3net.export --run_dir=runs/x                   # -> runs/x/saved_model
+    python -m l3net.export --run_dir=runs/x --checkpoint=last # not the best on validation
     python -m l3net.export --run_dir=runs/x --random_weights  # -> runs/x/saved_model_random
 
 The SavedModel needs TensorFlow and nothing else: `tf.saved_model.load(folder).signatures["audio"]`.
@@ -32,7 +33,8 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from l3net import checkpoints, constants, errors, models, saved_model, training
+from l3net import checkpoints, constants, errors, models, saved_model
+from l3net import run_dir as run_files
 from l3net.data import augment
 from l3net.errors import UserError
 from l3net.log_spectrogram import log_spectrogram, log_spectrogram_shape
@@ -59,7 +61,8 @@ def audio_signature(network: keras.Model, config: models.ModelConfig) -> Callabl
 
     Returns:
         A `tf.function`: waveform float32 [N, 48000] in [-1, 1] to {"pool4": [N, 512 * width],
-        "conv4_2": [N, 6144 * width]}.
+        "conv4_2": [N, 6144 * width]} and what the subnetwork's head gives: "embedding" [N, 128]
+        (AVE-Net, AVOL-Net), "softmax" [N, classes] (supervised).
     """
     audio = network.get_layer("audio")
 
@@ -67,7 +70,7 @@ def audio_signature(network: keras.Model, config: models.ModelConfig) -> Callabl
     def signature(waveform):
         outputs = audio(log_spectrogram(waveform, **config.spectrogram_settings), training=False)
         conv4_2 = convnets.pool_to_grid(outputs["conv4_2_before_relu"], *AUDIO_GRID)
-        return {"pool4": outputs["pool4"], "conv4_2": conv4_2}
+        return {"conv4_2": conv4_2, **_rows(outputs)}
 
     return signature
 
@@ -75,63 +78,128 @@ def audio_signature(network: keras.Model, config: models.ModelConfig) -> Callabl
 def vision_signature(network: keras.Model, config: models.ModelConfig) -> Callable:
     """Makes the signature `vision`: images of any size to features.
 
-    conv4_2 is taken after the ReLU and max-pooled to 4x4 (L3 §3.4).
+    conv4_2 is taken after the ReLU and max-pooled to 4x4 (L3 §3.4); that of AVE+MF's frames over
+    all times (ours).
 
     Args:
         network: built for any frame size, with a nested model named "vision".
-        config: of the network; unused, for all signatures are made alike.
+        config: of the network.
 
     Returns:
-        A `tf.function`: image uint8 [N, height, width, 3] to {"pool4": [N, 512 * width],
-        "conv4_2": [N, 8192 * width]}. Images too small for the 4x4 grid are refused.
+        A `tf.function`: what the network sees, see `_seen`, of any height and width, to {"pool4":
+        [N, 512 * width], "conv4_2": [N, 8192 * width]} and what the subnetwork's head gives:
+        "embedding" [N, 128] (AVE-Net), "softmax" [N, classes] (supervised). Images too small for
+        the 4x4 grid are refused.
     """
-    del config
     vision = network.get_layer("vision")
 
-    @tf.function(input_signature=[_image_spec(None)])
-    def signature(image):
-        outputs = vision(augment.frame_to_float(image), training=False)
-        rows_columns = tf.shape(outputs["conv4_2"])[1:3]
+    @tf.function(input_signature=_seen(config, None))
+    def signature(*seen):
+        inputs = _to_inputs(config, seen)
+        alone = len(inputs) == 1
+        outputs = vision(next(iter(inputs.values())) if alone else inputs, training=False)
+        conv4_2 = outputs["conv4_2"]
+        if len(conv4_2.shape) == 5:
+            conv4_2 = tf.reduce_max(conv4_2, axis=1)
         large_enough = tf.debugging.assert_greater_equal(
-            rows_columns, IMAGE_GRID, message="image too small: conv4_2 must be at least 4x4"
+            tf.shape(conv4_2)[1:3],
+            IMAGE_GRID,
+            message="image too small: conv4_2 must be at least 4x4",
         )
         with tf.control_dependencies([large_enough] if large_enough is not None else []):
-            conv4_2 = convnets.pool_to_grid(outputs["conv4_2"], *IMAGE_GRID)
-        return {"pool4": outputs["pool4"], "conv4_2": conv4_2}
+            conv4_2 = convnets.pool_to_grid(conv4_2, *IMAGE_GRID)
+        return {"conv4_2": conv4_2, **_rows(outputs)}
 
     return signature
 
 
 def avc_signature(network: keras.Model, config: models.ModelConfig) -> Callable:
-    """Makes the signature `avc`: does this image go with this second of sound?
+    """Makes the signature `avc`: does what is seen go with this second of sound?
 
     Args:
-        network: takes "frame" and "log_spectrogram", gives "softmax".
+        network: that takes picture and sound.
         config: of the network.
 
     Returns:
-        A `tf.function`: image uint8 [N, P, P, 3], waveform float32 [N, 48000] to {"corresponds":
-        float32 [N], the probability}.
+        A `tf.function`: what the network sees, see `_seen`, of `frame_px`, and waveform float32
+        [N, 48000] to {"corresponds": float32 [N], the probability} and, of AVE-Net, "distance"
+        float32 [N].
     """
 
-    @tf.function(input_signature=[_image_spec(config.frame_px), _waveform_spec()])
-    def signature(image, waveform):
-        inputs = {
-            "frame": augment.frame_to_float(image),
-            "log_spectrogram": log_spectrogram(waveform, **config.spectrogram_settings),
-        }
-        softmax = network(inputs, training=False)["softmax"]
-        return {"corresponds": softmax[:, constants.CORRESPONDS]}
+    @tf.function(input_signature=[*_seen(config, config.frame_px), _waveform_spec()])
+    def signature(*pair):
+        outputs = network(_to_inputs(config, pair), training=False)
+        return {name: outputs[name] for name in ("corresponds", "distance") if name in outputs}
 
     return signature
+
+
+def localize_signature(network: keras.Model, config: models.ModelConfig) -> Callable:
+    """Makes the signature `localize`: where in the image is what sounds? (OTS §4).
+
+    Args:
+        network: AVOL-Net, built for any frame size.
+        config: of the network.
+
+    Returns:
+        A `tf.function`: image uint8 [N, height, width, 3], waveform float32 [N, 48000] to {"map":
+        float32 [N, height / 16, width / 16] in [0, 1], "corresponds": float32 [N], its maximum}.
+    """
+
+    @tf.function(input_signature=[*_seen(config, None), _waveform_spec()])
+    def signature(*pair):
+        outputs = network(_to_inputs(config, pair), training=False)
+        return {name: outputs[name] for name in ("map", "corresponds")}
+
+    return signature
+
+
+def _rows(outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Picks the outputs of a subnetwork that have one row per input."""
+    return {name: outputs[name] for name in ("pool4", "embedding", "softmax") if name in outputs}
 
 
 def _waveform_spec() -> tf.TensorSpec:
     return tf.TensorSpec([None, constants.AUDIO_SAMPLES], tf.float32, name=saved_model.WAVEFORM)
 
 
-def _image_spec(size_px: int | None) -> tf.TensorSpec:
-    return tf.TensorSpec([None, size_px, size_px, 3], tf.uint8, name=saved_model.IMAGE)
+def _seen(config: models.ModelConfig, side_px: int | None) -> list[tf.TensorSpec]:
+    """Returns what a network sees, in the order of its inputs.
+
+    `image` uint8 [N, height, width, 3]; `images` uint8 [N, 25, height, width, 3] (AVE+MF); `flow`
+    float32 [N, height, width, 20] in [-1, 1], see `augment.flow_to_float` (AVE+OF, beside `image`).
+    """
+    side = [side_px, side_px]
+    specs = {
+        constants.FRAME: ([None, *side, 3], tf.uint8, saved_model.IMAGE),
+        constants.FRAMES: (
+            [None, constants.NUM_FRAMES_MF, *side, 3],
+            tf.uint8,
+            saved_model.IMAGES,
+        ),
+        constants.FLOW: (
+            [None, *side, 2 * constants.NUM_FLOW_FRAMES],
+            tf.float32,
+            saved_model.FLOW,
+        ),
+    }
+    inputs = config.network.inputs
+    return [tf.TensorSpec(*specs[name]) for name in inputs if name in specs]
+
+
+def _to_inputs(config: models.ModelConfig, given: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Maps a signature's arguments to the network's inputs."""
+    to_input = {
+        constants.FRAME: augment.frame_to_float,
+        constants.FRAMES: augment.frame_to_float,
+        constants.FLOW: tf.identity,
+        constants.LOG_SPECTROGRAM: lambda x: log_spectrogram(x, **config.spectrogram_settings),
+    }
+    # `vision` is given less than the network takes: the sound comes last.
+    return {
+        name: to_input[name](value)
+        for name, value in zip(config.network.inputs, given, strict=False)
+    }
 
 
 def signatures(network: keras.Model, config: models.ModelConfig) -> dict[str, Callable]:
@@ -150,8 +218,10 @@ def signatures(network: keras.Model, config: models.ModelConfig) -> dict[str, Ca
         made[saved_model.AUDIO] = audio_signature(network, config)
     if "vision" in parts:
         made[saved_model.VISION] = vision_signature(network, config)
-    if {"audio", "vision"} <= parts and "softmax" in network.output:
+    if "corresponds" in network.output:
         made[saved_model.AVC] = avc_signature(network, config)
+    if "map" in network.output:
+        made[saved_model.LOCALIZE] = localize_signature(network, config)
     return made
 
 
@@ -160,6 +230,7 @@ def export(
     run_dir: str | pathlib.Path,
     out: str | pathlib.Path | None = None,
     *,
+    checkpoint: str = checkpoints.BEST,
     random_weights: bool = False,
     seed: int = 0,
 ) -> pathlib.Path:
@@ -168,8 +239,10 @@ def export(
     Args:
         run_dir: of l3net.train.
         out: folder to write; None is saved_model, or saved_model_random, in `run_dir`.
-        random_weights: whether to take fresh weights instead of the last checkpoint's; batch norm
-            then has its initial statistics (mean 0, variance 1).
+        checkpoint: "best" for the network of the best validation accuracy (the last one if nothing
+            was evaluated), "last" for the last one.
+        random_weights: whether to take fresh weights instead of a checkpoint's; batch norm then
+            has its initial statistics (mean 0, variance 1).
         seed: of the random weights.
 
     Returns:
@@ -187,13 +260,18 @@ def export(
         config, trained_steps = checkpoints.load_model_config(run_dir), 0
         model = models.build_model(config, seed=seed)
     else:
-        model, config, trained_steps = checkpoints.load_model(run_dir)
+        model, config, trained_steps = checkpoints.load_model(run_dir, checkpoint)
+    # Half precision is for training; what is exported computes in float32.
+    config = dataclasses.replace(config, precision="float32")
+    model = _in_float32(model, config)
     weights = {
         "trained_steps": trained_steps,
         "random_weights": random_weights,
         "seed": seed if random_weights else None,
+        "num_parameters": sum(int(np.prod(v.shape)) for v in model.trainable_variables),
         "weights_sha256": _weights_digest(model),
         "trained_on": None if random_weights else _training_data(run_dir),
+        "training": None if random_weights else run_files.read_summary(run_dir),
         "run_flags": _run_flags(run_dir),
     }
     with _replaced_when_complete(out) as folder:
@@ -202,6 +280,12 @@ def export(
         check(folder, model, config)
     _log.info("wrote %s: %d steps, features %s", out, trained_steps, feature_sizes)
     return out
+
+
+def _in_float32(model: keras.Model, config: models.ModelConfig) -> keras.Model:
+    rebuilt = models.build_model(config)
+    rebuilt.set_weights(model.get_weights())
+    return rebuilt
 
 
 def _write(model: keras.Model, config: models.ModelConfig, folder: pathlib.Path) -> dict:
@@ -237,22 +321,29 @@ def check(folder: pathlib.Path, model: keras.Model, config: models.ModelConfig) 
     Raises:
         UserError: if an output differs by more than 1e-4 of the largest value.
     """
-    rng = np.random.default_rng(0)
-    frame_shape = (2, config.frame_px, config.frame_px, 3)
-    inputs = {
-        saved_model.WAVEFORM: tf.constant(
-            rng.uniform(-1, 1, (2, constants.AUDIO_SAMPLES)).astype(np.float32)
-        ),
-        saved_model.IMAGE: tf.constant(rng.integers(0, 256, frame_shape).astype(np.uint8)),
-    }
+    inputs = _random_inputs(config)
     loaded = tf.saved_model.load(str(folder))
     for name, function in signatures(model, config).items():
         reloaded = loaded.signatures[name]
         taken = {key: inputs[key] for key in reloaded.structured_input_signature[1]}
         results = reloaded(**taken)
         # Without tracing: faster, and the written graph is compared with no graph at all.
-        for output, expected in function.python_function(**taken).items():
+        # The inputs come in the signature's order, for its function takes them by position.
+        ordered = [taken[spec.name] for spec in function.input_signature]
+        for output, expected in function.python_function(*ordered).items():
             _compare(f"{name}/{output}", results[output].numpy(), expected.numpy())
+
+
+def _random_inputs(config: models.ModelConfig) -> dict[str, tf.Tensor]:
+    """Returns two random examples of each input of the signatures."""
+    rng = np.random.default_rng(0)
+    made = {}
+    for spec in [*_seen(config, config.frame_px), _waveform_spec()]:
+        shape = [2, *spec.shape[1:]]
+        floats = rng.uniform(-1, 1, shape).astype(np.float32)
+        pixels = rng.integers(0, 256, shape).astype(np.uint8)
+        made[spec.name] = tf.constant(pixels if spec.dtype == tf.uint8 else floats)
+    return made
 
 
 def _compare(name: str, got: np.ndarray, expected: np.ndarray) -> None:
@@ -274,6 +365,7 @@ def _write_metadata(
     metadata = {
         "format": 1,
         "model_config": dataclasses.asdict(config),
+        "inputs": config.network.inputs,
         "frame_px": config.frame_px,
         "log_spectrogram_shape": log_spectrogram_shape(**config.spectrogram_settings),
         "feature_sizes": feature_sizes,
@@ -289,7 +381,7 @@ def _write_metadata(
 
 def _training_data(run_dir: pathlib.Path) -> str | None:
     """Returns the name of the data set that a run was trained on; None if it does not say."""
-    path = run_dir / training.CONFIG_FILE
+    path = run_dir / run_files.CONFIG_FILE
     return json.loads(path.read_text())["data"]["name"] if path.is_file() else None
 
 
@@ -375,6 +467,12 @@ def _define_flags() -> dict[str, flags.FlagHolder]:
             None,
             "Folder to write, replaced if it is a SavedModel of ours. Default: saved_model in "
             "--run_dir, saved_model_random with --random_weights.",
+        ),
+        "checkpoint": flags.DEFINE_enum(
+            "checkpoint",
+            checkpoints.BEST,
+            checkpoints.WHICH,
+            "Network of the best validation accuracy, or the last one.",
         ),
         "random_weights": flags.DEFINE_bool(
             "random_weights",

@@ -53,23 +53,62 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
-def adam(learning_rate: LearningRate) -> keras.optimizers.Optimizer:
-    """Returns Adam with its usual moments; weight decay is in the loss, see `l2_penalty`."""
-    return keras.optimizers.Adam(learning_rate)
+def adam(learning_rate: LearningRate, *, precision: str = "float32") -> keras.optimizers.Optimizer:
+    """Returns Adam with its usual moments; weight decay is in the loss, see `l2_penalty`.
+
+    Args:
+        learning_rate: function of the step.
+        precision: with "float16" the loss is scaled up, for small gradients would vanish; the
+            scale is halved, and the update left out, when a gradient is not finite (ours). The
+            others need no scale.
+
+    Returns:
+        A Keras optimizer.
+    """
+    optimizer = keras.optimizers.Adam(learning_rate)
+    return keras.optimizers.LossScaleOptimizer(optimizer) if precision == "float16" else optimizer
+
+
+def scale_loss(optimizer: keras.optimizers.Optimizer, loss: tf.Tensor) -> tf.Tensor:
+    """Returns the loss to differentiate: scaled in float16, the same otherwise."""
+    is_scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    return loss * tf.convert_to_tensor(optimizer.dynamic_scale) if is_scaled else loss
+
+
+def apply_gradients(
+    optimizer: keras.optimizers.Optimizer,
+    gradients: list[tf.Tensor],
+    variables: list[keras.Variable],
+) -> None:
+    """Updates the variables; to be called by every replica, with its own part of the gradients.
+
+    Args:
+        optimizer: of `adam`.
+        gradients: of the scaled loss; the replicas' parts are added.
+        variables: in the same order.
+    """
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        # Keras asks the first replica alone whether its gradients are finite. NaN here if those of
+        # any replica are not, else 0: all replicas then leave out the same updates.
+        doubt = tf.add_n([tf.reduce_sum(gradient * 0.0) for gradient in gradients])
+        doubt = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, doubt)
+        gradients = [gradient + doubt for gradient in gradients]
+    optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
 
 def l2_penalty(model: keras.Model, weight_decay: float = constants.WEIGHT_DECAY) -> tf.Tensor:
     """The papers' "weight decay 1e-5", read as 2017 TensorFlow practice: L2 in the loss (ours).
 
-    weight_decay * sum(w ** 2) / 2 over the kernels of convolutions and fully connected layers;
-    not over biases and batch norm (ours).
+    weight_decay * sum(w ** 2) / 2 over the kernels of convolutions and fully connected layers that
+    are trained; not over biases and batch norm (ours).
 
     Args:
         model: whose kernels to sum.
         weight_decay: 1e-5 in both papers.
 
     Returns:
-        float32 [].
+        float32 []; 0 if all kernels are frozen.
     """
     kernels = [v for v in model.trainable_variables if v.path.endswith("/kernel")]
-    return weight_decay * tf.add_n([tf.nn.l2_loss(tf.convert_to_tensor(v)) for v in kernels])
+    squares = [tf.nn.l2_loss(tf.convert_to_tensor(v)) for v in kernels]
+    return weight_decay * tf.add_n(squares) if squares else tf.zeros([])

@@ -3,14 +3,19 @@
 `l3net.export` writes it, `l3net.extract` and `eval` read it. Nothing here knows how the network is
 built: a network is its signatures.
 
-    audio    waveform float32 [N, 48000] in [-1, 1]   -> pool4, conv4_2 float32 [N, D]
-    vision   image uint8 [N, height, width, 3]        -> pool4, conv4_2 float32 [N, D]
-    avc      image uint8 [N, P, P, 3], waveform       -> corresponds float32 [N]
+    audio     waveform float32 [N, 48000] in [-1, 1]   -> pool4, conv4_2 float32 [N, D]
+    vision    image uint8 [N, height, width, 3]        -> pool4, conv4_2 float32 [N, D]
+    avc       image uint8 [N, P, P, 3], waveform       -> corresponds float32 [N]
+    localize  image uint8 [N, height, width, 3], waveform -> map, corresponds (AVOL-Net)
+
+AVE-Net and AVOL-Net also give `embedding` [N, 128], classifiers `softmax`. AVE+MF takes `images`
+uint8 [N, 25, height, width, 3] in place of `image`; AVE+OF takes `flow` float32 [N, height, width,
+20] beside it: x and y of ten flow frames, in 20/256 of the smallest side, within [-1, 1].
 """
 
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -20,8 +25,8 @@ from l3net.data import schema
 from l3net.errors import UserError
 
 METADATA_FILE = "assets.extra/l3net.json"
-AUDIO, VISION, AVC = "audio", "vision", "avc"
-WAVEFORM, IMAGE = "waveform", "image"  # the signatures' inputs
+AUDIO, VISION, AVC, LOCALIZE = "audio", "vision", "avc", "localize"
+WAVEFORM, IMAGE, IMAGES, FLOW = "waveform", "image", "images", "flow"  # the signatures' inputs
 
 
 class SavedModel:
@@ -74,20 +79,27 @@ class SavedModel:
         input_name = WAVEFORM if signature == AUDIO else IMAGE
         return lambda batch: function(**{input_name: tf.constant(batch)})[output].numpy()
 
-    def correspondence(self) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    def correspondence(self) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
         """Returns the network's judgement as a function.
 
         Returns:
-            A function from images uint8 [N, frame_px, frame_px, 3] and waveforms float32
-            [N, 48000] in [-1, 1] to the probability that they correspond, float32 [N].
+            A function from pairs, {"image": uint8 [N, frame_px, frame_px, 3], "waveform": float32
+            [N, 48000] in [-1, 1]} (or what else `avc` takes), to the probability that they
+            correspond, float32 [N].
 
         Raises:
             UserError: if this network has no signature `avc`.
         """
         function = self._signature(AVC)
-        return lambda image, waveform: function(
-            image=tf.constant(image), waveform=tf.constant(waveform)
-        )["corresponds"].numpy()
+        names = list(function.structured_input_signature[1])
+        return lambda pairs: function(**{name: tf.constant(pairs[name]) for name in names})[
+            "corresponds"
+        ].numpy()
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The network's inputs, of constants.FRAME, FRAMES, FLOW, LOG_SPECTROGRAM."""
+        return tuple(self.metadata.get("inputs", (constants.FRAME, constants.LOG_SPECTROGRAM)))
 
     def _signature(self, name: str):
         function = self._loaded.signatures.get(name)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from l3net import checkpoints, constants, export, models
+from l3net import checkpoints, constants, export, models, saved_model
 from l3net.data import augment
 from l3net.errors import UserError
 from l3net.log_spectrogram import log_spectrogram
@@ -20,11 +20,13 @@ TRAINED_STEPS = 7
 POOL4, AUDIO_CONV4_2, VISION_CONV4_2 = 512 // 16, 6144 // 16, 8192 // 16
 
 
-def save_tiny_run(run_dir: pathlib.Path, seed: int = 1) -> pathlib.Path:
+def save_tiny_run(
+    run_dir: pathlib.Path, seed: int = 1, config: models.ModelConfig = TINY
+) -> pathlib.Path:
     """Writes a run directory as l3net.train does, batch norm's statistics included."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    checkpoints.save_model_config(run_dir, TINY)
-    model = models.build_model(TINY, seed=seed)
+    checkpoints.save_model_config(run_dir, config)
+    model = models.build_model(config, seed=seed)
     rng = np.random.default_rng(seed)
     for variable in model.variables:
         if "moving_" in variable.path or "beta" in variable.path:
@@ -239,3 +241,71 @@ def test_a_diverged_network_is_refused():
     diverged = np.full((2, 3), np.nan, np.float32)
     with pytest.raises(UserError, match="audio/pool4 of the network is not finite"):
         export._compare("audio/pool4", diverged, diverged)
+
+
+# --- The other networks --------------------------------------------------------------------------
+SMALLEST = {"width": 0.03125, "frame_px": 64, "spectrogram_average": 2, "conv1_1_stride": 2}
+FEATURES = {"pool4": (2, 16)}
+EMBEDDING = {**FEATURES, "embedding": (2, 128)}
+SIGNATURES = {
+    "ave_net": {
+        "audio": EMBEDDING,
+        "vision": EMBEDDING,
+        "avc": {"corresponds": (2,), "distance": (2,)},
+    },
+    "ave_net_mf": {
+        "audio": EMBEDDING,
+        "vision": EMBEDDING,
+        "avc": {"corresponds": (2,), "distance": (2,)},
+    },
+    "ave_net_of": {
+        "audio": EMBEDDING,
+        "vision": EMBEDDING,
+        "avc": {"corresponds": (2,), "distance": (2,)},
+    },
+    "avol_net": {
+        "audio": EMBEDDING,
+        "vision": FEATURES,
+        "avc": {"corresponds": (2,)},
+        "localize": {"map": (2, 4, 4), "corresponds": (2,)},
+    },
+    "supervised_vision": {"vision": {**FEATURES, "softmax": (2, 34)}},
+    "supervised_audio": {"audio": {**FEATURES, "softmax": (2, 34)}},
+}
+
+
+@pytest.mark.parametrize("name", list(SIGNATURES))
+def test_every_network_answers_its_signatures(tmp_path, name):
+    config = models.ModelConfig(name, **SMALLEST)
+    folder = export.export(save_tiny_run(tmp_path / "run", config=config))
+    loaded = saved_model.SavedModel(folder)
+    assert loaded.inputs == models.MODELS[name].inputs
+    signatures = tf.saved_model.load(str(folder)).signatures
+    assert set(signatures) == set(SIGNATURES[name])
+    rng = np.random.default_rng(0)
+    for signature, expected in SIGNATURES[name].items():
+        inputs = {}
+        for key, spec in signatures[signature].structured_input_signature[1].items():
+            shape = [2, *(64 if side is None else side for side in spec.shape[1:])]
+            floats = rng.uniform(-1, 1, shape).astype(np.float32)
+            inputs[key] = (
+                rng.integers(0, 256, shape).astype(np.uint8) if spec.dtype == tf.uint8 else floats
+            )
+        outputs = run_numpy(signatures[signature], **inputs)
+        assert {key: outputs[key].shape for key in expected} == expected
+        if name.startswith("ave_net") and "embedding" in outputs:
+            np.testing.assert_allclose(np.linalg.norm(outputs["embedding"], axis=1), 1, rtol=1e-5)
+
+
+def test_half_precision_runs_are_exported_in_float32(tmp_path):
+    config = models.ModelConfig("ave_net", **SMALLEST, precision="bfloat16")
+    folder = export.export(save_tiny_run(tmp_path / "half", config=config))
+    same = export.export(
+        save_tiny_run(tmp_path / "full", config=models.ModelConfig("ave_net", **SMALLEST))
+    )
+    waveform = random_inputs(2)["waveform"]
+    first, second = (
+        run_numpy(tf.saved_model.load(str(path)).signatures["audio"], waveform=waveform)
+        for path in (folder, same)
+    )
+    np.testing.assert_array_equal(first["embedding"], second["embedding"])

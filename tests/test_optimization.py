@@ -53,10 +53,43 @@ def test_l2_penalty_covers_kernels_alone():
     np.testing.assert_allclose(penalty, 1e-5 * num_weights / 2, rtol=1e-5)
 
 
+def test_l2_penalty_of_frozen_kernels_is_zero():
+    config = models.ModelConfig("l3_net_ots", width=0.0625, frame_px=64, spectrogram_average=2)
+    model = models.build_model(config)
+    model.trainable = False
+    assert float(optimization.l2_penalty(model, 1e-5)) == 0.0
+
+
+def test_float16_alone_scales_the_loss():
+    rate = optimization.LearningRate(1e-3, steps_per_epoch=1)
+    for precision, scale in (("float32", 1.0), ("bfloat16", 1.0), ("float16", 2.0**15)):
+        optimizer = optimization.adam(rate, precision=precision)
+        optimizer.build([keras.Variable([0.0])])
+        assert float(optimization.scale_loss(optimizer, tf.constant(1.0))) == scale
+
+
+def test_scaled_gradients_move_the_weights_as_unscaled_ones():
+    rate, moved = optimization.LearningRate(1e-2, steps_per_epoch=1), []
+    for precision in ("float32", "float16"):
+        variable = keras.Variable([1.0, 2.0])
+        optimizer = optimization.adam(rate, precision=precision)
+        optimizer.build([variable])
+        for _ in range(3):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(tf.square(tf.convert_to_tensor(variable)))
+                scaled = optimization.scale_loss(optimizer, loss)
+            gradients = tape.gradient(scaled, [variable])
+            optimization.apply_gradients(optimizer, gradients, [variable])
+        moved.append(variable.numpy())
+    np.testing.assert_allclose(moved[0], moved[1], rtol=1e-6)
+    assert moved[0][0] < 0.99
+
+
 @pytest.mark.parametrize(
     ("logits", "corresponds", "expected"),
     [([0.0, 0.0], 1, np.log(2)), ([0.0, 9.0], 1, 1.234e-4), ([0.0, 9.0], 0, 9.0)],
 )
 def test_correspondence_loss_index_1_is_a_match(logits, corresponds, expected):
-    loss = losses.correspondence_loss({"logits": tf.constant([logits])}, tf.constant([corresponds]))
+    target = tf.constant([corresponds])
+    loss = losses.softmax_cross_entropy({"logits": tf.constant([logits])}, target)
     np.testing.assert_allclose(loss, [expected], rtol=1e-3)

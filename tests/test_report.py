@@ -55,20 +55,6 @@ def test_no_commit_without_git(monkeypatch):
     assert report.commit() is None
 
 
-def test_half_written_files_are_never_seen(tmp_path, monkeypatch):
-    path = tmp_path / "a.json"
-    cache.write_atomically(path, b"old")
-
-    def fail(*args):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("os.fdopen", fail)
-    with pytest.raises(KeyboardInterrupt):
-        cache.write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
-
-
 def test_keys_tell_values_and_order_apart():
     keys = [cache.key_of("a", 1), cache.key_of("a", "1"), cache.key_of(1, "a"), cache.key_of("a1")]
     assert len(set(keys)) == 4
@@ -100,3 +86,48 @@ def test_accuracy_is_the_mean_over_parts_not_over_recordings():
     assert summary["num_tested"] == 4
     assert summary["confusion"] == [[3, 0, 0], [1, 0, 0], [0, 0, 0]]
     assert summary["recall_per_class"] == {"a": 100, "b": 0, "c": None}
+
+
+def test_a_column_that_is_not_in_the_papers_is_ours_alone():
+    table = report.Table(
+        "t",
+        "T",
+        [report.Metric("accuracy", "accuracy %"), report.Metric("minutes", "min", in_paper=False)],
+        [
+            report.Row("d", "a", report.RUN, {"accuracy": 1.0}, {"accuracy": 2.0, "minutes": 3.0}),
+            report.Row("d", "b", report.NOT_RUN),
+        ],
+    )
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in report.markdown(table).splitlines()[2:6]
+    ]
+    assert lines[0] == ["Data", "Method", "accuracy %, paper", "accuracy %, ours", "min", "Note"]
+    assert lines[2] == ["d", "a", "1.0", "2.0", "3.0", ""]
+    assert lines[3] == ["d", "b", "", "not run", "not run", ""]
+
+
+@pytest.mark.parametrize(
+    ("scores", "truth", "expected"),
+    [
+        ([0.1, 0.4, 0.6], [0, 1, 1], 0.25),
+        ([0.1, 0.4, 0.6, 0.8], [0, 1, 0, 1], 0.25),
+        ([0.5, 0.5], [1, 1], 0.5 - 1e-9),
+        ([0.2, 0.4], [0, 0], 0.5),
+    ],
+)
+def test_best_threshold(scores, truth, expected):
+    threshold = metrics.best_threshold(np.array(scores), np.array(truth))
+    assert threshold == pytest.approx(expected, abs=1e-8)
+
+
+def test_best_threshold_beats_every_other_one():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 2, 200)
+    scores = truth * 0.3 + rng.random(200)
+
+    def accuracy(threshold):
+        return ((scores > threshold) == truth).mean()
+
+    best = accuracy(metrics.best_threshold(scores, truth))
+    assert best == max(accuracy(threshold) for threshold in np.linspace(-0.5, 2, 5001))

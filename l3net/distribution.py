@@ -1,0 +1,238 @@
+"""Where training runs: the GPUs of this machine, or those of several machines.
+
+A *worker* is one process of `l3net.train` on one machine; a *replica* is one GPU (or the CPU). The
+workers of TF_CONFIG run the same command; the first of them is the *chief*, which alone writes. All
+see one --run_dir and the shards, by a file system that they share.
+
+    global batch = workers x replicas of a worker x accumulation steps x pairs at once
+
+A worker reads its own shards only (every n-th) and draws its part of the global batch from them;
+negatives pair two videos of the same worker (ours). Replicas of one worker share its stream, so
+that one GPU or four of one machine see the same global batches in the same order.
+"""
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import zlib
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from l3net.data import input_pipeline, schema
+from l3net.errors import UserError
+
+STRATEGIES = ("auto", "mirrored", "multi_worker")
+TF_CONFIG = "TF_CONFIG"
+# What a collective operation ends with when a worker is gone, whichever operation it is.
+_LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.InternalError,
+)
+_SEED_STRIDE = 7_919  # between the streams of two workers; a prime, to hit no seed that users take
+
+
+def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
+    """Makes the strategy; with several workers it must be TensorFlow's first work of all.
+
+    Args:
+        name: "mirrored" for all GPUs of this machine (or its CPU), "multi_worker" for those of all
+            machines in the environment variable TF_CONFIG, "auto" for the second if there is a
+            TF_CONFIG.
+
+    Returns:
+        The strategy.
+
+    Raises:
+        UserError: if TF_CONFIG is missing or makes no sense.
+    """
+    if name not in STRATEGIES:
+        raise UserError(f"--strategy={name}: need one of {', '.join(STRATEGIES)}")
+    if name == "mirrored" or (name == "auto" and not os.environ.get(TF_CONFIG)):
+        return tf.distribute.MirroredStrategy()
+    _check_tf_config()
+    with lost_worker_is_one_line():
+        return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def _check_tf_config() -> None:
+    example = (
+        '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, '
+        '"task": {"type": "worker", "index": 0}}'
+    )
+    text = os.environ.get(TF_CONFIG, "")
+    try:
+        content = json.loads(text)
+        cluster, task = content["cluster"], content["task"]
+        known = set(cluster) <= {"chief", "worker"}
+        ok = known and 0 <= int(task["index"]) < len(cluster[task["type"]])
+    except (ValueError, KeyError, TypeError):
+        ok = False
+    if not ok:
+        raise UserError(
+            f"--strategy=multi_worker: got {TF_CONFIG}={text[:200]!r}; need jobs worker (and "
+            f"chief) alone and a task of them, such as {example}"
+        )
+
+
+@contextlib.contextmanager
+def lost_worker_is_one_line() -> Iterator[None]:
+    """Turns the errors of a collective operation whose partner is gone into one for people."""
+    try:
+        yield
+    except _LOST as error:
+        if not os.environ.get(TF_CONFIG):
+            raise
+        reason = " ".join(str(error.message).split())[:200]
+        raise UserError(
+            "another worker of TF_CONFIG is gone; start the same command on all workers again, "
+            f"they go on from the last checkpoint ({type(error).__name__}: {reason})"
+        ) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """This process among all.
+
+    Attributes:
+        worker: number of this worker; 0 is the chief.
+        num_workers: in all.
+        num_replicas: in all, over all workers.
+    """
+
+    worker: int
+    num_workers: int
+    num_replicas: int
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this worker writes metrics, run files and checkpoints."""
+        return self.worker == 0
+
+
+def place_of(strategy: tf.distribute.Strategy) -> Place:
+    """Returns this process's place in a strategy."""
+    worker, num_workers = 0, 1
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        resolver = strategy.cluster_resolver
+        jobs = resolver.cluster_spec().as_dict()
+        num_chiefs = len(jobs.get("chief", []))
+        num_workers = num_chiefs + len(jobs.get("worker", []))
+        worker = resolver.task_id + (num_chiefs if resolver.task_type == "worker" else 0)
+    return Place(worker, max(1, num_workers), strategy.num_replicas_in_sync)
+
+
+def micro_batch_size(place: Place, batch_size: int, accumulation_steps: int) -> int:
+    """Returns how many pairs one replica takes at once.
+
+    Args:
+        place: of this process.
+        batch_size: global.
+        accumulation_steps: see `trainer.Trainer`.
+
+    Returns:
+        batch_size / (replicas * accumulation steps).
+
+    Raises:
+        UserError: if that is no whole number, or a worker's part is odd; says what would do.
+    """
+    parts = place.num_replicas * accumulation_steps
+    # A worker's part of the batch is half positives, half negatives.
+    unit = math.lcm(parts, 2 * place.num_workers)
+    if batch_size < unit or batch_size % unit:
+        below, above = batch_size // unit * unit, (batch_size // unit + 1) * unit
+        near = f"{below} or {above}" if below else f"{above}"
+        raise UserError(
+            f"--global_batch_size={batch_size}: cannot be cut into {place.num_workers} worker(s) "
+            f"with {place.num_replicas} replica(s) in all and --accumulation_steps="
+            f"{accumulation_steps}; need a multiple of {unit}, such as {near}"
+        )
+    return batch_size // parts
+
+
+def shards_of_worker(shards: list[schema.Shard], place: Place) -> list[schema.Shard]:
+    """Returns every n-th shard: what one of n workers reads.
+
+    Raises:
+        UserError: if any worker would get too little; all workers raise it alike.
+    """
+    parts = [shards[worker :: place.num_workers] for worker in range(place.num_workers)]
+    for worker, part in enumerate(parts):
+        num_videos = len({media_id for shard in part for media_id in shard.media_ids})
+        if place.num_workers > 1 and num_videos < 2:
+            raise UserError(
+                f"worker {worker} of {place.num_workers} would get {len(part)} of {len(shards)} "
+                f"training shard(s) with {num_videos} video(s); each needs at least 2 videos: "
+                "take fewer workers, or prepare the data again with more --num_shards"
+            )
+    return parts[place.worker]
+
+
+def training_batches(
+    strategy: tf.distribute.Strategy,
+    shards: list[schema.Shard],
+    config: input_pipeline.PipelineConfig,
+    *,
+    micro_batch: int,
+    start_step: int,
+) -> Iterator:
+    """Makes this worker's endless stream of micro-batches, one for each of its replicas at a time.
+
+    Args:
+        strategy: of the training.
+        shards: of the training split, all of them.
+        config: how to draw; batch_size is the global one.
+        micro_batch: see `micro_batch_size`.
+        start_step: number of global batches to leave out.
+
+    Returns:
+        An iterator over distributed batches of `input_pipeline.training_batches`.
+    """
+    place = place_of(strategy)
+    own = dataclasses.replace(
+        config,
+        batch_size=config.batch_size // place.num_workers,
+        seed=config.seed + _SEED_STRIDE * place.worker,
+    )
+    own_shards = shards_of_worker(shards, place)
+
+    def batches(_):
+        dataset = input_pipeline.training_batches(own_shards, own, start_step=start_step)
+        if micro_batch == own.batch_size:
+            return dataset
+        return dataset.rebatch(micro_batch, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+    return iter(strategy.distribute_datasets_from_function(batches))
+
+
+def any_worker(strategy: tf.distribute.Strategy, yes: bool) -> bool:
+    """Returns whether any worker says yes; all must ask. Free of charge with one worker."""
+    return _sum(strategy, float(yes)) > 0 if place_of(strategy).num_workers > 1 else yes
+
+
+def check_agreement(strategy: tf.distribute.Strategy, text: str, what: str) -> None:
+    """Refuses workers that differ; all must call it. Free of charge with one worker.
+
+    Args:
+        strategy: of the training.
+        text: must be the same on all workers.
+        what: it is, for the message.
+
+    Raises:
+        UserError: on every worker, if one of them has another text.
+    """
+    place = place_of(strategy)
+    if place.num_workers == 1:
+        return
+    digest = zlib.crc32(text.encode()) % 65_521  # sums of it are exact in float32
+    if _sum(strategy, float(digest)) != digest * place.num_replicas:
+        raise UserError(f"the workers of TF_CONFIG differ in {what}; start all of them alike")
+
+
+def _sum(strategy: tf.distribute.Strategy, value: float) -> float:
+    return float(strategy.reduce("SUM", strategy.run(lambda: tf.constant(value)), axis=None))

@@ -1,0 +1,26 @@
+"""Writes a file whole, then gives it its name: nobody ever sees half of it."""
+
+import os
+import pathlib
+
+
+def write_whole(path: str | pathlib.Path, data: str | bytes) -> None:
+    """Writes a file so that it is never seen in part, even after a power cut.
+
+    Args:
+        path: of the file, replaced if it exists; its folder is made if need be.
+        data: its contents; text is written as UTF-8.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The process id: two processes that write the same file do not share a half-written one.
+    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(partial, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,24 @@
+import pytest
+
+from l3net.files import write_whole
+
+
+def test_half_written_files_are_never_seen(tmp_path, monkeypatch):
+    path = tmp_path / "folder" / "a.json"
+    write_whole(path, "old")
+
+    def fail(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(path, b"new")
+    assert path.read_text() == "old"
+    assert [p.name for p in path.parent.iterdir()] == ["a.json"]
+
+
+def test_text_is_utf8_and_bytes_are_themselves(tmp_path):
+    write_whole(tmp_path / "text", "§ 3")
+    write_whole(tmp_path / "bytes", b"\x00\xff")
+    assert (tmp_path / "text").read_bytes() == "§ 3".encode()
+    assert (tmp_path / "bytes").read_bytes() == b"\x00\xff"
