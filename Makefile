@@ -43,9 +43,13 @@ lint: $(READY)  ## Check style (ruff)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# --- The demo data set and the network trained on it ----------------------------------------------
+# --- The demo data set and the networks trained on it ---------------------------------------------
 DEMO := data/demo
 DEMO_RUN := runs/demo_l3_net
+DEMO_NETWORKS := supervised_vision supervised_audio supervised_pretraining l3_net ave_net ave_net_naive ave_net_mf ave_net_of avol_net
+comma := ,
+empty :=
+space := $(empty) $(empty)
 
 $(DEMO)/videos/.done: $(READY) data_prep/demo.py data_prep/demo_sounds.py data_prep/demo_scenes.py
 	$(RUN) data_prep.demo --out_dir=$(DEMO)/videos
@@ -56,17 +60,31 @@ $(DEMO)/shards/.done: $(DEMO)/videos/.done
 	  --videos_dir=$(DEMO)/videos --out_dir=$(DEMO)/shards --dataset_name=demo
 	@touch $@
 
-$(DEMO_RUN)/.done: $(DEMO)/shards/.done l3net/configs/demo_l3_net.flags l3net/configs/common.flags
-	$(RUN) l3net.train --flagfile=l3net/configs/demo_l3_net.flags --run_dir=$(DEMO_RUN)
-	$(RUN) l3net.export --run_dir=$(DEMO_RUN)
-	$(RUN) l3net.export --run_dir=$(DEMO_RUN) --random_weights
+# The same clips with optical flow, small: TV-L1 costs more than all else.
+$(DEMO)/flow_shards/.done: $(DEMO)/videos/.done
+	$(RUN) data_prep.write_shards --manifest=$(DEMO)/videos/manifest.csv \
+	  --videos_dir=$(DEMO)/videos --out_dir=$(DEMO)/flow_shards --dataset_name=demo \
+	  --flow_smallest_side_px=64
 	@touch $@
+
+runs/demo_%/.done: $(DEMO)/shards/.done l3net/configs/demo_%.flags l3net/configs/demo_common.flags l3net/configs/common.flags
+	$(RUN) l3net.train --flagfile=l3net/configs/demo_$*.flags --run_dir=$(@D)
+	$(RUN) l3net.export --run_dir=$(@D)
+	$(if $(filter l3_net,$*),$(RUN) l3net.export --run_dir=$(@D) --random_weights)
+	@touch $@
+
+runs/demo_ave_net_of/.done: $(DEMO)/flow_shards/.done
+runs/demo_supervised_pretraining/.done: runs/demo_supervised_vision/.done runs/demo_supervised_audio/.done
+.SECONDARY:
 
 .PHONY: demo-data
 demo-data: $(DEMO)/shards/.done  ## Make the embedded demo data set and prepare it
 
 .PHONY: train-demo
-train-demo: $(DEMO_RUN)/.done  ## Train and export L3-Net on the demo data
+train-demo: $(DEMO_NETWORKS:%=runs/demo_%/.done)  ## Train and export every network on the demo data (an hour on two cores), print their table
+	$(RUN) eval.avc_accuracy --shards=$(DEMO)/shards --flow_shards=$(DEMO)/flow_shards \
+	  --saved_models=$(subst $(space),$(comma),$(DEMO_NETWORKS:%=runs/demo_%/saved_model)) \
+	  --sampling=ots --num_pairs=2016 --out_dir=runs/demo
 
 # --- Tables ---------------------------------------------------------------------------------------
 # Your own network and data: make reproduce-table2 RUN_DIR=runs/l3_net ESC50=data/ESC-50
@@ -79,20 +97,21 @@ SOUND_SETS := $(if $(ESC50),--esc50='$(ESC50)') $(if $(ESC10),--esc10='$(ESC10)'
 
 .PHONY: reproduce-table2
 reproduce-table2: $(READY) $(if $(filter $(DEMO_RUN),$(RUN_DIR)),$(DEMO_RUN)/.done)  ## L3 Table 2 (ESC50= ESC10= DCASE2013= folders, else demo data; RUN_DIR= your network)
-	$(if $(filter $(DEMO_RUN),$(RUN_DIR)),$(RUN) eval.avc_accuracy --saved_model=$(RUN_DIR)/saved_model \
+	$(if $(filter $(DEMO_RUN),$(RUN_DIR)),$(RUN) eval.avc_accuracy --saved_models=$(RUN_DIR)/saved_model \
 	  --shards=$(DEMO)/shards --sampling=ots --num_pairs=2016 --out_dir=$(RUN_DIR))
 	$(RUN) eval.table2_sound --saved_model=$(RUN_DIR)/saved_model \
 	  --random_saved_model=$(RUN_DIR)/saved_model_random --out_dir=$(RUN_DIR) \
 	  $(or $(strip $(SOUND_SETS)),--demo_shards=$(DEMO)/shards)
 
 .PHONY: bench
-bench: $(READY)  ## Measure the input pipeline and the linear probe (idle machine, some minutes)
+bench: $(READY)  ## Measure input pipeline, training step and linear probe (idle machine, some minutes)
 	$(RUN) tests.benchmarks.bench_input_pipeline
+	$(RUN) tests.benchmarks.bench_training_step
 	$(RUN) tests.benchmarks.bench_linear_probe
 
 .PHONY: readme
 readme: $(READY)  ## Put the demo tables of the last run into the README
-	$(RUN) eval.readme_tables $(DEMO_RUN)/avc_accuracy.md $(DEMO_RUN)/table2.md
+	$(RUN) eval.readme_tables --names=networks,table2 runs/demo/avc_accuracy.md $(DEMO_RUN)/table2.md
 
 .PHONY: clean
 clean:  ## Delete the demo data and all runs (not the virtual environment)

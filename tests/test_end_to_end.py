@@ -60,7 +60,7 @@ def workplace(tmp_path_factory) -> pathlib.Path:
 
 def test_avc_accuracy_of_the_saved_model_equals_the_networks(workplace):
     printed = _run(
-        workplace, "eval.avc_accuracy", "--saved_model=run/saved_model", "--shards=shards",
+        workplace, "eval.avc_accuracy", "--saved_models=run/saved_model", "--shards=shards",
         "--split=val", "--num_pairs=6", "--sampling=ots", "--out_dir=run",
     )  # fmt: skip
     assert "demo data (synthetic), 6 fixed val pairs" in printed

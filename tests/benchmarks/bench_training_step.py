@@ -1,0 +1,209 @@
+"""Pairs per second of the training step, beside the machine's matrix-product rate.
+
+    python -m tests.benchmarks.bench_training_step [--sizes=stride1,stride2] [--pytorch]
+
+The step is `Trainer`'s own, on one replica (a GPU if there is one): jitter, log-spectrogram,
+forward, backward, L2 penalty, Adam; the batch lies ready in memory. GFLOP/s counts the
+convolutions' and fully connected layers' multiplications and additions, three times the forward
+pass (the gradient of the first layer's input, which nobody computes, left out); the matrix product
+beside it is measured in the same run, float32 and bfloat16.
+
+--pytorch also measures a plain PyTorch channels-last step of the same network (forward, backward,
+Adam; inputs prepared beforehand) where torch is installed (`pip install torch`): the yardstick.
+"""
+
+import dataclasses
+import importlib.util
+import json
+import pathlib
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import tensorflow as tf
+from absl import app, flags
+
+from l3net import constants, models
+from l3net.data import augment, input_pipeline
+from l3net.models import convnets
+from l3net.trainer import Trainer, TrainingConfig
+from tests import synthetic_shards
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """A network to measure, and pairs per step."""
+
+    config: models.ModelConfig
+    batch_size: int
+
+
+SIZES = {
+    "stride1": Size(models.ModelConfig("l3_net"), 8),
+    "stride2": Size(models.ModelConfig("l3_net_ots"), 16),
+    "stride2_width0.25": Size(models.ModelConfig("l3_net_ots", width=0.25), 32),
+    "demo": Size(
+        models.ModelConfig("l3_net_ots", width=0.25, frame_px=112, spectrogram_average=2), 32
+    ),
+}
+
+_SIZES = flags.DEFINE_list("sizes", list(SIZES), "Which of them to measure.")
+_PRECISIONS = flags.DEFINE_list("precisions", ["float32", "bfloat16"], "Of the ConvNets.")
+_SECONDS = flags.DEFINE_float("seconds", 15.0, "Of each measurement, at least three steps.")
+_PYTORCH = flags.DEFINE_bool("pytorch", False, "Also measure PyTorch.")
+_OUT = flags.DEFINE_string("out", None, "Also write the figures here, as JSON.")
+
+
+def main(argv: list[str]) -> None:
+    """Measures and prints."""
+    del argv
+    limits = {name: matmul_gflops(name) for name in _PRECISIONS.value}
+    for precision, limit in limits.items():
+        sys.stdout.write(f"matrix product {precision:8s} {limit:8.0f} GFLOP/s\n")
+    rows = []
+    for name in _SIZES.value:
+        size = SIZES[name]
+        gflop = training_gflop_per_pair(size.config)
+        for engine, precision, step in _steps(size):
+            rate = size.batch_size / seconds_per_step(step)
+            share = rate * gflop / limits[precision]
+            rows.append([name, engine, precision, rate, rate * gflop, share])
+            sys.stdout.write(
+                f"{name:18s} {engine:10s} {precision:8s} {rate:8.1f} pairs/s "
+                f"{rate * gflop:7.0f} GFLOP/s  {share:5.2f} of the matrix product\n"
+            )
+            sys.stdout.flush()
+    if _OUT.value:
+        pathlib.Path(_OUT.value).write_text(json.dumps({"limits": limits, "rows": rows}, indent=1))
+
+
+def _steps(size: Size) -> Iterator[tuple[str, str, Callable[[], None]]]:
+    for precision in _PRECISIONS.value:
+        yield "ours", precision, _our_step(size, precision)
+    if _PYTORCH.value and importlib.util.find_spec("torch"):
+        for precision in _PRECISIONS.value:
+            yield "pytorch", precision, _torch_step(size, precision)
+
+
+def seconds_per_step(step: Callable[[], None]) -> float:
+    """Returns the median over at least three steps, after two that do not count."""
+    step()
+    step()
+    times = []
+    while len(times) < 3 or sum(times) < _SECONDS.value:
+        start = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def matmul_gflops(precision: str, side: int = 2048) -> float:
+    """Returns the machine's rate on a product of two square matrices."""
+    a = tf.cast(tf.random.normal([side, side]), precision)
+    product = tf.function(lambda: tf.reduce_sum(tf.cast(tf.matmul(a, a), tf.float32)))
+    return 2 * side**3 / seconds_per_step(lambda: product().numpy()) / 1e9
+
+
+def training_gflop_per_pair(config: models.ModelConfig) -> float:
+    """Counts the arithmetic of one pair's forward and backward pass from the layers' shapes."""
+    model = models.build_model(config)
+    total = 0.0
+    for owner in (model, *(layer for layer in model.layers if hasattr(layer, "layers"))):
+        for layer in owner.layers:
+            if not hasattr(layer, "kernel"):
+                continue
+            positions = np.prod(layer.output.shape[1:-1])
+            forward = 2 * positions * np.prod(layer.kernel.shape)
+            total += forward * (2 if layer.name == "conv1_1" else 3)
+    return total / 1e9
+
+
+def _our_step(size: Size, precision: str) -> Callable[[], None]:
+    config = dataclasses.replace(size.config, precision=precision)
+    pipeline = input_pipeline.PipelineConfig(size.batch_size, frame_px=config.frame_px)
+    with tempfile.TemporaryDirectory() as folder:
+        clips = [synthetic_shards.make_clip(number) for number in (1, 2)]
+        shards = synthetic_shards.write_shards(pathlib.Path(folder), clips)
+        strategy = tf.distribute.MirroredStrategy(_one_device())
+        trainer = Trainer(strategy, config, pipeline, TrainingConfig(folder), shards)
+    rng = np.random.default_rng(0)
+    side, num = config.frame_px, size.batch_size
+    batch = {
+        "image": tf.constant(rng.integers(0, 256, (num, side, side, 3)).astype(np.uint8)),
+        "waveform": tf.constant(
+            rng.integers(-9000, 9000, (num, constants.AUDIO_SAMPLES)).astype(np.int16)
+        ),
+        "corresponds": tf.constant([1, 0] * (num // 2)),
+        "draws": tf.random.uniform([num, augment.NUM_DRAWS]),
+    }
+    forever = iter(lambda: batch, None)
+    return lambda: trainer.step(forever)[0].numpy()
+
+
+def _one_device() -> list[str]:
+    return ["/gpu:0" if tf.config.list_physical_devices("GPU") else "/cpu:0"]
+
+
+# --- The yardstick -------------------------------------------------------------------------------
+def _torch_step(size: Size, precision: str) -> Callable[[], None]:
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    shapes = models.input_shapes(size.config)
+    frame_shape, sound_shape = shapes[constants.FRAME], shapes[constants.LOG_SPECTROGRAM]
+    width, stride = size.config.width, size.config.stride
+    pool4 = convnets.scaled_channels(constants.POOL4_UNITS, width)
+    vision, audio = _torch_tower(3, width, stride), _torch_tower(1, width, stride)
+    head = torch.nn.Sequential(
+        torch.nn.Linear(2 * pool4, 128), torch.nn.ReLU(), torch.nn.Linear(128, 2)
+    )
+    network = torch.nn.ModuleList([vision, audio, head]).to(
+        device, memory_format=torch.channels_last
+    )
+    adam = torch.optim.Adam(network.parameters(), lr=1e-4)
+    loss_of = torch.nn.CrossEntropyLoss()
+    num = size.batch_size
+
+    def image(shape):
+        made = torch.randn(num, shape[2], *shape[:2], device=device)
+        return made.contiguous(memory_format=torch.channels_last)
+
+    frame, sound = image(frame_shape), image(sound_shape)
+    target = torch.tensor([1, 0] * (num // 2), device=device)
+    half = precision == "bfloat16"
+
+    def step():
+        adam.zero_grad()
+        with torch.autocast(device, torch.bfloat16, enabled=half):
+            loss = loss_of(head(torch.cat([vision(frame), audio(sound)], 1)).float(), target)
+        loss.backward()
+        adam.step()
+        return float(loss)
+
+    return step
+
+
+def _torch_tower(channels: int, width: float, stride: int):
+    from torch import nn
+
+    layers = []
+    for name, units in convnets.CONVNET_LAYERS:
+        if units is None:
+            layers.append(nn.MaxPool2d(2))
+            continue
+        units = convnets.scaled_channels(units, width)
+        step = stride if name == "conv1_1" else 1
+        layers += [
+            nn.Conv2d(channels, units, 3, stride=step, padding=1, bias=False),
+            nn.BatchNorm2d(units),
+            nn.ReLU(inplace=True),
+        ]
+        channels = units
+    return nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten())
+
+
+if __name__ == "__main__":
+    app.run(main)
