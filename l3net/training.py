@@ -100,6 +100,7 @@ def train(
     strategy = strategy or distribution.make_strategy("mirrored")
     place = distribution.place_of(strategy)
     shards = schema.find_shards(config.shards, "train")
+    _check_classes(model_config, config.shards)
     content = run_dir.describe(model_config, pipeline_config, config, shards)
     everything = json.dumps([content, dataclasses.asdict(schedule)])
     distribution.check_agreement(strategy, everything, "flags, data or version")
@@ -112,6 +113,17 @@ def train(
         for name, text in (notes or {}).items():
             write_whole(folder / name, text)
     return _Run(folder, trainer, schedule, pairs, config).go()
+
+
+def _check_classes(model_config: models.ModelConfig, shards: str) -> None:
+    if not model_config.network.is_classifier:
+        return
+    labels = schema.read_labels(shards)
+    if len(labels) != model_config.num_classes:
+        raise UserError(
+            f"--num_classes={model_config.num_classes}: {shards} has {len(labels)} labels "
+            f"({', '.join(labels[:3])}, ...); give --num_classes={len(labels)}"
+        )
 
 
 def _evaluation_pairs(shards: str, schedule: Schedule, config, place) -> pathlib.Path | None:

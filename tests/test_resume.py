@@ -50,6 +50,8 @@ def test_ten_kills_change_nothing(tmp_path):
     The loop saves a checkpoint every second step, so that many of the latter fall into the writing
     of one. The run after the last kill finishes.
 
+    135 s on two cores with some other work (load 3).
+
     On a CPU the weights come out bit for bit as those of an unbroken run: TensorFlow's sums over
     threads have a fixed order there (measured: no difference). On a GPU they need not: two unbroken
     runs differ, too, for cuDNN's backward convolutions add in any order.

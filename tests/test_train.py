@@ -114,5 +114,5 @@ def test_every_flagfile_parses():
 def test_every_flagfile_says_what_it_reproduces(config):
     if not config.name.endswith("common.flags"):
         head = [line for line in config.read_text().splitlines() if line.startswith("#")]
-        for part in ("Command:", "Paper:", "Ours:"):
+        for part in ("Command:", "Paper:", "Ours:", "Cost:"):
             assert any(part in line for line in head), part

@@ -216,6 +216,13 @@ def test_overfits_eight_pairs(shards):
     assert losses[0] > 0.5 and losses[-1] < 0.05, losses[::10]
 
 
+def test_another_number_of_classes_is_one_clear_line(tmp_path, shards):
+    model = dataclasses.replace(tiny_training.MODEL, model="supervised_audio", conv1_1_stride=2)
+    with pytest.raises(UserError, match=r"--num_classes=34: .* has 4 labels \(c0, c1, c2, ...\)"):
+        tiny_training.train(tmp_path / "run", shards, num_steps=1, model=model)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_classifier_learns_labels(tmp_path, shards):
     model = dataclasses.replace(MODEL, model="supervised_audio", num_classes=4)
     metrics = train(tmp_path / "run", shards, num_steps=2, model=model)

@@ -25,6 +25,7 @@ def make_shards(folder: pathlib.Path, *, num_shards: int = 2) -> pathlib.Path:
     clips = [_noise(k) for k in range(1, 9)]
     synthetic_shards.write_shards(folder, clips, num_shards=num_shards)
     synthetic_shards.write_shards(folder, clips[:4], split="val")
+    (folder / schema.LABELS_FILE).write_text("c0\nc1\nc2\nc3\n")
     return folder
 
 

@@ -563,5 +563,12 @@ def _read_marker(path: pathlib.Path, dataset_name: str) -> Shard:
 
 
 def read_labels(folder: str | pathlib.Path) -> list[str]:
-    """Returns the label strings of a prepared folder; the position is the label index."""
-    return (pathlib.Path(folder) / LABELS_FILE).read_text().splitlines()
+    """Returns the label strings of a prepared folder; the position is the label index.
+
+    Raises:
+        UserError: if it has no list of labels.
+    """
+    path = pathlib.Path(folder) / LABELS_FILE
+    if not path.is_file():
+        raise UserError(f"{folder} has no {LABELS_FILE}; data_prep.write_shards writes it")
+    return path.read_text().splitlines()
