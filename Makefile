@@ -36,7 +36,7 @@ test: $(READY)  ## Run the tests (under 6 minutes on two cores)
 
 .PHONY: test-slow
 test-slow: $(READY)  ## Run the proofs that take minutes
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 0
 
 .PHONY: lint
 lint: $(READY)  ## Check style (ruff)
@@ -85,6 +85,8 @@ train-demo: $(DEMO_NETWORKS:%=runs/demo_%/.done)  ## Train and export every netw
 	$(RUN) eval.avc_accuracy --shards=$(DEMO)/shards --flow_shards=$(DEMO)/flow_shards \
 	  --saved_models=$(subst $(space),$(comma),$(DEMO_NETWORKS:%=runs/demo_%/saved_model)) \
 	  --sampling=ots --num_pairs=2016 --out_dir=runs/demo
+	$(RUN) eval.learning_curves --runs=$(subst $(space),$(comma),$(DEMO_NETWORKS:%=runs/demo_%)) \
+	  --out_dir=runs/demo
 
 # --- Tables ---------------------------------------------------------------------------------------
 # Your own network and data: make reproduce-table2 RUN_DIR=runs/l3_net ESC50=data/ESC-50
@@ -112,6 +114,7 @@ bench: $(READY)  ## Measure input pipeline, training step and linear probe (idle
 .PHONY: readme
 readme: $(READY)  ## Put the demo tables of the last run into the README
 	$(RUN) eval.readme_tables --names=networks,table2 runs/demo/avc_accuracy.md $(DEMO_RUN)/table2.md
+	$(RUN) eval.readme_tables --readme=docs/measurements.md runs/demo/learning_curves.md
 
 .PHONY: clean
 clean:  ## Delete the demo data and all runs (not the virtual environment)

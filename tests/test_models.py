@@ -8,6 +8,7 @@ import tensorflow as tf
 from l3net import constants, models
 from l3net.errors import UserError
 from l3net.models import convnets, heads
+from l3net.models.global_max import GlobalMax
 
 # Output sizes of each block from L3 Fig. 2 and OTS Fig. 2 (conv1_1 stride 1 and 2). OTS prints
 # 128x100 for the audio conv1; "same" padding of 257 gives 129, equal after pool1. Frames of AVE+MF
@@ -311,3 +312,21 @@ def test_unusable_sizes_are_one_clear_line(changes, message):
 def test_settings_refuse_another_stride():
     with pytest.raises(ValueError, match="need stride 1 or 2"):
         convnets.ConvNetSettings(stride=3)
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 4, 3), (2, 3, 5, 4, 3)])
+def test_pool4_is_the_maximum_and_its_gradient_goes_there(shape):
+    x = tf.constant(np.random.default_rng(0).normal(size=shape).astype(np.float32))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        pooled = GlobalMax()(x)
+    expected = x.numpy().reshape(2, -1, 3).max(axis=1)
+    np.testing.assert_array_equal(pooled, expected)
+    gradient = tape.gradient(pooled, x).numpy()
+    np.testing.assert_array_equal(
+        gradient != 0, x.numpy() == expected.reshape(2, *[1] * (len(shape) - 2), 3)
+    )
+    open_size = tf.function(
+        GlobalMax(), input_signature=[tf.TensorSpec([None] * (len(shape) - 1) + [3])]
+    )
+    np.testing.assert_array_equal(open_size(x), expected)

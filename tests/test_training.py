@@ -290,11 +290,6 @@ def test_half_precision_learns_as_float32_does(shards, precision):
     assert losses[precision][-1] < losses[precision][0]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="pool4 is a reduce_max: XLA computes its input twice, differently rounded, finds no "
-    "maximum in the backward pass and divides 0 by 0",
-)
 def test_xla_computes_the_same(shards):
     losses = []
     for xla in (False, True):

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from l3net import constants
 from l3net.models import convnets, heads
+from l3net.models.global_max import GlobalMax
 
 # Ours: conv7's scale and shift at the start. 128-D embeddings that are not normalized have scalar
 # products of tens; the scale brings them to where the sigmoid has a slope.
@@ -73,7 +74,7 @@ def _outputs(logits: keras.KerasTensor) -> dict[str, keras.KerasTensor]:
     def sigmoid(name):
         return keras.layers.Activation("sigmoid", dtype="float32", name=name)
 
-    pooled = keras.layers.GlobalMaxPooling2D(dtype="float32", name="max")(logits)
+    pooled = GlobalMax(dtype="float32", name="max")(logits)
     logit = keras.layers.Reshape((), dtype="float32", name="logit")(pooled)
     positions = keras.layers.Lambda(
         lambda x: x[..., 0], output_shape=lambda shape: shape[:3], dtype="float32", name="positions"

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from l3net import constants
 from l3net.models.batch_norm import BatchNorm
+from l3net.models.global_max import GlobalMax
 
 # Name and channels of each 3x3 convolution ("same", then batch norm, then ReLU), and each 2x2
 # max-pool (stride = kernel, no padding), in order. pool4 is global and belongs to the subnetwork.
@@ -143,8 +144,8 @@ def _walk(x, layers: Sequence[tuple[str, int | None]], settings, *, seed_name, p
 
 
 def _finish(before_relu, x) -> dict[str, keras.KerasTensor]:
-    pool = keras.layers.GlobalMaxPooling2D if len(x.shape) == 4 else keras.layers.GlobalMaxPooling3D
-    return {"conv4_2_before_relu": before_relu, "conv4_2": x, "pool4": pool(name="pool4")(x)}
+    pool4 = GlobalMax(name="pool4")(x)
+    return {"conv4_2_before_relu": before_relu, "conv4_2": x, "pool4": pool4}
 
 
 def _pool(x, layer: str, prefix: str):

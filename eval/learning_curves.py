@@ -1,0 +1,150 @@
+"""Learning curves of training runs: validation accuracy over the pairs seen, as table and picture.
+
+    python -m eval.learning_curves --runs=runs/demo_ave_net,runs/demo_l3_net --out_dir=runs/demo
+
+Writes learning_curves.json, .md and .png. The accuracies are those that l3net.train measured on
+fixed validation pairs (for classifiers, of classes); nothing is run here.
+"""
+
+import dataclasses
+import json
+import pathlib
+import time
+from collections.abc import Sequence
+
+import matplotlib.figure
+from absl import flags
+
+from eval import flags as shared
+from eval import report
+from l3net import errors
+from l3net.errors import UserError
+
+_RUNS = flags.DEFINE_list("runs", [], "Run directories of l3net.train.")
+_NUM_COLUMNS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """What one run's metrics say.
+
+    Attributes:
+        name: of the run directory.
+        data: name of the data set.
+        model: a key of l3net.models.MODELS.
+        batch_size: pairs per step.
+        accuracy: step -> validation accuracy in [0, 1].
+    """
+
+    name: str
+    data: str
+    model: str
+    batch_size: int
+    accuracy: dict[int, float]
+
+
+def read_curve(run_dir: str | pathlib.Path) -> Curve:
+    """Reads a run's validation accuracies.
+
+    Args:
+        run_dir: of l3net.train.
+
+    Returns:
+        The curve, by increasing step.
+
+    Raises:
+        UserError: if it is no run, or was never evaluated.
+    """
+    run_dir = pathlib.Path(run_dir)
+    try:
+        run = json.loads((run_dir / "training.json").read_text())
+        lines = (run_dir / "metrics.jsonl").read_text().splitlines()
+    except OSError as error:
+        raise UserError(f"{run_dir} is no run of l3net.train: it lacks {error.filename}") from error
+    points = [json.loads(line) for line in lines if line.endswith("}")]
+    accuracy = {p["step"]: p["accuracy"] for p in points if p["split"] != "train"}
+    if not accuracy:
+        raise UserError(f"{run_dir} was never evaluated; train with --eval_every_steps")
+    return Curve(
+        run_dir.name,
+        run["data"]["name"],
+        run["model"]["model"],
+        run["pipeline"]["batch_size"],
+        dict(sorted(accuracy.items())),
+    )
+
+
+def make_table(curves: Sequence[Curve]) -> report.Table:
+    """Describes the curves: a row per run, a column per number of steps.
+
+    Args:
+        curves: of the runs; of many steps some are left out.
+
+    Returns:
+        The table.
+    """
+    steps = sorted({step for curve in curves for step in curve.accuracy})
+    steps = steps[:: -(-len(steps) // _NUM_COLUMNS)]
+    rows = [
+        report.Row(
+            curve.data + (" data (synthetic)" if curve.data == "demo" else ""),
+            curve.name,
+            report.RUN,
+            ours={
+                str(step): 100 * curve.accuracy[step] for step in steps if step in curve.accuracy
+            },
+            note=f"{curve.model}, {curve.batch_size} pairs a step",
+            details={"accuracy": curve.accuracy},
+        )
+        for curve in curves
+    ]
+    return report.Table(
+        "learning_curves",
+        "Validation accuracy % after so many steps",
+        [report.Metric(str(step), str(step), in_paper=False) for step in steps],
+        rows,
+        ["On fixed validation pairs, chance 50 %; of classifiers, of the pairs' classes."],
+    )
+
+
+def draw(curves: Sequence[Curve]) -> matplotlib.figure.Figure:
+    """Draws the curves.
+
+    Args:
+        curves: of the runs.
+
+    Returns:
+        A figure: thousands of pairs seen, validation accuracy in per cent.
+    """
+    figure = matplotlib.figure.Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for curve in curves:
+        pairs = [step * curve.batch_size / 1000 for step in curve.accuracy]
+        axes.plot(pairs, [100 * a for a in curve.accuracy.values()], marker=".", label=curve.name)
+    axes.axhline(50, color="grey", linestyle="--", linewidth=1, label="chance (AVC)")
+    axes.set(
+        xlabel="pairs seen, thousands",
+        ylabel="validation accuracy, %",
+        title=f"Learning curves, {', '.join(sorted({curve.data for curve in curves}))} data",
+    )
+    axes.legend(fontsize="small")
+    return figure
+
+
+def main(argv: Sequence[str]) -> None:
+    """Reads the flags, writes table and picture."""
+    if not _RUNS.value:
+        raise UserError("--runs is needed: run directories, separated by commas")
+    started = time.monotonic()
+    curves = [read_curve(run_dir) for run_dir in _RUNS.value]
+    path = report.write_table(
+        make_table(curves),
+        shared.OUT_DIR.value,
+        flags=shared.values_of(argv[0]),
+        seconds=time.monotonic() - started,
+    )
+    draw(curves).savefig(path.with_suffix(".png"), dpi=150)
+
+
+if __name__ == "__main__":
+    errors.run(main)
