@@ -21,7 +21,7 @@ from l3net import errors
 from l3net.errors import UserError
 
 _RUNS = flags.DEFINE_list("runs", [], "Run directories of l3net.train.")
-_NUM_COLUMNS = 10
+_NUM_COLUMNS = 12
 
 
 @dataclasses.dataclass(frozen=True)
