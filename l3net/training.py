@@ -107,18 +107,25 @@ def train(
     run_dir.check_same(folder, content, place)
     pairs = _evaluation_pairs(config.shards, schedule, pipeline_config, place)
     trainer = Trainer(strategy, model_config, pipeline_config, config, shards)
+    run = _Run(folder, trainer, schedule, pairs, config)
+    # Nothing is written before everything has been found usable.
     if place.is_chief:
         run_dir.write_description(folder, content, place)
         checkpoints.save_model_config(folder, model_config)
         for name, text in (notes or {}).items():
             write_whole(folder / name, text)
-    return _Run(folder, trainer, schedule, pairs, config).go()
+    return run.go()
 
 
 def _check_classes(model_config: models.ModelConfig, shards: str) -> None:
     if not model_config.network.is_classifier:
         return
     labels = schema.read_labels(shards)
+    if not labels:
+        raise UserError(
+            f"--model={model_config.model}: the clips of {shards} have no labels; give "
+            "data_prep.write_shards a manifest with labels"
+        )
     if len(labels) != model_config.num_classes:
         raise UserError(
             f"--num_classes={model_config.num_classes}: {shards} has {len(labels)} labels "
@@ -155,7 +162,6 @@ class _Run:
             self._validator.model,
             is_chief=self._is_chief,
         )
-        self._journal = Journal(folder, num_steps=schedule.num_steps, is_chief=self._is_chief)
         if config.init_from and not self._checkpoints.exists:
             checkpoints.initialize_from(trainer.model, config.init_from)
         self._standing = self._checkpoints.restore()
@@ -166,6 +172,9 @@ class _Run:
 
     def go(self) -> dict[str, float]:
         """Trains to the last step; returns the last metrics."""
+        self._journal = Journal(
+            self._folder, num_steps=self._schedule.num_steps, is_chief=self._is_chief
+        )
         if self._standing.step >= self._schedule.num_steps:
             return self._nothing_to_do()
         self._journal.start(self._standing.step)

@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 
 from l3net import checkpoints, models, optimization, run_dir, training
-from l3net.data import input_pipeline
+from l3net.data import input_pipeline, schema
 from l3net.errors import UserError
-from tests import tiny_training
+from tests import synthetic_shards, tiny_training
 from tests.tiny_training import MODEL, make_trainer, train, weights
 
 
@@ -164,6 +164,14 @@ def test_precise_batch_norm_is_exported_and_leaves_training_alone(tmp_path, shar
         np.testing.assert_array_equal(*values)
 
 
+def test_a_new_run_that_cannot_start_leaves_nothing_behind(tmp_path, shards):
+    nowhere = {"init_from": (str(tmp_path / "nowhere"),)}
+    with pytest.raises(UserError, match="nowhere holds no model.json"):
+        train(tmp_path / "run", shards, num_steps=1, config=nowhere)
+    assert not (tmp_path / "run").exists()
+    train(tmp_path / "run", shards, num_steps=0)  # is not refused as another configuration
+
+
 def test_zero_steps_keep_the_untrained_network(tmp_path, shards):
     train(tmp_path / "run", shards, num_steps=0)
     _assert_same_weights(models.build_model(MODEL, seed=0).get_weights(), weights(tmp_path / "run"))
@@ -217,10 +225,19 @@ def test_overfits_eight_pairs(shards):
 
 
 def test_another_number_of_classes_is_one_clear_line(tmp_path, shards):
-    model = dataclasses.replace(tiny_training.MODEL, model="supervised_audio", conv1_1_stride=2)
+    model = dataclasses.replace(MODEL, model="supervised_audio")
     with pytest.raises(UserError, match=r"--num_classes=34: .* has 4 labels \(c0, c1, c2, ...\)"):
-        tiny_training.train(tmp_path / "run", shards, num_steps=1, model=model)
+        train(tmp_path / "run", shards, num_steps=1, model=model)
     assert not (tmp_path / "run").exists()
+
+
+def test_no_labels_at_all_is_one_clear_line(tmp_path):
+    clips = [synthetic_shards.make_clip(number, seconds=1.2) for number in (1, 2)]
+    synthetic_shards.write_shards(tmp_path / "shards", clips)
+    (tmp_path / "shards" / schema.LABELS_FILE).write_text("")
+    model = dataclasses.replace(MODEL, model="supervised_audio")
+    with pytest.raises(UserError, match="have no labels; give data_prep.write_shards a manifest"):
+        train(tmp_path / "run", tmp_path / "shards", num_steps=1, model=model)
 
 
 def test_a_classifier_learns_labels(tmp_path, shards):

@@ -179,14 +179,14 @@ def _other_video(clips: list[dict], clip: int, rng: np.random.Generator) -> int:
 
 def _write(path: pathlib.Path, shards, num_pairs, sampling, inputs, seed) -> None:
     """Reads the shards twice: for what the clips are, then for the pairs' frames and sounds."""
+    if constants.FLOW in inputs and not schema.has_flow(shards[0].path):
+        raise UserError(input_pipeline.no_flow_message(shards))
     num_clips = sum(shard.num_clips for shard in shards)
     bar = tqdm(total=2 * num_clips, desc=f"drawing {num_pairs} fixed pairs", unit="clip")
     clips = []
     for clip in schema.read_clips(shards):
         bar.update()
         clips.append(_description(clip))
-        if constants.FLOW in inputs and not clip.flows:
-            raise UserError(input_pipeline.no_flow_message(shards))
     pairs = draw_pairs(clips, num_pairs, sampling, seed)
     pictures, sounds = _cut(shards, pairs, inputs, bar)
     bar.close()
