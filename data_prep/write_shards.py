@@ -36,6 +36,7 @@ from data_prep import ffmpeg, manifest, optical_flow
 from l3net import constants, errors
 from l3net.data import schema
 from l3net.errors import UserError
+from l3net.files import write_whole
 
 PREP_VERSION = "1"
 OK, SKIPPED, FAILED = OUTCOMES = ("ok", "skipped", "failed")
@@ -355,14 +356,14 @@ def _begin(
     for leftover in out_dir.glob(f"{config.dataset_name}-*.tmp"):
         leftover.unlink()
     labels = sorted({label for row in rows for label in row.labels})
-    _write_whole(out_dir / schema.LABELS_FILE, "".join(f"{label}\n" for label in labels))
+    write_whole(out_dir / schema.LABELS_FILE, "".join(f"{label}\n" for label in labels))
     manifest.write_manifest(out_dir / MANIFEST_FILE, rows)
     # Last: a folder with this file has the others.
     prep = {"config_hash": config.hash(), "config": config.content()}
     prep["ffmpeg_version"] = ffmpeg.ffmpeg_version()
     if config.flow_smallest_side_px:
         prep["opencv_version"] = optical_flow.opencv_version()  # tells here if OpenCV lacks
-    _write_whole(out_dir / schema.PREP_FILE, json.dumps(prep, indent=1, sort_keys=True) + "\n")
+    write_whole(out_dir / schema.PREP_FILE, json.dumps(prep, indent=1, sort_keys=True) + "\n")
     return {label: index for index, label in enumerate(labels)}
 
 
@@ -452,16 +453,6 @@ def _judge(counts: Counter, failure_budget: float, out_dir: pathlib.Path) -> Non
             f"{num_failed} of {total} rows failed, more than the --failure_budget of "
             f"{failure_budget:g} allows ({told}); see {table}"
         )
-
-
-def _write_whole(path: pathlib.Path, text: str) -> None:
-    """Writes a file so that it is never seen in part, even after a power cut."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with open(partial, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 # --- Workers -------------------------------------------------------------------------------------
@@ -624,7 +615,7 @@ def _commit(task: _ShardTask, partial: pathlib.Path, outcomes: Sequence[Outcome]
     # A marker never stands beside a shard that is not its own.
     marker_path.unlink(missing_ok=True)
     os.replace(partial, task.path)
-    _write_whole(marker_path, json.dumps(marker, indent=1) + "\n")
+    write_whole(marker_path, json.dumps(marker, indent=1) + "\n")
 
 
 def _sha256(path: pathlib.Path) -> str:
