@@ -13,9 +13,9 @@ of the two softmax outputs, against the threshold that is best on the validation
 """
 
 import dataclasses
+import functools
 import pathlib
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from absl import flags
@@ -24,19 +24,9 @@ from tqdm import tqdm
 from eval import flags as shared
 from eval import metrics, report
 from l3net import constants, errors, saved_model
-from l3net.data import avc_pairs, fixed_pairs, schema
+from l3net.data import augment, avc_pairs, fixed_pairs, schema
 from l3net.errors import UserError
 
-_SAVED_MODELS = flags.DEFINE_list("saved_models", [], "SavedModels of l3net.export, a row each.")
-_SHARDS = flags.DEFINE_string("shards", None, "Prepared folder of the held-out clips.")
-_FLOW_SHARDS = flags.DEFINE_string(
-    "flow_shards", None, "The same clips prepared with optical flow, for AVE+OF."
-)
-_SPLIT = flags.DEFINE_string("split", "test", "Split to draw the pairs from.")
-_NUM_PAIRS = flags.DEFINE_integer("num_pairs", 2048, "Fixed pairs; even.")
-_SAMPLING = flags.DEFINE_enum(
-    "sampling", "l3", avc_pairs.SAMPLINGS, "Which second of sound goes with a frame."
-)
 _THRESHOLD_SPLIT = "val"
 _BATCH_SIZE = 50
 
@@ -113,11 +103,11 @@ class Questions:
 def _to_floats(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Turns sound and flow of a batch into what the signatures take."""
     batch = dict(batch)
-    if "waveform" in batch:
-        batch["waveform"] = batch["waveform"].astype(np.float32) / schema.INT16_SCALE
-    if "flow" in batch:
-        levels = batch["flow"].astype(np.float32)
-        batch["flow"] = (levels - constants.FLOW_ZERO_LEVEL) / constants.FLOW_LEVELS
+    if saved_model.WAVEFORM in batch:
+        levels = batch[saved_model.WAVEFORM].astype(np.float32)
+        batch[saved_model.WAVEFORM] = levels / schema.INT16_SCALE
+    if saved_model.FLOW in batch:
+        batch[saved_model.FLOW] = augment.flow_to_float(batch[saved_model.FLOW]).numpy()
     return batch
 
 
@@ -137,7 +127,7 @@ def accuracy(model: saved_model.SavedModel, questions: Questions) -> float:
     """
     judge = model.correspondence()
     right = [
-        (judge(batch) > 0.5) == (batch["corresponds"] == constants.CORRESPONDS)
+        (judge(batch) > 0.5) == (batch[constants.CORRESPONDS_KEY] == constants.CORRESPONDS)
         for batch in questions.ask(model)
     ]
     return float(np.concatenate(right).mean())
@@ -156,19 +146,15 @@ def class_scores(
     Returns:
         Softmax outputs float32 [pairs, classes], and the pairs' numbers by name, int32 [pairs].
     """
-    name = constants.FRAME if constants.FRAME in model.inputs else constants.LOG_SPECTROGRAM
-    signature, key = {
-        constants.FRAME: (saved_model.VISION, "image"),
-        constants.LOG_SPECTROGRAM: (saved_model.AUDIO, "waveform"),
-    }[name]
-    classify = model.features(signature, "softmax")
-    numbers = ("corresponds", "frame_label", "audio_label")
-    scores, kept = [], {number: [] for number in numbers}
+    sees = constants.FRAME in model.inputs
+    classify = model.features(saved_model.VISION if sees else saved_model.AUDIO, "softmax")
+    taken = saved_model.IMAGE if sees else saved_model.WAVEFORM
+    scores, numbers = [], {name: [] for name in fixed_pairs.NUMBERS}
     for batch in questions.ask(model, split):
-        scores.append(classify(batch[key]))
-        for number in numbers:
-            kept[number].append(batch[number])
-    return np.concatenate(scores), {k: np.concatenate(v) for k, v in kept.items()}
+        scores.append(classify(batch[taken]))
+        for name, values in numbers.items():
+            values.append(batch[name])
+    return np.concatenate(scores), {name: np.concatenate(v) for name, v in numbers.items()}
 
 
 def supervised_direct(
@@ -189,7 +175,7 @@ def supervised_direct(
     def scores(split: str | None) -> tuple[np.ndarray, np.ndarray]:
         seen, numbers = class_scores(vision, questions, split)
         heard, _ = class_scores(audio, questions, split)
-        return (seen * heard).sum(axis=1), numbers["corresponds"]
+        return (seen * heard).sum(axis=1), numbers[constants.CORRESPONDS_KEY]
 
     threshold = metrics.best_threshold(*scores(_THRESHOLD_SPLIT))
     similarity, corresponds = scores(None)
@@ -304,28 +290,40 @@ def _cost(model: saved_model.SavedModel) -> dict[str, float]:
     return cost
 
 
-def main(argv: Sequence[str]) -> None:
+def _define_flags() -> dict[str, flags.FlagHolder]:
+    """Defines the flags; the keys are their names."""
+    return {
+        **shared.define(),
+        "saved_models": flags.DEFINE_list(
+            "saved_models", [], "SavedModels of l3net.export, a row each."
+        ),
+        "shards": flags.DEFINE_string("shards", None, "Prepared folder of the held-out clips."),
+        "flow_shards": flags.DEFINE_string(
+            "flow_shards", None, "The same clips prepared with optical flow, for AVE+OF."
+        ),
+        "split": flags.DEFINE_string("split", "test", "Split to draw the pairs from."),
+        "num_pairs": flags.DEFINE_integer("num_pairs", 2048, "Fixed pairs; even."),
+        "sampling": flags.DEFINE_enum(
+            "sampling", "l3", avc_pairs.SAMPLINGS, "Which second of sound goes with a frame."
+        ),
+    }
+
+
+def main(_: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
     """Reads the flags, measures, writes the table."""
-    folders = _SAVED_MODELS.value or [shared.SAVED_MODEL.value]
-    if not all(folders) or not _SHARDS.value:
+    values = {name: holder.value for name, holder in holders.items()}
+    folders = values["saved_models"] or [values["saved_model"]]
+    if not all(folders) or not values["shards"]:
         raise UserError("--saved_models and --shards are needed; see --help")
-    started = time.monotonic()
-    questions = Questions(
-        _SHARDS.value,
-        _FLOW_SHARDS.value,
-        _SPLIT.value,
-        _NUM_PAIRS.value,
-        _SAMPLING.value,
-        shared.SEED.value,
-    )
-    networks = [saved_model.SavedModel(pathlib.Path(folder)) for folder in folders]
-    report.write_table(
-        make_table(networks, questions),
-        shared.OUT_DIR.value,
-        flags=shared.values_of(argv[0]),
-        seconds=time.monotonic() - started,
-    )
+    names = [field.name for field in dataclasses.fields(Questions)]
+    questions = Questions(**{name: values[name] for name in names})
+
+    def make() -> report.Table:
+        networks = [saved_model.SavedModel(pathlib.Path(folder)) for folder in folders]
+        return make_table(networks, questions)
+
+    report.make_and_write(make, values)
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    errors.run(functools.partial(main, holders=_define_flags()))

@@ -20,6 +20,12 @@ CACHE_DIR = flags.DEFINE_string(
 SEED = flags.DEFINE_integer("seed", 0, "Seed of everything that is drawn.")
 
 
+def define() -> dict[str, flags.FlagHolder]:
+    """Returns the shared flags by name, to stand beside a script's own."""
+    holders = (SAVED_MODEL, RANDOM_SAVED_MODEL, DEMO_SHARDS, OUT_DIR, CACHE_DIR, SEED)
+    return {holder.name: holder for holder in holders}
+
+
 def values_of(program: str) -> dict[str, Any]:
     """Returns the shared flags' values and those of the running script, for the table's record.
 

@@ -11,7 +11,8 @@ import pathlib
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from l3net.files import write_whole
@@ -121,6 +122,22 @@ def _aligned(lines: list[list[str]], num_text: int) -> list[str]:
         "-" * w if i < num_text or i == last else "-" * (w - 1) + ":" for i, w in enumerate(widths)
     ]
     return [joined(lines[0]), joined(rule), *(joined(line) for line in lines[1:])]
+
+
+def make_and_write(make: Callable[[], Table], flags: dict[str, Any]) -> pathlib.Path:
+    """Ends a table script: makes the table, takes the time of that, writes it; see `write_table`.
+
+    Args:
+        make: makes the table.
+        flags: flag name -> value, of the run; "out_dir" is the folder.
+
+    Returns:
+        Path of the .json file.
+    """
+    started = time.monotonic()
+    table = make()
+    seconds = time.monotonic() - started
+    return write_table(table, flags["out_dir"], flags=dict(sorted(flags.items())), seconds=seconds)
 
 
 def write_table(

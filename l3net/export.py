@@ -261,9 +261,7 @@ def export(
         model = models.build_model(config, seed=seed)
     else:
         model, config, trained_steps = checkpoints.load_model(run_dir, checkpoint)
-    # Half precision is for training; what is exported computes in float32.
-    config = dataclasses.replace(config, precision="float32")
-    model = _in_float32(model, config)
+    model, config = _in_float32(model, config)
     weights = {
         "trained_steps": trained_steps,
         "random_weights": random_weights,
@@ -282,10 +280,16 @@ def export(
     return out
 
 
-def _in_float32(model: keras.Model, config: models.ModelConfig) -> keras.Model:
+def _in_float32(
+    model: keras.Model, config: models.ModelConfig
+) -> tuple[keras.Model, models.ModelConfig]:
+    """Returns network and configuration in float32: half precision is for training."""
+    if config.precision == "float32":
+        return model, config
+    config = dataclasses.replace(config, precision="float32")
     rebuilt = models.build_model(config)
     rebuilt.set_weights(model.get_weights())
-    return rebuilt
+    return rebuilt, config
 
 
 def _write(model: keras.Model, config: models.ModelConfig, folder: pathlib.Path) -> dict:

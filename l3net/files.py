@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import secrets
 
 
 def write_whole(path: str | pathlib.Path, data: str | bytes) -> None:
@@ -13,8 +14,8 @@ def write_whole(path: str | pathlib.Path, data: str | bytes) -> None:
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The process id: two processes that write the same file do not share a half-written one.
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    # Drawn: two processes, on one machine or two, that write the same file share no half of it.
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with open(partial, "wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)

@@ -63,16 +63,10 @@ def adam(learning_rate: LearningRate, *, precision: str = "float32") -> keras.op
             others need no scale.
 
     Returns:
-        A Keras optimizer.
+        A Keras optimizer; what to differentiate is its `scale_loss` of the loss.
     """
     optimizer = keras.optimizers.Adam(learning_rate)
     return keras.optimizers.LossScaleOptimizer(optimizer) if precision == "float16" else optimizer
-
-
-def scale_loss(optimizer: keras.optimizers.Optimizer, loss: tf.Tensor) -> tf.Tensor:
-    """Returns the loss to differentiate: scaled in float16, the same otherwise."""
-    is_scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
-    return loss * tf.convert_to_tensor(optimizer.dynamic_scale) if is_scaled else loss
 
 
 def apply_gradients(

@@ -23,6 +23,7 @@ from absl import flags
 from l3net import constants, distribution, errors, grid_search, models, training
 from l3net.data import avc_pairs, input_pipeline
 from l3net.errors import UserError
+from l3net.trainer import TrainingConfig
 
 FLAGS_FILE = "flags.txt"
 _NOT_KEPT = ("run_dir", "learning_rate_grid")  # flags that are not of one run
@@ -108,7 +109,7 @@ def _train(run_dir: str | pathlib.Path, strategy: tf.distribute.Strategy) -> dic
         run_dir,
         model_config,
         pipeline_config,
-        _from_flags(training.TrainingConfig),
+        _from_flags(TrainingConfig),
         _from_flags(training.Schedule),
         strategy=strategy,
         notes={FLAGS_FILE: _flags_text()},

@@ -111,6 +111,11 @@ class Trainer:
             start_step=start_step,
         )
 
+    def prepare(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Makes this network's inputs of a batch; see `input_pipeline.prepare_batch`."""
+        settings = self.model_config.spectrogram_settings
+        return input_pipeline.prepare_batch(batch, spectrogram_settings=settings)
+
     def step(self, batches: Iterator) -> tuple[tf.Tensor, tf.Tensor]:
         """Takes one global batch and updates the weights once.
 
@@ -159,17 +164,14 @@ class Trainer:
 
     def _forward_backward(self, batch):
         """Returns gradients, loss and number of right pairs of this replica's micro-batch."""
-        inputs = input_pipeline.prepare_batch(
-            batch, spectrogram_settings=self.model_config.spectrogram_settings
-        )
-        return self._differentiate(inputs, batch[self._network.target])
+        return self._differentiate(self.prepare(batch), batch[self._network.target])
 
     def _differentiate(self, inputs, target):
         with tf.GradientTape() as tape:
             outputs = self.model(inputs, training=True)
             losses = self._network.loss(outputs, target)
             loss = tf.reduce_sum(losses) / self.pipeline_config.batch_size
-            scaled = optimization.scale_loss(self.optimizer, loss)
+            scaled = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, self.model.trainable_variables)
         return gradients, loss, self._network.num_right(outputs, target)
 
@@ -179,7 +181,7 @@ class Trainer:
         with tf.GradientTape() as tape:
             penalty = optimization.l2_penalty(self.model, self._config.weight_decay)
             penalty /= self.strategy.num_replicas_in_sync
-            scaled = optimization.scale_loss(self.optimizer, penalty)
+            scaled = self.optimizer.scale_loss(penalty)
         of_penalty = tape.gradient(scaled, variables)  # None where there is no penalty
         pairs = zip(gradients, of_penalty, strict=True)
         gradients = [a if b is None else a + b for a, b in pairs]

@@ -20,20 +20,8 @@ from l3net.data import fixed_pairs, input_pipeline, schema
 from l3net.errors import UserError
 from l3net.files import write_whole
 from l3net.journal import Journal
-from l3net.run_dir import CONFIG_FILE, METRICS_FILE, read_metrics
 from l3net.trainer import Trainer, TrainingConfig
 from l3net.validation import Validator
-
-__all__ = [
-    "CONFIG_FILE",
-    "METRICS_FILE",
-    "LossNotFiniteError",
-    "Schedule",
-    "Trainer",
-    "TrainingConfig",
-    "read_metrics",
-    "train",
-]
 
 _log = logging.getLogger("l3net.training")
 
@@ -224,10 +212,8 @@ class _Run:
         first = next(batches)
         if self._is_chief:
             local = {k: self._strategy.experimental_local_results(v)[0] for k, v in first.items()}
-            inputs = input_pipeline.prepare_batch(
-                local, spectrogram_settings=self._trainer.model_config.spectrogram_settings
-            )
             target = self._trainer.model_config.network.target
+            inputs = self._trainer.prepare(local)
             self._journal.show_pairs(self._standing.step, local, inputs, target)
         return itertools.chain([first], batches)
 

@@ -62,7 +62,7 @@ class Validator:
         config = dataclasses.replace(config, seed=config.seed + _SEED_OF_STATISTICS)
         batches = input_pipeline.training_batches(self._trainer.shards, config)
         for batch in batches.rebatch(self._trainer.micro_batch).take(self._num_batches):
-            yield self._prepare(batch)
+            yield self._trainer.prepare(batch)
 
     def accuracy(self) -> tuple[float, int]:
         """Returns the copy's accuracy in inference mode on the fixed pairs, and their number."""
@@ -80,9 +80,5 @@ class Validator:
         return num_right / num_pairs, num_pairs
 
     def _count_right(self, batch):
-        outputs = self.model(self._prepare(batch), training=False)
+        outputs = self.model(self._trainer.prepare(batch), training=False)
         return self._network.num_right(outputs, batch[self._network.target])
-
-    def _prepare(self, batch):
-        settings = self._trainer.model_config.spectrogram_settings
-        return input_pipeline.prepare_batch(batch, spectrogram_settings=settings)

@@ -1,6 +1,8 @@
 """AVC accuracy: exactly once per pair, and "supervised direct" with its threshold."""
 
 import dataclasses
+import json
+import types
 
 import numpy as np
 import pytest
@@ -91,6 +93,40 @@ def test_a_network_of_naive_sampling_is_asked_naive_questions(questions):
     model.metadata = {**model.metadata, "run_flags": ["--sampling=ots", "--sampling=naive"]}
     (row,) = avc_accuracy.make_table([model], questions).rows
     assert row.method == "AVE-Net, no shortcut prevention" and "naive sampling" in row.data
+
+
+def test_sound_and_flow_come_as_the_signatures_take_them():
+    waveform, flow = np.array([[-32768, 16384]], np.int16), np.array([1, 128, 255], np.uint8)
+    batch = avc_accuracy._to_floats({"waveform": waveform, "flow": flow, "image": flow})
+    assert batch["waveform"].tolist() == [[-1.0, 0.5]] and batch["flow"].tolist() == [-1, 0, 1]
+    assert batch["waveform"].dtype == batch["flow"].dtype == np.float32
+    assert batch["image"] is flow
+
+
+def _holders(**values):
+    given = {
+        "saved_models": ["a"], "saved_model": None, "shards": None, "flow_shards": None,
+        "split": "test", "num_pairs": 62, "sampling": "ots", "seed": 3, **values,
+    }  # fmt: skip
+    return {name: types.SimpleNamespace(value=value) for name, value in given.items()}
+
+
+def test_flags_become_questions_and_a_table(questions, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(avc_accuracy.saved_model, "SavedModel", lambda folder: FakeModel())
+    holders = _holders(shards=questions.shards, out_dir=str(tmp_path))
+    avc_accuracy.main(["avc_accuracy"], holders)
+    record = json.loads((tmp_path / "avc_accuracy.json").read_text())
+    assert capsys.readouterr().out == (tmp_path / "avc_accuracy.md").read_text()
+    asked = dataclasses.replace(questions, sampling="ots", seed=3)
+    assert record["rows"][0]["details"]["questions"] == dataclasses.asdict(asked)
+    assert record["flags"] == {name: holder.value for name, holder in holders.items()}
+    assert record["seed"] == 3 and record["rows"][0]["ours"]["accuracy"] == 100.0
+
+
+@pytest.mark.parametrize("values", [{}, {"shards": "x", "saved_models": []}])
+def test_without_network_or_shards_is_one_clear_line(values):
+    with pytest.raises(UserError, match="--saved_models and --shards are needed"):
+        avc_accuracy.main(["avc_accuracy"], _holders(**values))
 
 
 def test_flow_without_a_folder_of_flow_is_one_clear_line(questions):

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from l3net import checkpoints, distribution, run_dir, training
+from l3net import checkpoints, distribution, run_dir
 from l3net.data import schema
 from l3net.distribution import Place
 from l3net.errors import UserError
@@ -178,11 +178,11 @@ def test_a_tf_config_that_makes_no_sense_is_refused(monkeypatch, text):
 WORKER = """
 import os, pathlib, sys
 import numpy as np
-from l3net import distribution, training
+from l3net import distribution, trainer, training
 strategy = distribution.make_strategy()
 from tests import tiny_training
-made, original = [], training.Trainer
-training.Trainer = lambda *arguments: made.append(original(*arguments)) or made[-1]
+made = []
+training.Trainer = lambda *arguments: made.append(trainer.Trainer(*arguments)) or made[-1]
 out, shards, num_steps = sys.argv[1:]
 with distribution.lost_worker_is_one_line():
     for steps in range(2, int(num_steps) + 1, 2):  # resumes in between
@@ -241,7 +241,7 @@ def test_two_workers_train_together(tmp_path, shards):
     assert lines == [(2, "train"), (2, "val"), (4, "train"), (4, "val")]
     assert checkpoints.load_model(tmp_path / "run", "best")[2] in (2, 4)
     assert checkpoints.load_model(tmp_path / "run")[2] == 4
-    content = json.loads((tmp_path / "run" / training.CONFIG_FILE).read_text())
+    content = json.loads((tmp_path / "run" / run_dir.CONFIG_FILE).read_text())
     assert content["distribution"] == {"num_workers": 2, "num_replicas": 2}
     assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 2  # one for each call
 

@@ -297,6 +297,11 @@ def test_every_network_answers_its_signatures(tmp_path, name):
             np.testing.assert_allclose(np.linalg.norm(outputs["embedding"], axis=1), 1, rtol=1e-5)
 
 
+def test_a_float32_network_is_exported_as_it_is():
+    model = models.build_model(TINY)
+    assert export._in_float32(model, TINY) == (model, TINY)
+
+
 def test_half_precision_runs_are_exported_in_float32(tmp_path):
     config = models.ModelConfig("ave_net", **SMALLEST, precision="bfloat16")
     folder = export.export(save_tiny_run(tmp_path / "half", config=config))

@@ -46,6 +46,21 @@ def test_made_once_and_the_same_for_the_same_seed(tmp_path):
     assert other.read_bytes() != before[0]
 
 
+def test_two_processes_may_make_it_at_once(tmp_path, monkeypatch):
+    """The second one starts and ends while the first one writes."""
+    folder, encode, paths = _folder(tmp_path), fixed_pairs._encode, []
+
+    def encode_in_the_first(*arguments):
+        monkeypatch.setattr(fixed_pairs, "_encode", encode)
+        paths.append(fixed_pairs.fixed_pairs(folder, "val", num_pairs=10, sampling="l3"))
+        return encode(*arguments)
+
+    monkeypatch.setattr(fixed_pairs, "_encode", encode_in_the_first)
+    paths.append(fixed_pairs.fixed_pairs(folder, "val", num_pairs=10, sampling="l3"))
+    assert list(paths[0].parent.iterdir()) == [paths[0]] and paths[0] == paths[1]
+    assert len(_read(paths[0])["corresponds"]) == 10
+
+
 def test_other_clips_other_file(tmp_path):
     first = fixed_pairs.fixed_pairs(_folder(tmp_path / "a"), "val", num_pairs=4, sampling="l3")
     second = fixed_pairs.fixed_pairs(_folder(tmp_path / "b", 6), "val", num_pairs=4, sampling="l3")

@@ -4,6 +4,7 @@ import sys
 
 from l3net import training
 from l3net.journal import Journal
+from l3net.trainer import TrainingConfig
 from tests.tiny_training import make_shards, make_trainer
 
 METRICS = {"split": "train", "loss": 0.5, "accuracy": 0.75, "pairs_per_second": 12.4}
@@ -51,6 +52,6 @@ def test_time_left_counts_evaluations(tmp_path):
     """90 steps of 8 pairs at 4 pairs/s, and evaluations at 40, 80 and 100 of 5 s each."""
     trainer = make_trainer(make_shards(tmp_path / "shards"))
     schedule = training.Schedule(num_steps=100, eval_every_steps=40)
-    run = training._Run(tmp_path / "run", trainer, schedule, None, training.TrainingConfig("x"))
+    run = training._Run(tmp_path / "run", trainer, schedule, None, TrainingConfig("x"))
     run._standing.step, run._eval_seconds = 10, 5.0
     assert run._seconds_left(4.0) == 90 * 8 / 4.0 + 3 * 5.0

@@ -65,7 +65,7 @@ def test_float16_alone_scales_the_loss():
     for precision, scale in (("float32", 1.0), ("bfloat16", 1.0), ("float16", 2.0**15)):
         optimizer = optimization.adam(rate, precision=precision)
         optimizer.build([keras.Variable([0.0])])
-        assert float(optimization.scale_loss(optimizer, tf.constant(1.0))) == scale
+        assert float(optimizer.scale_loss(tf.constant(1.0))) == scale
 
 
 def test_scaled_gradients_move_the_weights_as_unscaled_ones():
@@ -77,7 +77,7 @@ def test_scaled_gradients_move_the_weights_as_unscaled_ones():
         for _ in range(3):
             with tf.GradientTape() as tape:
                 loss = tf.reduce_sum(tf.square(tf.convert_to_tensor(variable)))
-                scaled = optimization.scale_loss(optimizer, loss)
+                scaled = optimizer.scale_loss(loss)
             gradients = tape.gradient(scaled, [variable])
             optimization.apply_gradients(optimizer, gradients, [variable])
         moved.append(variable.numpy())

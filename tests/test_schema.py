@@ -146,27 +146,26 @@ def test_sound_at_another_sample_rate_is_refused(tmp_path):
     with tf.io.TFRecordWriter(str(shards[0].path)) as writer:
         writer.write(example.SerializeToString())
     with pytest.raises(UserError, match="sound at 16000 Hz; need 48000 Hz"):
-        schema.peek_audio_encoding(shards[0].path)
+        schema.read_format(shards[0].path)
     with pytest.raises(UserError, match="sound at 16000 Hz; need 48000 Hz"):
         list(schema.read_clips(shards))
 
 
-def test_peek_audio_encoding(tmp_path):
-    shards = synthetic_shards.write_shards(tmp_path, [_clip(audio_encoding=schema.FLOATS)])
-    assert schema.peek_audio_encoding(shards[0].path) == schema.FLOATS
-
-
 @pytest.mark.parametrize("flow", [{}, FLOW], ids=["no flow", "flow"])
-def test_has_flow(tmp_path, flow):
-    shards = synthetic_shards.write_shards(tmp_path, [_clip(**flow)])
-    assert schema.has_flow(shards[0].path) is bool(flow)
+@pytest.mark.parametrize("encoding", schema.AUDIO_ENCODINGS)
+def test_read_format(tmp_path, encoding, flow):
+    clip = synthetic_shards.make_clip(3, frame_rate_hz=12.5, size_px=(64, 48))
+    clip = dataclasses.replace(clip, audio_encoding=encoding, frame_rate_hz=12.5)
+    if flow:
+        clip = dataclasses.replace(clip, **flow | {"flows": (b"flow",) * (len(clip.frames) - 1)})
+    shards = synthetic_shards.write_shards(tmp_path, [clip])
+    assert schema.read_format(shards[0].path) == schema.Format(encoding, 12.5, 48, bool(flow))
 
 
-@pytest.mark.parametrize("peek", [schema.has_flow, schema.peek_audio_encoding])
-def test_an_empty_shard_tells_nothing(tmp_path, peek):
+def test_an_empty_shard_tells_nothing(tmp_path):
     (tmp_path / "empty").touch()
     with pytest.raises(UserError, match="has no readable record"):
-        peek(tmp_path / "empty")
+        schema.read_format(tmp_path / "empty")
 
 
 def test_find_shards_reads_counts_and_leaves_out_empty_ones(tmp_path):
@@ -208,3 +207,100 @@ def test_marker_may_hold_more(tmp_path):
     content = json.loads(marker.read_text()) | {"sha256": "ab", "outcomes": []}
     marker.write_text(json.dumps(content))
     assert schema.find_shards(tmp_path, "train")[0].sha256 == "ab"
+
+
+# --- Other people's readers ----------------------------------------------------------------------
+# What DMVR parses by default: github.com/google-deepmind/dmvr, dmvr/modalities.py, add_image,
+# add_label and add_audio (commit 5393071).
+DMVR_CONTEXT = {
+    "clip/label/index": tf.io.VarLenFeature(tf.int64),
+    "clip/label/text": tf.io.VarLenFeature(tf.string),
+}
+DMVR_LISTS = {"image/encoded": tf.io.FixedLenSequenceFeature((), tf.string)}
+DMVR_AUDIO = {"WAVEFORM/feature/floats": tf.io.VarLenFeature(tf.float32)}
+# MediaSequence's default parsers: github.com/google-ai-edge/mediapipe,
+# mediapipe/util/sequence/media_sequence.py (commit 137867d); "WAVEFORM" is the prefix of a sound.
+MEDIA_SEQUENCE_CONTEXT = {
+    "example/id": tf.io.FixedLenFeature((), tf.string),
+    "example/dataset_name": tf.io.FixedLenFeature((), tf.string),
+    "clip/data_path": tf.io.FixedLenFeature((), tf.string),
+    "clip/media_id": tf.io.FixedLenFeature((), tf.string),
+    "clip/start/timestamp": tf.io.FixedLenFeature((), tf.int64),
+    "clip/end/timestamp": tf.io.FixedLenFeature((), tf.int64),
+    "clip/label/index": tf.io.VarLenFeature(tf.int64),
+    "clip/label/string": tf.io.VarLenFeature(tf.string),
+    "image/format": tf.io.FixedLenFeature((), tf.string),
+    "image/channels": tf.io.FixedLenFeature((), tf.int64),
+    "image/height": tf.io.FixedLenFeature((), tf.int64),
+    "image/width": tf.io.FixedLenFeature((), tf.int64),
+    "image/frame_rate": tf.io.FixedLenFeature((), tf.float32),
+    "WAVEFORM/feature/sample_rate": tf.io.FixedLenFeature((), tf.float32),
+    "WAVEFORM/feature/num_channels": tf.io.FixedLenFeature((), tf.int64),
+    "WAVEFORM/feature/num_samples": tf.io.FixedLenFeature((), tf.int64),
+}
+MEDIA_SEQUENCE_LISTS = {
+    "image/encoded": tf.io.FixedLenSequenceFeature((), tf.string),
+    "image/timestamp": tf.io.FixedLenSequenceFeature((), tf.int64),
+}
+MEDIA_SEQUENCE_AUDIO = {
+    schema.PCM16: {"WAVEFORM/feature/bytes": tf.io.VarLenFeature(tf.string)},
+    schema.FLOATS: {"WAVEFORM/feature/floats": tf.io.VarLenFeature(tf.float32)},
+}
+
+
+def _dense(parsed: dict) -> dict:
+    return {
+        key: (tf.sparse.to_dense(value) if isinstance(value, tf.SparseTensor) else value).numpy()
+        for key, value in parsed.items()
+    }
+
+
+@pytest.mark.parametrize("encoding", [schema.PCM16, schema.FLOATS])
+def test_dmvr_reads_our_shards(encoding):
+    clip = _clip(audio_encoding=encoding)
+    lists = DMVR_LISTS | (DMVR_AUDIO if encoding == schema.FLOATS else {})
+    context, lists = map(
+        _dense,
+        tf.io.parse_single_sequence_example(schema.encode_clip(clip), DMVR_CONTEXT, lists),
+    )
+    assert tuple(context["clip/label/index"]) == clip.label_indices
+    assert tuple(text.decode() for text in context["clip/label/text"]) == clip.labels
+    assert tuple(lists["image/encoded"]) == clip.frames
+    if encoding == schema.FLOATS:
+        sound = lists["WAVEFORM/feature/floats"][0]  # the whole signal in one feature
+        np.testing.assert_array_equal(sound, clip.waveform / np.float32(32768))
+
+
+@pytest.mark.parametrize("encoding", [schema.PCM16, schema.FLOATS])
+def test_media_sequence_reads_our_shards(encoding):
+    clip = _clip(audio_encoding=encoding)
+    parsed = tf.io.parse_single_sequence_example(
+        schema.encode_clip(clip),
+        MEDIA_SEQUENCE_CONTEXT,
+        MEDIA_SEQUENCE_LISTS | MEDIA_SEQUENCE_AUDIO[encoding],
+    )
+    context, lists = map(_dense, parsed)
+    (sound,) = (lists.pop(key) for key in MEDIA_SEQUENCE_AUDIO[encoding])
+    if encoding == schema.PCM16:
+        sound = np.frombuffer(sound[0, 0], "<i2")[np.newaxis] / np.float32(32768)
+    np.testing.assert_array_equal(sound, [clip.waveform / np.float32(32768)])
+    assert tuple(lists["image/encoded"]) == clip.frames
+    assert tuple(lists["image/timestamp"]) == clip.timestamps_us
+    assert tuple(text.decode() for text in context.pop("clip/label/string")) == clip.labels
+    assert tuple(context.pop("clip/label/index")) == clip.label_indices
+    assert context == {
+        "example/id": clip.example_id.encode(),
+        "example/dataset_name": b"synthetic",
+        "clip/data_path": clip.data_path.encode(),
+        "clip/media_id": clip.media_id.encode(),
+        "clip/start/timestamp": 5_000_000,
+        "clip/end/timestamp": 6_200_000,
+        "image/format": b"JPEG",
+        "image/channels": 3,
+        "image/height": 64,
+        "image/width": 72,
+        "image/frame_rate": 25,
+        "WAVEFORM/feature/sample_rate": 48_000,
+        "WAVEFORM/feature/num_channels": 1,
+        "WAVEFORM/feature/num_samples": 57_600,
+    }

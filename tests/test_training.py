@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from l3net import checkpoints, models, optimization, run_dir, training
+from l3net import checkpoints, distribution, models, optimization, run_dir, training
 from l3net.data import input_pipeline, schema
 from l3net.errors import UserError
+from l3net.trainer import TrainingConfig
+from l3net.validation import Validator
 from tests import synthetic_shards, tiny_training
 from tests.tiny_training import MODEL, make_trainer, train, weights
 
@@ -20,7 +22,7 @@ def shards(tmp_path_factory):
 
 def _metrics(folder):
     measured_anew = ("pairs_per_second", "seconds")
-    lines = training.read_metrics(folder)
+    lines = run_dir.read_metrics(folder)
     return [{key: line[key] for key in line if key not in measured_anew} for line in lines]
 
 
@@ -36,7 +38,7 @@ def test_a_stopped_run_goes_on_as_if_unbroken(tmp_path, shards):
     train(tmp_path / "stopped", shards, num_steps=4, **settings)
     # What a kill leaves behind: metrics of steps after the last checkpoint, half a line, half a
     # checkpoint, and a best network from a future that the resumed run has not seen.
-    with open(tmp_path / "stopped" / training.METRICS_FILE, "a") as file:
+    with open(tmp_path / "stopped" / run_dir.METRICS_FILE, "a") as file:
         file.write(json.dumps({"step": 6, "split": "train", "loss": 9.0}) + '\n{"step": 8, "sp')
     (tmp_path / "stopped" / "checkpoints" / "ckpt-5.data-00000-of-00001").write_bytes(b"half")
     _keep_a_best_of_the_future(tmp_path / "stopped")
@@ -64,13 +66,13 @@ def _keep_a_best_of_the_future(folder):
 def test_a_finished_run_is_left_alone_and_goes_on_with_more_steps(tmp_path, shards):
     """Its seconds add up over resumes."""
     first = train(tmp_path / "run", shards, num_steps=2)
-    before, kept = training.read_metrics(tmp_path / "run"), weights(tmp_path / "run")
+    before, kept = run_dir.read_metrics(tmp_path / "run"), weights(tmp_path / "run")
     again = train(tmp_path / "run", shards, num_steps=2)
     assert again == first
     _assert_same_weights(kept, weights(tmp_path / "run"))
     train(tmp_path / "run", shards, num_steps=4)
     assert checkpoints.load_model(tmp_path / "run")[2] == 4
-    lines = training.read_metrics(tmp_path / "run")
+    lines = run_dir.read_metrics(tmp_path / "run")
     assert lines[: len(before)] == before
     train_lines = [line for line in lines if line["split"] == "train"]
     speeds = [line["pairs_per_second"] for line in train_lines]
@@ -120,11 +122,11 @@ def test_the_best_network_is_the_one_that_was_evaluated(tmp_path, shards):
     """Its accuracy, measured again from the file, is the highest of all lines."""
     schedule = {"log_every_steps": 2, "eval_every_steps": 3, "num_eval_pairs": 16}
     train(tmp_path / "run", shards, num_steps=7, schedule=schedule, config={"learning_rate": 3e-3})
-    steps = [(line["step"], line["split"]) for line in training.read_metrics(tmp_path / "run")]
+    steps = [(line["step"], line["split"]) for line in run_dir.read_metrics(tmp_path / "run")]
     evaluated = [(3, "train"), (3, "val"), (4, "train"), (6, "train"), (6, "val")]
     assert steps == [(2, "train"), *evaluated, (7, "train"), (7, "val")]
     model, _, step = checkpoints.load_model(tmp_path / "run", "best")
-    lines = [line for line in training.read_metrics(tmp_path / "run") if line["split"] == "val"]
+    lines = [line for line in run_dir.read_metrics(tmp_path / "run") if line["split"] == "val"]
     best = max(lines, key=lambda line: line["accuracy"])
     assert step == best["step"]
     trainer = make_trainer(shards)
@@ -132,9 +134,9 @@ def test_the_best_network_is_the_one_that_was_evaluated(tmp_path, shards):
         str(shards),
         training.Schedule(num_steps=1, num_eval_pairs=16),
         trainer.pipeline_config,
-        training.distribution.place_of(trainer.strategy),
+        distribution.place_of(trainer.strategy),
     )
-    validator = training.Validator(trainer, pairs, batch_norm_batches=0)
+    validator = Validator(trainer, pairs, batch_norm_batches=0)
     validator.model.set_weights(model.get_weights())
     assert validator.accuracy() == (best["accuracy"], 16)
 
@@ -183,7 +185,7 @@ def test_another_configuration_is_refused(tmp_path, shards):
     with pytest.raises(UserError, match=r"training.learning_rate: 0.001 -> 0.5.*new --run_dir"):
         train(tmp_path / "run", shards, num_steps=2, config={"learning_rate": 0.5})
     # A run of a version that did not know a setting had its default.
-    path = tmp_path / "run" / training.CONFIG_FILE
+    path = tmp_path / "run" / run_dir.CONFIG_FILE
     content = json.loads(path.read_text())
     del content["training"]["accumulation_steps"]
     path.write_text(json.dumps(content))
@@ -244,7 +246,7 @@ def test_a_classifier_learns_labels(tmp_path, shards):
     model = dataclasses.replace(MODEL, model="supervised_audio", num_classes=4)
     metrics = train(tmp_path / "run", shards, num_steps=2, model=model)
     assert 1.0 < metrics["train_loss"] < 3.0  # ln 4 = 1.39
-    assert json.loads((tmp_path / "run" / training.CONFIG_FILE).read_text())["pipeline"]["labels"]
+    assert json.loads((tmp_path / "run" / run_dir.CONFIG_FILE).read_text())["pipeline"]["labels"]
 
 
 # --- The step ------------------------------------------------------------------------------------
@@ -333,7 +335,7 @@ def test_batches_that_cannot_be_cut_say_what_would(shards):
 def test_the_pipeline_config_of_a_network_survives_json():
     config = tiny_training.pipeline_config()
     assert isinstance(config, input_pipeline.PipelineConfig)
-    content = run_dir.describe(MODEL, config, training.TrainingConfig("x"), [_FakeShard()])
+    content = run_dir.describe(MODEL, config, TrainingConfig("x"), [_FakeShard()])
     assert content == json.loads(json.dumps(content))
 
 

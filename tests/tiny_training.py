@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from l3net import checkpoints, models, training
 from l3net.data import input_pipeline, schema
+from l3net.trainer import Trainer, TrainingConfig
 from tests import synthetic_shards
 
 MODEL = models.ModelConfig(
@@ -66,7 +67,7 @@ def train(
         run_dir,
         model,
         pipeline_config(model, **pipeline),
-        training.TrainingConfig(str(shards), **{"learning_rate": 1e-3, **(config or {})}),
+        TrainingConfig(str(shards), **{"learning_rate": 1e-3, **(config or {})}),
         training.Schedule(num_steps=num_steps, **{**SCHEDULE, **(schedule or {})}),
         strategy=strategy,
     )
@@ -74,11 +75,11 @@ def train(
 
 def make_trainer(shards, *, model=MODEL, strategy=None, config=None, **pipeline):
     """Returns a trainer and its pipeline, in the default strategy unless another is given."""
-    return training.Trainer(
+    return Trainer(
         strategy or tf.distribute.get_strategy(),
         model,
         pipeline_config(model, **pipeline),
-        training.TrainingConfig(str(shards), **{"learning_rate": 1e-3, **(config or {})}),
+        TrainingConfig(str(shards), **{"learning_rate": 1e-3, **(config or {})}),
         schema.find_shards(shards, "train"),
     )
 

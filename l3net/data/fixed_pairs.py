@@ -9,6 +9,7 @@ gives as many pairs as any other (but for a remainder); half of them are positiv
 
 import collections
 import pathlib
+import secrets
 
 import numpy as np
 import tensorflow as tf
@@ -19,8 +20,9 @@ from l3net.data import augment, avc_pairs, input_pipeline, schema
 from l3net.errors import UserError
 
 FOLDER = "fixed_pairs"
+# What a pair says of itself, besides what is seen and heard.
+NUMBERS = (constants.CORRESPONDS_KEY, constants.FRAME_LABEL, constants.AUDIO_LABEL)
 _FRAME, _FLOW, _WAVEFORM = "frame", "flow", "waveform"
-_NUMBERS = (constants.CORRESPONDS_KEY, constants.FRAME_LABEL, constants.AUDIO_LABEL)
 _FRAME_ID, _FRAME_TIME_US = "frame/example_id", "frame/time_us"
 _AUDIO_ID, _AUDIO_START = "waveform/example_id", "waveform/start_sample"
 
@@ -97,7 +99,7 @@ def read_pairs(
 
     def decode(record):
         stored = _parse(record)
-        pair = {name: tf.cast(stored[name], tf.int32) for name in _NUMBERS}
+        pair = {name: tf.cast(stored[name], tf.int32) for name in NUMBERS}
         if constants.FRAME in inputs:
             pair["jpeg"] = stored[_FRAME][tf.size(stored[_FRAME]) // 2]
         if constants.FRAMES in inputs:
@@ -116,7 +118,7 @@ def read_pairs(
 def _parse(record: tf.Tensor) -> dict[str, tf.Tensor]:
     strings = tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True)
     features = {_FRAME: strings, _FLOW: strings, _WAVEFORM: tf.io.FixedLenFeature([], tf.string)}
-    numbers = {name: tf.io.FixedLenFeature([], tf.int64, default_value=-1) for name in _NUMBERS}
+    numbers = {name: tf.io.FixedLenFeature([], tf.int64, default_value=-1) for name in NUMBERS}
     return tf.io.parse_single_example(record, features | numbers)
 
 
@@ -179,8 +181,7 @@ def _other_video(clips: list[dict], clip: int, rng: np.random.Generator) -> int:
 
 def _write(path: pathlib.Path, shards, num_pairs, sampling, inputs, seed) -> None:
     """Reads the shards twice: for what the clips are, then for the pairs' frames and sounds."""
-    if constants.FLOW in inputs and not schema.has_flow(shards[0].path):
-        raise UserError(input_pipeline.no_flow_message(shards))
+    input_pipeline.check_has_flow(shards, schema.read_format(shards[0].path), inputs)
     num_clips = sum(shard.num_clips for shard in shards)
     bar = tqdm(total=2 * num_clips, desc=f"drawing {num_pairs} fixed pairs", unit="clip")
     clips = []
@@ -191,11 +192,12 @@ def _write(path: pathlib.Path, shards, num_pairs, sampling, inputs, seed) -> Non
     pictures, sounds = _cut(shards, pairs, inputs, bar)
     bar.close()
     path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    with tf.io.TFRecordWriter(str(temporary)) as writer:
+    # Drawn, as in `files.write_whole`, which would hold all of the file in memory once more.
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    with tf.io.TFRecordWriter(str(partial)) as writer:
         for number, pair in enumerate(pairs):
             writer.write(_encode(pair, clips, pictures[number], sounds[number]))
-    temporary.replace(path)
+    partial.replace(path)
 
 
 def _description(clip: schema.Clip) -> dict:

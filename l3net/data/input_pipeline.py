@@ -12,7 +12,6 @@ global TensorFlow seed is set, it enters the shuffling: that is how TensorFlow s
 """
 
 import dataclasses
-import pathlib
 
 import tensorflow as tf
 
@@ -75,11 +74,11 @@ def training_batches(
             no flow though it is asked for.
     """
     _check(shards, config)
-    if constants.FLOW in config.inputs and not schema.has_flow(shards[0].path):
-        raise UserError(no_flow_message(shards))
-    rounds = _Rounds(shards, config)
+    stored = schema.read_format(shards[0].path)
+    check_has_flow(shards, stored, config.inputs)
+    rounds = _Rounds(shards, config, stored.audio_encoding)
     first_round, num_skipped = rounds.locate(start_step * config.batch_size)
-    ratio = augment.jpeg_ratio(_stored_side_px(shards[0].path), config.frame_px)
+    ratio = augment.jpeg_ratio(stored.smallest_side_px, config.frame_px)
 
     def decode(pair):
         return decode_pictures(pair, pair["draws"], frame_px=config.frame_px, ratio=ratio)
@@ -96,13 +95,24 @@ def training_batches(
     )
 
 
-def no_flow_message(shards: list[schema.Shard]) -> str:
-    """Returns what to say when flow is asked for and the shards hold none."""
-    folder = shards[0].path.parent
-    return (
-        f"{folder} holds no optical flow; prepare it with data_prep.write_shards "
-        "--flow_smallest_side_px=256"
-    )
+def check_has_flow(
+    shards: list[schema.Shard], stored: schema.Format, inputs: tuple[str, ...]
+) -> None:
+    """Refuses shards without optical flow if the network takes it.
+
+    Args:
+        shards: of one prepared folder.
+        stored: how their clips are stored, see `schema.read_format`.
+        inputs: of the network.
+
+    Raises:
+        UserError: if flow is among the inputs and the shards hold none.
+    """
+    if constants.FLOW in inputs and not stored.has_flow:
+        raise UserError(
+            f"{shards[0].path.parent} holds no optical flow; prepare it with "
+            "data_prep.write_shards --flow_smallest_side_px=256"
+        )
 
 
 def decode_pictures(
@@ -156,9 +166,11 @@ def prepare_batch(
     draws = batch.get("draws")
     for source, name in (("image", constants.FRAME), ("images", constants.FRAMES)):
         if source in batch:
-            to_float = augment.frame_to_float if draws is None else augment.jitter_frames
-            arguments = (batch[source],) if draws is None else (batch[source], draws)
-            inputs[name] = to_float(*arguments)
+            inputs[name] = (
+                augment.frame_to_float(batch[source])
+                if draws is None
+                else augment.jitter_frames(batch[source], draws)
+            )
     if "flow" in batch:
         inputs[constants.FLOW] = augment.flow_to_float(batch["flow"])
     if "waveform" in batch:
@@ -172,9 +184,8 @@ def prepare_batch(
 class _Rounds:
     """The seeded order in which shards are read, and how many pairs that gives."""
 
-    def __init__(self, shards: list[schema.Shard], config: PipelineConfig):
-        self._config = config
-        self._encoding = schema.peek_audio_encoding(shards[0].path)
+    def __init__(self, shards: list[schema.Shard], config: PipelineConfig, audio_encoding: str):
+        self._config, self._audio_encoding = config, audio_encoding
         self._paths = tf.constant([str(shard.path) for shard in shards])
         self._num_clips = tf.constant([shard.num_clips for shard in shards], tf.int64)
         clips_per_shard = sum(shard.num_clips for shard in shards) / len(shards)
@@ -233,7 +244,7 @@ class _Rounds:
         """Draws `pairs_per_clip` pairs of one clip, with all their random numbers."""
         clip = schema.decode_clip(
             record,
-            audio_encoding=self._encoding,
+            audio_encoding=self._audio_encoding,
             with_flow=constants.FLOW in self._config.inputs,
             with_labels=self._config.labels,
         )
@@ -332,10 +343,3 @@ def _check(shards: list[schema.Shard], config: PipelineConfig) -> None:
         raise UserError(
             f"--sampling={config.sampling}: need one of {', '.join(avc_pairs.SAMPLINGS)}"
         )
-
-
-def _stored_side_px(path: pathlib.Path) -> int:
-    """Returns the smallest side of a shard's first frame."""
-    record = next(iter(tf.data.TFRecordDataset(str(path)).take(1)))
-    jpeg = schema.decode_clip(record, audio_encoding=schema.peek_audio_encoding(path))["frames"][0]
-    return int(tf.reduce_min(tf.io.extract_jpeg_shape(jpeg)[:2]))

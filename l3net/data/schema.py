@@ -371,8 +371,8 @@ def decode_clip(
 
     Args:
         serialized: string scalar, one record.
-        audio_encoding: of the shards, see `peek_audio_encoding`.
-        with_flow: whether to read the flows, which the record must have then, see `has_flow`.
+        audio_encoding: of the shards, see `read_format`.
+        with_flow: whether to read the flows, which the record must have then, see `read_format`.
         with_labels: whether to read the labels. AVC must never see them.
 
     Returns:
@@ -450,14 +450,31 @@ def _tensorflow_io():
     return tensorflow_io
 
 
-def peek_audio_encoding(path: pathlib.Path) -> str:
-    """Returns how the sound of a shard is encoded, from its first record.
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """What the clips of a prepared folder have in common; see `Clip`.
+
+    Attributes:
+        audio_encoding: one of AUDIO_ENCODINGS.
+        frame_rate_hz: of the frames.
+        smallest_side_px: of the frames.
+        has_flow: whether there is optical flow between them.
+    """
+
+    audio_encoding: str
+    frame_rate_hz: float
+    smallest_side_px: int
+    has_flow: bool
+
+
+def read_format(path: pathlib.Path) -> Format:
+    """Returns how the clips of a shard are stored, from its first record, read once.
 
     Args:
         path: of a shard.
 
     Returns:
-        One of AUDIO_ENCODINGS.
+        The format, the same for every shard of a prepared folder.
 
     Raises:
         UserError: if the shard is empty or damaged, or its sound is not at 48 kHz.
@@ -467,25 +484,16 @@ def peek_audio_encoding(path: pathlib.Path) -> str:
         _check_sample_rate(example)
     except ValueError as error:
         raise UserError(f"shard {path}: {error}") from error
-    encoding = example.context.feature[AUDIO_ENCODING].bytes_list.value
-    if encoding:
-        return encoding[0].decode()
-    return FLOATS if AUDIO_FLOATS in example.feature_lists.feature_list else PCM16
-
-
-def has_flow(path: pathlib.Path) -> bool:
-    """Returns whether the clips of a shard hold optical flow, from its first record.
-
-    Args:
-        path: of a shard.
-
-    Returns:
-        Whether `decode_clip` may be asked for it.
-
-    Raises:
-        UserError: if the shard is empty or damaged.
-    """
-    return FLOW_ENCODED in _first_record(path).feature_lists.feature_list
+    context, lists = example.context.feature, example.feature_lists.feature_list
+    encoding = context[AUDIO_ENCODING].bytes_list.value
+    otherwise = FLOATS if AUDIO_FLOATS in lists else PCM16
+    sides = [*context[IMAGE_HEIGHT].int64_list.value, *context[IMAGE_WIDTH].int64_list.value]
+    return Format(
+        audio_encoding=encoding[0].decode() if encoding else otherwise,
+        frame_rate_hz=next(iter(context[IMAGE_FRAME_RATE].float_list.value), 0.0),
+        smallest_side_px=min(sides, default=0),
+        has_flow=FLOW_ENCODED in lists,
+    )
 
 
 def _first_record(path: pathlib.Path) -> tf.train.SequenceExample:

@@ -88,8 +88,8 @@ def subnetwork(
         outputs. "Before the ReLU" (L3 §3.3) is after the batch norm: the ReLU's input.
     """
     inputs = keras.Input(input_shape, name=f"{name}_input")
-    outputs = _finish(*_walk(inputs, CONVNET_LAYERS, settings, seed_name=name))
-    return keras.Model(inputs, outputs | (head(outputs) if head else {}), name=name)
+    before_relu, conv4_2 = _walk(inputs, CONVNET_LAYERS, settings, seed_name=name)
+    return _finish(name, inputs, before_relu, conv4_2, head)
 
 
 def two_stream_subnetwork(
@@ -119,9 +119,9 @@ def two_stream_subnetwork(
     _, from_frame = _walk(frame, stream, settings, seed_name=name)
     _, from_flow = _walk(flow, stream, settings, seed_name=f"{name}_flow", prefix="flow_")
     merged = keras.layers.Concatenate(name="concat")([from_frame, from_flow])
-    outputs = _finish(*_walk(merged, rest, settings, seed_name=name))
+    before_relu, conv4_2 = _walk(merged, rest, settings, seed_name=name)
     inputs = {constants.FRAME: frame, constants.FLOW: flow}
-    return keras.Model(inputs, outputs | (head(outputs) if head else {}), name=name)
+    return _finish(name, inputs, before_relu, conv4_2, head)
 
 
 def _walk(x, layers: Sequence[tuple[str, int | None]], settings, *, seed_name, prefix=""):
@@ -143,9 +143,11 @@ def _walk(x, layers: Sequence[tuple[str, int | None]], settings, *, seed_name, p
     return before_relu, x
 
 
-def _finish(before_relu, x) -> dict[str, keras.KerasTensor]:
-    pool4 = GlobalMax(name="pool4")(x)
-    return {"conv4_2_before_relu": before_relu, "conv4_2": x, "pool4": pool4}
+def _finish(name: str, inputs, before_relu, conv4_2, head: Head | None) -> keras.Model:
+    """Puts the global max-pool and the head, if there is one, on a ConvNet."""
+    pool4 = GlobalMax(name="pool4")(conv4_2)
+    outputs = {"conv4_2_before_relu": before_relu, "conv4_2": conv4_2, "pool4": pool4}
+    return keras.Model(inputs, outputs | (head(outputs) if head else {}), name=name)
 
 
 def _pool(x, layer: str, prefix: str):
