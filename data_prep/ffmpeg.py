@@ -1,6 +1,7 @@
 """The only place that runs ffmpeg: one process per clip, written for videos from strangers.
 
-Picture and sound are decoded once, together, onto ONE time line whose zero is the asked start. A
+Picture and sound are decoded once, together, onto ONE time line whose zero is the asked start. At
+any time the picture is the one that a player shows then: the last whose timestamp is not later. A
 stream that starts late is padded, never shifted: its first timestamp comes back through a pipe of
 its own (`metadata=print`), and the padding is done here, because ffmpeg rebuilds its filters when
 a stream changes its format half-way and would pad a second time.
@@ -21,7 +22,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
@@ -56,9 +57,17 @@ _MAX_STREAMS = 64  # films carry a stream per subtitle language
 _ERROR_TAIL_BYTES = 4096
 _READ_BYTES = 1 << 16
 _PIPE_BYTES = 1 << 20  # of raw frames; Linux's limit for everyone
-# Input kept beyond the asked end, so that the last frames of a slow video are still shown.
+# Input is read from before the asked start, where the picture shown then may have begun, to beyond
+# the asked end, so that the last frames of a slow video are still shown.
 _MARGIN_SECONDS = 1.0
+# Containers round timestamps to milliseconds: a picture may come half of one after its time.
+_TOLERANCE_SECONDS = 0.0005
+_FINEST_RATE_HZ = 1000
+_MAX_LATE_SECONDS = 3600.0  # of a streamed file's picture after its sound, or the reverse
 _STALL_SECONDS = 120.0
+# ffmpeg's word, at exit status 0, for a gap in the sound too long to be filled.
+_LOST_TIME = "Failed to compensate for timestamp delta"
+_LAST_BREATH_SECONDS = 5.0  # from the end of all output to the end of the process
 
 
 class MediaError(UserError):
@@ -185,7 +194,9 @@ def decode_clip(
 
     The extent is `[start, start + n / frame_rate)`, n whole frames: as many as were asked and as
     both picture and sound still cover (ours; so every frame has its sound). Frame k has the
-    timestamp `start + k / frame_rate` and shows the picture nearest to it. Sound missing at the
+    timestamp `start + k / frame_rate` and shows the last picture whose own timestamp is not later
+    (by more than half a millisecond: containers round). A picture that began over a second before
+    the start may be missed; the first one known is then repeated in front. Sound missing at the
     front is silence; less than a frame's worth missing at the end, too.
 
     Frames are scaled so that the smallest side is exactly `smallest_side_px`, up or down
@@ -209,22 +220,30 @@ def decode_clip(
         UserError: if ffmpeg is missing.
     """
     num_frames = max(1, math.floor(seconds * frame_rate_hz + 1e-6))
+    lead_seconds = _lead_seconds(start_seconds)
     input_arguments = _input(path, start_seconds, seconds + _MARGIN_SECONDS, strict)
 
     def arguments(picture_start: int, sound_start: int, picture: int, sound: int) -> list[str]:
-        filters = f"{_print_first('', picture_start)},fps={frame_rate_hz}"
+        filters = _at_rate(frame_rate_hz, lead_seconds, num_frames, picture_start)
         filters += f",{_scale(smallest_side_px)},format=yuvj420p"
         return [
             *input_arguments,
-            *("-map", _PICTURE, "-vf", filters, *_AS_FILTERED, "-frames:v", str(num_frames)),
+            *("-map", _PICTURE, "-vf", filters, *_AS_FILTERED),
             *("-c:v", "mjpeg", "-q:v", str(jpeg_quality), "-flags:v", "+bitexact"),
             *("-threads", "1", "-f", "image2pipe", f"pipe:{picture}"),
             *_sound_output(sound_start, constants.SAMPLE_RATE_HZ),
-            *("-t", f"{seconds:.6f}", f"pipe:{sound}"),
+            *("-t", f"{lead_seconds + seconds:.6f}", f"pipe:{sound}"),
         ]
 
-    *firsts, jpegs, pcm = _run_to_end(path, arguments, 4, timeout_seconds, strict)
-    decoded = _Decoded(*map(_first_seconds, firsts), split_jpegs(jpegs), pcm)
+    picture_start, sound_start, jpegs, pcm = _run_to_end(
+        path, arguments, 4, timeout_seconds, strict
+    )
+    decoded = _Decoded(
+        num_late_frames=_first_number(picture_start),
+        first_sample_seconds=_first_seconds(sound_start) - lead_seconds,
+        jpegs=split_jpegs(jpegs),
+        pcm=pcm,
+    )
     try:
         return _assemble(decoded, start_seconds, num_frames, frame_rate_hz)
     except _TooShortError as error:
@@ -232,9 +251,9 @@ def decode_clip(
 
 
 class _Decoded(NamedTuple):
-    """What one ffmpeg process gave; first times in seconds after the asked start."""
+    """What one ffmpeg process gave, counted from the asked start; sound may begin before it."""
 
-    first_frame_seconds: float
+    num_late_frames: int
     first_sample_seconds: float
     jpegs: list[bytes]
     pcm: bytes
@@ -251,9 +270,9 @@ def _assemble(
     jpegs = decoded.jpegs
     if not jpegs or not decoded.pcm:
         raise _TooShortError(f"no {'sound' if jpegs else 'picture'} after {start_seconds:g} s")
-    # ffmpeg's fps filter rounds the first frame to the nearest slot in the same way.
-    num_padding = max(0, math.floor(decoded.first_frame_seconds * frame_rate_hz + 0.5))
-    waveform = _padded(decoded.pcm, round(decoded.first_sample_seconds * constants.SAMPLE_RATE_HZ))
+    num_padding = decoded.num_late_frames
+    late_seconds = min(decoded.first_sample_seconds, num_frames / frame_rate_hz)
+    waveform = _padded(decoded.pcm, round(late_seconds * constants.SAMPLE_RATE_HZ))
     sound_frames = math.ceil(len(waveform) / constants.SAMPLE_RATE_HZ * frame_rate_hz - 1e-6)
     num_frames = min(num_frames, num_padding + len(jpegs), sound_frames)
     late_seconds = max(num_padding / frame_rate_hz, decoded.first_sample_seconds)
@@ -390,7 +409,9 @@ def stream_audio(
     num_bytes = 0
     stream = _stream(path, arguments)
     with contextlib.closing(stream):
-        num_silent = round(_first_seconds(next(stream, b"")) * sample_rate_hz)
+        late_seconds = _first_seconds(next(stream, b"")) - _lead_seconds(start_seconds)
+        _check_late(path, "sound", late_seconds)
+        num_silent = round(late_seconds * sample_rate_hz)
         for block in _blocks(_shifted(stream, 2 * num_silent), 2 * block_samples):
             num_bytes += len(block)
             yield np.frombuffer(block[: len(block) // 2 * 2], "<i2").astype(np.int16)
@@ -408,8 +429,8 @@ def stream_frames(
 ) -> Iterator[np.ndarray]:
     """Decodes the picture of a file of any length, frame by frame, in bounded memory.
 
-    Frame k is the picture nearest to `start_seconds + k / frame_rate_hz`; where the picture starts
-    later, its first frame is repeated in front.
+    Frame k is the picture shown at `start_seconds + k / frame_rate_hz`, chosen as in
+    `decode_clip`; where the picture starts later, its first frame is repeated in front.
 
     Args:
         path: of a video.
@@ -426,12 +447,15 @@ def stream_frames(
             before that were yielded.
         UserError: if ffmpeg is missing.
     """
+    num_frames = None if seconds is None else math.ceil(seconds * frame_rate_hz - 1e-6)
+    read_seconds = None if seconds is None else seconds + _MARGIN_SECONDS
 
     def arguments(first: int, picture: int) -> list[str]:
-        filters = f"{_print_first('', first)},fps={frame_rate_hz},{_scale(smallest_side_px)}"
+        filters = _at_rate(frame_rate_hz, _lead_seconds(start_seconds), num_frames, first)
+        filters += f",{_scale(smallest_side_px)}"
         # PPM: raw rgb24 behind a header that names the size, which nobody knows beforehand.
         return [
-            *_input(path, start_seconds, seconds),
+            *_input(path, start_seconds, read_seconds),
             *("-map", _PICTURE, "-vf", filters, *_AS_FILTERED),
             *("-c:v", "ppm", "-pix_fmt", "rgb24", "-f", "image2pipe", f"pipe:{picture}"),
         ]
@@ -439,13 +463,32 @@ def stream_frames(
     frame = None
     stream = _stream(path, arguments)
     with contextlib.closing(stream):
-        late = math.floor(_first_seconds(next(stream, b"")) * frame_rate_hz + 0.5)
+        late = _first_number(next(stream, b""))
+        _check_late(path, "picture", late / frame_rate_hz)
         for frame in _split_ppms(stream):
-            yield from itertools.repeat(frame, max(0, late))
+            yield from itertools.repeat(frame, late)
             late = 0
             yield frame
     if frame is None:
-        raise MediaError(path, "skipped", "no_video", "no frame was decoded")
+        if frame_rate_hz >= _FINEST_RATE_HZ:
+            raise MediaError(path, "skipped", "no_video", "no frame was decoded")
+        # A picture that comes and goes between two of the times.
+        finest = stream_frames(
+            path,
+            frame_rate_hz=_FINEST_RATE_HZ,
+            smallest_side_px=smallest_side_px,
+            start_seconds=start_seconds,
+            seconds=seconds,
+        )
+        with contextlib.closing(finest):
+            yield next(finest)
+
+
+def _check_late(path: str | pathlib.Path, stream: str, seconds: float) -> None:
+    """Raises MediaError if a stream would have to be padded without end."""
+    if seconds > _MAX_LATE_SECONDS:
+        told = f"its {stream} starts {seconds:.0f} s late; at most {_MAX_LATE_SECONDS:.0f} s"
+        raise MediaError(path, "failed", "refused", told)
 
 
 def _shifted(chunks: Iterator[bytes], num_bytes: int) -> Iterator[bytes]:
@@ -490,7 +533,12 @@ def _split_ppms(chunks: Iterator[bytes]) -> Iterator[np.ndarray]:
 def _input(
     path: str | pathlib.Path, start_seconds: float, seconds: float | None, strict: bool = False
 ) -> list[str]:
-    """Returns the arguments before the outputs: what a file from a stranger may make ffmpeg do."""
+    """Returns the arguments before the outputs: what a file from a stranger may make ffmpeg do.
+
+    Reading begins `_lead_seconds` before the start.
+    """
+    lead_seconds = _lead_seconds(start_seconds)
+    seek_seconds = start_seconds - lead_seconds
     return [
         *("-nostdin", "-hide_banner", "-loglevel", "error", "-filter_threads", "1"),
         *(["-xerror", "-err_detect", "explode"] if strict else []),
@@ -498,10 +546,33 @@ def _input(
         *("-max_pixels", str(_MAX_PIXELS), "-max_alloc", "268435456"),
         *("-max_streams", str(_MAX_STREAMS), "-probesize", "10000000"),
         *("-analyzeduration", "10000000"),
-        *(["-ss", f"{start_seconds:.6f}"] if start_seconds else []),
-        *(["-t", f"{seconds:.6f}"] if seconds is not None else []),
+        *(["-ss", f"{seek_seconds:.6f}"] if seek_seconds else []),
+        *(["-t", f"{lead_seconds + seconds:.6f}"] if seconds is not None else []),
         *("-i", f"file:{path}", "-sn", "-dn"),
     ]
+
+
+def _lead_seconds(start_seconds: float) -> float:
+    """Returns how much is read before the asked start: at least the margin, where there is so much.
+
+    ffmpeg rounds the place it seeks to to the stream's time base, in an AVI file a whole frame;
+    whole seconds need no rounding.
+    """
+    return start_seconds - max(0, math.floor(start_seconds - _MARGIN_SECONDS))
+
+
+def _at_rate(frame_rate_hz: float, lead_seconds: float, num_frames: int | None, first: int) -> str:
+    """Returns filters that show, at each time from the start on, the last picture up to then.
+
+    They end after `num_frames` themselves: left to the output, a gap of hours would be filled with
+    pictures in memory first. The number of the first one is printed into the pipe `first`.
+    """
+    shift_us = round((lead_seconds + _TOLERANCE_SECONDS) * constants.MICROSECONDS)
+    end = "" if num_frames is None else f":end_pts={num_frames}"
+    return (
+        f"settb=1/{constants.MICROSECONDS},setpts=PTS-{shift_us},fps={frame_rate_hz}:round=up,"
+        f"trim=start_pts=0{end},{_print_first('', first)}"
+    )
 
 
 def _sound_output(first: int, sample_rate_hz: int) -> list[str]:
@@ -515,6 +586,11 @@ def _print_first(kind: str, pipe: int) -> str:
     """Returns filters that write the first frame's timestamp into a pipe; kind "a" for sound."""
     add = f"{kind}metadata=mode=add:key=l3net:value=1:enable='lt(n,1)'"
     return f"{add},{kind}metadata=mode=print:key=l3net:direct=1:file='pipe\\:{pipe}'"
+
+
+def _first_number(printed: bytes) -> int:
+    match = re.search(rb"pts:(\d+)", printed)
+    return int(match[1]) if match else 0
 
 
 def _first_seconds(printed: bytes) -> float:
@@ -532,7 +608,10 @@ def _scale(smallest_side_px: int | None) -> str:
             f"w='if(lt(iw*sar,ih),{side},min({limit},round({side}*iw*sar/ih)))'"
             f":h='if(lt(iw*sar,ih),min({limit},round({side}*ih/(iw*sar))),{side})'"
         )
-    return f"scale={size}:flags=bicubic:out_color_matrix=bt601:out_range=full,setsar=1"
+    # In two steps: most HD video has another matrix than JPEG, and a change of both size and matrix
+    # at once takes twice the time.
+    colours = "scale=flags=bicubic:out_color_matrix=bt601:out_range=full"
+    return f"scale={size}:flags=bicubic,{colours},setsar=1"
 
 
 # --- Child process -------------------------------------------------------------------------------
@@ -577,7 +656,7 @@ class _Child:
         arguments: takes one file descriptor per pipe, returns ffmpeg's arguments.
         num_pipes: how many.
         timeout_seconds: of wall-clock time in all; None limits each wait for output instead, so
-            that a slow reader of a long stream is no reason to kill.
+            that a slow reader of a long stream is no reason to kill. Complaints are no output.
     """
 
     def __init__(
@@ -590,7 +669,7 @@ class _Child:
     ) -> None:
         _check_regular(path)
         self._path, self._timeout_seconds = path, timeout_seconds
-        self._deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        self._deadline = self._new_deadline()
         self._error_tail = b""
         program, pipes = find_ffmpeg(), [os.pipe() for _ in range(num_pipes)]
         self._readers = [reader for reader, _ in pipes]
@@ -631,10 +710,9 @@ class _Child:
             for reader in (*self._readers, error_pipe):
                 selector.register(reader, selectors.EVENT_READ)
             while selector.get_map():
-                ready = selector.select(self._patience())
-                if not ready:
-                    self._kill()
-                    raise MediaError(self._path, "failed", "timeout", self._timeout_words())
+                ready = selector.select(max(0.0, self._deadline - time.monotonic()))
+                if not ready or time.monotonic() > self._deadline:
+                    self._give_up()
                 for reader in sorted(key.fd for key, _ in ready):
                     chunk = os.read(reader, _READ_BYTES)
                     if not chunk:
@@ -643,6 +721,8 @@ class _Child:
                         self._error_tail = (self._error_tail + chunk)[-_ERROR_TAIL_BYTES:]
                     else:
                         yield indices[reader], chunk
+                        if self._timeout_seconds is None:
+                            self._deadline = self._new_deadline()
 
     def check(self, strict: bool = False) -> None:
         """Waits for the end; raises MediaError, with the class of failure, unless all went well.
@@ -650,10 +730,10 @@ class _Child:
         Args:
             strict: whether any complaint is a failure, whatever the exit status.
         """
-        code = self._process.wait()
+        code = self._wait()
         said = _tidy(self._error_tail, self._path)
         if not code:
-            if strict and said:
+            if (strict and said) or _LOST_TIME in said:
                 raise MediaError(self._path, "failed", "decode", said)
             return
         if code > 0:
@@ -667,17 +747,25 @@ class _Child:
         """Waits for the end, whatever comes out; returns whether ffmpeg was content."""
         for _ in self.chunks():
             pass
-        return self._process.wait() == 0
+        return self._wait() == 0
 
-    def _patience(self) -> float:
-        if self._deadline is None:
-            return _STALL_SECONDS
-        return max(0.0, self._deadline - time.monotonic())
+    def _new_deadline(self) -> float:
+        patience = _STALL_SECONDS if self._timeout_seconds is None else self._timeout_seconds
+        return time.monotonic() + patience
 
-    def _timeout_words(self) -> str:
-        if self._deadline is None:
-            return f"no output for {_STALL_SECONDS:g} s"
-        return f"not done after {self._timeout_seconds:g} s"
+    def _wait(self) -> int:
+        try:
+            return self._process.wait(_LAST_BREATH_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._give_up()
+
+    def _give_up(self) -> NoReturn:
+        self._kill()
+        if self._timeout_seconds is None:
+            words = f"no output for {_STALL_SECONDS:g} s"
+        else:
+            words = f"not done after {self._timeout_seconds:g} s"
+        raise MediaError(self._path, "failed", "timeout", words)
 
     def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -725,7 +813,11 @@ def _diagnosis(path: str | pathlib.Path, wanted: list[str], said: str) -> MediaE
         refused = "whitelist" in said.lower()
         return MediaError(path, "failed", "refused" if refused else "not_media", said)
     for stream in wanted:
-        if not _succeeds(path, "-map", stream, "-c", "copy", "-frames", "1", "-f", "null"):
+        copied = ("-c", "copy", "-frames", "1")
+        if _succeeds(path, "-map", stream, *copied, "-f", "null"):
+            continue
+        # A stream that is there but cannot even be copied has no size, for one.
+        if _succeeds(path, "-map", f"{stream}?", *copied, "-f", "ffmetadata"):
             return MediaError(path, "skipped", _MISSING[stream])
     return MediaError(path, "failed", "decode", said)
 
@@ -739,6 +831,34 @@ def _succeeds(path: str | pathlib.Path, *output: str) -> bool:
             return child.succeeds()
     except MediaError:
         return False
+
+
+def inside(root: str | pathlib.Path, relative: str | pathlib.Path) -> pathlib.Path:
+    """Returns the file that a list of files names, after all links.
+
+    The root itself may be a link. The result holds no link any more, so what was checked is what
+    is read, unless somebody who may write to the root changes it meanwhile.
+
+    Args:
+        root: the folder that the file has to lie in.
+        relative: the file's path from there.
+
+    Returns:
+        The absolute path of a regular file.
+
+    Raises:
+        MediaError: "refused" if it leads out of the root or to anything but a regular file,
+            "missing" if there is none.
+    """
+    try:
+        root = pathlib.Path(root).resolve()
+        path = (root / relative).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL
+        raise MediaError(relative, "failed", "refused", str(error)) from error
+    if not path.is_relative_to(root):
+        raise MediaError(relative, "failed", "refused", "leads out of the folder of the videos")
+    _check_regular(path)
+    return path
 
 
 def _check_regular(path: str | pathlib.Path) -> None:

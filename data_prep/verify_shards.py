@@ -19,6 +19,7 @@ import tqdm
 from absl import flags
 
 from data_prep import ffmpeg, optical_flow
+from data_prep.prep_config import LATER_SETTINGS
 from l3net import constants, errors
 from l3net.data import schema
 from l3net.errors import UserError
@@ -64,7 +65,9 @@ class _Folder:
             self.config_hash = prep["config_hash"]
             self.dataset_name = prep["config"]["dataset_name"]
             self.num_shards = prep["config"]["num_shards"]
-            self.flow_smallest_side_px = prep["config"].get("flow_smallest_side_px", 0)
+            settings = LATER_SETTINGS | prep["config"]
+            self.flow_smallest_side_px = settings["flow_smallest_side_px"]
+            self.frame_rate_hz = settings["frame_rate_hz"]
             self.labels = schema.read_labels(folder)
         except (AttributeError, KeyError, TypeError, OSError, ValueError) as error:
             raise UserError(
@@ -213,6 +216,8 @@ def _clip_faults(clip: schema.Clip, folder: _Folder) -> Iterator[str]:
     if clip.config_hash != folder.config_hash:
         yield "was made with another configuration than prep.json's"
     yield from _time_faults(clip)
+    if not np.isclose(clip.frame_rate_hz, folder.frame_rate_hz, rtol=1e-6, atol=0):
+        yield f"{clip.frame_rate_hz:g} frames a second; need {folder.frame_rate_hz:g}"
     size = (clip.height_px, clip.width_px, 3)
     yield from _jpeg_faults("frame", clip.frames, size, folder.frames_per_clip)
     yield from _flow_faults(clip, folder)

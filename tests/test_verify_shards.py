@@ -92,6 +92,7 @@ def test_a_damaged_marker_is_found(folder):
         ({"labels": ("cat",)}, "label 'cat' is not number"),
         ({"label_indices": (7,)}, "is not number 7 of labels.txt"),
         ({"label_indices": ()}, "1 labels, 0 label numbers"),
+        ({"frame_rate_hz": 10.0}, "10 frames a second; need 25"),
         ({"num_padding_frames": 50}, "50 padding frames of 50"),
         ({"config_hash": "other"}, "another configuration"),
         ({"media_id": "other"}, "other media_ids"),

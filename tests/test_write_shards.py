@@ -1,21 +1,27 @@
 import csv
+import errno
 import json
 import os
 import pathlib
+import random
 import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
 
-from data_prep import ffmpeg, manifest, optical_flow
+from data_prep import clip_records, ffmpeg, manifest, optical_flow
 from data_prep.manifest import ManifestRow
-from data_prep.write_shards import Config, shard_of, write_shards
-from l3net.data import schema
+from data_prep.prep_config import Config
+from data_prep.shard_files import shard_of
+from data_prep.verify_shards import verify_shards
+from data_prep.write_shards import write_shards
+from l3net.data import input_pipeline, schema
 from l3net.errors import UserError
 from tests.conftest import make_video
 
@@ -74,15 +80,17 @@ def test_shard_and_order_follow_from_the_id(tiny_shards):
         assert {shard_of(example_id, 2) for example_id in ids} == {int(shard.path.name[11:16])}
 
 
-def test_order_and_workers_change_no_byte(tiny_shards, tiny_videos, tmp_path):
+@pytest.mark.parametrize("num_workers", [1, 2, 4])
+def test_order_and_workers_change_no_byte(tiny_shards, tiny_videos, tmp_path, num_workers):
     rows = manifest.read_manifest(tiny_videos / "manifest.csv")
-    manifest.write_manifest(tmp_path / "reversed.csv", rows[::-1])
+    random.Random(num_workers).shuffle(rows)
+    manifest.write_manifest(tmp_path / "shuffled.csv", rows)
     prepare(
         tiny_videos,
         tmp_path / "out",
-        manifest_path=tmp_path / "reversed.csv",
+        manifest_path=tmp_path / "shuffled.csv",
         videos_dir=tiny_videos,
-        num_workers=3,
+        num_workers=num_workers,
     )
     assert contents(tmp_path / "out") == contents(tiny_shards)
 
@@ -112,6 +120,37 @@ def test_a_plain_folder_needs_no_manifest(tiny_videos, tmp_path):
     assert sorted(row.path for row in again if row.split == "train") == sorted(
         clip.data_path for clip in clips(tmp_path, "train")
     )
+
+
+# --- Frame rate and length -----------------------------------------------------------------------
+@pytest.mark.parametrize("frame_rate_hz", [1, 5, 29.97, 50])
+def test_any_frame_rate_can_be_trained_on(tiny_videos, tmp_path, frame_rate_hz):
+    prepare(tiny_videos, tmp_path, frame_rate_hz=frame_rate_hz, smallest_side_px=64)
+    assert not verify_shards(tmp_path).faults
+    (clip, *_) = clips(tmp_path, "val")
+    assert clip.frame_rate_hz == pytest.approx(frame_rate_hz)
+    assert len(clip.frames) == int(2 * frame_rate_hz)
+    step_us = 1e6 / frame_rate_hz
+    assert clip.timestamps_us == tuple(round(k * step_us) for k in range(len(clip.frames)))
+    assert len(clip.waveform) == round(len(clip.frames) * 48_000 / frame_rate_hz)
+    # Frame k shows what the video shows at its time: that of the 25 fps shards at the same time.
+    if 25 % frame_rate_hz == 0:
+        every = int(25 // frame_rate_hz)
+        full = ffmpeg.decode_clip(tiny_videos / clip.data_path, smallest_side_px=64)
+        assert clip.frames == full.frames[::every]
+    shards = schema.find_shards(tmp_path, "train")
+    config = input_pipeline.PipelineConfig(batch_size=4, pairs_per_clip=1, frame_px=56)
+    (batch,) = input_pipeline.training_batches(shards, config).take(1).as_numpy_iterator()
+    assert batch["image"].shape == (4, 56, 56, 3)
+    assert batch["waveform"].shape == (4, 48_000)
+    assert batch["corresponds"].sum() == 2
+
+
+def test_a_limit_of_frames_cuts_the_sound_alike(tiny_videos, tmp_path):
+    prepare(tiny_videos, tmp_path, max_frames=15, frame_rate_hz=10, smallest_side_px=64)
+    assert not verify_shards(tmp_path).faults
+    for clip in clips(tmp_path, "train"):
+        assert (len(clip.frames), len(clip.waveform), clip.end_us) == (15, 72_000, 1_500_000)
 
 
 # --- Optical flow --------------------------------------------------------------------------------
@@ -169,7 +208,16 @@ def test_a_failure_of_flow_is_an_outcome(moving, tmp_path, monkeypatch):
         write_shards(out_dir=tmp_path, videos_dir=moving, **FLOW_SETTINGS)
     (row,) = outcomes(tmp_path).values()
     assert (row["outcome"], row["reason"]) == ("failed", "flow")
-    assert row["detail"] == "no flow between 30 frames"
+    assert row["detail"] == "from frame 0 on: no flow between 11 frames"
+
+
+def test_the_time_limit_of_a_clip_holds_for_its_flow(moving, tmp_path, monkeypatch):
+    times = iter([0.0, 1.0, 299.0, 301.0])  # start; before 10 flows each
+    monkeypatch.setattr(clip_records, "time", types.SimpleNamespace(monotonic=lambda: next(times)))
+    with pytest.raises(UserError, match=r"\(1 failed timeout\)"):
+        write_shards(out_dir=tmp_path, videos_dir=moving, **FLOW_SETTINGS)
+    (row,) = outcomes(tmp_path).values()
+    assert row["detail"] == "optical flow not done after 300 s, at frame 20 of 30"
 
 
 def test_a_folder_from_before_there_was_flow_is_the_same_configuration(tiny_shards, tiny_videos):
@@ -185,7 +233,7 @@ def test_a_folder_from_before_there_was_flow_is_the_same_configuration(tiny_shar
     )
     assert config.hash() == "b8da8cff11f22769"  # written down before there was flow
     prep = json.loads((tiny_shards / schema.PREP_FILE).read_text())
-    assert "flow_smallest_side_px" not in prep["config"]
+    assert not prep["config"].keys() & {"flow_smallest_side_px", "frame_rate_hz", "max_frames"}
     before = times(tiny_shards)
     prepare(tiny_videos, tiny_shards)
     assert times(tiny_shards) == before
@@ -313,6 +361,61 @@ def test_a_full_disk_stops_with_one_line_and_can_go_on(tiny_shards, tiny_videos,
     assert contents(tmp_path) == contents(tiny_shards)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        schema.LABELS_FILE,
+        "manifest.csv",
+        schema.PREP_FILE,
+        "tiny-val-00001-of-00002",
+        "tiny-val-00001-of-00002.json",
+        schema.OUTCOMES_FILE,
+    ],
+)
+def test_any_file_may_be_the_one_that_fills_the_disk(
+    tiny_shards, tiny_videos, tmp_path, monkeypatch, name
+):
+    replace = os.replace
+
+    def full(source, target):
+        if pathlib.Path(target).name == name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(UserError, match="cannot write .*No space left on device") as caught:
+        prepare(tiny_videos, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / name).exists()
+    monkeypatch.undo()
+    prepare(tiny_videos, tmp_path)
+    assert contents(tmp_path) == contents(tiny_shards)
+
+
+def test_another_version_of_ffmpeg_is_told_every_time(
+    tiny_shards, tiny_videos, tmp_path, monkeypatch, caplog
+):
+    out_dir = shutil.copytree(tiny_shards, tmp_path / "out")
+    before = contents(out_dir)
+    monkeypatch.setattr(ffmpeg, "ffmpeg_version", lambda: "7.7-test")
+    for _ in range(2):
+        caplog.clear()
+        prepare(tiny_videos, out_dir)
+        (line,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+        begun = json.loads(before[schema.PREP_FILE])["ffmpeg_version"]
+        assert f"was begun with ffmpeg {begun} and goes on with ffmpeg 7.7-test" in line
+    assert contents(out_dir) == before
+
+
+def test_another_version_of_opencv_is_told(moving, tmp_path, monkeypatch, caplog):
+    write_shards(out_dir=tmp_path, videos_dir=moving, **FLOW_SETTINGS)
+    assert not caplog.records
+    monkeypatch.setattr(optical_flow, "opencv_version", lambda: "9.9.9")
+    write_shards(out_dir=tmp_path, videos_dir=moving, **FLOW_SETTINGS)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "opencv 9.9.9; clips may differ slightly" in line
+
+
 def test_a_killed_run_goes_on(tiny_shards, tiny_videos, tmp_path):
     flags = [
         f"--manifest={tiny_videos / 'manifest.csv'}",
@@ -379,6 +482,11 @@ def test_two_runs_in_one_folder_are_refused(tiny_videos, tmp_path):
         ({"num_workers": 0}, "num_workers 0"),
         ({"flow_smallest_side_px": 8}, "need 0 (no flow) or 16 to 256"),
         ({"flow_smallest_side_px": 128, "smallest_side_px": 64}, "or 16 to 64, the frames' own"),
+        ({"frame_rate_hz": 0.5}, "fps 0.5: need 1 to 100"),
+        ({"frame_rate_hz": 10, "flow_smallest_side_px": 64}, "AVE+OF needs 25 frames a second"),
+        ({"max_frames": 24}, "max_frames 24: need 0 (no limit) or at least 25, 1 s at 25 frames"),
+        ({"runner": "spark"}, "runner 'spark': need one of local, beam"),
+        ({"out_dir": "gs://bucket/shards"}, "mount the bucket"),
         ({"manifest_path": None}, "neither --manifest nor --videos_dir"),
         ({"videos_dir": "none"}, "videos folder none does not exist"),
         ({"split_fractions": {"train": 1.0}}, "this manifest names splits"),
@@ -386,7 +494,7 @@ def test_two_runs_in_one_folder_are_refused(tiny_videos, tmp_path):
 )
 def test_unusable_settings_are_refused(tiny_videos, tmp_path, settings, words):
     with pytest.raises(UserError) as caught:
-        prepare(tiny_videos, tmp_path / "out", **settings)
+        prepare(tiny_videos, **{"out_dir": tmp_path / "out"} | settings)
     assert words in str(caught.value)
     assert not (tmp_path / "out").exists()
 
