@@ -17,17 +17,12 @@ import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
+from data_prep import media_index
 from l3net import constants
 from l3net.errors import UserError
 
 COLUMNS = ("example_id", "media_id", "path", "start_seconds", "end_seconds", "split", "labels")
 LABEL_SEPARATOR = "|"
-VIDEO_SUFFIXES = frozenset(
-    (
-        *(".3g2", ".3gp", ".asf", ".avi", ".f4v", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
-        *(".mpeg", ".mpg", ".mts", ".ogv", ".qt", ".ts", ".vob", ".webm", ".wmv"),
-    )
-)
 _SPLIT = re.compile(r"[A-Za-z0-9_]+")
 _log = logging.getLogger(__name__)
 
@@ -109,10 +104,12 @@ def write_manifest(path: str | pathlib.Path, rows: Sequence[ManifestRow]) -> Non
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
             for index, row in enumerate(rows):
-                fields = dataclasses.asdict(row) | {"labels": LABEL_SEPARATOR.join(row.labels)}
+                # Not dataclasses.asdict, which copies deeply and takes most of the time.
+                fields = {column: getattr(row, column) for column in COLUMNS}
+                fields["labels"] = LABEL_SEPARATOR.join(row.labels)
                 if _row_from_fields(fields, f"row {index} for {path}") != row:
                     raise UserError(f"row {index} for {path} would not read back the same: {row}")
-                writer.writerow(fields[column] for column in COLUMNS)
+                writer.writerow(fields.values())
         os.replace(partial, path)
     except OSError as error:
         raise UserError(f"cannot write the manifest {path}: {error}") from error
@@ -127,8 +124,8 @@ def rows_from_folder(
 ) -> list[ManifestRow]:
     """Makes one row per video file in a folder and its subfolders: its first seconds.
 
-    Files are told by their suffix (`VIDEO_SUFFIXES`); hidden ones are left out. The split of a
-    file depends on its relative path and the seed only, so adding files moves no other.
+    Files are told by their suffix (`media_index.VIDEO_SUFFIXES`); hidden ones are left out. The
+    split of a file depends on its relative path and the seed only, so adding files moves no other.
 
     Args:
         folder: of videos.
@@ -141,7 +138,8 @@ def rows_from_folder(
         The rows, sorted by path, without labels.
 
     Raises:
-        UserError: if the folder does not exist or has no video file, or the fractions are unusable.
+        UserError: if the folder does not exist, cannot be read or has no video file, or the
+            fractions are unusable.
     """
     folder = pathlib.Path(folder)
     fractions = _checked_fractions(split_fractions or {"train": 1.0})
@@ -149,11 +147,12 @@ def rows_from_folder(
         raise UserError(f"videos folder {folder} does not exist")
     rows = [
         ManifestRow(path, path, path, 0.0, max_seconds, split_of(path, fractions, seed))
-        for path in _video_paths(folder)
+        for path in sorted(media_index.media_paths(folder, media_index.VIDEO_SUFFIXES))
     ]
     if not rows:
         raise UserError(
-            f"no video file in {folder}; looked for {' '.join(sorted(VIDEO_SUFFIXES))}; "
+            f"no video file in {folder}; looked for "
+            f"{' '.join(sorted(media_index.VIDEO_SUFFIXES))}; "
             "give --manifest to name files of any kind"
         )
     return rows
@@ -209,31 +208,6 @@ def _checked_fractions(fractions: Mapping[str, float]) -> dict[str, float]:
     if not (min(fractions.values()) > 0 and abs(total - 1) < 1e-6):
         raise UserError(f"split fractions {dict(fractions)}: need shares above 0 that sum to 1")
     return dict(fractions)
-
-
-def _video_paths(folder: pathlib.Path) -> list[str]:
-    paths, num_ignored = [], 0
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            path = pathlib.Path(parent, name).relative_to(folder).as_posix()
-            if name.startswith(".") or pathlib.Path(name).suffix.lower() not in VIDEO_SUFFIXES:
-                num_ignored += 1
-            elif _is_utf8(path):
-                paths.append(path)
-            else:
-                _log.warning("left out %r: its name is not UTF-8; rename it", path)
-    if num_ignored:
-        _log.info("%s: left out %d files without a video suffix", folder, num_ignored)
-    return sorted(paths)
-
-
-def _is_utf8(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _check_columns(columns: Sequence[str], path: str | pathlib.Path) -> None:

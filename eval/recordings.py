@@ -1,10 +1,7 @@
 """Labelled recordings of the sound classification benchmarks (L3 §3.3), read where they lie.
 
-- ESC-50: `audio/*.wav` and `meta/esc50.csv` (columns filename, fold, target, category, esc10 ...).
-- ESC-10: the same, rows whose esc10 is True; or folders `001 - Dog bark/1-100032-A.ogg`, where the
-  first digit of a file's name is its fold.
-- DCASE 2013 scenes: `scenes_stereo/busystreet01.wav` ... to train and `scenes_stereo_testset/` to
-  test, each perhaps inside a folder of its own name (as the published archives unpack).
+- ESC-50, ESC-10 and DCASE 2013 in the layouts of l3net.data.recording_lists; every listed file must
+  be there.
 - demo: a prepared shard folder (l3net.data.schema), its splits train and test.
 
 Nothing is decoded until `Recording.load` is called.
@@ -14,7 +11,6 @@ import csv
 import dataclasses
 import functools
 import pathlib
-import re
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -23,36 +19,12 @@ import soundfile
 
 from eval import cache
 from l3net import constants
-from l3net.data import schema
+from l3net.data import recording_lists, schema
+from l3net.data.recording_lists import TEST, TRAIN, ListedRecording
 from l3net.errors import UserError
 
 # Ours: the papers name no resampler; this is resampy's more exact filter.
 RESAMPLING = "kaiser_best"
-TRAIN, TEST = "train", "test"
-
-# "5-second-long"; the published Ogg files hold 3.6 to 7.2 s, and the authors' own notebook pads or
-# cuts each to exactly 5 s.
-ESC_SECONDS = 5.0
-_FOLDS = range(1, 6)
-_AUDIO_SUFFIXES = (".wav", ".ogg", ".flac")
-_ESC10_FOLDER = re.compile(r"\d{3} - (?P<label>.+)")
-_ESC10_FILE = re.compile(r"(?P<fold>\d)-.+")
-_SCENE_FILE = re.compile(r"(?P<label>[a-z]+)_?\d+")
-SCENES = (
-    "bus",
-    "busystreet",
-    "office",
-    "openairmarket",
-    "park",
-    "quietstreet",
-    "restaurant",
-    "supermarket",
-    "tube",
-    "tubestation",
-)
-_SCENE_TRAIN_FOLDERS = ("scenes_stereo", "development", "train")
-_SCENE_TEST_FOLDERS = ("scenes_stereo_testset", "scenes_stereo_test", "evaluation", "test")
-_SCENE_LISTS = ("groundtruth", "ground_truth", "meta", "labels")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,29 +126,30 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _from_file(
-    path: pathlib.Path, *, name: str, label: str, part: str, seconds: float | None = None
+def _from_listed(
+    folder: pathlib.Path, listed: ListedRecording, name: str, seconds: float | None = None
 ) -> Recording:
+    path = folder / listed.path
+    if listed.problem:
+        raise UserError(f"{folder}: {listed.problem}")
     if not path.is_file():
         raise UserError(f"the recording {path} is listed but does not exist")
     if path.stat().st_size == 0:
         raise UserError(f"the recording {path} has zero bytes; fetch it again")
     return Recording(
         name,
-        label,
-        part,
+        listed.label,
+        listed.split.removeprefix("fold"),
         functools.cache(lambda: cache.key_of(cache.hash_file(path), seconds)),
         functools.partial(load_file, path, seconds),
     )
 
 
-def _require_folder(folder: pathlib.Path, what: str) -> None:
+def _existing(folder: str | pathlib.Path, what: str) -> pathlib.Path:
+    folder = pathlib.Path(folder)
     if not folder.is_dir():
         raise UserError(f"the {what} folder {folder} does not exist")
-
-
-def _audio_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in _AUDIO_SUFFIXES)
+    return folder
 
 
 def _checked_set(name: str, recordings: list[Recording], official: int) -> RecordingSet:
@@ -190,12 +163,12 @@ def _checked_set(name: str, recordings: list[Recording], official: int) -> Recor
     return RecordingSet(name, f"{name} ({amount} real recordings)", tuple(recordings))
 
 
-# --- ESC-50 and ESC-10 ---------------------------------------------------------------------------
+# --- The benchmarks ------------------------------------------------------------------------------
 def read_esc50(folder: str | pathlib.Path) -> RecordingSet:
     """Reads ESC-50: 2000 recordings of 5 s, 50 classes, 5 folds.
 
     Args:
-        folder: holds `audio/` and `meta/esc50.csv`.
+        folder: see `recording_lists.list_esc50`.
 
     Returns:
         The set; parts are folds.
@@ -203,16 +176,17 @@ def read_esc50(folder: str | pathlib.Path) -> RecordingSet:
     Raises:
         UserError: if a folder, the list or a recording is missing, empty or malformed.
     """
-    folder = pathlib.Path(folder)
-    _require_folder(folder, "ESC-50")
-    return _checked_set("ESC-50", _listed(folder, _read_list(folder)), official=2000)
+    folder = _existing(folder, "ESC-50")
+    return _checked_set(
+        "ESC-50", _esc_recordings(folder, recording_lists.list_esc50(folder)), official=2000
+    )
 
 
 def read_esc10(folder: str | pathlib.Path) -> RecordingSet:
     """Reads ESC-10: 400 recordings of 5 s, 10 classes, 5 folds, in either layout.
 
     Args:
-        folder: holds class folders, or ESC-50's `audio/` and `meta/esc50.csv`.
+        folder: see `recording_lists.list_esc10`.
 
     Returns:
         The set; parts are folds.
@@ -220,83 +194,27 @@ def read_esc10(folder: str | pathlib.Path) -> RecordingSet:
     Raises:
         UserError: if the folder is in neither layout, or something is missing or malformed.
     """
-    folder = pathlib.Path(folder)
-    _require_folder(folder, "ESC-10")
-    classes = {p: m["label"] for p in sorted(folder.iterdir()) if (m := _class_folder(p))}
-    if classes:
-        return _checked_set("ESC-10", _from_class_folders(classes), official=400)
-    if not (folder / "meta" / "esc50.csv").exists():
-        raise UserError(
-            f"{folder} holds no ESC-10: need class folders such as '001 - Dog bark', or "
-            "ESC-50's audio/ and meta/esc50.csv"
-        )
-    rows = [row for row in _read_list(folder) if row["esc10"].strip().lower() == "true"]
-    return _checked_set("ESC-10", _listed(folder, rows), official=400)
+    folder = _existing(folder, "ESC-10")
+    return _checked_set(
+        "ESC-10", _esc_recordings(folder, recording_lists.list_esc10(folder)), official=400
+    )
 
 
-def _class_folder(path: pathlib.Path) -> re.Match | None:
-    return _ESC10_FOLDER.fullmatch(path.name) if path.is_dir() else None
-
-
-def _from_class_folders(classes: dict[pathlib.Path, str]) -> list[Recording]:
-    found = []
-    for folder, label in classes.items():
-        for path in _audio_files(folder):
-            match = _ESC10_FILE.fullmatch(path.stem)
-            part = _fold(match["fold"] if match else "", path)
-            name = f"{folder.name}/{path.name}"
-            found.append(_from_file(path, name=name, label=label, part=part, seconds=ESC_SECONDS))
-    if not found:
-        raise UserError(f"the class folders of {next(iter(classes)).parent} hold no recordings")
-    return found
-
-
-def _fold(text: str, where: object) -> str:
-    if text not in {str(fold) for fold in _FOLDS}:
-        raise UserError(f"{where}: got fold {text!r}; need one of 1 to 5")
-    return text
-
-
-def _read_list(folder: pathlib.Path) -> list[dict[str, str]]:
-    path = folder / "meta" / "esc50.csv"
-    if not path.exists():
-        raise UserError(f"{path} is missing: it lists the recordings' folds and classes")
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    needed = ("filename", "fold", "category", "esc10")
-    missing = [column for column in needed if not rows or rows[0].get(column) is None]
-    if missing:
-        raise UserError(f"{path} has no rows with the column(s) {', '.join(missing)}")
-    return rows
-
-
-def _listed(folder: pathlib.Path, rows: list[dict[str, str]]) -> list[Recording]:
-    where = folder / "meta" / "esc50.csv"
-    if not rows:
-        raise UserError(f"{where} lists no recordings of this set")
+def _esc_recordings(folder: pathlib.Path, listed: Iterable[ListedRecording]) -> list[Recording]:
+    seconds = recording_lists.ESC_SECONDS
     return [
-        _from_file(
-            folder / "audio" / row["filename"],
-            name=row["filename"],
-            label=row["category"],
-            part=_fold((row["fold"] or "").strip(), f"{where}, {row['filename']}"),
-            seconds=ESC_SECONDS,
-        )
-        for row in rows
+        _from_listed(folder, each, each.path.removeprefix("audio/"), seconds) for each in listed
     ]
 
 
-# --- DCASE 2013 ----------------------------------------------------------------------------------
 def read_dcase2013(folder: str | pathlib.Path) -> RecordingSet:
     """Reads the DCASE 2013 scenes: 10 classes, 30 s; 100 recordings to train, 100 to test.
 
     L3 §3.3 writes "10 training and 100 test clips per class"; the published sets hold 10 of each
-    per class. A file's class is its name without the number (`busystreet01.wav`). Where names carry
-    no class, a list beside the files (or in `folder`) whose name begins with groundtruth,
-    ground_truth, meta or labels (.csv or .txt; a file name, then its class, on each line) gives it.
+    per class.
 
     Args:
-        folder: holds `scenes_stereo/` and `scenes_stereo_testset/`.
+        folder: see `recording_lists.list_dcase2013`.
 
     Returns:
         The set; parts are TRAIN and TEST.
@@ -304,51 +222,18 @@ def read_dcase2013(folder: str | pathlib.Path) -> RecordingSet:
     Raises:
         UserError: if a folder is missing or empty, or a recording's class is not to be found.
     """
-    folder = pathlib.Path(folder)
-    _require_folder(folder, "DCASE 2013")
-    train = _scenes(_find_scenes(folder, _SCENE_TRAIN_FOLDERS), folder, TRAIN)
-    test = _scenes(_find_scenes(folder, _SCENE_TEST_FOLDERS), folder, TEST)
-    return _checked_set("DCASE 2013", train + test, official=200)
-
-
-def _find_scenes(folder: pathlib.Path, names: Iterable[str]) -> pathlib.Path:
-    for name in names:
-        for candidate in (folder / name / name, folder / name):
-            if candidate.is_dir() and _audio_files(candidate):
-                return candidate
-    raise UserError(f"{folder} has no folder of recordings named {' or '.join(names)}")
-
-
-def _scenes(folder: pathlib.Path, root: pathlib.Path, part: str) -> list[Recording]:
-    listed = {**_listed_scenes(root), **_listed_scenes(folder)}
-    return [
-        _from_file(path, name=f"{part}/{path.name}", label=_scene(path, listed), part=part)
-        for path in _audio_files(folder)
+    folder = _existing(folder, "DCASE 2013")
+    recordings = [
+        _from_listed(folder, each, f"{each.split}/{pathlib.PurePath(each.path).name}")
+        for each in recording_lists.list_dcase2013(folder)
     ]
-
-
-def _scene(path: pathlib.Path, listed: dict[str, str]) -> str:
-    match = _SCENE_FILE.fullmatch(path.stem.lower())
-    label = listed.get(path.name) or (match["label"] if match else "")
-    if label not in SCENES:
-        raise UserError(f"cannot tell the scene of {path}; need one of {', '.join(SCENES)}")
-    return label
-
-
-def _listed_scenes(folder: pathlib.Path) -> dict[str, str]:
-    """Returns file name -> class from every list in a folder."""
-    found = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in (".csv", ".txt") and path.stem.lower().startswith(_SCENE_LISTS):
-            for line in path.read_text(encoding="utf-8").splitlines():
-                fields = re.split(r"[,;\t ]+", line.strip())
-                if len(fields) >= 2 and fields[1].lower() in SCENES:
-                    found[pathlib.Path(fields[0]).name] = fields[1].lower()
-    return found
+    return _checked_set("DCASE 2013", recordings, official=200)
 
 
 # --- Prepared shards -----------------------------------------------------------------------------
-def read_shards(folder: str | pathlib.Path) -> RecordingSet:
+def read_shards(
+    folder: str | pathlib.Path, heard_csv: str | pathlib.Path | None = None
+) -> RecordingSet:
     """Reads the labelled clips of a prepared folder; a recording is a clip's sound.
 
     Ours: of a clip with several labels the first counts; clips without a label are left out. The
@@ -356,20 +241,26 @@ def read_shards(folder: str | pathlib.Path) -> RecordingSet:
 
     Args:
         folder: as data_prep.write_shards leaves it, with splits train and test.
+        heard_csv: columns example_id and heard_label, which then count instead of the clips'
+            labels: clips.csv of the demo data, whose labels are as loose as those of real videos,
+            where the benchmarks' are curated.
 
     Returns:
         The set; parts are TRAIN and TEST.
 
     Raises:
-        UserError: if a split is missing, or fewer than two classes are labelled.
+        UserError: if a split is missing, fewer than two classes are labelled, or `heard_csv`
+            cannot be read or has no such columns.
     """
+    heard = _read_heard(heard_csv) if heard_csv else None
     recordings = []
     dataset_name = ""
     for part in (TRAIN, TEST):
         for clip in schema.read_clips(schema.find_shards(folder, part)):
             dataset_name = clip.dataset_name
-            if clip.labels and len(clip.waveform):
-                recordings.append(_from_clip(clip, part))
+            label = next(iter(clip.labels), None) if heard is None else heard.get(clip.example_id)
+            if label and len(clip.waveform):
+                recordings.append(_from_clip(clip, label, part))
     for part in (TRAIN, TEST):
         classes = {recording.label for recording in recordings if recording.part == part}
         if len(classes) < 2:
@@ -381,10 +272,20 @@ def read_shards(folder: str | pathlib.Path) -> RecordingSet:
     return RecordingSet("demo data" if is_demo else dataset_name, data, tuple(recordings))
 
 
-def _from_clip(clip: schema.Clip, part: str) -> Recording:
+def _read_heard(path: str | pathlib.Path) -> dict[str, str]:
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return {row["example_id"]: row["heard_label"] for row in csv.DictReader(file)}
+    except (OSError, KeyError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"cannot read {path} ({error}); need a CSV with columns example_id and heard_label"
+        ) from None
+
+
+def _from_clip(clip: schema.Clip, label: str, part: str) -> Recording:
     return Recording(
         clip.example_id,
-        clip.labels[0],
+        label,
         part,
         functools.cache(functools.partial(cache.hash_array, clip.waveform)),
         functools.partial(_load_samples, clip.waveform),

@@ -39,6 +39,7 @@ ALLOWED = {
     "l3net.files": [],
     "l3net.log_spectrogram": ["l3net.constants"],
     "l3net.data.schema": ["l3net.constants", "l3net.errors"],
+    "l3net.data.recording_lists": ["l3net.errors"],
     "l3net.data.augment": ["l3net.constants"],
     "l3net.data.avc_pairs": ["l3net.constants"],
     "l3net.data.input_pipeline": [
@@ -51,7 +52,8 @@ ALLOWED = {
         "l3net.constants", "l3net.errors", "l3net.losses", "l3net.log_spectrogram", "l3net.models",
     ],
     "data_prep": [
-        "l3net", "l3net.constants", "l3net.errors", "l3net.files", "l3net.data.schema", "data_prep",
+        "l3net", "l3net.constants", "l3net.errors", "l3net.files", "l3net.data.schema",
+        "l3net.data.recording_lists", "l3net.log_spectrogram", "data_prep",
     ],
     "eval": [
         "l3net", "l3net.constants", "l3net.errors", "l3net.files", "l3net.log_spectrogram",

@@ -1,4 +1,6 @@
 import collections
+import os
+import pathlib
 
 import pytest
 
@@ -92,6 +94,15 @@ def test_folder_gives_one_row_per_video(tmp_path):
     rows = manifest.rows_from_folder(tmp_path, max_seconds=5.0)
     assert [row.path for row in rows] == ["a b/-c.WEBM", "b.mp4"]
     assert {(row.start_seconds, row.end_seconds, row.split) for row in rows} == {(0, 5, "train")}
+
+
+def test_names_that_are_not_utf8_are_left_out_and_warned_of(tmp_path, caplog):
+    for name in (b"a.mp4", b"\xff.mp4", b"\xfe/b.mp4"):
+        path = pathlib.Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name)))
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert [row.path for row in manifest.rows_from_folder(tmp_path)] == ["a.mp4"]
+    assert caplog.text.count("its name is not UTF-8") == 2
 
 
 def test_folder_without_videos_is_refused(tmp_path):

@@ -160,6 +160,15 @@ def test_dcase_unpacked_twice_deep_with_a_list(tmp_path):
     assert {r.name: r.label for r in found.recordings}["test/0001.wav"] == "office"
 
 
+def test_dcase_with_the_published_key_of_the_test_set(tmp_path):
+    _write_dcase(tmp_path)
+    write_tone(tmp_path / "scenes_stereo_testset" / "1_qwerty.wav")
+    key = "fold,wavname,md5sum,decodedname\nfold1_testgt_x.txt,1_qwerty.wav,0123,park01.wav\n"
+    (tmp_path / "dcase2013_task1_filenamekey.csv").write_text(key)
+    found = recordings.read_dcase2013(tmp_path)
+    assert {r.name: r.label for r in found.recordings}["test/1_qwerty.wav"] == "park"
+
+
 def test_dcase_unknown_scene(tmp_path):
     _write_dcase(tmp_path, names=("bus01", "beach02"))
     with pytest.raises(UserError, match="cannot tell the scene of .*beach02") as error:
@@ -176,6 +185,17 @@ def test_demo_shards(tmp_path):
     assert waveform.dtype == np.float32
     assert np.abs(waveform).max() == pytest.approx(0.5, abs=1e-3)
     assert len(found.recordings[0].load(44_100)) == 88_200
+
+
+def test_what_is_heard_counts_instead_of_loose_labels(tmp_path):
+    folder, heard = write_demo_shards(tmp_path / "shards"), tmp_path / "clips.csv"
+    rows = [(f"{split}{i}", "xyz"[i % 2]) for split in ("train", "test") for i in range(4)]
+    heard.write_text("example_id,heard_label\n" + "".join(f"{a},{b}\n" for a, b in rows))
+    found = recordings.read_shards(folder, heard)
+    assert [(r.name, r.label) for r in found.recordings] == rows  # others are not listed
+    heard.write_text("example_id,label\ntrain0,x\n")
+    with pytest.raises(UserError, match="clips.csv.*heard_label"):
+        recordings.read_shards(folder, heard)
 
 
 def test_shards_that_are_not_the_demo_are_named(tmp_path):

@@ -140,6 +140,7 @@ def test_command_line(tmp_path):
     record = json.loads((tmp_path / "out" / "table2.json").read_text())
     assert record["flags"]["demo_shards"] == str(demo)
     assert record["flags"]["svm_c"] == "cv"
+    assert list(record["flags"]) == sorted(record["flags"]) and record["seconds"] > 0
     assert (tmp_path / "out" / "table2.md").read_text() == done.stdout
 
 

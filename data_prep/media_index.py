@@ -1,0 +1,192 @@
+"""Which files a folder holds, by the names that downloaders give, and which clip each one is.
+
+A folder is walked once. Names of YouTube clips that are understood (START and END in seconds or
+milliseconds, zero-padded or not; an extra "Y" in front of the id is fine):
+
+    ID.mp4   ID_START.mp4   ID_START_END.mp4   TITLE [ID].mp4
+"""
+
+import logging
+import os
+import pathlib
+import re
+from collections.abc import Callable, Container, Iterable, Iterator
+from typing import NamedTuple
+
+from l3net import constants
+from l3net.errors import UserError
+
+AUTO, YES, NO = TRIMMED = ("auto", "yes", "no")
+VIDEO_SUFFIXES = frozenset(
+    (
+        *(".3g2", ".3gp", ".asf", ".avi", ".f4v", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
+        *(".mpeg", ".mpg", ".mts", ".ogv", ".qt", ".ts", ".vob", ".webm", ".wmv"),
+    )
+)
+IMAGE_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".webp"))
+IMAGE_SECONDS = 1 / constants.FRAME_RATE_HZ  # an image is a clip of one frame
+_NUMBERS = r"(?:_(\d+(?:\.\d+)?))?(?:_(\d+(?:\.\d+)?))?"
+_CLIP_NAMES = tuple(
+    re.compile(pattern)
+    for pattern in (
+        rf"([A-Za-z0-9_-]{{11}}){_NUMBERS}",
+        rf"Y([A-Za-z0-9_-]{{11}}){_NUMBERS}",
+        r".* \[([A-Za-z0-9_-]{11})\]",
+    )
+)
+_MILLISECONDS = 1000
+_log = logging.getLogger(__name__)
+
+
+class MediaFile(NamedTuple):
+    """A file, and what its name says of its extent.
+
+    Attributes:
+        path: relative to the folder, posix style.
+        numbers: none, the start, or start and end, in seconds or milliseconds.
+    """
+
+    path: str
+    numbers: tuple[float, ...] = ()
+
+
+Names = Callable[[str], Iterable[tuple[str, tuple[float, ...]]]]
+
+
+def youtube_names(stem: str) -> Iterator[tuple[str, tuple[float, ...]]]:
+    """Yields every (YouTube id, numbers) that the name of a file, without suffix, may mean."""
+    for pattern in _CLIP_NAMES:
+        if match := pattern.fullmatch(stem):
+            video_id, *numbers = match.groups()
+            yield video_id, tuple(float(number) for number in numbers if number)
+
+
+def flickr_names(stem: str) -> Iterator[tuple[str, tuple[float, ...]]]:
+    """Yields the Flickr number that a name begins with: "9419455509", "9419455509_8461e78d0d"."""
+    if match := re.fullmatch(r"(\d+)(?:_.*)?", stem):
+        yield match[1], ()
+
+
+def plain_names(stem: str) -> Iterator[tuple[str, tuple[float, ...]]]:
+    """Yields the name itself."""
+    yield stem, ()
+
+
+def media_paths(folder: str | pathlib.Path, suffixes: Container[str]) -> Iterator[str]:
+    """Walks a folder once, with one system call per subfolder.
+
+    Args:
+        folder: what to walk; hidden files and linked subfolders are left out.
+        suffixes: of the files wanted, in lower case.
+
+    Yields:
+        Paths relative to the folder, posix style, in no particular order.
+
+    Raises:
+        UserError: if the folder or a subfolder cannot be read.
+    """
+    waiting, num_others = [("", os.fspath(folder))], 0
+    try:
+        while waiting:
+            prefix, path = waiting.pop()
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append((f"{prefix}{entry.name}/", entry.path))
+                    elif os.path.splitext(entry.name)[1].lower() not in suffixes:
+                        num_others += 1
+                    elif _is_utf8(prefix + entry.name):
+                        yield prefix + entry.name
+                    else:
+                        _log.warning("left out %r: its name is not UTF-8; rename it", entry.path)
+    except OSError as error:
+        raise UserError(f"cannot read the folder {folder}: {error}") from error
+    if num_others:
+        _log.info("%s: left out %d files without a suffix that is wanted", folder, num_others)
+
+
+def index_folder(
+    paths: Iterable[str], names: Names, wanted: Container[str]
+) -> dict[str, list[MediaFile]]:
+    """Sorts files by the video they are of.
+
+    Args:
+        paths: relative, of the files.
+        names: name of a file without suffix -> the (id, numbers) it may mean.
+        wanted: ids to keep, so that memory grows with the list and not with the folder.
+
+    Returns:
+        Id -> its files, sorted by path.
+    """
+    index: dict[str, list[MediaFile]] = {}
+    for path in paths:
+        stem = os.path.splitext(path[path.rfind("/") + 1 :])[0]
+        for video_id, numbers in names(stem):
+            if video_id in wanted:
+                index.setdefault(video_id, []).append(MediaFile(path, numbers))
+    for files in index.values():
+        files.sort()
+    return index
+
+
+def best_file(
+    files: Iterable[MediaFile], start_seconds: float, end_seconds: float
+) -> MediaFile | None:
+    """Chooses the file that holds a clip: one named by its start and end, by its start, by its id.
+
+    Args:
+        files: of the clip's video.
+        start_seconds: of the clip, on the whole video's time line.
+        end_seconds: of the clip.
+
+    Returns:
+        The file; None if all are of other parts of the video.
+    """
+    ranked = ((_rank(file.numbers, start_seconds, end_seconds), file) for file in files)
+    fitting = [(rank, file) for rank, file in ranked if rank is not None]
+    return min(fitting)[1] if fitting else None
+
+
+def extent(
+    file: MediaFile, start_seconds: float, end_seconds: float, trimmed: str
+) -> tuple[float, float]:
+    """Returns where a clip lies on its file's own time line, seconds.
+
+    Args:
+        file: as `best_file` gives it.
+        start_seconds: of the clip, on the whole video's time line.
+        end_seconds: of the clip.
+        trimmed: whether files begin where their clips begin; "auto": those whose names have
+            numbers do.
+    """
+    if trimmed == YES or (trimmed == AUTO and file.numbers):
+        return 0.0, round(end_seconds - start_seconds, 6)
+    return start_seconds, end_seconds
+
+
+def _rank(numbers: tuple[float, ...], start: float, end: float) -> int | None:
+    """0 is best; None: another part of the video."""
+    if not numbers:
+        return 2
+    for unit in (1, _MILLISECONDS):
+        if all(
+            _is_same(number, seconds * unit)
+            for number, seconds in zip(numbers, (start, end), strict=False)
+        ):
+            return 2 - len(numbers)
+    return None
+
+
+def _is_same(number: float, wanted: float) -> bool:
+    # Names often hold whole numbers only.
+    return abs(number - wanted) < 1e-3 or number in (int(wanted), round(wanted))
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
