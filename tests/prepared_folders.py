@@ -1,0 +1,91 @@
+"""Whole prepared folders made of numbers, as data_prep.write_shards leaves them, without ffmpeg."""
+
+import json
+import pathlib
+
+from data_prep.manifest import ManifestRow, write_manifest
+from l3net.data import schema
+from tests.synthetic_shards import write_shards
+
+CONFIG_HASH = "0123456789abcdef"
+
+
+def write_folder(
+    folder: pathlib.Path,
+    clips: dict[str, list[schema.Clip]],
+    *,
+    others: list[dict[str, str]] = (),
+    num_shards: int = 1,
+    name: str = "synthetic",
+) -> pathlib.Path:
+    """Writes a finished folder.
+
+    Args:
+        folder: made if need be.
+        clips: split -> its clips.
+        others: rows that gave no clip: example_id, split, outcome, reason, detail; they are told
+            in the first shard of their split.
+        num_shards: per split.
+        name: of the data set.
+
+    Returns:
+        The folder.
+    """
+    rows = [_row(clip, split) for split, members in clips.items() for clip in members]
+    rows += [
+        ManifestRow(row["example_id"], row["example_id"], row["example_id"], 0, 10, row["split"])
+        for row in others
+    ]
+    for split, members in clips.items():
+        write_shards(folder, members, split=split, num_shards=num_shards, name=name)
+        for index in range(num_shards):
+            told = [row for row in others if row["split"] == split and index == 0]
+            path = folder / schema.shard_name(name, split, index, num_shards)
+            _complete_marker(path, split, members[index::num_shards], told)
+    write_manifest(folder / "manifest.csv", rows)
+    labels = sorted({label for row in rows for label in row.labels})
+    (folder / schema.LABELS_FILE).write_text("".join(f"{label}\n" for label in labels))
+    (folder / schema.OUTCOMES_FILE).write_text("example_id\n")
+    config = {
+        "dataset_name": name,
+        "num_shards": dict.fromkeys(clips, num_shards),
+        "max_seconds": 10.0,
+        "prep_version": "1",
+    }
+    prep = {"config_hash": CONFIG_HASH, "config": config, "ffmpeg_version": "7.0"}
+    (folder / schema.PREP_FILE).write_text(json.dumps(prep))
+    return folder
+
+
+def change_marker(folder: pathlib.Path, shard: str, **changes) -> None:
+    """Writes a commit marker anew with changes."""
+    path = schema.marker_path(folder / shard)
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def _row(clip: schema.Clip, split: str) -> ManifestRow:
+    seconds = len(clip.waveform) / 48_000
+    return ManifestRow(
+        clip.example_id, clip.media_id, clip.data_path, 0.0, seconds, split, clip.labels
+    )
+
+
+def _complete_marker(
+    path: pathlib.Path, split: str, clips: list[schema.Clip], others: list[dict[str, str]]
+) -> None:
+    outcomes = [
+        {
+            **{"example_id": clip.example_id, "path": clip.data_path, "split": split},
+            **{"outcome": "ok", "reason": "", "detail": ""},
+            "seconds": len(clip.waveform) / 48_000,
+        }
+        for clip in clips
+    ]
+    outcomes += [{"path": row["example_id"], "seconds": 0.0, **row} for row in others]
+    change_marker(
+        path.parent,
+        path.name,
+        num_bytes=path.stat().st_size,
+        config_hash=CONFIG_HASH,
+        outcomes=outcomes,
+    )
