@@ -103,7 +103,11 @@ reproduce-table2: $(READY) $(if $(filter $(DEMO_RUN),$(RUN_DIR)),$(DEMO_RUN)/.do
 	  --shards=$(DEMO)/shards --sampling=ots --num_pairs=2016 --out_dir=$(RUN_DIR))
 	$(RUN) eval.table2_sound --saved_model=$(RUN_DIR)/saved_model \
 	  --random_saved_model=$(RUN_DIR)/saved_model_random --out_dir=$(RUN_DIR) \
-	  $(or $(strip $(SOUND_SETS)),--demo_shards=$(DEMO)/shards)
+	  $(or $(strip $(SOUND_SETS)),--demo_shards=$(DEMO)/shards --demo_clips=$(DEMO)/videos/clips.csv)
+
+.PHONY: report-demo
+report-demo: $(DEMO)/shards/.done  ## Look at the demo data set: report.html in its folder of shards
+	$(RUN) data_prep.report --shards_dir=$(DEMO)/shards
 
 .PHONY: bench
 bench: $(READY)  ## Measure input pipeline, training step and linear probe (idle machine, some minutes)

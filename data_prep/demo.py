@@ -3,14 +3,17 @@
     python -m data_prep.demo --out_dir=data/demo/videos
 
 This is SYNTHETIC data. It stands in where the real data sets are absent and proves nothing about
-them. 14 classes with AudioSet's names; in about one clip of twenty the sound has nothing to do with
-the picture, in one of five a second object stands by silently, as in videos from the web.
+them. 14 classes with AudioSet's names. As in videos from the web, in one clip of thirty the sound
+has nothing to do with the picture, in one of ten a second object stands by silently, and the labels
+say less than there is to see and to hear: a clip is labelled with its family (musical instrument,
+percussion, tools), and only clips.csv tells its class.
 
 Files, below --out_dir:
 
     demo.json               configuration, counts, versions, and what this is
-    manifest.csv            see data_prep/manifest.py; the label is what is seen
-    clips.csv               example_id,split,label,heard_label,unrelated,silent_label
+    manifest.csv            see data_prep/manifest.py; a clip's label is the family it belongs to
+    clips.csv               example_id,split,label,heard_label,unrelated,silent_label,family: the
+                            truth; `label` is the class that is seen
     boxes.csv               example_id,frame,time_seconds,ymin,xmin,ymax,xmax,label: the sounding
                             object in every frame at 25 fps, shares of height and width; clips
                             with unrelated sound have none, silent objects neither
@@ -49,20 +52,23 @@ from l3net import constants, errors
 from l3net.errors import UserError
 from l3net.files import write_whole
 
-VERSION = 3  # of the drawings and sounds; another version is another data set
+VERSION = 4  # of the drawings and sounds; another version is another data set
 SPLITS = ("train", "val", "test")
 # Many short clips rather than few long ones: with 280 clips of 4 s a network learns them by heart.
 DEFAULT_CLIPS_PER_CLASS = (56, 5, 9)
 DEFAULT_SECONDS = 2.0
 UNRELATED_SHARE = 0.03
 SILENT_SHARE = 0.1
+INSTRUMENT, PERCUSSION, TOOL = "Musical instrument", "Percussion", "Tools"
 CONFIG_FILE, MANIFEST_FILE, CLIPS_FILE, BOXES_FILE = (
     "demo.json",
     "manifest.csv",
     "clips.csv",
     "boxes.csv",
 )
-CLIPS_COLUMNS = ("example_id", "split", "label", "heard_label", "unrelated", "silent_label")
+CLIPS_COLUMNS = (
+    *("example_id", "split", "label", "heard_label", "unrelated", "silent_label", "family"),
+)
 BOXES_COLUMNS = (*("example_id", "frame", "time_seconds", "ymin", "xmin", "ymax", "xmax", "label"),)
 _DONE = ".done"
 _NOTE = (
@@ -74,40 +80,66 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """A class: how it sounds and how it looks."""
+    """A class: what it belongs to, how it sounds and how it looks."""
 
+    family: str  # a name above its own in AudioSet's ontology
     sound: Callable[[np.random.Generator, float], sounds.Sound]
     looks: scenes.Looks
 
 
-def _kind(sound: Callable, body: Callable, motion: Callable, **looks) -> Kind:
-    return Kind(sound, scenes.Looks(body, motion, **looks))
+def _kind(family: str, sound: Callable, body: Callable, motion: Callable, **looks) -> Kind:
+    return Kind(family, sound, scenes.Looks(body, motion, **looks))
 
 
 KINDS: Mapping[str, Kind] = {
-    "Accordion": _kind(sounds.accordion, scenes.accordion, scenes.bellows, tilt=0.3),
+    "Accordion": _kind(INSTRUMENT, sounds.accordion, scenes.accordion, scenes.bellows, tilt=0.3),
     "Acoustic guitar": _kind(
-        sounds.acoustic_guitar, scenes.guitar, scenes.nod, tilt=1.0, scale=1.1
+        INSTRUMENT, sounds.acoustic_guitar, scenes.guitar, scenes.nod, tilt=1.0, scale=1.1
     ),
-    "Church bell": _kind(sounds.church_bell, scenes.church_bell, scenes.swing, tilt=0.1),
-    "Drill": _kind(sounds.drill, scenes.drill, scenes.boring, tilt=0.5),
-    "Flute": _kind(sounds.flute, scenes.flute, scenes.nod, tilt=0.8, scale=1.1),
-    "Hammer": _kind(sounds.hammer, scenes.hammer, scenes.hammering, tilt=0.5),
-    "Harp": _kind(sounds.harp, scenes.harp, scenes.tremble, tilt=0.15),
+    "Church bell": _kind(
+        INSTRUMENT, sounds.church_bell, scenes.church_bell, scenes.swing, tilt=0.1
+    ),
+    "Drill": _kind(TOOL, sounds.drill, scenes.drill, scenes.boring, tilt=0.5),
+    "Flute": _kind(
+        INSTRUMENT,
+        sounds.flute,
+        scenes.flute,
+        scenes.nod,
+        tilt=0.8,
+        scale=1.1,
+    ),
+    "Hammer": _kind(TOOL, sounds.hammer, scenes.hammer, scenes.hammering, tilt=0.5),
+    "Harp": _kind(INSTRUMENT, sounds.harp, scenes.harp, scenes.tremble, tilt=0.15),
     "Hi-hat": _kind(
-        sounds.hi_hat, scenes.hi_hat, scenes.clapping, tool=scenes.top_cymbal, tilt=0.12
+        PERCUSSION, sounds.hi_hat, scenes.hi_hat, scenes.clapping, tool=scenes.top_cymbal, tilt=0.12
     ),
     "Marimba, xylophone": _kind(
-        sounds.marimba, scenes.marimba, scenes.malleting, tool=scenes.mallets, tilt=0.3
+        PERCUSSION,
+        sounds.marimba,
+        scenes.marimba,
+        scenes.malleting,
+        tool=scenes.mallets,
+        tilt=0.3,
     ),
-    "Organ": _kind(sounds.organ, scenes.organ, scenes.tremble, tilt=0.08),
-    "Sawing": _kind(sounds.sawing, scenes.saw, scenes.stroking, tilt=0.5),
+    "Organ": _kind(INSTRUMENT, sounds.organ, scenes.organ, scenes.tremble, tilt=0.08),
+    "Sawing": _kind(TOOL, sounds.sawing, scenes.saw, scenes.stroking, tilt=0.5),
     "Snare drum": _kind(
-        sounds.snare_drum, scenes.snare_drum, scenes.drumming, tool=scenes.sticks, tilt=0.2
+        PERCUSSION,
+        sounds.snare_drum,
+        scenes.snare_drum,
+        scenes.drumming,
+        tool=scenes.sticks,
+        tilt=0.2,
     ),
-    "Trumpet": _kind(sounds.trumpet, scenes.trumpet, scenes.nod, tilt=0.4),
+    "Trumpet": _kind(INSTRUMENT, sounds.trumpet, scenes.trumpet, scenes.nod, tilt=0.4),
     "Violin, fiddle": _kind(
-        sounds.violin, scenes.violin, scenes.bowing, tool=scenes.bow, tilt=0.7, scale=1.1
+        INSTRUMENT,
+        sounds.violin,
+        scenes.violin,
+        scenes.bowing,
+        tool=scenes.bow,
+        tilt=0.7,
+        scale=1.1,
     ),
 }
 LABELS = tuple(KINDS)
@@ -120,7 +152,7 @@ class ClipPlan:
     Attributes:
         example_id: also its media id and file name.
         split: one of SPLITS.
-        label: what is seen.
+        label: the class that is seen.
         heard_label: what is heard; another one where the sound is unrelated.
         silent_label: a second object that makes no sound, or "".
         seed: of this clip.
@@ -139,6 +171,11 @@ class ClipPlan:
     def path(self) -> str:
         """Of the video, relative to the data set."""
         return f"{self.split}/{self.example_id}.mp4"
+
+    @property
+    def family(self) -> str:
+        """What the manifest says it is."""
+        return KINDS[self.label].family
 
     @property
     def unrelated(self) -> bool:
@@ -350,7 +387,7 @@ def _finish(out_dir: pathlib.Path, config: dict, plans: Sequence[ClipPlan]) -> N
     done = {plan: json.loads(_marker(out_dir, plan).read_text()) for plan in plans}
     rows = [
         manifest.ManifestRow(
-            p.example_id, p.example_id, p.path, 0.0, p.seconds, p.split, (p.label,)
+            p.example_id, p.example_id, p.path, 0.0, p.seconds, p.split, (p.family,)
         )
         for p in plans
     ]
@@ -382,7 +419,7 @@ def _finish(out_dir: pathlib.Path, config: dict, plans: Sequence[ClipPlan]) -> N
 def _clip_row(plan: ClipPlan, done: dict) -> tuple:
     unrelated = int(plan.unrelated)
     heard, silent = plan.heard_label, done["silent_label"]
-    return plan.example_id, plan.split, plan.label, heard, unrelated, silent
+    return plan.example_id, plan.split, plan.label, heard, unrelated, silent, plan.family
 
 
 def _box_rows(plan: ClipPlan, boxes: Sequence[Sequence[float]]) -> Iterable[tuple]:

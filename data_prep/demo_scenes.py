@@ -8,6 +8,7 @@ frame costs well under a millisecond. The same maps give the box of the object i
 
 import colorsys
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -26,6 +27,10 @@ _OPAQUE = 128
 _NUM_HULL_POINTS = 48
 _MAX_OVERLAP = 0.05
 _NOISE_FRAMES = 5
+# What the unit length becomes, pixels: of an object alone, beside a silent one, and of the latter.
+SIZE_PX = (115.0, 150.0)
+SIZE_OF_TWO_PX = (90.0, 105.0)
+SILENT_SIZE_PX = (45.0, 60.0)
 
 Colour = tuple[int, int, int]
 Points = Sequence[tuple[float, float]]
@@ -630,6 +635,7 @@ def make_actor(
     *,
     num_frames: int,
     size_px: float,
+    room_px: float,
     still: bool,
     rng: np.random.Generator,
 ) -> Actor:
@@ -639,15 +645,30 @@ def make_actor(
         looks: of its class.
         attacks_seconds: of its sound.
         num_frames: at 25 fps.
-        size_px: what the unit length becomes.
+        size_px: what the unit length becomes, unless the object then needs more than `room_px`.
+        room_px: side of the square that it must fit into, with all its motion.
         still: whether it only drifts (a silent object).
         rng: decides about everything else.
 
     Returns:
         The actor; `moved` puts it in its place.
     """
+    seed = rng.integers(2**63)
+    size_px *= looks.scale
+    for _ in range(4):  # the drift is not scaled, so once may not be enough
+        actor = _draw_actor(
+            looks, attacks_seconds, num_frames, size_px, still, np.random.default_rng(seed)
+        )
+        needed_px = np.max(actor.extent_px[2:] - actor.extent_px[:2])
+        if needed_px <= room_px:
+            break
+        size_px *= 0.98 * room_px / needed_px
+    return actor
+
+
+def _draw_actor(looks, attacks_seconds, num_frames, size_px, still, rng) -> Actor:
+    """Draws an object and moves it about the origin, however long it gets."""
     times = np.arange(num_frames) / constants.FRAME_RATE_HZ
-    size_px = size_px * looks.scale
     poses = looks.motion(np.zeros(1) if still else times, attacks_seconds, rng)
     parts = [part for part in (looks.body, looks.tool) if part is not None]
     sprites = tuple(draw_sprite(part, size_px, rng) for part in parts)
@@ -715,29 +736,23 @@ def make_scene(
         The scene.
     """
     width, height = SIZES_PX[rng.integers(len(SIZES_PX))]
-    size = rng.uniform(115, 150) if silent is None else rng.uniform(90, 105)
-    actor = make_actor(
-        looks, attacks_seconds, num_frames=num_frames, size_px=size, still=False, rng=rng
+    room_px = min(width, height) - 2 * _MARGIN_PX
+    make = functools.partial(
+        make_actor, attacks_seconds=attacks_seconds, num_frames=num_frames, room_px=room_px, rng=rng
     )
-    actor = _placed(actor, width, height, rng, None)
-    actors = [actor]
-    if silent is not None:
-        other = make_actor(
-            silent,
-            attacks_seconds,
-            num_frames=num_frames,
-            size_px=rng.uniform(45, 60),
-            still=True,
-            rng=rng,
-        )
-        other = _placed(other, width, height, rng, actor)
-        actors = [actor] if other is None else [other, actor]
+    alone = silent is None
+    actor = make(looks, size_px=rng.uniform(*(SIZE_PX if alone else SIZE_OF_TWO_PX)), still=False)
+    actors = [_placed(actor, width, height, rng, None)]
+    if not alone:
+        other = make(silent, size_px=rng.uniform(*SILENT_SIZE_PX), still=True)
+        other = _placed(other, width, height, rng, actors[0])
+        actors = actors if other is None else [other, *actors]
     camera = _camera(num_frames, rng)
     reach = int(camera.max()) + 1
     return Scene(
         width,
         height,
-        np.clip(actor.boxes_px / [height, width, height, width], 0, 1),
+        np.clip(actors[-1].boxes_px / [height, width, height, width], 0, 1),
         len(actors) == 2,
         tuple(actors),
         _background(width + reach, height + reach, rng),
@@ -750,16 +765,13 @@ def make_scene(
 def _placed(
     actor: Actor, width: int, height: int, rng: np.random.Generator, other: Actor | None
 ) -> Actor | None:
-    """Puts an actor into the central square; away from another, or None if there is no room.
-
-    One that is longer than the square is centred, and sticks out evenly.
-    """
+    """Puts an actor into the central square; away from another, or None if there is no room."""
     side = min(width, height)
     low = np.array([(height - side) / 2, (width - side) / 2]) + _MARGIN_PX
     extent = actor.extent_px
     free = side - 2 * _MARGIN_PX - (extent[2:] - extent[:2])
     for _ in range(40):
-        y, x = low - extent[:2] + free * (rng.uniform(0, 1, 2) if min(free) > 0 else 0.5)
+        y, x = low - extent[:2] + free * rng.uniform(0, 1, 2)
         moved = actor.moved(x, y)
         if other is None or _overlap(moved.extent_px, other.extent_px) <= _MAX_OVERLAP:
             return moved
