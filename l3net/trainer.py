@@ -155,7 +155,8 @@ class Trainer:
             total.assign_add(part)
 
     def _replica_update_step(self):
-        *gradients, loss, num_right = [tf.convert_to_tensor(total) for total in self._sums]
+        # Copied: MirroredStrategy with one device does not add up what a variable gives as it is.
+        *gradients, loss, num_right = [tf.identity(total) for total in self._sums]
         loss += self._update(gradients)
         with tf.control_dependencies([loss]):
             for total in self._sums:

@@ -285,6 +285,15 @@ def test_accumulated_gradients_are_those_of_the_large_batch(shards, precision):
         np.testing.assert_allclose(a, b, atol=tolerance * np.abs(a).max())
 
 
+def test_gradients_add_up_in_the_strategy_of_one_machine_too(shards):
+    losses = []
+    for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0"])):
+        trainer = make_trainer(shards, strategy=strategy, config={"accumulation_steps": 2})
+        batches = trainer.batches(0)
+        losses.append([float(trainer.step(batches)[0]) for _ in range(2)])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+
+
 def test_frozen_subnetworks_are_not_trained(shards):
     model = dataclasses.replace(MODEL, model="supervised_pretraining", conv1_1_stride=2)
     trainer = make_trainer(shards, model=model, config={"weight_decay": 0.1})
