@@ -7,10 +7,10 @@ fixed validation pairs (for classifiers, of classes); nothing is run here.
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.figure
 from absl import flags
@@ -20,7 +20,6 @@ from eval import report
 from l3net import errors
 from l3net.errors import UserError
 
-_RUNS = flags.DEFINE_list("runs", [], "Run directories of l3net.train.")
 _NUM_COLUMNS = 12
 
 
@@ -131,20 +130,21 @@ def draw(curves: Sequence[Curve]) -> matplotlib.figure.Figure:
     return figure
 
 
-def main(argv: Sequence[str]) -> None:
+def _define_flags() -> dict[str, flags.FlagHolder]:
+    """Defines the flags; the keys are their names."""
+    runs = flags.DEFINE_list("runs", [], "Run directories of l3net.train.")
+    return {**shared.define(), runs.name: runs}
+
+
+def main(_: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
     """Reads the flags, writes table and picture."""
-    if not _RUNS.value:
+    values = {name: holder.value for name, holder in holders.items()}
+    if not values["runs"]:
         raise UserError("--runs is needed: run directories, separated by commas")
-    started = time.monotonic()
-    curves = [read_curve(run_dir) for run_dir in _RUNS.value]
-    path = report.write_table(
-        make_table(curves),
-        shared.OUT_DIR.value,
-        flags=shared.values_of(argv[0]),
-        seconds=time.monotonic() - started,
-    )
+    curves = [read_curve(run_dir) for run_dir in values["runs"]]
+    path = report.make_and_write(lambda: make_table(curves), values)
     draw(curves).savefig(path.with_suffix(".png"), dpi=150)
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    errors.run(functools.partial(main, holders=_define_flags()))
