@@ -283,7 +283,7 @@ def test_smallest_side_is_256_up_or_down(tmp_path, size, expected):
 @pytest.mark.parametrize("scale", ["tv", "pc"])
 def test_colours_survive(tmp_path, matrix, scale):
     path = make_video(
-        tmp_path / "x.mp4",
+        tmp_path / "x.mkv",
         picture="color=0xC03020:s=64x48:r=25,format=rgb24,"
         f"scale=out_color_matrix={matrix}:out_range={scale},format=yuv420p",
         options=("-colorspace", matrix, "-color_range", scale),
