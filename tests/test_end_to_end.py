@@ -73,7 +73,7 @@ def test_avc_accuracy_of_the_saved_model_equals_the_networks(workplace):
 def test_table2_names_its_data_and_what_was_not_run(workplace):
     printed = _run(
         workplace, "eval.table2_sound", "--saved_model=run/saved_model", "--demo_shards=shards",
-        "--out_dir=run", "--cache_dir=cache", "--svm_c=0.01",
+        "--demo_clips=videos/clips.csv", "--out_dir=run", "--cache_dir=cache", "--svm_c=0.01",
     )  # fmt: skip
     rows = json.loads((workplace / "run" / "table2.json").read_text())["rows"]
     ours = next(r for r in rows if r["method"] == "Ours" and r["status"] == "run")
