@@ -123,7 +123,7 @@ def test_options_come_from_the_flag_and_from_behind_it(tiny_videos, tmp_path):
         *("--", "--direct_num_workers=3"),
     ]
     done = subprocess.run(
-        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
