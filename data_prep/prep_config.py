@@ -13,7 +13,7 @@ from l3net import constants
 from l3net.data import schema
 from l3net.errors import UserError
 
-PREP_VERSION = "1"
+PREP_VERSION = "2"  # 2: the frame at a time is the last that began by then
 CLIPS_PER_SHARD = 16  # about 90 MB of ten-second clips, the work lost when a run is killed
 MAX_SHARDS = 1024
 # Every second of sound needs a frame; above it a second of frames fills a shard.

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from l3net import constants
 from l3net.data import input_pipeline, schema
 from l3net.errors import UserError
 from tests import synthetic_shards
@@ -226,3 +227,14 @@ def test_flow_is_of_ten_neighbouring_frames(tmp_path):
 def test_shards_without_flow_are_refused_with_the_remedy(tmp_path):
     with pytest.raises(UserError, match="holds no optical flow.*--flow_smallest_side_px"):
         input_pipeline.training_batches(_shards(tmp_path), _config(inputs=("frame", "flow")))
+
+
+@pytest.mark.parametrize("taken", [constants.FRAMES, constants.FLOW])
+def test_many_frames_need_the_papers_rate(tmp_path, taken):
+    shards = _shards(tmp_path)
+    stored = dataclasses.replace(schema.read_format(shards[0].path), has_flow=True)
+    input_pipeline.check_pictures(shards, stored, (taken,))
+    slow = dataclasses.replace(stored, frame_rate_hz=5.0)
+    input_pipeline.check_pictures(shards, slow, (constants.FRAME,))
+    with pytest.raises(UserError, match="5 frames a second.*need 25.*without --fps"):
+        input_pipeline.check_pictures(shards, slow, (taken,))

@@ -230,6 +230,7 @@ def test_a_folder_from_before_there_was_flow_is_the_same_configuration(tiny_shar
         jpeg_quality=3,
         max_seconds=10.0,
         strict=False,
+        prep_version="1",
     )
     assert config.hash() == "b8da8cff11f22769"  # written down before there was flow
     prep = json.loads((tiny_shards / schema.PREP_FILE).read_text())

@@ -181,7 +181,7 @@ def _other_video(clips: list[dict], clip: int, rng: np.random.Generator) -> int:
 
 def _write(path: pathlib.Path, shards, num_pairs, sampling, inputs, seed) -> None:
     """Reads the shards twice: for what the clips are, then for the pairs' frames and sounds."""
-    input_pipeline.check_has_flow(shards, schema.read_format(shards[0].path), inputs)
+    input_pipeline.check_pictures(shards, schema.read_format(shards[0].path), inputs)
     num_clips = sum(shard.num_clips for shard in shards)
     bar = tqdm(total=2 * num_clips, desc=f"drawing {num_pairs} fixed pairs", unit="clip")
     clips = []

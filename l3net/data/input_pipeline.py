@@ -75,7 +75,7 @@ def training_batches(
     """
     _check(shards, config)
     stored = schema.read_format(shards[0].path)
-    check_has_flow(shards, stored, config.inputs)
+    check_pictures(shards, stored, config.inputs)
     rounds = _Rounds(shards, config, stored.audio_encoding)
     first_round, num_skipped = rounds.locate(start_step * config.batch_size)
     ratio = augment.jpeg_ratio(stored.smallest_side_px, config.frame_px)
@@ -95,10 +95,10 @@ def training_batches(
     )
 
 
-def check_has_flow(
+def check_pictures(
     shards: list[schema.Shard], stored: schema.Format, inputs: tuple[str, ...]
 ) -> None:
-    """Refuses shards without optical flow if the network takes it.
+    """Refuses shards without the pictures that the network takes.
 
     Args:
         shards: of one prepared folder.
@@ -106,12 +106,20 @@ def check_has_flow(
         inputs: of the network.
 
     Raises:
-        UserError: if flow is among the inputs and the shards hold none.
+        UserError: if flow is among the inputs and the shards hold none, or flow or many frames are
+            and the shards hold another number of frames a second than the papers'.
     """
+    folder = shards[0].path.parent
     if constants.FLOW in inputs and not stored.has_flow:
         raise UserError(
-            f"{shards[0].path.parent} holds no optical flow; prepare it with "
+            f"{folder} holds no optical flow; prepare it with "
             "data_prep.write_shards --flow_smallest_side_px=256"
+        )
+    takes_many = {constants.FRAMES, constants.FLOW} & set(inputs)
+    if takes_many and stored.frame_rate_hz != constants.FRAME_RATE_HZ:
+        raise UserError(
+            f"{folder} holds {stored.frame_rate_hz:g} frames a second; AVE+MF and AVE+OF need "
+            f"{constants.FRAME_RATE_HZ}: prepare it without --fps"
         )
 
 
