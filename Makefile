@@ -105,6 +105,39 @@ reproduce-table2: $(READY) $(if $(filter $(DEMO_RUN),$(RUN_DIR)),$(DEMO_RUN)/.do
 	  --random_saved_model=$(RUN_DIR)/saved_model_random --out_dir=$(RUN_DIR) \
 	  $(or $(strip $(SOUND_SETS)),--demo_shards=$(DEMO)/shards --demo_clips=$(DEMO)/videos/clips.csv)
 
+# Other tables, of your own data and networks: make reproduce-table4 KINETICS_SOUNDS=shards/ks RUN_DIR=runs/l3_net
+KINETICS_SOUNDS ?=
+AUDIOSET ?=
+AUDIOSET_FLOW ?=
+ONTOLOGY ?=
+VGG16_WEIGHTS ?=
+NETWORK_DIRS ?=
+BOXES ?=
+BOXES_SHARDS ?=
+BOXES_SPLIT ?= val
+AVOL_DIR ?= runs/demo_avol_net
+RETRIEVAL_DEMO := runs/demo_l3_net runs/demo_ave_net runs/demo_ave_net_naive runs/demo_ave_net_mf runs/demo_ave_net_of
+
+.PHONY: reproduce-table4
+reproduce-table4: $(READY) $(if $(filter $(DEMO_RUN),$(RUN_DIR)),$(DEMO_RUN)/.done)  ## L3 Table 4 and high-preference units (KINETICS_SOUNDS= shards, else demo data; RUN_DIR= your network)
+	$(RUN) eval.table4_nmi --saved_model=$(RUN_DIR)/saved_model \
+	  --random_saved_model=$(RUN_DIR)/saved_model_random --out_dir=$(RUN_DIR) \
+	  $(if $(KINETICS_SOUNDS),--shards='$(KINETICS_SOUNDS)',--demo_shards=$(DEMO)/shards \
+	  --demo_clips=$(DEMO)/videos/clips.csv --num_clusters=14)
+
+.PHONY: reproduce-retrieval
+reproduce-retrieval: $(READY) $(if $(NETWORK_DIRS),,$(RETRIEVAL_DEMO:%=%/.done))  ## OTS Table 1 (AUDIOSET= AUDIOSET_FLOW= shards, ONTOLOGY= json, else demo data; NETWORK_DIRS= your networks)
+	$(RUN) eval.retrieval --out_dir=runs/demo --saved_models=$(subst $(space),$(comma),$(patsubst %,%/saved_model,$(or $(NETWORK_DIRS),$(RETRIEVAL_DEMO)))) \
+	  $(if $(ONTOLOGY),--ontology='$(ONTOLOGY)') $(if $(VGG16_WEIGHTS),--vgg16_weights='$(VGG16_WEIGHTS)') \
+	  $(if $(AUDIOSET),--shards='$(AUDIOSET)' $(if $(AUDIOSET_FLOW),--flow_shards='$(AUDIOSET_FLOW)'),--demo_shards=$(DEMO)/shards \
+	  --demo_clips=$(DEMO)/videos/clips.csv --flow_shards=$(DEMO)/flow_shards)
+
+.PHONY: reproduce-localization
+reproduce-localization: $(READY) $(if $(filter runs/demo_avol_net,$(AVOL_DIR)),runs/demo_avol_net/.done)  ## OTS localization (BOXES= csv and BOXES_SHARDS= folder, else demo data; AVOL_DIR= your network)
+	$(RUN) eval.localization --saved_model=$(AVOL_DIR)/saved_model --out_dir=$(AVOL_DIR) \
+	  $(if $(BOXES),--boxes='$(BOXES)' --shards='$(BOXES_SHARDS)' --split=$(BOXES_SPLIT),--demo_shards=$(DEMO)/shards \
+	  --demo_boxes=$(DEMO)/videos/boxes.csv)
+
 .PHONY: report-demo
 report-demo: $(DEMO)/shards/.done  ## Look at the demo data set: report.html in its folder of shards
 	$(RUN) data_prep.report --shards_dir=$(DEMO)/shards

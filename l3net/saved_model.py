@@ -57,7 +57,9 @@ class SavedModel:
                 f"{folder} is a damaged SavedModel ({first_line(error)}); run l3net.export again"
             ) from error
 
-    def features(self, signature: str, output: str) -> Callable[[np.ndarray], np.ndarray]:
+    def features(
+        self, signature: str, output: str
+    ) -> Callable[[np.ndarray | Mapping[str, np.ndarray]], np.ndarray]:
         """Returns one output of one signature as a function from a batch to features.
 
         Args:
@@ -65,7 +67,8 @@ class SavedModel:
             output: such as "pool4", "conv4_2" or "embedding".
 
         Returns:
-            A function from the signature's input, N of them, to float32 [N, D].
+            A function from the signature's input, N of them (AVE+OF has two: then by name), to
+            float32 [N, D].
 
         Raises:
             UserError: if this network has no such signature or output.
@@ -76,8 +79,13 @@ class SavedModel:
             raise UserError(
                 f"{self._folder} gives {have} for {signature}; got a request for {output!r}"
             )
-        input_name = WAVEFORM if signature == AUDIO else IMAGE
-        return lambda batch: function(**{input_name: tf.constant(batch)})[output].numpy()
+        names = list(function.structured_input_signature[1])
+
+        def run(batch: np.ndarray | Mapping[str, np.ndarray]) -> np.ndarray:
+            named = batch if isinstance(batch, Mapping) else {names[0]: batch}
+            return function(**{name: tf.constant(named[name]) for name in names})[output].numpy()
+
+        return run
 
     def correspondence(self) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
         """Returns the network's judgement as a function.
@@ -90,10 +98,27 @@ class SavedModel:
         Raises:
             UserError: if this network has no signature `avc`.
         """
-        function = self._signature(AVC)
+        return self._of_pairs(AVC, "corresponds")
+
+    def localization(self) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+        """Returns where the network sees what it hears, as a function (OTS §4).
+
+        Returns:
+            A function from pairs, as `correspondence` takes them but with images of any size, to
+            the map of correspondence, float32 [N, rows, columns] in [0, 1].
+
+        Raises:
+            UserError: if this network has no signature `localize`.
+        """
+        return self._of_pairs(LOCALIZE, "map")
+
+    def _of_pairs(
+        self, signature: str, output: str
+    ) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+        function = self._signature(signature)
         names = list(function.structured_input_signature[1])
         return lambda pairs: function(**{name: tf.constant(pairs[name]) for name in names})[
-            "corresponds"
+            output
         ].numpy()
 
     @property

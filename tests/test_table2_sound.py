@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from eval import baselines, features, linear_probe, table2_sound
+from eval import baselines, features, linear_probe, piczak, table2_sound
 from l3net.errors import UserError
 from tests.test_features import save_tiny_network
 from tests.test_recordings import write_demo_shards, write_esc50, write_tone
@@ -95,6 +95,29 @@ def test_demo_rows_say_so_and_the_real_ones_are_not_run(tmp_path, networks):
 def test_real_sets_leave_the_demo_out(tmp_path):
     folder = write_esc50(tmp_path / "esc")
     assert [s.name for s in _sets(esc50=folder, demo_shards=tmp_path / "none")] == ["ESC-50"]
+
+
+def test_piczak_is_run_when_asked_and_says_what_was_trained(tmp_path):
+    sets = _sets(demo_shards=write_demo_shards(tmp_path / "demo"))
+    recipe = piczak.Recipe(learning_rate=0.005, epochs=20, width=0.05, batch_size=10)
+    given = {"networks": {}, "cache_dir": tmp_path / "cache", "c": 0.01, "seed": 0}
+    rows = _rows(table2_sound.make_table(sets, **given, convnet=recipe), "demo")
+    row = rows[piczak.METHOD]
+    assert row.ours["accuracy"] == 100 and "not the paper's recipe" in row.note
+    assert row.details["recipe"]["width"] == 0.05
+    assert row.details["num_tested"] == 4
+    without = _rows(table2_sound.make_table(sets, **given), "demo")[piczak.METHOD]
+    assert without.status == "not run" and without.note == "give --piczak=small or --piczak=paper"
+
+
+def test_piczak_flags():
+    values = {"piczak": "off", "piczak_segments": "long", "piczak_vote": "majority"}
+    values |= {"piczak_epochs": None, "piczak_width": None}
+    assert table2_sound._recipe(values) is None
+    recipe = table2_sound._recipe({**values, "piczak": "paper"})
+    assert recipe.is_published and (recipe.segments, recipe.vote) == ("long", "majority")
+    recipe = table2_sound._recipe({**values, "piczak": "small", "piczak_epochs": 3})
+    assert (recipe.epochs, recipe.width) == (3, 0.25)
 
 
 def test_second_run_computes_nothing(tmp_path, networks, monkeypatch):

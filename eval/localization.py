@@ -1,0 +1,408 @@
+"""Where is what sounds? AVOL-Net's localization (OTS §4.1), and the overlap that the field reports.
+
+    python -m eval.localization --saved_model=runs/avol/saved_model \
+        --shards=data/audioset/shards --boxes=data/audioset/boxes.csv --split=val
+    python -m eval.localization --saved_model=runs/avol/saved_model \
+        --media_dir=data/flickr_test --boxes=data/flickr_test/boxes.csv --consensus=2 --whole_frame
+
+Without --boxes, --demo_shards and --demo_boxes stand in and every row says so. The prediction is
+the position of the map's maximum, right if it lies in a box. Beside it: the same frames with the
+sound of another class, which OTS §4.1 and Fig. 6 say leaves the map empty or moves it.
+
+cIoU and AUC as on VGG-SS and Flickr-SoundNet: Senocak et al., CVPR 2018, §4 (definition, consensus
+of annotators), and the published code of Chen et al., CVPR 2021 (the half of the picture with the
+highest values is the predicted area; cIoU: frames whose overlap reaches 0.5; AUC: over thresholds).
+"""
+
+import dataclasses
+import functools
+import itertools
+import pathlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+from eval import flags as shared
+from eval import localization_metrics as metrics
+from eval import report, sounding_frames
+from eval.sounding_frames import FrameSet, SoundingFrame
+from l3net import errors, saved_model
+from l3net.data import schema
+from l3net.errors import UserError
+
+CENTRE, OURS, MISMATCHED = "Image centre", "AVOL-Net", "AVOL-Net, sound of another class"
+# OTS §4.1: shares of 500 validation clips of AudioSet-Instruments.
+PAPER = {CENTRE: {"hits": 57.2}, OURS: {"hits": 81.7}, MISMATCHED: {}}
+# A map below it everywhere says "does not correspond": nothing here makes this sound.
+EMPTY_BELOW = 0.5
+_BATCH_SIZE = 32
+# Mismatched sounds are drawn from the first so many frames' sounds: 50 MB, whatever the data set.
+_POOL_SIZE = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a map says of one frame.
+
+    Attributes:
+        point: (y, x) of the map's maximum, in shares of the frame.
+        hit: whether it lies in the annotated region.
+        maximum: of the map, the probability that picture and sound correspond.
+        ciou: overlap of the map's upper half with the annotated region, in what the network sees.
+        num_highest: cells that share the maximum; of several the first is the prediction.
+    """
+
+    point: tuple[float, float]
+    hit: bool
+    maximum: float
+    ciou: float
+    num_highest: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """A frame's outcome with its own sound and with that of another class.
+
+    Attributes:
+        example_id: of the clip.
+        centre_hit: whether the middle of the frame lies in the annotated region.
+        matched: with its own sound.
+        mismatched: with another one; None if there was none.
+    """
+
+    example_id: str
+    centre_hit: bool
+    matched: Outcome
+    mismatched: Outcome | None
+
+
+# --- Measuring -----------------------------------------------------------------------------------
+def judge(
+    model: saved_model.SavedModel,
+    frames: FrameSet,
+    *,
+    consensus: int,
+    whole_frame: bool,
+    seed: int,
+) -> tuple[list[Judged], Counter]:
+    """Runs AVOL-Net on every annotated frame, with its own and with another sound.
+
+    Args:
+        model: with a signature `localize`.
+        frames: to run it on.
+        consensus: annotators who must agree.
+        whole_frame: see `sounding_frames.decode`.
+        seed: of the other sounds.
+
+    Returns:
+        The outcomes, and how many clips gave no frame, by reason.
+
+    Raises:
+        UserError: if no frame is found, or the SavedModel cannot localize.
+    """
+    judge_batch = functools.partial(
+        _judge_batch, model, model.localization(), consensus=consensus, whole_frame=whole_frame
+    )
+    left_out: Counter = Counter()
+    pool = list(itertools.islice(_frames(frames, Counter()), _POOL_SIZE))
+    rng = np.random.default_rng(seed)
+    judged = []
+    with tqdm(total=frames.num_clips, desc="frames", disable=None) as bar:
+        for batch in _batches(_frames(frames, left_out)):
+            judged += judge_batch(batch, [_other(frame, pool, rng) for frame in batch])
+            bar.update(len(batch))
+    if not judged:
+        raise UserError(f"{frames.data}: none of the annotated clips is there; do the ids agree?")
+    return judged, left_out
+
+
+def _judge_batch(
+    model: saved_model.SavedModel,
+    localize: Callable[[Mapping[str, np.ndarray]], np.ndarray],
+    batch: Sequence[SoundingFrame],
+    others: Sequence[np.ndarray | None],
+    *,
+    consensus: int,
+    whole_frame: bool,
+) -> list[Judged]:
+    """Runs the network on some frames, each with its own sound and with another one."""
+    shown = [
+        sounding_frames.decode(frame.jpeg, model.frame_px, whole=whole_frame) for frame in batch
+    ]
+    images = np.stack([image for image, _ in shown])
+    own = [frame.waveform for frame in batch]
+    # A frame without another sound is given its own once more, and no outcome of that.
+    unlike = [mine if other is None else other for mine, other in zip(own, others, strict=True)]
+    maps = [
+        localize({saved_model.IMAGE: images, saved_model.WAVEFORM: _to_floats(sounds)})
+        for sounds in (own, unlike)
+    ]
+    judged = []
+    for k, frame in enumerate(batch):
+        boxes, view = frame.annotation.boxes, shown[k][1]
+        matched, mismatched = (
+            _outcome(heat[k], boxes, view, images.shape[1:3], consensus) for heat in maps
+        )
+        judged.append(
+            Judged(
+                frame.example_id,
+                metrics.is_hit((0.5, 0.5), boxes, consensus),
+                matched,
+                None if others[k] is None else mismatched,
+            )
+        )
+    return judged
+
+
+def _frames(frames: FrameSet, left_out: Counter) -> Iterator[SoundingFrame]:
+    """Yields the frames and counts the clips that give none."""
+    for frame in frames.read():
+        if isinstance(frame, str):
+            left_out[frame] += 1
+        else:
+            yield frame
+
+
+def _batches(frames: Iterator[SoundingFrame]) -> Iterator[list[SoundingFrame]]:
+    while batch := list(itertools.islice(frames, _BATCH_SIZE)):
+        yield batch
+
+
+def _other(
+    frame: SoundingFrame, pool: Sequence[SoundingFrame], rng: np.random.Generator
+) -> np.ndarray | None:
+    """Draws the sound of another video of another class; without classes, of another video."""
+    label = frame.annotation.label
+    candidates = [
+        other.waveform
+        for other in pool
+        if other.media_id != frame.media_id and not (label and other.annotation.label == label)
+    ]
+    return candidates[rng.integers(len(candidates))] if candidates else None
+
+
+def _to_floats(waveforms: Sequence[np.ndarray]) -> np.ndarray:
+    return np.stack(waveforms).astype(np.float32) / schema.INT16_SCALE
+
+
+def _outcome(
+    heat: np.ndarray,
+    boxes: np.ndarray,
+    view: metrics.View,
+    image_px: tuple[int, int],
+    consensus: int,
+) -> Outcome:
+    point = view.to_frame(metrics.mode(heat, image_px))
+    area = metrics.upper_half(metrics.enlarged(heat, image_px))
+    agreed = metrics.consensus_map(view.of_boxes(boxes), consensus)
+    return Outcome(
+        point,
+        metrics.is_hit(point, boxes, consensus),
+        float(heat.max()),
+        metrics.ciou(area, agreed),
+        int((heat == heat.max()).sum()),
+    )
+
+
+# --- The table -----------------------------------------------------------------------------------
+def make_table(
+    model: saved_model.SavedModel,
+    frames: FrameSet,
+    *,
+    consensus: int = 1,
+    whole_frame: bool = False,
+    seed: int = 0,
+) -> report.Table:
+    """Measures and describes the localization; see `judge`.
+
+    Returns:
+        A table of three rows: image centre, AVOL-Net, AVOL-Net with the sound of another class.
+    """
+    judged, left_out = judge(model, frames, consensus=consensus, whole_frame=whole_frame, seed=seed)
+    both = [one for one in judged if one.mismatched is not None]
+    measured = {
+        CENTRE: _hits([one.centre_hit for one in judged]),
+        OURS: _summary([one.matched for one in judged]),
+    }
+    if both:
+        moved = [one.matched.point != one.mismatched.point for one in both]
+        measured[MISMATCHED] = _summary([one.mismatched for one in both])
+        measured[MISMATCHED]["moved"] = 100 * float(np.mean(moved))
+    measured[OURS] |= {
+        "metadata": model.metadata,
+        "left_out": dict(left_out),
+        "frames": [_line(one) for one in judged],
+    }
+    data = f"{frames.data}, {len(judged)} frames"
+    rows = [_row(data, method, measured.get(method)) for method in PAPER]
+    return report.Table(
+        "localization",
+        "OTS §4.1: localization of what sounds",
+        [
+            report.Metric("hits", "hits %"),
+            report.Metric("maximum", "mean maximum of the map", decimals=3, in_paper=False),
+            report.Metric("empty", "empty maps %", in_paper=False),
+            report.Metric("moved", "maximum moved %", in_paper=False),
+            report.Metric("ciou", "cIoU %", in_paper=False),
+            report.Metric("auc", "AUC %", in_paper=False),
+        ],
+        rows,
+        _notes(left_out, consensus, whole_frame, measured[OURS]["tied"]),
+    )
+
+
+def _hits(hits: Sequence[bool]) -> dict[str, Any]:
+    low, high = metrics.wilson_interval(sum(hits), len(hits))
+    return {
+        "hits": 100 * float(np.mean(hits)),
+        "hits_95_percent": [100 * low, 100 * high],
+        "num_frames": len(hits),
+    }
+
+
+def _summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    maxima = np.array([outcome.maximum for outcome in outcomes])
+    overlaps = [outcome.ciou for outcome in outcomes]
+    return {
+        **_hits([outcome.hit for outcome in outcomes]),
+        "maximum": float(maxima.mean()),
+        "empty": 100 * float((maxima < EMPTY_BELOW).mean()),
+        "ciou": 100 * metrics.success_rate(overlaps),
+        "auc": 100 * metrics.success_auc(overlaps),
+        "mean_overlap": float(np.mean(overlaps)),
+        # Where the sigmoid is 1 in float32, the position of the maximum is not told.
+        "tied": 100 * float(np.mean([outcome.num_highest > 1 for outcome in outcomes])),
+    }
+
+
+def _line(one: Judged) -> dict[str, Any]:
+    """Returns a frame's outcome for the .json: what it takes to find examples for a figure."""
+
+    def told(outcome: Outcome | None) -> dict[str, Any] | None:
+        if outcome is None:
+            return None
+        rounded = {key: round(getattr(outcome, key), 4) for key in ("maximum", "ciou")}
+        return {"y_x": [round(v, 4) for v in outcome.point], "hit": outcome.hit, **rounded}
+
+    return {
+        "example_id": one.example_id,
+        "centre_hit": one.centre_hit,
+        "matched": told(one.matched),
+        "mismatched": told(one.mismatched),
+    }
+
+
+def _row(data: str, method: str, measured: dict[str, Any] | None) -> report.Row:
+    paper = PAPER[method]
+    if measured is None:
+        return report.Row(data, method, report.NOT_RUN, paper, note="no sound of another class")
+    names = ("hits", "maximum", "empty", "moved", "ciou", "auc")
+    ours = {name: measured[name] for name in names if name in measured}
+    low, high = measured["hits_95_percent"]
+    return report.Row(
+        data, method, report.RUN, paper, ours, f"hits: 95 % in {low:.1f} to {high:.1f}", measured
+    )
+
+
+def _notes(left_out: Counter, consensus: int, whole_frame: bool, tied: float) -> list[str]:
+    shown = "whole frame, squashed" if whole_frame else "centre crop of 224/256"
+    counted = "; ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
+    return [
+        "A hit: the position of the map's maximum lies in the annotated region, without tolerance "
+        "(ours; the paper names none). The paper's numbers: 500 clips of AudioSet-Instruments.",
+        f"The network sees the {shown} and hears the second around it. Regions: where "
+        f"{consensus} box(es) overlap. Clips left out: {counted or 'none'}.",
+        f"Empty: the map is below {EMPTY_BELOW} everywhere. Moved: its maximum is in another cell "
+        "than with the frame's own sound. Hits of the mismatched row are still those of what "
+        "sounds in the frame's own clip.",
+        "cIoU: share of frames where the map's upper half and the region overlap by 0.5 or more; "
+        "AUC: mean of that share over all thresholds; both inside what the network sees.",
+        f"Maps whose maximum several cells share (the first counts): {tied:.1f} %.",
+    ]
+
+
+# --- Flags ---------------------------------------------------------------------------------------
+def _define_flags() -> dict[str, flags.FlagHolder]:
+    """Defines the flags; the keys are their names."""
+    return {
+        **shared.define(),
+        "shards": flags.DEFINE_string("shards", None, "Prepared folder of the annotated clips."),
+        "media_dir": flags.DEFINE_string(
+            "media_dir",
+            None,
+            "In place of --shards: a folder of pictures ID.jpg and sounds ID.wav.",
+        ),
+        "boxes": flags.DEFINE_string(
+            "boxes", None, "boxes.csv of the clips, as data_prep.datasets writes it."
+        ),
+        "demo_boxes": flags.DEFINE_string("demo_boxes", None, "boxes.csv of the demo data."),
+        "split": flags.DEFINE_string(
+            "split", "test", "Split of the folder. Paper: 500 clips of the validation split."
+        ),
+        "consensus": flags.DEFINE_integer(
+            "consensus",
+            1,
+            "Annotators who must agree: 2 for Flickr-SoundNet, where each drew boxes of their own.",
+        ),
+        "whole_frame": flags.DEFINE_bool(
+            "whole_frame",
+            False,
+            "Show the whole frame, squashed to a square, so that every box is in view; else the "
+            "centre crop, as in training.",
+        ),
+    }
+
+
+def read_frames(values: Mapping[str, Any]) -> FrameSet:
+    """Finds the annotated frames that the flags name; the demo's only if no real ones are given.
+
+    Args:
+        values: flag name -> value.
+
+    Returns:
+        The frames.
+
+    Raises:
+        UserError: if a flag is missing, or what it names cannot be read.
+    """
+    if values["shards"] or values["media_dir"] or values["boxes"]:
+        shards, media_dir, boxes = (values[name] for name in ("shards", "media_dir", "boxes"))
+        if not boxes or bool(shards) == bool(media_dir):
+            raise UserError("need --boxes and one of --shards and --media_dir; see --help")
+    else:
+        shards, media_dir, boxes = values["demo_shards"], None, values["demo_boxes"]
+        if not shards or not boxes:
+            raise UserError(
+                "nothing to localize: give --shards (or --media_dir) and --boxes, or --demo_shards "
+                "and --demo_boxes"
+            )
+    annotated = sounding_frames.read_boxes(boxes)
+    if media_dir:
+        return sounding_frames.from_folder(media_dir, annotated)
+    return sounding_frames.from_shards(shards, values["split"], annotated)
+
+
+def main(argv: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
+    """Reads the flags, makes the table, writes it."""
+    if len(argv) > 1:
+        raise UserError(f"unknown argument {argv[1]!r}; flags begin with --")
+    values = {name: holder.value for name, holder in holders.items()}
+    if not values["saved_model"]:
+        raise UserError("need --saved_model of an AVOL-Net; l3net.export makes one")
+    if values["consensus"] < 1:
+        raise UserError(f"--consensus={values['consensus']}: need 1 or more")
+
+    def make() -> report.Table:
+        model = saved_model.SavedModel(pathlib.Path(values["saved_model"]))
+        chosen = {name: values[name] for name in ("consensus", "whole_frame", "seed")}
+        return make_table(model, read_frames(values), **chosen)
+
+    report.make_and_write(make, values)
+
+
+if __name__ == "__main__":
+    errors.run(functools.partial(main, holders=_define_flags()))

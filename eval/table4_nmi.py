@@ -1,0 +1,321 @@
+"""L3 Table 4 and §3.5.3: do pool4's clusters and units know classes that were never shown?
+
+    python -m eval.table4_nmi --saved_model=runs/l3/saved_model \
+        --random_saved_model=runs/l3/saved_model_random --shards=data/kinetics_sounds/shards
+
+Without --shards, --demo_shards stands in and every row says so. One random frame and a second of
+sound around it per test clip; pool4 of vision and of audio (the paper: "the L3-Net embeddings").
+Clusters: k-means, and how far it agrees with the classes (Table 4). Units: how many classes have a
+unit of whose five most exciting clips four, or three, are of that class (§3.5.3).
+"""
+
+import csv
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+from eval import clips, clusters, report
+from eval import flags as shared
+from l3net import errors, saved_model
+from l3net.data import schema
+from l3net.errors import UserError
+
+RANDOM, OURS_RANDOM, OURS = "Random assignments", "Ours random", "Ours"
+VISION, AUDIO = saved_model.VISION, saved_model.AUDIO
+PAPER_NUM_CLUSTERS = 64
+# Of the top five items of a unit, of one class (L3 §3.5.3).
+NUM_NEEDED = {"units_4_of_5": 4, "units_3_of_5": 3}
+# NMI: L3 Table 4; classes with a high-preference unit, of 34: L3 §3.5.3.
+PAPER = {
+    (RANDOM, VISION): {"nmi": 0.165},
+    (RANDOM, AUDIO): {"nmi": 0.165},
+    (OURS_RANDOM, VISION): {"nmi": 0.204, "units_4_of_5": 1, "units_3_of_5": 4},
+    (OURS_RANDOM, AUDIO): {"nmi": 0.219, "units_4_of_5": 1, "units_3_of_5": 3},
+    (OURS, VISION): {"nmi": 0.409, "units_4_of_5": 10, "units_3_of_5": 23},
+    (OURS, AUDIO): {"nmi": 0.330, "units_4_of_5": 11, "units_3_of_5": 20},
+}
+_OUTPUT = "pool4"
+_NUM_RANDOM_DRAWS = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """What the papers leave open, and what a small data set needs.
+
+    Attributes:
+        num_clusters: 64 in the paper.
+        num_draws: k-means is run as often, from other starts; the mean is shown.
+        unit_length: whether features are scaled to length 1 before they are clustered.
+        seed: of all draws.
+    """
+
+    num_clusters: int = PAPER_NUM_CLUSTERS
+    num_draws: int = 5
+    unit_length: bool = False
+    seed: int = 0
+
+
+def read_truth(path: str | pathlib.Path) -> dict[str, dict[str, str]]:
+    """Reads what is really seen and heard in each clip of the demo data.
+
+    Args:
+        path: of its clips.csv, with columns example_id, label and heard_label.
+
+    Returns:
+        VISION or AUDIO -> example id -> class.
+
+    Raises:
+        UserError: if it cannot be read or lacks a column.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return {
+            modality: {row["example_id"]: row[column] for row in rows}
+            for modality, column in ((VISION, "label"), (AUDIO, "heard_label"))
+        }
+    except (OSError, KeyError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"cannot read {path} ({error}); need a CSV with columns example_id, label, heard_label"
+        ) from None
+
+
+# --- The table -----------------------------------------------------------------------------------
+def make_table(
+    networks: Mapping[str, saved_model.SavedModel],
+    shards: str | pathlib.Path,
+    split: str,
+    *,
+    truth: Mapping[str, Mapping[str, str]] | None,
+    protocol: Protocol,
+    cache_dir: str | pathlib.Path,
+) -> report.Table:
+    """Measures clusters and units of vision and audio.
+
+    Args:
+        networks: OURS and OURS_RANDOM, at least one of them.
+        shards: prepared folder.
+        split: of the folder.
+        truth: see `read_truth`; None takes the clips' first label for both.
+        protocol: see `Protocol`.
+        cache_dir: folder of the cache of features.
+
+    Returns:
+        A table with three rows for each of vision and audio.
+
+    Raises:
+        UserError: if there are fewer labelled clips than clusters, or fewer than two classes.
+    """
+    outputs = {VISION: _OUTPUT, AUDIO: _OUTPUT}
+    described = {
+        method: clips.describe(
+            network, shards, split, outputs, seed=protocol.seed, cache_dir=cache_dir
+        )
+        for method, network in networks.items()
+    }
+    classes = _classes(next(iter(described.values())), truth)
+    rows = []
+    for modality, what in ((VISION, "frames"), (AUDIO, "sounds")):
+        has_class = classes[modality] != ""
+        known = classes[modality][has_class]
+        _check(known, protocol, what)
+        features = {
+            method: found.features[modality][has_class] for method, found in described.items()
+        }
+        measured = {RANDOM: _random(known, next(iter(features.values())).shape[1], protocol)}
+        for method, matrix in features.items():
+            measured[method] = _network(matrix, known, protocol, f"{method}, {modality}")
+            measured[method]["metadata"] = networks[method].metadata
+        data = f"{_data_name(shards, split)}, {len(known)} {what}"
+        methods = (RANDOM, OURS_RANDOM, OURS)
+        rows += [_row(data, method, modality, measured.get(method)) for method in methods]
+    return report.Table(
+        "table4",
+        "L3 Table 4 and §3.5.3: clusters and units of pool4 against the classes",
+        [
+            report.Metric("nmi", "NMI", decimals=3),
+            report.Metric("adjusted", "adjusted MI", decimals=3, in_paper=False),
+            report.Metric("units_4_of_5", "classes with a unit, 4 of 5", decimals=0),
+            report.Metric("units_3_of_5", "classes with a unit, 3 of 5", decimals=0),
+        ],
+        rows,
+        _notes(classes, protocol),
+    )
+
+
+def _classes(
+    described: clips.Described, truth: Mapping[str, Mapping[str, str]] | None
+) -> dict[str, np.ndarray]:
+    """Returns VISION or AUDIO -> str [clips], the class that is seen or heard, "" without one."""
+    if truth is None:
+        first = np.array([labels[0] if labels else "" for labels in described.labels])
+        return {VISION: first, AUDIO: first}
+    return {
+        modality: np.array([known.get(name, "") for name in described.example_ids])
+        for modality, known in truth.items()
+    }
+
+
+def _check(classes: np.ndarray, protocol: Protocol, what: str) -> None:
+    num_classes = len(np.unique(classes))
+    if num_classes < 2:
+        raise UserError(f"the {what} are of {num_classes} class(es); need two or more labels")
+    if not 2 <= protocol.num_clusters <= len(classes):
+        raise UserError(
+            f"--num_clusters={protocol.num_clusters}: need 2 to {len(classes)}, the number of "
+            f"labelled {what}"
+        )
+    if protocol.num_draws < 1:
+        raise UserError(f"--num_draws={protocol.num_draws}: need 1 or more")
+
+
+def _random(classes: np.ndarray, num_units: int, protocol: Protocol) -> dict[str, Any]:
+    """Measures what chance gives: random clusters, and units that rank at random."""
+    drawn = clusters.random_clusterings(
+        len(classes), protocol.num_clusters, num_draws=_NUM_RANDOM_DRAWS, seed=protocol.seed
+    )
+    found = _agreement(clusters.agreement(classes, drawn))
+    rng = np.random.default_rng(protocol.seed)
+    rankings = [rng.random((len(classes), num_units)) for _ in range(_NUM_RANDOM_DRAWS)]
+    for name, needed in NUM_NEEDED.items():
+        counts = [
+            len(clusters.preferred_classes(ranking, classes, num_needed=needed))
+            for ranking in rankings
+        ]
+        found[name] = float(np.mean(counts))
+    return found
+
+
+def _network(
+    matrix: np.ndarray, classes: np.ndarray, protocol: Protocol, what: str
+) -> dict[str, Any]:
+    clustered = clusters.unit_length(matrix) if protocol.unit_length else matrix
+    drawn = []
+    for draw in tqdm(range(protocol.num_draws), desc=f"k-means, {what}", disable=None):
+        seed = protocol.seed + draw
+        drawn += clusters.kmeans_clusterings(
+            clustered, protocol.num_clusters, num_draws=1, seed=seed
+        )
+    found = _agreement(clusters.agreement(classes, drawn))
+    for name, needed in NUM_NEEDED.items():
+        preferred = clusters.preferred_classes(matrix, classes, num_needed=needed)
+        found |= {name: len(preferred), f"{name}_unit_of_class": preferred}
+    return {**found, "num_units": matrix.shape[1]}
+
+
+def _agreement(found: clusters.Agreement) -> dict[str, Any]:
+    return {
+        "nmi": float(np.mean(found.nmi)),
+        "nmi_std": float(np.std(found.nmi)),
+        "adjusted": float(np.mean(found.adjusted)),
+        "nmi_per_draw": list(found.nmi),
+    }
+
+
+def _row(data: str, method: str, modality: str, measured: dict[str, Any] | None) -> report.Row:
+    paper = PAPER[method, modality]
+    if measured is None:
+        return report.Row(
+            data, method, report.NOT_RUN, paper, note=f"no SavedModel given; {modality}"
+        )
+    names = ("nmi", "adjusted", *NUM_NEEDED)
+    ours = {name: measured[name] for name in names if name in measured}
+    return report.Row(data, method, report.RUN, paper, ours, modality, measured)
+
+
+def _notes(classes: Mapping[str, np.ndarray], protocol: Protocol) -> list[str]:
+    counts = {name: len(np.unique(found[found != ""])) for name, found in classes.items()}
+    length = "scaled to length 1" if protocol.unit_length else "as they are, not scaled"
+    notes = [
+        f"pool4, {length} (ours), one frame and one second per clip; k-means into "
+        f"{protocol.num_clusters} clusters, the best of {clusters.NUM_INITS} starts, mean of "
+        f"{protocol.num_draws}; NMI with the arithmetic mean. Random: mean of {_NUM_RANDOM_DRAWS}.",
+        "Adjusted mutual information (ours) is 0 by chance, whatever the number of clusters.",
+        f"Classes: {counts[VISION]} seen, {counts[AUDIO]} heard; the paper's numbers are of 34 "
+        "(Kinetics-Sounds). Units that rank at random stand beside the random assignments (ours).",
+    ]
+    if protocol.num_clusters != PAPER_NUM_CLUSTERS:
+        notes.append(
+            f"Not the paper's {PAPER_NUM_CLUSTERS} clusters: with so few clips each would hold "
+            "but a few, and random assignments alone would score high. Hold our rows against our "
+            "random assignments, not against the paper's."
+        )
+    num_without = [int((found == "").sum()) for found in classes.values()]
+    if any(num_without):
+        notes.append(f"Clips without a label are left out: {max(num_without)}.")
+    return notes
+
+
+def _data_name(shards: str | pathlib.Path, split: str) -> str:
+    name = schema.find_shards(shards, split)[0].dataset_name
+    return "demo data (synthetic)" if name.startswith("demo") else name
+
+
+# --- Flags ---------------------------------------------------------------------------------------
+def _define_flags() -> dict[str, flags.FlagHolder]:
+    """Defines the flags; the keys are their names."""
+    return {
+        **shared.define(),
+        "shards": flags.DEFINE_string("shards", None, "Prepared folder of Kinetics-Sounds."),
+        "split": flags.DEFINE_string("split", "test", "Split of the folder."),
+        "demo_clips": flags.DEFINE_string(
+            "demo_clips",
+            None,
+            "clips.csv of the demo data: what is really seen and heard, in place of its loose "
+            "labels.",
+        ),
+        "num_clusters": flags.DEFINE_integer(
+            "num_clusters", PAPER_NUM_CLUSTERS, "k of k-means. Paper: 64, for 1.9k clips."
+        ),
+        "num_draws": flags.DEFINE_integer(
+            "num_draws", 5, "How often k-means is run, from other starts; the mean is shown."
+        ),
+        "unit_length": flags.DEFINE_bool(
+            "unit_length", False, "Scale pool4 to length 1 before clustering. Not in the paper."
+        ),
+    }
+
+
+def main(argv: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
+    """Reads the flags, makes the table, writes it."""
+    if len(argv) > 1:
+        raise UserError(f"unknown argument {argv[1]!r}; flags begin with --")
+    values = {name: holder.value for name, holder in holders.items()}
+    shards = values["shards"] or values["demo_shards"]
+    if not shards:
+        raise UserError(
+            "no clips: give --shards (Kinetics-Sounds) or --demo_shards, folders that "
+            "data_prep.write_shards made"
+        )
+    given = {OURS_RANDOM: values["random_saved_model"], OURS: values["saved_model"]}
+    protocol = Protocol(
+        **{field.name: values[field.name] for field in dataclasses.fields(Protocol)}
+    )
+
+    if not any(given.values()):
+        raise UserError("need --saved_model or --random_saved_model; l3net.export makes them")
+    # The demo's truth tells nothing of real clips.
+    truth_path = None if values["shards"] else values["demo_clips"]
+
+    def make() -> report.Table:
+        networks = {name: saved_model.SavedModel(path) for name, path in given.items() if path}
+        return make_table(
+            networks,
+            shards,
+            values["split"],
+            truth=read_truth(truth_path) if truth_path else None,
+            protocol=protocol,
+            cache_dir=values["cache_dir"],
+        )
+
+    report.make_and_write(make, values)
+
+
+if __name__ == "__main__":
+    errors.run(functools.partial(main, holders=_define_flags()))

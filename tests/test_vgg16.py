@@ -1,0 +1,69 @@
+"""VGG16 from Keras' weights file: the last hidden layer, or one clear line."""
+
+import pathlib
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from eval import vgg16
+from l3net import saved_model
+from l3net.errors import UserError
+
+
+def test_a_missing_or_other_file_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="does not exist; --vgg16_weights takes Keras'"):
+        vgg16.Vgg16(tmp_path / "nothing.h5")
+
+
+@pytest.mark.slow
+def test_another_file_is_one_line(tmp_path):
+    path = tmp_path / "other.weights.h5"
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]).save_weights(path)
+    with pytest.raises(UserError, match="does not hold VGG16's weights"):
+        vgg16.Vgg16(path)
+    path.write_text("no weights")
+    with pytest.raises(UserError, match="does not hold VGG16's weights"):
+        vgg16.Vgg16(path)
+
+
+def _weight_names(file: h5py.File, layer: str) -> list[str]:
+    return [name.decode() for name in file[layer].attrs["weight_names"]]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> pathlib.Path:
+    """A file laid out as the one that Keras publishes, from before Keras 3; random weights."""
+    path = tmp_path_factory.mktemp("vgg16") / "vgg16_weights.h5"
+    layers = keras.applications.VGG16(weights=None).layers
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [layer.name.encode() for layer in layers]
+        for layer in layers:
+            group = file.create_group(layer.name)
+            names = [f"{layer.name}_{part}_1:0" for part in ("W", "b")][: len(layer.weights)]
+            group.attrs["weight_names"] = [name.encode() for name in names]
+            for name, value in zip(names, layer.get_weights(), strict=True):
+                group[name] = value
+    return path
+
+
+@pytest.mark.slow
+def test_features_are_the_last_hidden_layers(weights):
+    network = vgg16.Vgg16(weights)
+    images = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3)).astype(np.uint8)
+    found = network.features(saved_model.VISION, vgg16.LAST_HIDDEN)(images)
+    assert found.shape == (2, 4096) and found.min() == 0 < found.max()
+    # Layer by layer: ImageNet's mean off each channel, blue first.
+    full = keras.applications.VGG16(weights=None)
+    with h5py.File(weights) as file:
+        for layer in full.layers[1:]:
+            layer.set_weights([file[layer.name][name] for name in _weight_names(file, layer.name)])
+    values = images[..., ::-1].astype(np.float32) - np.float32([103.939, 116.779, 123.68])
+    for layer in full.layers[1:-1]:
+        values = layer(values)
+    np.testing.assert_allclose(found, np.array(values), rtol=1e-4, atol=1e-6)
+    again = vgg16.Vgg16(weights)
+    assert again.metadata == network.metadata
+    with pytest.raises(UserError, match="VGG16 gives fc2"):
+        network.features(saved_model.AUDIO, "pool4")
