@@ -12,9 +12,10 @@ import scipy.linalg
 from l3net.errors import UserError
 
 NUM_COMPONENTS = 128  # "all CCA-based methods use 128 components"
-# Ours (the paper names none): this share of the features' mean variance is added to each variance.
-# Units that are always 0 would make the covariance singular.
-REGULARIZATION = 1e-2
+# Ours (the paper names none): shares of the features' mean variance, one of which is added to each
+# variance. Units that are always 0 would make the covariance singular; and with few training clips
+# a small share lets directions without meaning count as much as the best. See `eval.retrieval`.
+REGULARIZATION_GRID = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 _CHUNK_ROWS = 8192
 
 
@@ -54,16 +55,16 @@ def fit(
     first: np.ndarray,
     second: np.ndarray,
     *,
+    regularization: float,
     num_components: int = NUM_COMPONENTS,
-    regularization: float = REGULARIZATION,
 ) -> Cca:
     """Finds the directions along which two kinds of features correlate most.
 
     Args:
         first: float [num_pairs, first_size].
         second: float [num_pairs, second_size]; row i belongs to row i of `first`.
+        regularization: added to each variance, as a share of the mean variance; 0 is plain CCA.
         num_components: how many; fewer if a side has fewer features.
-        regularization: see REGULARIZATION; 0 is plain CCA.
 
     Returns:
         The maps; on the pairs the canonical variables have variance 1 (without regularisation).

@@ -15,14 +15,16 @@ What the paper leaves open, and how it is read here:
   has both. Across modalities the clip's other half is always there: to find it is the task.
 - Clips without labels are neither queries nor in the data base.
 - Items that score alike are in random order, by seed: features that are all alike score as chance.
-- CCA is fitted on one frame with its second of sound from each training clip.
+- CCA is fitted on one frame with its second of sound from each training clip. Its regularisation
+  is the one of `cca.REGULARIZATION_GRID` that is best across modalities on the validation split: a
+  baseline should be as strong as it can be, and with few clips this decides how good it is.
 """
 
 import dataclasses
 import functools
 import logging
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,10 +84,10 @@ class Setting:
         cache_dir: folder of the cache.
         split: of the queries and the data base.
         train_split: that CCA is fitted on.
+        val_split: that CCA's regularisation is chosen on.
         gain: one of metrics.GAINS.
         query_in_database: whether a query may find itself; in the table, the .json has both.
-        cca_regularization: see `cca.REGULARIZATION`.
-        cca_pairs_per_clip: frames with their sounds per training clip.
+        cca_regularization: see `cca.fit`; None chooses it.
         cca_max_clips: the most training clips that CCA is fitted on.
         seed: of the frames, and of the order of what scores alike.
     """
@@ -95,37 +97,42 @@ class Setting:
     cache_dir: str
     split: str = "test"
     train_split: str = "train"
+    val_split: str = "val"
     gain: str = metrics.EXPONENTIAL
     query_in_database: bool = True
-    cca_regularization: float = cca.REGULARIZATION
-    cca_pairs_per_clip: int = 1
+    cca_regularization: float | None = None
     cca_max_clips: int = 50_000
     seed: int = 0
 
-    def describe(self, model: clips.Network, outputs: Mapping[str, str]) -> clips.Described:
-        """Describes the items of the data base; see `clips.describe`."""
+    def describe(
+        self, model: clips.Network, outputs: Mapping[str, str], split: str
+    ) -> clips.Described:
+        """Describes an item of each clip of a split, of so many training clips as CCA takes.
+
+        Args:
+            model: the network.
+            outputs: signature -> output.
+            split: of the folder.
+
+        Returns:
+            See `clips.describe`.
+
+        Raises:
+            UserError: if the network takes flow and no folder with flow was given.
+        """
         folder = self.shards
         if constants.FLOW in model.inputs:
             folder = self.flow_shards
             if folder is None:
                 raise UserError("a network takes optical flow; give --flow_shards")
         return clips.describe(
-            model, folder, self.split, outputs, seed=self.seed, cache_dir=self.cache_dir
-        )
-
-    def describe_training(
-        self, model: clips.Network, outputs: Mapping[str, str]
-    ) -> clips.Described:
-        """Describes the training items that CCA is fitted on."""
-        return clips.describe(
             model,
-            self.shards,
-            self.train_split,
+            folder,
+            split,
             outputs,
             seed=self.seed,
             cache_dir=self.cache_dir,
-            num_per_clip=self.cca_pairs_per_clip,
-            max_clips=self.cca_max_clips,
+            max_clips=self.cca_max_clips if split == self.train_split else None,
         )
 
 
@@ -140,6 +147,7 @@ class Database:
 
     def __init__(
         self,
+        split: str,
         example_ids: Sequence[str],
         labels: Sequence[Sequence[str]],
         classes: ontology.Ontology,
@@ -148,6 +156,7 @@ class Database:
         """Orders the clips and looks up their labels.
 
         Args:
+            split: that the clips are of.
             example_ids: of all clips.
             labels: of each clip.
             classes: that has all labels.
@@ -159,7 +168,7 @@ class Database:
         labelled = [place for place, of_clip in enumerate(labels) if of_clip]
         if len(labelled) < 2:
             raise UserError(
-                f"{len(labelled)} of {len(labels)} clips of split {setting.split!r} in "
+                f"{len(labelled)} of {len(labels)} clips of split {split!r} in "
                 f"{setting.shards} have labels; need at least two to tell what is relevant"
             )
         order = np.random.default_rng(setting.seed).permutation(labelled)
@@ -257,9 +266,13 @@ class _Rows:
         truth: Mapping[str, Mapping[str, str]] | None,
     ):
         self._setting, self._classes, self._truth = setting, classes, truth
-        self._data: str = ""
-        self.database: Database | None = None
+        self._databases: dict[str, Database] = {}
         self.rows: dict[str, list[report.Row]] = {method: [] for method in PAPER}
+
+    @property
+    def database(self) -> Database | None:
+        """What is searched; None before the first row."""
+        return self._databases.get(self._setting.split)
 
     @property
     def data(self) -> str:
@@ -280,77 +293,115 @@ class _Rows:
             )
         )  # fmt: skip
 
-    def features(self, described: clips.Described) -> dict[str, np.ndarray]:
-        """Returns the features in the data base's order; makes the data base if there is none."""
-        if self.database is None:
-            labels = [
-                _true_labels(example_id, self._truth) if self._truth else given
-                for example_id, given in zip(described.example_ids, described.labels, strict=True)
-            ]
-            self.database = Database(described.example_ids, labels, self._classes, self._setting)
-            self.add(CHANCE, self.database.chance(), "expected value")
-        return self.database.rows_of(described)
+    def database_of(self, split: str, described: clips.Described) -> Database:
+        """Returns the data base of a split; makes it if there is none yet.
+
+        Args:
+            split: of the folder.
+            described: of that split; tells its clips and their labels.
+
+        Returns:
+            The data base.
+        """
+        if split not in self._databases:
+            labels = described.labels
+            if self._truth:
+                labels = [_true_labels(name, self._truth) for name in described.example_ids]
+            self._databases[split] = Database(
+                split, described.example_ids, labels, self._classes, self._setting
+            )
+        return self._databases[split]
+
+    def scores(self, split: str, described: clips.Described) -> dict[str, Any]:
+        """Scores the features of a split's items; see `Database.scores`."""
+        database = self.database_of(split, described)
+        if split == self._setting.split and not self.rows[CHANCE]:
+            self.add(CHANCE, database.chance(), "expected value")
+        return database.scores(database.rows_of(described))
 
     def network(self, method: str, model: saved_model.SavedModel) -> None:
         """Adds the row of a network, and for L3-Net the one with CCA."""
         _log.info("%s: %s", method, networks.in_words(model))
-        outputs = _outputs(method)
-        described = self._setting.describe(model, outputs)
-        features = self.features(described)
-        note = networks.in_words(model)
-        if networks.is_random(model):
-            note += ", untrained"
-        scores = self.database.scores(features)
+        describe = functools.partial(self._setting.describe, model, _outputs(method))
+        described = describe(self._setting.split)
+        note = networks.in_words(model) + (", untrained" if networks.is_random(model) else "")
+        scores = self.scores(self._setting.split, described)
         self.add(method, scores, note, metadata=model.metadata, shards=described.digest)
         if method == L3:
-            trained = self._setting.describe_training(model, outputs)
-            self.aligned(L3_CCA, described, trained, note, model.metadata)
+            self.aligned(L3_CCA, describe, note, model.metadata)
+
+    def vgg(self, network: vgg16.Vgg16, l3_net: saved_model.SavedModel | None) -> None:
+        """Adds the rows of VGG16, the second if there is an L3-Net whose sound features to take."""
+        see = functools.partial(self._setting.describe, network, {VISION: vgg16.LAST_HIDDEN})
+        scores = self.scores(self._setting.split, see(self._setting.split))
+        self.add(VGG, scores, "", metadata=network.metadata)
+        if l3_net is None:
+            return
+        hear = functools.partial(self._setting.describe, l3_net, {AUDIO: _OUTPUTS[L3]})
+        self.aligned(
+            VGG_CCA,
+            lambda split: _together(see(split), hear(split)),
+            networks.in_words(l3_net),
+            {"vision": network.metadata, "audio": l3_net.metadata},
+        )
 
     def aligned(
         self,
         method: str,
-        described: clips.Described,
-        trained: clips.Described,
+        describe: Callable[[str], clips.Described],
         note: str,
         metadata: dict[str, Any],
     ) -> None:
-        """Adds a row of features aligned by CCA."""
+        """Adds a row of features aligned by CCA.
+
+        Args:
+            method: the row.
+            describe: split -> features of both modalities.
+            note: of the row.
+            metadata: of the networks.
+        """
         setting = self._setting
-        found = cca.fit(
-            trained.features[VISION],
-            trained.features[AUDIO],
-            regularization=setting.cca_regularization,
-        )
-        sides = {VISION: found.first, AUDIO: found.second}
-        projected = {name: sides[name].project(described.features[name]) for name in sides}
-        features = self.features(dataclasses.replace(described, features=projected))
-        num_pairs = len(trained.example_ids)
+        trained = describe(setting.train_split)
+        regularization, tried = setting.cca_regularization, {}
+        if regularization is None:
+            tried = self._tried(trained, describe(setting.val_split))
+            regularization = max(tried, key=tried.__getitem__)
+        found = _fit(trained, regularization)
+        scores = self.scores(setting.split, _projected(found, describe(setting.split)))
+        num_components, num_pairs = len(found.correlations), len(trained.example_ids)
         self.add(
             method,
-            self.database.scores(features),
-            f"{note}; {len(found.correlations)} components from {num_pairs} training pairs",
+            scores,
+            f"{note}; {num_components} components from {num_pairs} training pairs, regularisation "
+            f"{regularization:g}",
             metadata=metadata,
             canonical_correlations=found.correlations.tolist(),
             cca_pairs=num_pairs,
-            cca_regularization=setting.cca_regularization,
+            cca_regularization=regularization,
+            cca_tried={f"{share:g}": score for share, score in tried.items()},
         )
 
-    def vgg(self, network: vgg16.Vgg16, l3_net: saved_model.SavedModel | None) -> None:
-        """Adds the rows of VGG16, the second if there is an L3-Net whose sound features to take."""
-        seen = {VISION: vgg16.LAST_HIDDEN}
-        described = self._setting.describe(network, seen)
-        scores = self.database.scores(self.features(described))
-        self.add(VGG, scores, "", metadata=network.metadata)
-        if l3_net is None:
-            return
-        heard = {AUDIO: _OUTPUTS[L3]}
-        both = _together(described, self._setting.describe(l3_net, heard))
-        trained = _together(
-            self._setting.describe_training(network, seen),
-            self._setting.describe_training(l3_net, heard),
-        )
-        metadata = {"vision": network.metadata, "audio": l3_net.metadata}
-        self.aligned(VGG_CCA, both, trained, networks.in_words(l3_net), metadata)
+    def _tried(self, trained: clips.Described, held_out: clips.Described) -> dict[float, float]:
+        """Returns the mean score across modalities on the validation split per regularisation."""
+        across = [name for name, (query, searched) in DIRECTIONS.items() if query != searched]
+        tried = {}
+        for share in cca.REGULARIZATION_GRID:
+            projected = _projected(_fit(trained, share), held_out)
+            ndcg = self.scores(self._setting.val_split, projected)["ndcg"]
+            tried[share] = float(np.mean([ndcg[name] for name in across]))
+        _log.info("CCA: nDCG across modalities on validation by regularisation %s", tried)
+        return tried
+
+
+def _fit(trained: clips.Described, regularization: float) -> cca.Cca:
+    seen, heard = trained.features[VISION], trained.features[AUDIO]
+    return cca.fit(seen, heard, regularization=regularization)
+
+
+def _projected(found: cca.Cca, described: clips.Described) -> clips.Described:
+    sides = {VISION: found.first, AUDIO: found.second}
+    features = {name: side.project(described.features[name]) for name, side in sides.items()}
+    return dataclasses.replace(described, features=features)
 
 
 def _together(first: clips.Described, second: clips.Described) -> clips.Described:
@@ -430,12 +481,15 @@ def _notes(
     setting: Setting, table: _Rows, truth: Mapping[str, Mapping[str, str]] | None
 ) -> list[str]:
     own = "part of the data base" if setting.query_in_database else "left out of the data base"
+    chosen = f"chosen on split {setting.val_split!r}"
+    if setting.cca_regularization is not None:
+        chosen = f"{setting.cca_regularization:g}"
     notes = [
         "Query - data base: im = image, aud = sound. Paper: AudioSet-Instruments, 4.3k test clips.",
         f"Gain {setting.gain}; the query's own item is {own} (im-im and aud-aud); the .json has "
         "both.",
-        f"CCA: regularisation {setting.cca_regularization:g} of the mean variance (ours), at most "
-        f"{cca.NUM_COMPONENTS} components, fitted on split {setting.train_split!r}.",
+        f"CCA: at most {cca.NUM_COMPONENTS} components, fitted on split {setting.train_split!r}; "
+        f"regularisation (a share of the mean variance; ours) {chosen}.",
     ]
     if truth:
         notes.append("Labels of a clip: what is seen and what is heard in it, from --demo_clips.")
@@ -478,6 +532,9 @@ def _define_flags() -> dict[str, flags.FlagHolder]:
         ),
         "split": flags.DEFINE_string("split", "test", "Split that is searched."),
         "train_split": flags.DEFINE_string("train_split", "train", "Split that CCA is fitted on."),
+        "val_split": flags.DEFINE_string(
+            "val_split", "val", "Split that CCA's regularisation is chosen on."
+        ),
         "gain": flags.DEFINE_enum(
             "gain", metrics.EXPONENTIAL, metrics.GAINS, "Worth of relevance r: 2^r - 1, or r."
         ),
@@ -486,12 +543,11 @@ def _define_flags() -> dict[str, flags.FlagHolder]:
         ),
         "cca_regularization": flags.DEFINE_float(
             "cca_regularization",
-            cca.REGULARIZATION,
-            "Added to each feature's variance for CCA, as a share of the mean variance.",
+            None,
+            "Added to each feature's variance for CCA, as a share of the mean variance. Default: "
+            f"chosen from {', '.join(f'{share:g}' for share in cca.REGULARIZATION_GRID)} on "
+            "--val_split.",
             lower_bound=0.0,
-        ),
-        "cca_pairs_per_clip": flags.DEFINE_integer(
-            "cca_pairs_per_clip", 1, "Pairs that CCA is fitted on per training clip.", lower_bound=1
         ),
         "cca_max_clips": flags.DEFINE_integer(
             "cca_max_clips", 50_000, "Most training clips that CCA is fitted on.", lower_bound=2

@@ -11,7 +11,7 @@ import sys
 import PIL.Image
 import pytest
 
-from data_prep import report, report_figures
+from data_prep import prep_config, report, report_figures
 from data_prep.report import write_report
 from data_prep.write_shards import write_shards
 from l3net.data import schema
@@ -147,7 +147,7 @@ def test_versions_and_settings_are_told(real):
     page = page_of(real, num_clips=0)
     told = dict(row for table in page.tables for row in table if len(row) == 2)
     assert told["dataset_name"] == "videos"
-    assert told["prep_version"] == "1"
+    assert told["prep_version"] == prep_config.PREP_VERSION
     assert told["num_shards"] == "train 1"
     assert {"ffmpeg_version", "config_hash", "manifest_hash"} <= told.keys()
 

@@ -10,7 +10,7 @@ import types
 import numpy as np
 import pytest
 
-from eval import metrics, ontology, retrieval, vgg16
+from eval import cca, metrics, ontology, retrieval, vgg16
 from l3net import constants, saved_model
 from l3net.errors import UserError
 from tests import synthetic_shards
@@ -84,7 +84,7 @@ def _clip(number: int, split: str, *, labelled: bool = True, flow: bool = False)
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shards")
-    for split, count in (("train", NUM_TRAIN), ("test", NUM_TEST)):
+    for split, count in (("train", NUM_TRAIN), ("val", NUM_TRAIN), ("test", NUM_TEST)):
         made = [_clip(number, split) for number in range(count)]
         made += [_clip(900, split, labelled=False)] if split == "test" else []
         synthetic_shards.write_shards(folder, made, split=split, num_shards=2)
@@ -173,6 +173,17 @@ def test_naive_sampling_and_untrained_networks_say_so(setting):
     assert rows["AVE-Net"].status == "not run"
     assert "untrained" in rows["L3-Net"].note and "untrained" in rows["L3-Net with CCA"].note
     assert ("vision", "pool4") in random.asked and ("audio", "embedding") in naive.asked
+
+
+def test_regularisation_is_the_best_on_the_validation_split(setting):
+    row = _rows(_table([Network("l3_net_ots", aligned=False)], setting))["L3-Net with CCA"]
+    tried = row.details["cca_tried"]
+    assert len(tried) == len(cca.REGULARIZATION_GRID)
+    assert tried[f"{row.details['cca_regularization']:g}"] == max(tried.values())
+    fixed = dataclasses.replace(setting, cca_regularization=0.5, val_split="there is none")
+    table = _table([Network("l3_net_ots", aligned=False)], fixed)
+    assert _rows(table)["L3-Net with CCA"].details["cca_regularization"] == 0.5
+    assert any("(a share of the mean variance; ours) 0.5." in note for note in table.notes)
 
 
 def test_vgg16_sees_with_l3s_ears(setting):

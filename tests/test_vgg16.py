@@ -28,42 +28,36 @@ def test_another_file_is_one_line(tmp_path):
         vgg16.Vgg16(path)
 
 
-def _weight_names(file: h5py.File, layer: str) -> list[str]:
-    return [name.decode() for name in file[layer].attrs["weight_names"]]
-
-
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> pathlib.Path:
+def published(tmp_path_factory) -> tuple[pathlib.Path, list[np.ndarray]]:
     """A file laid out as the one that Keras publishes, from before Keras 3; random weights."""
     path = tmp_path_factory.mktemp("vgg16") / "vgg16_weights.h5"
-    layers = keras.applications.VGG16(weights=None).layers
+    network = keras.applications.VGG16(weights=None)
     with h5py.File(path, "w") as file:
-        file.attrs["layer_names"] = [layer.name.encode() for layer in layers]
-        for layer in layers:
+        file.attrs["layer_names"] = [layer.name.encode() for layer in network.layers]
+        for layer in network.layers:
             group = file.create_group(layer.name)
             names = [f"{layer.name}_{part}_1:0" for part in ("W", "b")][: len(layer.weights)]
-            group.attrs["weight_names"] = [name.encode() for name in names]
+            group.attrs["weight_names"] = np.array(names, "S")
             for name, value in zip(names, layer.get_weights(), strict=True):
                 group[name] = value
-    return path
+    return path, network.get_weights()
 
 
 @pytest.mark.slow
-def test_features_are_the_last_hidden_layers(weights):
-    network = vgg16.Vgg16(weights)
+def test_features_are_the_last_hidden_layers(published):
+    path, weights = published
+    network = vgg16.Vgg16(path)
     images = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3)).astype(np.uint8)
     found = network.features(saved_model.VISION, vgg16.LAST_HIDDEN)(images)
     assert found.shape == (2, 4096) and found.min() == 0 < found.max()
     # Layer by layer: ImageNet's mean off each channel, blue first.
     full = keras.applications.VGG16(weights=None)
-    with h5py.File(weights) as file:
-        for layer in full.layers[1:]:
-            layer.set_weights([file[layer.name][name] for name in _weight_names(file, layer.name)])
+    full.set_weights(weights)
     values = images[..., ::-1].astype(np.float32) - np.float32([103.939, 116.779, 123.68])
     for layer in full.layers[1:-1]:
         values = layer(values)
     np.testing.assert_allclose(found, np.array(values), rtol=1e-4, atol=1e-6)
-    again = vgg16.Vgg16(weights)
-    assert again.metadata == network.metadata
+    assert vgg16.Vgg16(path).metadata == network.metadata
     with pytest.raises(UserError, match="VGG16 gives fc2"):
         network.features(saved_model.AUDIO, "pool4")
