@@ -44,102 +44,211 @@ lint: $(READY)  ## Check style (ruff)
 	$(BIN)/ruff format --check .
 
 # --- The demo data set and the networks trained on it ---------------------------------------------
-DEMO := data/demo
-DEMO_RUN := runs/demo_l3_net
-DEMO_NETWORKS := supervised_vision supervised_audio supervised_pretraining l3_net ave_net ave_net_naive ave_net_mf ave_net_of avol_net
+# make train-demo SEED=1 trains with another seed, into runs/seed1; tables of several: SEEDS=0,1,2.
+SEED ?= 0
+SEEDS ?= 0
 comma := ,
 empty :=
 space := $(empty) $(empty)
+DEMO := data/demo
+RUNS := $(if $(filter 0,$(SEED)),runs,runs/seed$(SEED))
+DEMO_NETWORKS := supervised_vision supervised_audio supervised_pretraining l3_net ave_net ave_net_naive ave_net_l3 ave_net_mf ave_net_of avol_net
+DEMO_L3 := $(RUNS)/demo_l3_net
+DEMO_AVOL := $(RUNS)/demo_avol_net
+DEMO_TABLES := avc_accuracy table2 table3 table4 retrieval localization
+# Notes how long each step took; `make reproduce-all` tells.
+TIMES := runs/times.tsv
+TIMED = $(RUN) eval.times --log=$(TIMES) --name=$(patsubst %/.made,%,$@) -- $(RUN)
+joined = $(subst $(space),$(comma),$(strip $(1)))
+saved_models = $(call joined,$(1:%=%/saved_model))
 
-$(DEMO)/videos/.done: $(READY) data_prep/demo.py data_prep/demo_sounds.py data_prep/demo_scenes.py
-	$(RUN) data_prep.demo --out_dir=$(DEMO)/videos
+$(DEMO)/videos/.made: $(READY) data_prep/demo.py data_prep/demo_sounds.py data_prep/demo_scenes.py
+	$(TIMED) data_prep.demo --out_dir=$(DEMO)/videos
 	@touch $@
 
-$(DEMO)/shards/.done: $(DEMO)/videos/.done
-	$(RUN) data_prep.write_shards --manifest=$(DEMO)/videos/manifest.csv \
+$(DEMO)/shards/.made: $(DEMO)/videos/.made
+	$(TIMED) data_prep.write_shards --manifest=$(DEMO)/videos/manifest.csv \
 	  --videos_dir=$(DEMO)/videos --out_dir=$(DEMO)/shards --dataset_name=demo
 	@touch $@
 
 # The same clips with optical flow, small: TV-L1 costs more than all else.
-$(DEMO)/flow_shards/.done: $(DEMO)/videos/.done
-	$(RUN) data_prep.write_shards --manifest=$(DEMO)/videos/manifest.csv \
+$(DEMO)/flow_shards/.made: $(DEMO)/videos/.made
+	$(TIMED) data_prep.write_shards --manifest=$(DEMO)/videos/manifest.csv \
 	  --videos_dir=$(DEMO)/videos --out_dir=$(DEMO)/flow_shards --dataset_name=demo \
 	  --flow_smallest_side_px=64
 	@touch $@
 
-runs/demo_%/.done: $(DEMO)/shards/.done l3net/configs/demo_%.flags l3net/configs/demo_common.flags l3net/configs/common.flags
-	$(RUN) l3net.train --flagfile=l3net/configs/demo_$*.flags --run_dir=$(@D)
+$(RUNS)/demo_%/.made: $(DEMO)/shards/.made l3net/configs/demo_%.flags l3net/configs/demo_common.flags l3net/configs/common.flags
+	$(TIMED) l3net.train --flagfile=l3net/configs/demo_$*.flags --run_dir=$(@D) --seed=$(SEED) \
+	  $(if $(filter supervised_pretraining,$*),--init_from=$(RUNS)/demo_supervised_vision$(comma)$(RUNS)/demo_supervised_audio)
 	$(RUN) l3net.export --run_dir=$(@D)
 	$(if $(filter l3_net,$*),$(RUN) l3net.export --run_dir=$(@D) --random_weights)
 	@touch $@
 
-runs/demo_ave_net_of/.done: $(DEMO)/flow_shards/.done
-runs/demo_supervised_pretraining/.done: runs/demo_supervised_vision/.done runs/demo_supervised_audio/.done
+$(RUNS)/demo_ave_net_of/.made: $(DEMO)/flow_shards/.made
+$(RUNS)/demo_supervised_pretraining/.made: $(RUNS)/demo_supervised_vision/.made $(RUNS)/demo_supervised_audio/.made
 .SECONDARY:
 
 .PHONY: demo-data
-demo-data: $(DEMO)/shards/.done  ## Make the embedded demo data set and prepare it
+demo-data: $(DEMO)/shards/.made  ## Make the embedded demo data set and prepare it
 
 .PHONY: train-demo
-train-demo: $(DEMO_NETWORKS:%=runs/demo_%/.done)  ## Train and export every network on the demo data (an hour on two cores), print their table
-	$(RUN) eval.avc_accuracy --shards=$(DEMO)/shards --flow_shards=$(DEMO)/flow_shards \
-	  --saved_models=$(subst $(space),$(comma),$(DEMO_NETWORKS:%=runs/demo_%/saved_model)) \
-	  --sampling=ots --num_pairs=2016 --out_dir=runs/demo
-	$(RUN) eval.learning_curves --runs=$(subst $(space),$(comma),$(DEMO_NETWORKS:%=runs/demo_%)) \
-	  --out_dir=runs/demo
+train-demo: $(RUNS)/demo/avc_accuracy.json $(RUNS)/demo/learning_curves.json  ## Train and export every network on the demo data (an hour on two cores), print their table (SEED=)
+	@cat $(RUNS)/demo/avc_accuracy.md
 
-# --- Tables ---------------------------------------------------------------------------------------
-# Your own network and data: make reproduce-table2 RUN_DIR=runs/l3_net ESC50=data/ESC-50
-ESC50 ?=
-ESC10 ?=
-DCASE2013 ?=
-RUN_DIR ?= $(DEMO_RUN)
-SOUND_SETS := $(if $(ESC50),--esc50='$(ESC50)') $(if $(ESC10),--esc10='$(ESC10)') \
-  $(if $(DCASE2013),--dcase2013='$(DCASE2013)')
+# --- Tables on the demo data ----------------------------------------------------------------------
+$(RUNS)/demo/learning_curves.json: $(DEMO_NETWORKS:%=$(RUNS)/demo_%/.made)
+	$(TIMED) eval.learning_curves --runs=$(call joined,$(DEMO_NETWORKS:%=$(RUNS)/demo_%)) \
+	  --out_dir=$(@D)
 
-.PHONY: reproduce-table2
-reproduce-table2: $(READY) $(if $(filter $(DEMO_RUN),$(RUN_DIR)),$(DEMO_RUN)/.done)  ## L3 Table 2 (ESC50= ESC10= DCASE2013= folders, else demo data; RUN_DIR= your network)
-	$(if $(filter $(DEMO_RUN),$(RUN_DIR)),$(RUN) eval.avc_accuracy --saved_models=$(RUN_DIR)/saved_model \
-	  --shards=$(DEMO)/shards --sampling=ots --num_pairs=2016 --out_dir=$(RUN_DIR))
-	$(RUN) eval.table2_sound --saved_model=$(RUN_DIR)/saved_model \
-	  --random_saved_model=$(RUN_DIR)/saved_model_random --out_dir=$(RUN_DIR) \
-	  $(or $(strip $(SOUND_SETS)),--demo_shards=$(DEMO)/shards --demo_clips=$(DEMO)/videos/clips.csv)
+$(RUNS)/demo/avc_accuracy.json: $(DEMO_NETWORKS:%=$(RUNS)/demo_%/.made)
+	$(TIMED) eval.avc_accuracy --shards=$(DEMO)/shards --flow_shards=$(DEMO)/flow_shards \
+	  --saved_models=$(call saved_models,$(DEMO_NETWORKS:%=$(RUNS)/demo_%)) \
+	  --sampling=ots --num_pairs=2016 --out_dir=$(@D)
 
-# Other tables, of your own data and networks: make reproduce-table4 KINETICS_SOUNDS=shards/ks RUN_DIR=runs/l3_net
+# What is really seen and heard is in clips.csv; the labels that training may see say less.
+TABLE_OF_DEMO_L3 = --saved_model=$(DEMO_L3)/saved_model \
+  --random_saved_model=$(DEMO_L3)/saved_model_random --demo_shards=$(DEMO)/shards \
+  --demo_clips=$(DEMO)/videos/clips.csv
+
+$(RUNS)/demo/table2.json: $(DEMO_L3)/.made
+	$(TIMED) eval.table2_sound $(TABLE_OF_DEMO_L3) --piczak=small --out_dir=$(@D)
+
+$(RUNS)/demo/table3.json: $(DEMO_L3)/.made
+	$(TIMED) eval.table3_imagenet $(TABLE_OF_DEMO_L3) --epochs=20 --out_dir=$(@D)
+
+$(RUNS)/demo/table4.json: $(DEMO_L3)/.made
+	$(TIMED) eval.table4_nmi $(TABLE_OF_DEMO_L3) --num_clusters=14 --out_dir=$(@D)
+
+RETRIEVAL_DEMO := $(patsubst %,$(RUNS)/demo_%,l3_net ave_net ave_net_naive ave_net_mf ave_net_of)
+$(RUNS)/demo/retrieval.json: $(RETRIEVAL_DEMO:%=%/.made)
+	$(TIMED) eval.retrieval --saved_models=$(call saved_models,$(RETRIEVAL_DEMO)) \
+	  --demo_shards=$(DEMO)/shards --demo_clips=$(DEMO)/videos/clips.csv \
+	  --flow_shards=$(DEMO)/flow_shards $(if $(VGG16_WEIGHTS),--vgg16_weights='$(VGG16_WEIGHTS)') \
+	  --out_dir=$(@D)
+
+$(RUNS)/demo/localization.json: $(DEMO_AVOL)/.made
+	$(TIMED) eval.localization --saved_model=$(DEMO_AVOL)/saved_model \
+	  --demo_shards=$(DEMO)/shards --demo_boxes=$(DEMO)/videos/boxes.csv --out_dir=$(@D)
+
+.PHONY: demo-tables
+demo-tables: $(DEMO_TABLES:%=$(RUNS)/demo/%.json) $(RUNS)/demo/learning_curves.json
+
+# Every table of every seed, the first seed's first.
+EACH_SEED := $(subst $(comma), ,$(SEEDS))
+runs_of = $(if $(filter 0,$(1)),runs,runs/seed$(1))
+TABLES_OF_SEEDS := $(foreach seed,$(EACH_SEED),$(DEMO_TABLES:%=$(call runs_of,$(seed))/demo/%.json))
+
+.PHONY: reproduce-all
+reproduce-all: $(READY)  ## Every table of both papers on the demo data (90 minutes on two cores; SEEDS=0,1,2 for mean and spread)
+	@rm -f $(TIMES)
+	@for seed in $(EACH_SEED); do $(MAKE) --no-print-directory demo-tables SEED=$$seed || exit 1; done
+	@for seed in $(EACH_SEED); do cat $(patsubst %,$$([ $$seed = 0 ] && echo runs || echo runs/seed$$seed)/demo/%.md,$(DEMO_TABLES)); done
+	$(if $(word 2,$(EACH_SEED)),$(RUN) eval.over_seeds --seeds=$(SEEDS) --out_dir=runs/demo/over_seeds $(TABLES_OF_SEEDS))
+	@$(RUN) eval.times --log=$(TIMES)
+
+.PHONY: check-claims
+check-claims: $(READY)  ## Check the papers' orderings on the demo tables of SEEDS, fail if one does not hold
+	@for seed in $(EACH_SEED); do $(MAKE) --no-print-directory demo-tables SEED=$$seed || exit 1; done
+	@$(RUN) eval.claims --out_dir=runs/demo $(TABLES_OF_SEEDS)
+
+# --- Tables: of your own networks and data, else those on the demo data ---------------------------
+# make reproduce-table2 RUN_DIR=runs/l3_net ESC50=data/ESC-50
+# make reproduce-table1 NETWORK_DIRS="runs/l3_net runs/supervised_vision" KINETICS_SOUNDS=shards/ks
+RUN_DIR ?=
+NETWORK_DIRS ?=
+AVOL_DIR ?=
+FLICKR_SOUNDNET ?=
 KINETICS_SOUNDS ?=
 AUDIOSET ?=
 AUDIOSET_FLOW ?=
 ONTOLOGY ?=
 VGG16_WEIGHTS ?=
-NETWORK_DIRS ?=
+IMAGENET ?=
+ESC50 ?=
+ESC10 ?=
+DCASE2013 ?=
 BOXES ?=
 BOXES_SHARDS ?=
 BOXES_SPLIT ?= val
-AVOL_DIR ?= runs/demo_avol_net
-RETRIEVAL_DEMO := runs/demo_l3_net runs/demo_ave_net runs/demo_ave_net_naive runs/demo_ave_net_mf runs/demo_ave_net_of
+PICZAK ?= off
+SOUND_SETS := $(if $(ESC50),--esc50='$(ESC50)') $(if $(ESC10),--esc10='$(ESC10)') \
+  $(if $(DCASE2013),--dcase2013='$(DCASE2013)')
+L3_DIR := $(or $(RUN_DIR),$(DEMO_L3))
+SOUND_OWN := $(strip $(RUN_DIR) $(SOUND_SETS))
+L3_READY := $(READY) $(if $(RUN_DIR),,$(DEMO_L3)/.made)
+DEMO_L3_TRUTH := --demo_shards=$(DEMO)/shards --demo_clips=$(DEMO)/videos/clips.csv
+L3_MODELS := --saved_model=$(L3_DIR)/saved_model --random_saved_model=$(L3_DIR)/saved_model_random
+AVC_SETS := $(FLICKR_SOUNDNET) $(KINETICS_SOUNDS) $(AUDIOSET)
+
+.PHONY: reproduce-table1
+ifneq ($(strip $(AVC_SETS) $(NETWORK_DIRS)),)
+reproduce-table1: $(READY)
+	@test -n '$(NETWORK_DIRS)' || { echo "error: NETWORK_DIRS is empty; name the run folders of networks: make reproduce-table1 NETWORK_DIRS=\"runs/l3_net ...\" KINETICS_SOUNDS=..." >&2; exit 1; }
+	@test $(words $(AVC_SETS)) = 1 || { echo "error: got $(words $(AVC_SETS)) data sets; give one of FLICKR_SOUNDNET, KINETICS_SOUNDS and AUDIOSET, a folder of shards" >&2; exit 1; }
+	$(RUN) eval.avc_accuracy --saved_models=$(call saved_models,$(NETWORK_DIRS)) \
+	  --shards='$(strip $(AVC_SETS))' $(if $(AUDIOSET),--sampling=ots) \
+	  $(if $(AUDIOSET_FLOW),--flow_shards='$(AUDIOSET_FLOW)') --out_dir=$(firstword $(NETWORK_DIRS))
+else
+reproduce-table1: $(RUNS)/demo/avc_accuracy.json  ## L3 Table 1 and OTS's AVC accuracies (NETWORK_DIRS= yours, on FLICKR_SOUNDNET= KINETICS_SOUNDS= or AUDIOSET= shards; else demo data)
+	@cat $(<:.json=.md)
+endif
+
+.PHONY: reproduce-table2
+ifneq ($(SOUND_OWN),)
+reproduce-table2: $(L3_READY)
+	$(RUN) eval.table2_sound $(L3_MODELS) $(or $(strip $(SOUND_SETS)),$(DEMO_L3_TRUTH)) \
+	  --piczak=$(PICZAK) --out_dir=$(L3_DIR)
+else
+reproduce-table2: $(RUNS)/demo/table2.json  ## L3 Table 2 (ESC50= ESC10= DCASE2013= folders, RUN_DIR= your network, PICZAK=small or paper; else demo data)
+	@cat $(<:.json=.md)
+endif
+
+.PHONY: reproduce-table3
+ifneq ($(strip $(RUN_DIR) $(IMAGENET)),)
+reproduce-table3: $(L3_READY)
+	$(RUN) eval.table3_imagenet $(L3_MODELS) $(if $(IMAGENET),--imagenet='$(IMAGENET)',$(DEMO_L3_TRUTH)) \
+	  --out_dir=$(L3_DIR)
+else
+reproduce-table3: $(RUNS)/demo/table3.json  ## L3 Table 3 (IMAGENET= folder, RUN_DIR= your network; else demo data)
+	@cat $(<:.json=.md)
+endif
 
 .PHONY: reproduce-table4
-reproduce-table4: $(READY) $(if $(filter $(DEMO_RUN),$(RUN_DIR)),$(DEMO_RUN)/.done)  ## L3 Table 4 and high-preference units (KINETICS_SOUNDS= shards, else demo data; RUN_DIR= your network)
-	$(RUN) eval.table4_nmi --saved_model=$(RUN_DIR)/saved_model \
-	  --random_saved_model=$(RUN_DIR)/saved_model_random --out_dir=$(RUN_DIR) \
-	  $(if $(KINETICS_SOUNDS),--shards='$(KINETICS_SOUNDS)',--demo_shards=$(DEMO)/shards \
-	  --demo_clips=$(DEMO)/videos/clips.csv --num_clusters=14)
+ifneq ($(strip $(RUN_DIR) $(KINETICS_SOUNDS)),)
+reproduce-table4: $(L3_READY)
+	$(RUN) eval.table4_nmi $(L3_MODELS) --out_dir=$(L3_DIR) \
+	  $(if $(KINETICS_SOUNDS),--shards='$(KINETICS_SOUNDS)',$(DEMO_L3_TRUTH) --num_clusters=14)
+else
+reproduce-table4: $(RUNS)/demo/table4.json  ## L3 Table 4 and high-preference units (KINETICS_SOUNDS= shards, RUN_DIR= your network; else demo data)
+	@cat $(<:.json=.md)
+endif
 
 .PHONY: reproduce-retrieval
-reproduce-retrieval: $(READY) $(if $(NETWORK_DIRS),,$(RETRIEVAL_DEMO:%=%/.done))  ## OTS Table 1 (AUDIOSET= AUDIOSET_FLOW= shards, ONTOLOGY= json, else demo data; NETWORK_DIRS= your networks)
-	$(RUN) eval.retrieval --out_dir=runs/demo --saved_models=$(subst $(space),$(comma),$(patsubst %,%/saved_model,$(or $(NETWORK_DIRS),$(RETRIEVAL_DEMO)))) \
+ifneq ($(strip $(NETWORK_DIRS) $(AUDIOSET)),)
+reproduce-retrieval: $(READY) $(if $(NETWORK_DIRS),,$(RETRIEVAL_DEMO:%=%/.made))
+	$(RUN) eval.retrieval --saved_models=$(call saved_models,$(or $(NETWORK_DIRS),$(RETRIEVAL_DEMO))) \
 	  $(if $(ONTOLOGY),--ontology='$(ONTOLOGY)') $(if $(VGG16_WEIGHTS),--vgg16_weights='$(VGG16_WEIGHTS)') \
-	  $(if $(AUDIOSET),--shards='$(AUDIOSET)' $(if $(AUDIOSET_FLOW),--flow_shards='$(AUDIOSET_FLOW)'),--demo_shards=$(DEMO)/shards \
-	  --demo_clips=$(DEMO)/videos/clips.csv --flow_shards=$(DEMO)/flow_shards)
+	  $(if $(AUDIOSET),--shards='$(AUDIOSET)' $(if $(AUDIOSET_FLOW),--flow_shards='$(AUDIOSET_FLOW)'),$(DEMO_L3_TRUTH) --flow_shards=$(DEMO)/flow_shards) \
+	  --out_dir=$(or $(firstword $(NETWORK_DIRS)),runs/audioset)
+else
+reproduce-retrieval: $(RUNS)/demo/retrieval.json  ## OTS Table 1 (NETWORK_DIRS= yours, AUDIOSET= AUDIOSET_FLOW= shards, ONTOLOGY= json, VGG16_WEIGHTS= h5; else demo data)
+	@cat $(<:.json=.md)
+endif
 
 .PHONY: reproduce-localization
-reproduce-localization: $(READY) $(if $(filter runs/demo_avol_net,$(AVOL_DIR)),runs/demo_avol_net/.done)  ## OTS localization (BOXES= csv and BOXES_SHARDS= folder, else demo data; AVOL_DIR= your network)
-	$(RUN) eval.localization --saved_model=$(AVOL_DIR)/saved_model --out_dir=$(AVOL_DIR) \
-	  $(if $(BOXES),--boxes='$(BOXES)' --shards='$(BOXES_SHARDS)' --split=$(BOXES_SPLIT),--demo_shards=$(DEMO)/shards \
-	  --demo_boxes=$(DEMO)/videos/boxes.csv)
+ifneq ($(strip $(AVOL_DIR) $(BOXES)),)
+reproduce-localization: $(READY) $(if $(AVOL_DIR),,$(DEMO_AVOL)/.made)
+	$(RUN) eval.localization --saved_model=$(or $(AVOL_DIR),$(DEMO_AVOL))/saved_model \
+	  $(if $(BOXES),--boxes='$(BOXES)' --shards='$(BOXES_SHARDS)' --split=$(BOXES_SPLIT),--demo_shards=$(DEMO)/shards --demo_boxes=$(DEMO)/videos/boxes.csv) \
+	  --out_dir=$(or $(AVOL_DIR),$(DEMO_AVOL))
+else
+reproduce-localization: $(RUNS)/demo/localization.json  ## OTS localization (BOXES= csv and BOXES_SHARDS= folder, AVOL_DIR= your network; else demo data)
+	@cat $(<:.json=.md)
+endif
 
 .PHONY: report-demo
-report-demo: $(DEMO)/shards/.done  ## Look at the demo data set: report.html in its folder of shards
+report-demo: $(DEMO)/shards/.made  ## Look at the demo data set: report.html in its folder of shards
 	$(RUN) data_prep.report --shards_dir=$(DEMO)/shards
 
 .PHONY: bench
@@ -150,7 +259,8 @@ bench: $(READY)  ## Measure input pipeline, training step and linear probe (idle
 
 .PHONY: readme
 readme: $(READY)  ## Put the demo tables of the last run into the README
-	$(RUN) eval.readme_tables --names=networks,table2 runs/demo/avc_accuracy.md $(DEMO_RUN)/table2.md
+	$(RUN) eval.readme_tables --names=networks,table2,table3,table4,retrieval,localization \
+	  $(patsubst %,runs/demo/%.md,avc_accuracy table2 table3 table4 retrieval localization)
 	$(RUN) eval.readme_tables --readme=docs/measurements.md runs/demo/learning_curves.md
 
 .PHONY: clean

@@ -16,7 +16,6 @@ from data_prep.media_index import IMAGE_SECONDS
 from l3net import constants
 from l3net.errors import UserError
 
-COLUMNS = (*("example_id", "frame", "time_seconds", "ymin", "xmin", "ymax", "xmax", "label"),)
 # VGG-SS: the boxes are drawn on "the 125th frame of a 25fps video", the middle of the 10 s.
 VGGSS_FRAME = 125
 # Flickr-SoundNet's boxes are in pixels of frames of this size.
@@ -43,6 +42,9 @@ class Box(NamedTuple):
     ymax: str
     xmax: str
     label: str
+
+
+COLUMNS = Box._fields
 
 
 def read_vggss(path: str | pathlib.Path) -> Iterator[tuple[Entry, list[Box]]]:

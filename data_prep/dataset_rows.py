@@ -489,11 +489,15 @@ class DataSet:
         find: what there is of it.
         lists: what --lists must name; "" if none are read.
         lists_needed: whether it must be given.
+        one_list: whether only one is read.
+        fixed_splits: whether there is nothing for --split_fractions to share out.
     """
 
     find: Callable[[Request], Found]
     lists: str = ""
     lists_needed: bool = True
+    one_list: bool = False
+    fixed_splits: bool = False
 
 
 DATASETS: Mapping[str, DataSet] = {
@@ -501,11 +505,19 @@ DATASETS: Mapping[str, DataSet] = {
     "kinetics_sounds": DataSet(kinetics_sounds, "Kinetics' CSV or JSON lists"),
     "audioset_instruments": DataSet(audioset_instruments, "AudioSet's …_segments.csv"),
     "vggsound": DataSet(vggsound, "vggsound.csv"),
-    "vggss": DataSet(vggss, "vggss.json"),
-    "flickr_soundnet_test": DataSet(flickr_soundnet_test, "the folder of annotations, ID.xml"),
-    "imagenet": DataSet(imagenet, "the labels of a flat val/ folder", lists_needed=False),
-    "esc50": DataSet(esc50),
-    "esc10": DataSet(esc10),
-    "dcase2013": DataSet(dcase2013),
+    "vggss": DataSet(vggss, "vggss.json", fixed_splits=True),
+    "flickr_soundnet_test": DataSet(
+        flickr_soundnet_test, "the folder of annotations, ID.xml", fixed_splits=True
+    ),
+    "imagenet": DataSet(
+        imagenet,
+        "the labels of a flat val/ folder",
+        lists_needed=False,
+        one_list=True,
+        fixed_splits=True,
+    ),
+    "esc50": DataSet(esc50, fixed_splits=True),
+    "esc10": DataSet(esc10, fixed_splits=True),
+    "dcase2013": DataSet(dcase2013, fixed_splits=True),
     "folder": DataSet(folder),
 }

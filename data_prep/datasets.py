@@ -98,22 +98,33 @@ def make_manifest(
 def _check(dataset: str, request: Request) -> None:
     if dataset not in DATASETS:
         raise UserError(f"data set {dataset!r}: need one of {', '.join(DATASETS)}")
-    kind = DATASETS[dataset]
     if not request.media_dir.is_dir():
         raise UserError(f"media folder {request.media_dir} does not exist")
-    if kind.lists and kind.lists_needed and not request.lists:
-        raise UserError(f"{dataset} needs --lists: {kind.lists}")
-    if request.lists and not kind.lists:
-        raise UserError(f"{dataset} reads no --lists; its classes are told by the folder")
     if request.labels_from not in LABELS_FROM:
         raise UserError(
             f"labels_from {request.labels_from!r}: need one of {', '.join(LABELS_FROM)}"
         )
-    if request.labels_from != "none" and dataset != "folder":
-        raise UserError(f"--labels_from is for --dataset=folder; {dataset} has its own labels")
     if request.trimmed not in media_index.TRIMMED:
         allowed = ", ".join(media_index.TRIMMED)
         raise UserError(f"trimmed {request.trimmed!r}: need one of {allowed}")
+    _check_wanted(dataset, request)
+
+
+def _check_wanted(dataset: str, request: Request) -> None:
+    """Raises UserError if something is given that the data set would not read, or is missing."""
+    kind = DATASETS[dataset]
+    if kind.lists and kind.lists_needed and not request.lists:
+        raise UserError(f"{dataset} needs --lists: {kind.lists}")
+    if request.lists and not kind.lists:
+        raise UserError(f"{dataset} reads no --lists; its classes are told by the folder")
+    if len(request.lists) > 1 and kind.one_list:
+        raise UserError(f"{dataset} reads one list; got {len(request.lists)} in --lists")
+    if request.labels_from != "none" and dataset != "folder":
+        raise UserError(f"--labels_from is for --dataset=folder; {dataset} has its own labels")
+    if request.ontology is not None and dataset != "audioset_instruments":
+        raise UserError(f"--ontology is for --dataset=audioset_instruments; {dataset} reads none")
+    if request.split_fractions is not None and kind.fixed_splits:
+        raise UserError(f"{dataset} has fixed splits; leave --split_fractions out")
 
 
 def _check_found(found: Found, request: Request) -> None:

@@ -52,7 +52,7 @@ from l3net import constants, errors
 from l3net.errors import UserError
 from l3net.files import write_whole
 
-VERSION = 4  # of the drawings and sounds; another version is another data set
+VERSION = 5  # of the drawings and sounds; another version is another data set
 SPLITS = ("train", "val", "test")
 # Many short clips rather than few long ones: with 280 clips of 4 s a network learns them by heart.
 DEFAULT_CLIPS_PER_CLASS = (56, 5, 9)

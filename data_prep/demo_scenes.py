@@ -25,10 +25,14 @@ _OVERSAMPLING = 3
 _REACH = 0.72  # a sprite's canvas covers [-0.72, 0.72] unit lengths
 _OPAQUE = 128
 _NUM_HULL_POINTS = 48
+_POINTS_PER_EDGE = 40
 _MAX_OVERLAP = 0.05
+# How much of an object's height and width may lie outside the central square: who films does not
+# always centre, and localization must not be solved by answering "the middle".
+_MAX_CUT = 0.3
 _NOISE_FRAMES = 5
 # What the unit length becomes, pixels: of an object alone, beside a silent one, and of the latter.
-SIZE_PX = (115.0, 150.0)
+SIZE_PX = (100.0, 130.0)
 SIZE_OF_TWO_PX = (90.0, 105.0)
 SILENT_SIZE_PX = (45.0, 60.0)
 
@@ -611,22 +615,29 @@ class Actor(NamedTuple):
     Attributes:
         sprites: body, and tool where there is one.
         maps: float [num_sprites, num_frames, 3, 3], image pixels -> frame pixels.
-        boxes_px: float [num_frames, 4], ymin, xmin, ymax, xmax of all sprites together.
+        outlines_px: float [num_frames, num_points, 2], points (y, x) around all sprites.
     """
 
     sprites: tuple[Sprite, ...]
     maps: np.ndarray
-    boxes_px: np.ndarray
+    outlines_px: np.ndarray
 
     @property
     def extent_px(self) -> np.ndarray:
         """The box of all frames together: ymin, xmin, ymax, xmax."""
-        return np.concatenate([self.boxes_px[:, :2].min(axis=0), self.boxes_px[:, 2:].max(axis=0)])
+        points = self.outlines_px.reshape(-1, 2)
+        return np.concatenate([points.min(axis=0), points.max(axis=0)])
+
+    def visible_boxes_px(self, height_px: int, width_px: int) -> np.ndarray:
+        """The box of what a frame shows of it: float [num_frames, 4], ymin, xmin, ymax, xmax."""
+        seen = (self.outlines_px >= 0) & (self.outlines_px <= [height_px, width_px])
+        points = np.where(seen.all(axis=2, keepdims=True), self.outlines_px, np.nan)
+        return np.concatenate([np.nanmin(points, axis=1), np.nanmax(points, axis=1)], axis=1)
 
     def moved(self, x_px: float, y_px: float) -> "Actor":
         """Returns the actor somewhere else."""
         maps = _map(0.0, 1.0, 1.0, x_px, y_px) @ self.maps
-        return Actor(self.sprites, maps, self.boxes_px + [y_px, x_px, y_px, x_px])
+        return Actor(self.sprites, maps, self.outlines_px + [y_px, x_px])
 
 
 def make_actor(
@@ -683,16 +694,23 @@ def _draw_actor(looks, attacks_seconds, num_frames, size_px, still, rng) -> Acto
     ]
     points = np.concatenate(
         [
-            s.hull @ m[:, :2, :2].swapaxes(1, 2) + m[:, None, :2, 2]
+            _outline(s.hull) @ m[:, :2, :2].swapaxes(1, 2) + m[:, None, :2, 2]
             for s, m in zip(sprites, maps, strict=True)
         ],
         axis=1,
     )
-    low, high = points.min(axis=1), points.max(axis=1)
-    boxes = np.concatenate([low[:, ::-1], high[:, ::-1]], axis=1)
     return Actor(
-        sprites, np.stack([m @ s.to_unit for s, m in zip(sprites, maps, strict=True)]), boxes
+        sprites,
+        np.stack([m @ s.to_unit for s, m in zip(sprites, maps, strict=True)]),
+        points[..., ::-1],
     )
+
+
+def _outline(corners: np.ndarray) -> np.ndarray:
+    """Returns points on the edges of a polygon, its corners among them."""
+    steps = np.linspace(0, 1, _POINTS_PER_EDGE, endpoint=False)[:, None, None]
+    edges = corners + steps * (np.roll(corners, -1, axis=0) - corners)
+    return edges.reshape(-1, 2)
 
 
 # --- Scenes --------------------------------------------------------------------------------------
@@ -752,7 +770,7 @@ def make_scene(
     return Scene(
         width,
         height,
-        np.clip(actors[-1].boxes_px / [height, width, height, width], 0, 1),
+        actors[-1].visible_boxes_px(height, width) / [height, width, height, width],
         len(actors) == 2,
         tuple(actors),
         _background(width + reach, height + reach, rng),
@@ -765,13 +783,18 @@ def make_scene(
 def _placed(
     actor: Actor, width: int, height: int, rng: np.random.Generator, other: Actor | None
 ) -> Actor | None:
-    """Puts an actor into the central square; away from another, or None if there is no room."""
+    """Puts an actor into the central square, or beyond its border by `_MAX_CUT` at most.
+
+    Keeps away from another actor; None if there is no room.
+    """
     side = min(width, height)
     low = np.array([(height - side) / 2, (width - side) / 2]) + _MARGIN_PX
     extent = actor.extent_px
-    free = side - 2 * _MARGIN_PX - (extent[2:] - extent[:2])
+    size = extent[2:] - extent[:2]
+    outside = _MAX_CUT * size
+    free = side - 2 * _MARGIN_PX - size + 2 * outside
     for _ in range(40):
-        y, x = low - extent[:2] + free * rng.uniform(0, 1, 2)
+        y, x = low - outside - extent[:2] + free * rng.uniform(0, 1, 2)
         moved = actor.moved(x, y)
         if other is None or _overlap(moved.extent_px, other.extent_px) <= _MAX_OVERLAP:
             return moved

@@ -17,6 +17,9 @@ from l3net import constants
 
 RATE_HZ = constants.SAMPLE_RATE_HZ
 _TABLE_SIZE = 4096
+TICK_SAMPLES = 480
+# Peak of the camera's ticks, against the RMS of the loudest half second of sound.
+TICK_DB = (-30.0, -15.0)
 _TWO_PI = np.float32(2 * np.pi)
 
 
@@ -479,6 +482,7 @@ def record(rng: np.random.Generator, sound: Sound) -> np.ndarray:
     wet = wet / _loudness(wet)
     signal_to_noise_db = rng.uniform(22, 42)
     mixed = wet + np.float32(10 ** (-signal_to_noise_db / 20)) * _background(rng, num_samples)
+    mixed += _camera(rng, num_samples)
     level = 10 ** (rng.uniform(-13, -3) / 20)
     mono = np.float32(level) * mixed / np.abs(mixed).max()
     if rng.random() < 0.5:
@@ -515,6 +519,20 @@ def _microphone(rng: np.random.Generator, frequencies: np.ndarray) -> np.ndarray
         decibels += rng.uniform(-3, 3) * np.exp(-(((octaves - centre) / width) ** 2))
     cut = _band(rng.uniform(40, 200), np.exp(rng.uniform(np.log(9000), np.log(20_000))))
     return (10 ** (decibels / 20) * cut(frequencies)).astype(np.float32)
+
+
+def _camera(rng: np.random.Generator, num_samples: int) -> np.ndarray:
+    """Returns what the camera adds: a faint tick when it reads a frame.
+
+    Sound then tells where between two frames it was cut, as codecs and resampling let it in videos
+    from the web: the low-level cue that OTS §3.3 keeps out by its sampling.
+    """
+    ticks = np.zeros(num_samples, np.float32)
+    ticks[:: RATE_HZ // constants.FRAME_RATE_HZ] = 1
+    times = _times(TICK_SAMPLES)
+    tick = _noise(rng, TICK_SAMPLES, _band(4000, 10_000)) * np.exp(-times / np.float32(0.0015))
+    tick *= np.float32(10 ** (rng.uniform(*TICK_DB) / 20)) / np.abs(tick).max()
+    return scipy.signal.fftconvolve(ticks, tick)[:num_samples].astype(np.float32)
 
 
 def _background(rng: np.random.Generator, num_samples: int) -> np.ndarray:

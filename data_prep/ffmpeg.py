@@ -1,62 +1,45 @@
-"""The only place that runs ffmpeg: one process per clip, written for videos from strangers.
+"""Videos to frames and sound on one time line, by one ffmpeg process each; and the way back.
 
 Picture and sound are decoded once, together, onto ONE time line whose zero is the asked start. At
 any time the picture is the one that a player shows then: the last whose timestamp is not later. A
 stream that starts late is padded, never shifted: its first timestamp comes back through a pipe of
 its own (`metadata=print`), and the padding is done here, because ffmpeg rebuilds its filters when
 a stream changes its format half-way and would pad a second time.
+
+What a file from a stranger may do: data_prep/ffmpeg_process.py, whose names for other modules may
+be taken from here.
 """
 
 import contextlib
 import dataclasses
-import functools
 import itertools
 import math
 import os
 import pathlib
 import re
-import selectors
-import shutil
-import signal
-import stat
 import subprocess
-import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, NoReturn
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
+from data_prep import ffmpeg_process
+from data_prep.ffmpeg_process import ENVIRONMENT_VARIABLE as ENVIRONMENT_VARIABLE
+from data_prep.ffmpeg_process import PICTURE, SOUND, MediaError, find_ffmpeg
+from data_prep.ffmpeg_process import ffmpeg_version as ffmpeg_version
+from data_prep.ffmpeg_process import inside as inside
+from data_prep.jpeg_stream import jpeg_size, split_jpegs
 from l3net import constants
 from l3net.errors import UserError
 
-try:
-    import resource
-except ImportError:  # not a POSIX system
-    resource = None
-
-_OLDEST = (5, 1)  # knows -fps_mode
-ENVIRONMENT_VARIABLE = "L3NET_FFMPEG"
 MIN_COMMON_SECONDS = constants.AUDIO_SECONDS  # a pair needs one second of sound
 DEFAULT_JPEG_QUALITY = 3  # ffmpeg's -q:v, 2 (best) to 31; 3 is visually clean at ~20 KB a frame
 DEFAULT_TIMEOUT_SECONDS = 300.0
 # The longest side is cut off here: 8 times the smallest is a banner or a lying header.
 MAX_ASPECT = 8
 
-# Containers that hold their streams themselves; playlists, concat lists and image patterns would
-# let a file name other files.
-_FORMATS = "mov,mp4,matroska,webm,avi,flv,mpegts,mpeg,asf,ogg,mp3,wav,w64,flac,aac,aiff,caf,amr,ac3"
-# Capital V: attached cover art is no video.
-_PICTURE, _SOUND = "0:V:0", "0:a:0"
 # The fps filter has done it; without this ffmpeg repeats the first frame of a late picture itself.
 _AS_FILTERED = ("-fps_mode", "passthrough")
-_MISSING = {_PICTURE: "no_video", _SOUND: "no_audio"}
-_MAX_PIXELS = 35_389_440  # 8192 x 4320
-_MAX_ADDRESS_SPACE_BYTES = 4 << 30
-_MAX_OUTPUT_BYTES = 1 << 30
-_MAX_STREAMS = 64  # films carry a stream per subtitle language
-_ERROR_TAIL_BYTES = 4096
-_READ_BYTES = 1 << 16
-_PIPE_BYTES = 1 << 20  # of raw frames; Linux's limit for everyone
 # Input is read from before the asked start, where the picture shown then may have begun, to beyond
 # the asked end, so that the last frames of a slow video are still shown.
 _MARGIN_SECONDS = 1.0
@@ -64,30 +47,8 @@ _MARGIN_SECONDS = 1.0
 _TOLERANCE_SECONDS = 0.0005
 _FINEST_RATE_HZ = 1000
 _MAX_LATE_SECONDS = 3600.0  # of a streamed file's picture after its sound, or the reverse
-_STALL_SECONDS = 120.0
-# ffmpeg's word, at exit status 0, for a gap in the sound too long to be filled.
-_LOST_TIME = "Failed to compensate for timestamp delta"
-_LAST_BREATH_SECONDS = 5.0  # from the end of all output to the end of the process
-
-
-class MediaError(UserError):
-    """A file that gives no clip.
-
-    Attributes:
-        outcome: "skipped" (a sound file that is no use to us) or "failed".
-        reason: skipped: "no_audio", "no_video", "too_short"; failed: "missing", "refused",
-            "not_media", "decode", "timeout", "killed".
-        detail: more words, such as the end of what ffmpeg said.
-    """
-
-    def __init__(
-        self, path: str | os.PathLike, outcome: str, reason: str, detail: str = ""
-    ) -> None:
-        super().__init__(f"{path}: {outcome} ({reason}){': ' if detail else ''}{detail}")
-        self.path, self.outcome, self.reason, self.detail = path, outcome, reason, detail
-
-    def __reduce__(self):  # travels between processes
-        return type(self), (self.path, self.outcome, self.reason, self.detail)
+_SILENCE_BYTES = 1 << 16  # at a time
+_PIPE_BYTES = 1 << 20  # of raw frames to encode; Linux's limit for everyone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,71 +72,6 @@ class DecodedClip:
     width_px: int
     waveform: np.ndarray
     num_padding_frames: int
-
-
-# --- Which ffmpeg --------------------------------------------------------------------------------
-def find_ffmpeg() -> str:
-    """Returns the ffmpeg to run: $L3NET_FFMPEG, else ffmpeg on PATH, else imageio-ffmpeg's.
-
-    One on PATH that is older than `_OLDEST` is passed over.
-
-    Raises:
-        UserError: if there is none, or the variable names none that is new enough.
-    """
-    wanted = os.environ.get(ENVIRONMENT_VARIABLE)
-    if wanted:
-        found = shutil.which(wanted)
-        if not found:
-            raise UserError(f"{ENVIRONMENT_VARIABLE} is {wanted!r}, which is no program; unset it?")
-        if not _is_new_enough(found):
-            raise UserError(
-                f"{ENVIRONMENT_VARIABLE} is {wanted!r}, version {_version_of(found)}; need "
-                f"{'.'.join(map(str, _OLDEST))} or newer"
-            )
-        return found
-    found = shutil.which("ffmpeg")
-    if found and _is_new_enough(found):
-        return found
-    try:
-        import imageio_ffmpeg
-
-        return imageio_ffmpeg.get_ffmpeg_exe()
-    except (ImportError, RuntimeError) as error:
-        raise UserError(
-            f"found no ffmpeg of version {'.'.join(map(str, _OLDEST))} or newer; install one (apt "
-            "install ffmpeg) or run pip install imageio-ffmpeg, or name one in "
-            f"{ENVIRONMENT_VARIABLE}"
-        ) from error
-
-
-def ffmpeg_version() -> str:
-    """Returns the version of the ffmpeg in use, such as "5.1.9-0+deb12u1".
-
-    Raises:
-        UserError: if there is none or it does not run.
-    """
-    return _version_of(find_ffmpeg())
-
-
-@functools.cache
-def _version_of(program: str) -> str:
-    try:
-        answer = subprocess.run(
-            [program, "-version"], capture_output=True, text=True, timeout=60, check=True
-        ).stdout
-    except (OSError, subprocess.SubprocessError) as error:
-        raise UserError(f"{program} does not run ({error}); name another ffmpeg") from error
-    match = re.match(r"ffmpeg version (\S+)", answer)
-    if not match:
-        raise UserError(f"{program} is no ffmpeg: its -version says {answer[:60]!r}")
-    return match[1]
-
-
-def _is_new_enough(program: str) -> bool:
-    # "n9.0.2-17-g2a571b6068" and "5.1.9-0+deb12u1" are releases; a snapshot such as "N-12345-g..."
-    # or "git-2024-01-01" tells no number and passes.
-    match = re.match(r"n?(\d+)\.(\d+)", _version_of(program))
-    return match is None or (int(match[1]), int(match[2])) >= _OLDEST
 
 
 # --- Clips ---------------------------------------------------------------------------------------
@@ -228,14 +124,14 @@ def decode_clip(
         filters += f",{_scale(smallest_side_px)},format=yuvj420p"
         return [
             *input_arguments,
-            *("-map", _PICTURE, "-vf", filters, *_AS_FILTERED),
+            *("-map", PICTURE, "-vf", filters, *_AS_FILTERED),
             *("-c:v", "mjpeg", "-q:v", str(jpeg_quality), "-flags:v", "+bitexact"),
             *("-threads", "1", "-f", "image2pipe", f"pipe:{picture}"),
             *_sound_output(sound_start, constants.SAMPLE_RATE_HZ),
             *("-t", f"{lead_seconds + seconds:.6f}", f"pipe:{sound}"),
         ]
 
-    picture_start, sound_start, jpegs, pcm = _run_to_end(
+    picture_start, sound_start, jpegs, pcm = ffmpeg_process.run_to_end(
         path, arguments, 4, timeout_seconds, strict
     )
     decoded = _Decoded(
@@ -310,69 +206,6 @@ def _fitted(waveform: np.ndarray, num_samples: int) -> np.ndarray:
     return np.pad(waveform[:num_samples], (0, missing))
 
 
-def split_jpegs(stream: bytes) -> list[bytes]:
-    """Splits JPEGs that stand one after the other.
-
-    Args:
-        stream: whole JPEGs; a cut last one is left out.
-
-    Returns:
-        One bytes object per JPEG.
-
-    Raises:
-        ValueError: if something else stands between them.
-    """
-    jpegs, start = [], 0
-    while start < len(stream):
-        if stream[start : start + 2] != b"\xff\xd8":
-            raise ValueError(f"no JPEG starts at byte {start} of the stream")
-        end = _jpeg_end(stream, start + 2)
-        if end is None:
-            break
-        jpegs.append(stream[start:end])
-        start = end
-    return jpegs
-
-
-# In the coded part 0xff stands before 0 (a stuffed byte) or a restart mark, or begins a marker.
-_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-_END_OF_IMAGE, _START_OF_SCAN = 0xD9, 0xDA
-
-
-def _jpeg_end(stream: bytes, start: int) -> int | None:
-    for marker, position, _ in _segments(stream, start):
-        if marker == _END_OF_IMAGE:
-            return position
-    return None
-
-
-def _segments(stream: bytes, position: int) -> Iterator[tuple[int, int, int]]:
-    """Yields (marker, position of its content, size of its content)."""
-    match = _MARKER.search(stream, position)
-    while match:
-        marker, position = match[0][1], match.end()
-        size = 0
-        if marker != _END_OF_IMAGE:
-            size = int.from_bytes(stream[position : position + 2], "big")
-        yield marker, position, size
-        match = _MARKER.search(stream, position + size)
-
-
-def jpeg_size(jpeg: bytes) -> tuple[int, int]:
-    """Returns (height, width) in pixels from a JPEG's header.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    for marker, position, _ in _segments(jpeg, 2):
-        if 0xC0 <= marker <= 0xC3:  # start of frame: length, precision, height, width
-            height = int.from_bytes(jpeg[position + 3 : position + 5], "big")
-            return height, int.from_bytes(jpeg[position + 5 : position + 7], "big")
-        if marker == _START_OF_SCAN:
-            break
-    raise ValueError("JPEG without a frame header")
-
-
 # --- Streams -------------------------------------------------------------------------------------
 def stream_audio(
     path: str | pathlib.Path,
@@ -407,7 +240,7 @@ def stream_audio(
         return [*_input(path, start_seconds, seconds), *output, f"pipe:{sound}"]
 
     num_bytes = 0
-    stream = _stream(path, arguments)
+    stream = ffmpeg_process.stream(path, arguments)
     with contextlib.closing(stream):
         late_seconds = _first_seconds(next(stream, b"")) - _lead_seconds(start_seconds)
         _check_late(path, "sound", late_seconds)
@@ -456,12 +289,12 @@ def stream_frames(
         # PPM: raw rgb24 behind a header that names the size, which nobody knows beforehand.
         return [
             *_input(path, start_seconds, read_seconds),
-            *("-map", _PICTURE, "-vf", filters, *_AS_FILTERED),
+            *("-map", PICTURE, "-vf", filters, *_AS_FILTERED),
             *("-c:v", "ppm", "-pix_fmt", "rgb24", "-f", "image2pipe", f"pipe:{picture}"),
         ]
 
     frame = None
-    stream = _stream(path, arguments)
+    stream = ffmpeg_process.stream(path, arguments)
     with contextlib.closing(stream):
         late = _first_number(next(stream, b""))
         _check_late(path, "picture", late / frame_rate_hz)
@@ -493,8 +326,8 @@ def _check_late(path: str | pathlib.Path, stream: str, seconds: float) -> None:
 
 def _shifted(chunks: Iterator[bytes], num_bytes: int) -> Iterator[bytes]:
     """Puts silence in front of the chunks, or cuts there where `num_bytes` is negative."""
-    for position in range(0, num_bytes, _READ_BYTES):
-        yield bytes(min(num_bytes - position, _READ_BYTES))
+    for position in range(0, num_bytes, _SILENCE_BYTES):
+        yield bytes(min(num_bytes - position, _SILENCE_BYTES))
     num_cut = max(0, -num_bytes)
     for chunk in chunks:
         yield chunk[num_cut:]
@@ -533,23 +366,14 @@ def _split_ppms(chunks: Iterator[bytes]) -> Iterator[np.ndarray]:
 def _input(
     path: str | pathlib.Path, start_seconds: float, seconds: float | None, strict: bool = False
 ) -> list[str]:
-    """Returns the arguments before the outputs: what a file from a stranger may make ffmpeg do.
-
-    Reading begins `_lead_seconds` before the start.
-    """
+    """Returns the arguments before the outputs; reading begins `_lead_seconds` before the start."""
     lead_seconds = _lead_seconds(start_seconds)
-    seek_seconds = start_seconds - lead_seconds
-    return [
-        *("-nostdin", "-hide_banner", "-loglevel", "error", "-filter_threads", "1"),
-        *(["-xerror", "-err_detect", "explode"] if strict else []),
-        *("-threads", "1", "-protocol_whitelist", "file", "-format_whitelist", _FORMATS),
-        *("-max_pixels", str(_MAX_PIXELS), "-max_alloc", "268435456"),
-        *("-max_streams", str(_MAX_STREAMS), "-probesize", "10000000"),
-        *("-analyzeduration", "10000000"),
-        *(["-ss", f"{seek_seconds:.6f}"] if seek_seconds else []),
-        *(["-t", f"{lead_seconds + seconds:.6f}"] if seconds is not None else []),
-        *("-i", f"file:{path}", "-sn", "-dn"),
-    ]
+    return ffmpeg_process.input_arguments(
+        path,
+        seek_seconds=start_seconds - lead_seconds,
+        seconds=None if seconds is None else lead_seconds + seconds,
+        strict=strict,
+    )
 
 
 def _lead_seconds(start_seconds: float) -> float:
@@ -579,7 +403,7 @@ def _sound_output(first: int, sample_rate_hz: int) -> list[str]:
     # async=1 fills gaps of more than 0.1 s, so that sound after one keeps its time.
     filters = f"{_print_first('a', first)},aresample={sample_rate_hz}:async=1,aformat="
     filters += f"sample_fmts=s16:sample_rates={sample_rate_hz}:channel_layouts=mono"
-    return ["-map", _SOUND, "-af", filters, "-f", "s16le"]
+    return ["-map", SOUND, "-af", filters, "-f", "s16le"]
 
 
 def _print_first(kind: str, pipe: int) -> str:
@@ -612,264 +436,6 @@ def _scale(smallest_side_px: int | None) -> str:
     # at once takes twice the time.
     colours = "scale=flags=bicubic:out_color_matrix=bt601:out_range=full"
     return f"scale={size}:flags=bicubic,{colours},setsar=1"
-
-
-# --- Child process -------------------------------------------------------------------------------
-def _run_to_end(
-    path: str | pathlib.Path,
-    arguments: Callable[..., list[str]],
-    num_pipes: int,
-    timeout_seconds: float,
-    strict: bool,
-) -> list[bytes]:
-    """Runs ffmpeg and returns what came out of each pipe; raises MediaError if it failed."""
-    outputs = [bytearray() for _ in range(num_pipes)]
-    with _Child(path, arguments, num_pipes, timeout_seconds=timeout_seconds) as child:
-        for index, chunk in child.chunks():
-            outputs[index] += chunk
-            if sum(map(len, outputs)) > _MAX_OUTPUT_BYTES:
-                raise MediaError(path, "failed", "refused", "too much output for one clip")
-        child.check(strict)
-    return [bytes(output) for output in outputs]
-
-
-def _stream(path: str | pathlib.Path, arguments: Callable[..., list[str]]) -> Iterator[bytes]:
-    """Yields what was printed about the first frame (pipe 0), then the data (pipe 1)."""
-    with _Child(path, arguments, 2) as child:
-        printed, started = b"", False
-        for index, chunk in child.chunks():
-            if index == 0:
-                printed += chunk
-                continue
-            if not started:
-                started = True
-                yield printed
-            yield chunk
-        child.check()
-
-
-class _Child:
-    """One ffmpeg process with several pipes out of it; a context manager.
-
-    Args:
-        path: of the input, for messages.
-        arguments: takes one file descriptor per pipe, returns ffmpeg's arguments.
-        num_pipes: how many.
-        timeout_seconds: of wall-clock time in all; None limits each wait for output instead, so
-            that a slow reader of a long stream is no reason to kill. Complaints are no output.
-    """
-
-    def __init__(
-        self,
-        path: str | pathlib.Path,
-        arguments: Callable[..., list[str]],
-        num_pipes: int,
-        *,
-        timeout_seconds: float | None = None,
-    ) -> None:
-        _check_regular(path)
-        self._path, self._timeout_seconds = path, timeout_seconds
-        self._deadline = self._new_deadline()
-        self._error_tail = b""
-        program, pipes = find_ffmpeg(), [os.pipe() for _ in range(num_pipes)]
-        self._readers = [reader for reader, _ in pipes]
-        writers = [writer for _, writer in pipes]
-        self._arguments = arguments(*writers)
-        try:
-            self._process = subprocess.Popen(
-                [program, *self._arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                pass_fds=writers,
-                start_new_session=True,  # a process group of its own, to be killed as one
-            )
-        except OSError as error:
-            self._close_readers()
-            raise UserError(f"cannot start {program}: {error}") from error
-        finally:
-            for writer in writers:
-                os.close(writer)
-        _limit(self._process.pid, timeout_seconds)
-
-    def __enter__(self) -> "_Child":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._close_readers()
-        if self._process.poll() is None:
-            self._kill()
-        self._process.stderr.close()
-        self._process.wait()
-
-    def chunks(self) -> Iterator[tuple[int, bytes]]:
-        """Yields (pipe index, bytes) as they come, lower pipes first, until all are closed."""
-        error_pipe = self._process.stderr.fileno()
-        indices = {reader: index for index, reader in enumerate(self._readers)}
-        with selectors.DefaultSelector() as selector:
-            for reader in (*self._readers, error_pipe):
-                selector.register(reader, selectors.EVENT_READ)
-            while selector.get_map():
-                ready = selector.select(max(0.0, self._deadline - time.monotonic()))
-                if not ready or time.monotonic() > self._deadline:
-                    self._give_up()
-                for reader in sorted(key.fd for key, _ in ready):
-                    chunk = os.read(reader, _READ_BYTES)
-                    if not chunk:
-                        selector.unregister(reader)
-                    elif reader == error_pipe:
-                        self._error_tail = (self._error_tail + chunk)[-_ERROR_TAIL_BYTES:]
-                    else:
-                        yield indices[reader], chunk
-                        if self._timeout_seconds is None:
-                            self._deadline = self._new_deadline()
-
-    def check(self, strict: bool = False) -> None:
-        """Waits for the end; raises MediaError, with the class of failure, unless all went well.
-
-        Args:
-            strict: whether any complaint is a failure, whatever the exit status.
-        """
-        code = self._wait()
-        said = _tidy(self._error_tail, self._path)
-        if not code:
-            if (strict and said) or _LOST_TIME in said:
-                raise MediaError(self._path, "failed", "decode", said)
-            return
-        if code > 0:
-            wanted = [stream for stream in _MISSING if stream in self._arguments]
-            raise _diagnosis(self._path, wanted, said)
-        name = signal.Signals(-code).name
-        reason = "timeout" if name == "SIGXCPU" else "killed"
-        raise MediaError(self._path, "failed", reason, f"{name} {said}".strip())
-
-    def succeeds(self) -> bool:
-        """Waits for the end, whatever comes out; returns whether ffmpeg was content."""
-        for _ in self.chunks():
-            pass
-        return self._wait() == 0
-
-    def _new_deadline(self) -> float:
-        patience = _STALL_SECONDS if self._timeout_seconds is None else self._timeout_seconds
-        return time.monotonic() + patience
-
-    def _wait(self) -> int:
-        try:
-            return self._process.wait(_LAST_BREATH_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._give_up()
-
-    def _give_up(self) -> NoReturn:
-        self._kill()
-        if self._timeout_seconds is None:
-            words = f"no output for {_STALL_SECONDS:g} s"
-        else:
-            words = f"not done after {self._timeout_seconds:g} s"
-        raise MediaError(self._path, "failed", "timeout", words)
-
-    def _kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-
-    def _close_readers(self) -> None:
-        for reader in self._readers:
-            os.close(reader)
-
-
-def _limit(pid: int, cpu_seconds: float | None) -> None:
-    """Limits a child's memory, processor time and files; on Linux, from outside.
-
-    From outside because code between fork and exec is slow and unsafe in a process with threads.
-    """
-    if not hasattr(resource, "prlimit"):
-        return
-    limits = {
-        resource.RLIMIT_AS: _MAX_ADDRESS_SPACE_BYTES,
-        resource.RLIMIT_FSIZE: 0,  # pipes do not count; it has no file to write
-        resource.RLIMIT_CORE: 0,
-    }
-    if cpu_seconds is not None:
-        limits[resource.RLIMIT_CPU] = math.ceil(cpu_seconds)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        for limit, value in limits.items():
-            hard = resource.prlimit(pid, limit)[1]
-            if hard != resource.RLIM_INFINITY:
-                value = min(value, hard)
-            resource.prlimit(pid, limit, (value, hard))
-
-
-def _tidy(said: bytes, path: str | pathlib.Path) -> str:
-    """Returns the end of what ffmpeg said on one line, without what differs between two runs."""
-    text = said.decode(errors="replace").replace(f"file:{path}", "file").replace(str(path), "file")
-    text = re.sub(r"\[([^\]@]+) @ 0x[0-9a-f]+\]", r"[\1]", text)
-    lines = dict.fromkeys(line.strip() for line in text.splitlines() if line.strip())
-    words = "".join(c if c.isprintable() else "?" for c in "; ".join(lines))
-    return words[-300:]
-
-
-def _diagnosis(path: str | pathlib.Path, wanted: list[str], said: str) -> MediaError:
-    """Returns why ffmpeg failed, asking it again what the file holds."""
-    if not _succeeds(path, "-f", "ffmetadata"):
-        refused = "whitelist" in said.lower()
-        return MediaError(path, "failed", "refused" if refused else "not_media", said)
-    for stream in wanted:
-        copied = ("-c", "copy", "-frames", "1")
-        if _succeeds(path, "-map", stream, *copied, "-f", "null"):
-            continue
-        # A stream that is there but cannot even be copied has no size, for one.
-        if _succeeds(path, "-map", f"{stream}?", *copied, "-f", "ffmetadata"):
-            return MediaError(path, "skipped", _MISSING[stream])
-    return MediaError(path, "failed", "decode", said)
-
-
-def _succeeds(path: str | pathlib.Path, *output: str) -> bool:
-    def arguments(pipe: int) -> list[str]:
-        return [*_input(path, 0.0, None), *output, f"pipe:{pipe}"]
-
-    try:
-        with _Child(path, arguments, 1, timeout_seconds=60.0) as child:
-            return child.succeeds()
-    except MediaError:
-        return False
-
-
-def inside(root: str | pathlib.Path, relative: str | pathlib.Path) -> pathlib.Path:
-    """Returns the file that a list of files names, after all links.
-
-    The root itself may be a link. The result holds no link any more, so what was checked is what
-    is read, unless somebody who may write to the root changes it meanwhile.
-
-    Args:
-        root: the folder that the file has to lie in.
-        relative: the file's path from there.
-
-    Returns:
-        The absolute path of a regular file.
-
-    Raises:
-        MediaError: "refused" if it leads out of the root or to anything but a regular file,
-            "missing" if there is none.
-    """
-    try:
-        root = pathlib.Path(root).resolve()
-        path = (root / relative).resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL
-        raise MediaError(relative, "failed", "refused", str(error)) from error
-    if not path.is_relative_to(root):
-        raise MediaError(relative, "failed", "refused", "leads out of the folder of the videos")
-    _check_regular(path)
-    return path
-
-
-def _check_regular(path: str | pathlib.Path) -> None:
-    try:
-        mode = os.stat(path).st_mode
-    except (OSError, ValueError) as error:
-        raise MediaError(
-            path, "failed", "missing", getattr(error, "strerror", str(error))
-        ) from error
-    if not stat.S_ISREG(mode):
-        raise MediaError(path, "failed", "refused", "not a regular file")
 
 
 # --- Encoding ------------------------------------------------------------------------------------
@@ -925,7 +491,8 @@ def encode_video(
                     pipe.write(np.ascontiguousarray(frame))
             said = process.stderr.read()
         if process.returncode:
-            raise UserError(f"ffmpeg cannot encode {path}: {_tidy(said, partial)}")
+            told = ffmpeg_process.one_line(said, partial)
+            raise UserError(f"ffmpeg cannot encode {path}: {told}")
         os.replace(partial, path)
     finally:
         for leftover in (partial, sound):

@@ -15,14 +15,14 @@ of the two softmax outputs, against the threshold that is best on the validation
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 import numpy as np
 from absl import flags
 from tqdm import tqdm
 
 from eval import flags as shared
-from eval import metrics, report
+from eval import metrics, networks, report
 from l3net import constants, errors, saved_model
 from l3net.data import augment, avc_pairs, fixed_pairs, schema
 from l3net.errors import UserError
@@ -42,7 +42,11 @@ _METHODS = {
     "supervised_vision": ("Supervised vision (classes)", {}, ""),
     "supervised_audio": ("Supervised audio (classes)", {}, ""),
 }
-_NAIVE = ("AVE-Net, no shortcut prevention", {"accuracy": 87.6}, "AudioSet-Instruments")
+# AVE-Net with another sampling than OTS's own (OTS §3.3).
+_SAMPLED = {
+    "naive": ("AVE-Net, no shortcut prevention", {"accuracy": 87.6}, "AudioSet-Instruments"),
+    "l3": ("AVE-Net, sampling of L3", {}, ""),
+}
 _DIRECT = ("Supervised direct", {"accuracy": 65.0}, "Kinetics-Sounds")
 _VISION, _AUDIO = "supervised_vision", "supervised_audio"
 
@@ -183,21 +187,23 @@ def supervised_direct(
 
 
 # --- The table -----------------------------------------------------------------------------------
-def make_table(networks: Sequence[saved_model.SavedModel], questions: Questions) -> report.Table:
+def make_table(models: Sequence[saved_model.SavedModel], questions: Questions) -> report.Table:
     """Measures and describes the accuracy of each network.
 
     Args:
-        networks: in the order of the rows.
+        models: in the order of the rows.
         questions: the pairs.
 
     Returns:
-        A table with a row per network, and one more for a pair of classifiers.
+        A table with a row per network, one more for a pair of classifiers, and those of the papers'
+        rows that no network was given for, as not run.
     """
     name = next(schema.read_clips(schema.find_shards(questions.shards, questions.split)))
     data = name.dataset_name + (" data (synthetic)" if name.dataset_name == "demo" else "")
     data = f"{data}, {questions.num_pairs} fixed {questions.split} pairs"
-    rows = [_row(model, questions, data) for model in networks]
-    rows += _direct_rows(networks, questions, data)
+    rows = [_row(model, questions, data) for model in models]
+    rows += _direct_rows(models, questions, data)
+    rows += _rows_not_run({row.method for row in rows}, f"{data}, {questions.sampling} sampling")
     return report.Table(
         "avc_accuracy",
         "AVC accuracy on held-out pairs (chance 50 %)",
@@ -217,13 +223,13 @@ def make_table(networks: Sequence[saved_model.SavedModel], questions: Questions)
 
 
 def _row(model: saved_model.SavedModel, questions: Questions, data: str) -> report.Row:
-    kind = _kind(model)
+    kind = networks.kind(model)
     method, paper, where = _METHODS.get(kind, (kind, {}, ""))
-    sampling = _flag_of(model, "sampling")
-    if kind == "ave_net" and sampling == "naive":
-        # Its accuracy is the paper's 87.6 only on pairs that were drawn alike.
-        method, paper, where = _NAIVE
-        questions = dataclasses.replace(questions, sampling="naive")
+    sampling = networks.training_flag(model, "sampling")
+    if kind == "ave_net" and sampling in _SAMPLED:
+        # Asked with pairs that were drawn alike, as the paper's 87.6 must have been.
+        method, paper, where = _SAMPLED[sampling]
+        questions = dataclasses.replace(questions, sampling=sampling)
     if kind in (_VISION, _AUDIO):
         target = constants.FRAME_LABEL if kind == _VISION else constants.AUDIO_LABEL
         scores, numbers = class_scores(model, questions)
@@ -242,8 +248,17 @@ def _row(model: saved_model.SavedModel, questions: Questions, data: str) -> repo
     )
 
 
-def _direct_rows(networks, questions: Questions, data: str) -> list[report.Row]:
-    by_kind = {_kind(model): model for model in networks}
+def _rows_not_run(methods: Set[str], data: str) -> list[report.Row]:
+    rows = [*_METHODS.values(), *_SAMPLED.values(), _DIRECT]
+    return [
+        report.Row(data, method, report.NOT_RUN, paper, note=f"paper: {where}")
+        for method, paper, where in rows
+        if paper and method not in methods
+    ]
+
+
+def _direct_rows(models, questions: Questions, data: str) -> list[report.Row]:
+    by_kind = {networks.kind(model): model for model in models}
     if not {_VISION, _AUDIO} <= set(by_kind):
         return []
     measured, threshold = supervised_direct(by_kind[_VISION], by_kind[_AUDIO], questions)
@@ -264,17 +279,6 @@ def _direct_rows(networks, questions: Questions, data: str) -> list[report.Row]:
             note=f"threshold {threshold:.3g} from {_THRESHOLD_SPLIT}; paper: {where}",
         )
     ]
-
-
-def _kind(model: saved_model.SavedModel) -> str:
-    return str(model.metadata.get("model_config", {}).get("model", "network"))
-
-
-def _flag_of(model: saved_model.SavedModel, name: str) -> str | None:
-    """Returns a training flag's value, None if the SavedModel does not tell."""
-    start = f"--{name}="
-    values = [line for line in model.metadata.get("run_flags", []) if line.startswith(start)]
-    return values[-1].removeprefix(start) if values else None
 
 
 def _cost(model: saved_model.SavedModel) -> dict[str, float]:
@@ -319,8 +323,8 @@ def main(_: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
     questions = Questions(**{name: values[name] for name in names})
 
     def make() -> report.Table:
-        networks = [saved_model.SavedModel(pathlib.Path(folder)) for folder in folders]
-        return make_table(networks, questions)
+        models = [saved_model.SavedModel(pathlib.Path(folder)) for folder in folders]
+        return make_table(models, questions)
 
     report.make_and_write(make, values)
 

@@ -1,16 +1,96 @@
-"""Epochs of training that go on where a killed run stopped."""
+"""Training in epochs that goes on where a killed run stopped."""
 
 import io
 import pathlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import keras
 import numpy as np
+import tensorflow as tf
+import tqdm
 
+from l3net.errors import UserError
 from l3net.files import write_whole
 
 SAVE_EVERY_SECONDS = 60.0
+
+Batches = Iterable[tuple[np.ndarray, np.ndarray]]
+
+
+def train(
+    models: Sequence[keras.Model],
+    batches_of: Callable[[int], Batches],
+    num_epochs: int,
+    *,
+    num_examples: int,
+    path: str | pathlib.Path,
+    what: str,
+) -> list[np.ndarray]:
+    """Trains models beside each other on the same batches.
+
+    Args:
+        models: compiled, of one input shape; their loss takes (labels, outputs).
+        batches_of: gives an epoch's batches by its number: inputs float32 [N, ...] and labels int64
+            [N], each example once. What it draws must depend on that number alone.
+        num_epochs: in all.
+        num_examples: of an epoch.
+        path: where a killed training goes on, see `remaining`.
+        what: is trained, for people.
+
+    Returns:
+        For each epoch that this call ran: the mean loss of each model, float64 [num_models].
+
+    Raises:
+        UserError: if no model's loss is finite any more.
+    """
+    step, losses = make_step(models), []
+    total = num_epochs * num_examples
+    with tqdm.tqdm(total=total, desc=what, unit="example", disable=None) as bar:
+        for epoch in remaining(path, models, num_epochs):
+            bar.update(epoch * num_examples - bar.n)
+            loss = np.zeros(len(models))
+            for inputs, labels in batches_of(epoch):
+                loss += len(labels) / num_examples * step(inputs, labels).numpy()
+                bar.update(len(labels))
+            losses.append(loss)
+            if not np.isfinite(loss).any():
+                raise UserError(
+                    f"the {what} diverged in epoch {epoch + 1}; try a smaller learning rate, or "
+                    "another --seed"
+                )
+            bar.set_postfix(loss=f"{np.nanmin(loss):.3f}")
+    return losses
+
+
+def make_step(models: Sequence[keras.Model]) -> Callable[[np.ndarray, np.ndarray], tf.Tensor]:
+    """Makes one training step of all models: a graph that is traced once, for any batch size.
+
+    Args:
+        models: see `train`.
+
+    Returns:
+        A function of inputs and labels that updates the models and gives the loss of each before
+        that, float32 [num_models]; penalties of the weights are part of it.
+    """
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, *models[0].input_shape[1:]], tf.float32),
+            tf.TensorSpec([None], tf.int64),
+        ]
+    )
+    def step(inputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        losses = []
+        for model in models:
+            with tf.GradientTape() as tape:
+                loss = model.loss(labels, model(inputs, training=True)) + sum(model.losses)
+            variables = model.trainable_variables
+            model.optimizer.apply(tape.gradient(loss, variables), variables)
+            losses.append(loss)
+        return tf.stack(losses)
+
+    return step
 
 
 def remaining(
@@ -29,6 +109,9 @@ def remaining(
 
     Yields:
         Numbers from 0, or from where the state says, to num_epochs - 1.
+
+    Raises:
+        ValueError: if the state is that of other models.
     """
     path = pathlib.Path(path)
     for model in models:
@@ -55,7 +138,7 @@ def _save(path: pathlib.Path, models: Sequence[keras.Model], done: int) -> None:
 
 
 def _restore(path: pathlib.Path, models: Sequence[keras.Model]) -> int:
-    """Returns how many epochs are done; 0 without a readable state."""
+    """Returns how many epochs are done; 0 if there is no state."""
     if not path.exists():
         return 0
     with np.load(path, allow_pickle=False) as state:

@@ -9,6 +9,7 @@ Nothing is decoded until `read_rgb` is called.
 
 import csv
 import dataclasses
+import functools
 import io
 import pathlib
 from collections.abc import Iterable
@@ -52,8 +53,9 @@ class Split:
             self.labels[rows],
         )
 
+    @functools.cached_property
     def content_hash(self) -> str:
-        """Returns a hash of every image's identity and label."""
+        """A hash of every image's identity and label."""
         return cache.key_of(self.identities, self.labels.tolist())
 
 
@@ -66,14 +68,14 @@ class ImageSet:
         classes: names; the position is the class index.
         train: to train on.
         val: to test on.
-        is_stand_in: whether this is not all of ImageNet, so that no number of the paper compares.
+        is_imagenet: whether this is all of ImageNet, so that the paper's numbers compare.
     """
 
     data: str
     classes: tuple[str, ...]
     train: Split
     val: Split
-    is_stand_in: bool
+    is_imagenet: bool
 
 
 def read_rgb(source: str | bytes) -> np.ndarray:
@@ -139,9 +141,9 @@ def read_imagenet(
         train = {name: _drawn(train[name], images_per_class, rng) for name in classes}
     splits = [_from_files(folder, [found[name] for name in classes]) for found in (train, val)]
     sizes = (len(classes), *map(len, splits))
-    is_part = sizes != (IMAGENET_CLASSES, IMAGENET_TRAIN, IMAGENET_VAL)
-    name = "part of ImageNet ({} of 1000 classes, {} training and {} val images)".format(*sizes)
-    return ImageSet(name if is_part else "ImageNet", tuple(classes), *splits, is_part)
+    is_all = sizes == (IMAGENET_CLASSES, IMAGENET_TRAIN, IMAGENET_VAL)
+    part = "part of ImageNet ({} of 1000 classes, {} training and {} val images)".format(*sizes)
+    return ImageSet("ImageNet" if is_all else part, tuple(classes), *splits, is_imagenet=is_all)
 
 
 def _class_folders(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
@@ -246,7 +248,7 @@ def read_shards(
     splits = [_from_frames(found[part], classes) for part in (_TRAIN, _TEST)]
     kind = "demo data (synthetic)" if name.startswith("demo") else name
     sizes = f"frames, {len(classes)} classes, {len(splits[0])} to train, {len(splits[1])} to test"
-    return ImageSet(f"{kind}: {sizes}", tuple(classes), *splits, True)
+    return ImageSet(f"{kind}: {sizes}", tuple(classes), *splits, is_imagenet=False)
 
 
 def _spaced(frames: tuple[bytes, ...], count: int) -> list[bytes]:
@@ -258,7 +260,7 @@ def _read_seen(path: str | pathlib.Path) -> dict[str, str]:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             return {row["example_id"]: row["label"] for row in csv.DictReader(file)}
-    except (OSError, KeyError, UnicodeDecodeError) as error:
+    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(
             f"cannot read {path} ({error}); need a CSV with columns example_id and label"
         ) from None

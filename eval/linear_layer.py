@@ -6,9 +6,10 @@ are computed once. Ours: no weight decay, and what L3 does not give: learning ra
 """
 
 import dataclasses
+import functools
 import logging
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
@@ -32,11 +33,12 @@ OUTPUT = "conv4_2"  # after the ReLU, max-pooled to 4x4x512 (L3 §3.4)
 # Part of every cache key: raise it when the steps from an image to features or a layer change.
 PROTOCOL = "linear layer v1"
 _CHUNK_IMAGES = 512
+_OPEN_CHUNKS = 256  # each holds a file open, and 1024 is a usual limit
 
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """How a layer is trained.
+    """How a layer, or with `from_scratch` the whole network, is trained.
 
     Attributes:
         augmentation: INCEPTION, or NONE: the central crop of every image.
@@ -62,6 +64,11 @@ class Training:
             )
 
 
+def default_image_px(frame_px: int) -> int:
+    """Returns 256 for a network trained on 224 px crops (L3 §3.4), for others in proportion."""
+    return round(frame_px * constants.SMALLEST_SIDE_PX / constants.FRAME_PX)
+
+
 class VisionNetwork(features.AudioNetwork):
     """The picture half of an exported network; its folder, hash and metadata are the same."""
 
@@ -81,9 +88,8 @@ class VisionNetwork(features.AudioNetwork):
 
     @property
     def default_image_px(self) -> int:
-        """256 px for networks trained on 224 px crops (L3 §3.4), for others in proportion."""
-        ratio = constants.SMALLEST_SIDE_PX / constants.FRAME_PX
-        return round(self.metadata["frame_px"] * ratio)
+        """See the function of the same name."""
+        return default_image_px(self.metadata["frame_px"])
 
     def __call__(self, images: np.ndarray, output: str = OUTPUT) -> np.ndarray:
         """Runs the network.
@@ -113,18 +119,17 @@ class VisionNetwork(features.AudioNetwork):
 class CentralFeatures:
     """Features of the central crops of some images, on disk in chunks."""
 
-    def __init__(self, chunks: Sequence[np.ndarray]):
-        """Takes the chunks: float32 [up to 512, num_features], all but the last full."""
-        self._chunks = chunks
-
-    @property
-    def num_features(self) -> int:
-        """Length of a row."""
-        return self._chunks[0].shape[1]
+    def __init__(self, folder: pathlib.Path, keys: Sequence[str]):
+        """Takes the cache's keys of float32 [512, num_features] each, the last perhaps shorter."""
+        self._chunk = functools.lru_cache(_OPEN_CHUNKS)(
+            lambda number: cache.read_array(folder, keys[number])
+        )
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Returns float32 [len(rows), num_features]."""
-        return np.stack([self._chunks[row // _CHUNK_IMAGES][row % _CHUNK_IMAGES] for row in rows])
+        # Copied: a view would keep its chunk open.
+        places = (divmod(int(row), _CHUNK_IMAGES) for row in rows)
+        return np.stack([np.array(self._chunk(number)[place]) for number, place in places])
 
 
 def central_features(
@@ -147,42 +152,71 @@ def central_features(
         UserError: if an image cannot be read.
     """
     folder = pathlib.Path(cache_dir) / "features"
-    chunks = []
+    keys = []
     with tqdm.tqdm(total=len(split), desc=OUTPUT, unit="image", disable=None) as bar:
         for start in range(0, len(split), _CHUNK_IMAGES):
             rows = np.arange(start, min(start + _CHUNK_IMAGES, len(split)))
             identities = [split.identities[row] for row in rows]
             key = cache.key_of(PROTOCOL, network.content_hash, training.image_px, identities)
+            keys.append(key)
             if cache.read_array(folder, key) is None:
                 crops = image_crops.batches(
                     split, rows, side_px=training.image_px, batch_size=training.batch_size
                 )
                 values = np.concatenate([network(images) for images, _ in crops])
                 cache.write_array(folder, key, values)
-            chunks.append(cache.read_array(folder, key))
             bar.update(len(rows))
-    return CentralFeatures(chunks)
+    return CentralFeatures(folder, keys)
 
 
 # --- Training ------------------------------------------------------------------------------------
-def build(num_features: int, num_classes: int, schedule, seed: int) -> keras.Model:
-    """Builds a linear layer with its loss and optimizer.
+def smoothed_cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Returns softmax cross-entropy with label smoothing (Szegedy et al. 2016, §7).
+
+    Args:
+        labels: int64 [batch].
+        logits: float32 [batch, num_classes].
+
+    Returns:
+        float32 [], the mean over the batch.
+    """
+    targets = tf.one_hot(labels, logits.shape[-1])
+    each = keras.losses.categorical_crossentropy(
+        targets, logits, from_logits=True, label_smoothing=LABEL_SMOOTHING
+    )
+    return tf.reduce_mean(each)
+
+
+def compile_model(model: keras.Model, rate: float, training: Training, num_images: int) -> None:
+    """Gives a model the loss, the optimizer and the learning rate's schedule.
+
+    Args:
+        model: of logits.
+        rate: the initial learning rate.
+        training: of which the batch size counts.
+        num_images: of an epoch.
+    """
+    num_batches = -(-num_images // training.batch_size)
+    schedule = keras.optimizers.schedules.ExponentialDecay(
+        rate, EPOCHS_PER_DECAY * num_batches, DECAY, staircase=True
+    )
+    model.compile(keras.optimizers.Adam(schedule), smoothed_cross_entropy)
+
+
+def build(num_features: int, num_classes: int, seed: int) -> keras.Model:
+    """Builds a linear layer.
 
     Args:
         num_features: 8192 in the paper.
         num_classes: 1000 in the paper.
-        schedule: the learning rate.
         seed: of the weights.
 
     Returns:
-        A compiled model: float32 [batch, num_features] to logits float32 [batch, num_classes].
+        A model: float32 [batch, num_features] to logits float32 [batch, num_classes].
     """
     start = keras.initializers.GlorotUniform(seed=seed)
     layer = keras.layers.Dense(num_classes, kernel_initializer=start)
-    model = keras.Sequential([keras.Input((num_features,)), layer])
-    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=LABEL_SMOOTHING)
-    model.compile(keras.optimizers.Adam(schedule), loss)
-    return model
+    return keras.Sequential([keras.Input((num_features,)), layer])
 
 
 def train(
@@ -213,53 +247,26 @@ def train(
         The layers, in the order of the rates.
 
     Raises:
-        UserError: if an image cannot be read.
+        UserError: if an image cannot be read, or every layer diverges.
     """
-    num_batches = -(-len(split) // training.batch_size)
     central = None
     if training.augmentation == NONE:
         central = central_features(network, split, training, cache_dir=cache_dir)
     num_features = _num_features(network, training)
-    models = []
-    for rate in rates:
-        schedule = keras.optimizers.schedules.ExponentialDecay(
-            rate, EPOCHS_PER_DECAY * num_batches, DECAY, staircase=True
-        )
-        models.append(build(num_features, num_classes, schedule, seed))
+    models = [build(num_features, num_classes, seed) for _ in rates]
+    for model, rate in zip(models, rates, strict=True):
+        compile_model(model, rate, training, len(split))
     described = [dataclasses.asdict(training), list(rates), num_classes, seed]
-    key = cache.key_of(PROTOCOL, network.content_hash, split.content_hash(), described)
-    state = pathlib.Path(cache_dir) / "training" / f"{key}.npz"
-    total = training.num_epochs * len(split)
-    step = _make_step(models, num_features, num_classes)
-    with tqdm.tqdm(total=total, desc="linear layer", unit="image", disable=None) as bar:
-        for epoch in epochs.remaining(state, models, training.num_epochs):
-            bar.update(epoch * len(split) - bar.n)
-            for inputs, rows in _batches(network, split, training, central, (seed, epoch)):
-                step(inputs, split.labels[rows])
-                bar.update(len(rows))
-    return models
-
-
-def _make_step(
-    models: Sequence[keras.Model], num_features: int, num_classes: int
-) -> Callable[[np.ndarray, np.ndarray], None]:
-    """Returns one training step of all layers; a graph that is made once, for any batch size."""
-
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None, num_features], tf.float32),
-            tf.TensorSpec([None], tf.int64),
-        ]
+    key = cache.key_of(PROTOCOL, network.content_hash, split.content_hash, described)
+    epochs.train(
+        models,
+        lambda epoch: _batches(network, split, training, central, (seed, epoch)),
+        training.num_epochs,
+        num_examples=len(split),
+        path=pathlib.Path(cache_dir) / "training" / f"{key}.npz",
+        what="linear layer",
     )
-    def step(inputs: tf.Tensor, labels: tf.Tensor) -> None:
-        targets = tf.one_hot(labels, num_classes)
-        for model in models:
-            with tf.GradientTape() as tape:
-                loss = model.loss(targets, model(inputs, training=True))
-            variables = model.trainable_variables
-            model.optimizer.apply(tape.gradient(loss, variables), variables)
-
-    return step
+    return models
 
 
 def _num_features(network: VisionNetwork, training: Training) -> int:
@@ -274,17 +281,44 @@ def _batches(
     central: CentralFeatures | None,
     seed: tuple[int, int],
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields features and rows of one epoch, in an order drawn by its seed."""
-    order = np.random.default_rng(seed).permutation(len(split))
-    size = training.batch_size
-    if central is not None:
-        for start in range(0, len(order), size):
-            rows = order[start : start + size]
-            yield central.take(rows), rows
+    """Yields features and labels of one epoch."""
+    if central is None:
+        for images, rows in shuffled_crops(split, training, seed):
+            yield network(images), split.labels[rows]
         return
-    crops = image_crops.batches(split, order, side_px=training.image_px, batch_size=size, seed=seed)
-    for images, rows in crops:
-        yield network(images), rows
+    order = _shuffled(split, seed)
+    for start in range(0, len(order), training.batch_size):
+        rows = order[start : start + training.batch_size]
+        yield central.take(rows), split.labels[rows]
+
+
+def _shuffled(split: Split, seed: tuple[int, int]) -> np.ndarray:
+    return np.random.default_rng(seed).permutation(len(split))
+
+
+def shuffled_crops(
+    split: Split, training: Training, seed: tuple[int, int]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Reads the training crops of one epoch, in an order of its own.
+
+    Args:
+        split: the images.
+        training: see `Training`.
+        seed: of order and crops: that of the run, and the epoch.
+
+    Yields:
+        (uint8 [N, image_px, image_px, 3], int64 [N] rows).
+
+    Raises:
+        UserError: if an image cannot be read.
+    """
+    yield from image_crops.batches(
+        split,
+        _shuffled(split, seed),
+        side_px=training.image_px,
+        batch_size=training.batch_size,
+        seed=seed if training.augmentation == INCEPTION else None,
+    )
 
 
 def accuracies(
@@ -372,6 +406,8 @@ def choose_rate(
     if not held.any():
         raise UserError("every class has one training image: none is left to choose a rate on")
     rest, probe = split.take(np.flatnonzero(~held)), split.take(np.flatnonzero(held))
+    # Before the training, of which a run that is killed later would keep nothing.
+    central_features(network, probe, training, cache_dir=cache_dir)
     models = train(
         network,
         rest,

@@ -231,7 +231,9 @@ def make_table(
     if both:
         moved = [one.matched.point != one.mismatched.point for one in both]
         measured[MISMATCHED] = _summary([one.mismatched for one in both])
+        empty = [one.mismatched.maximum < EMPTY_BELOW for one in both]
         measured[MISMATCHED]["moved"] = 100 * float(np.mean(moved))
+        measured[MISMATCHED]["empty_or_moved"] = 100 * float(np.logical_or(empty, moved).mean())
     measured[OURS] |= {
         "metadata": model.metadata,
         "left_out": dict(left_out),
@@ -247,6 +249,7 @@ def make_table(
             report.Metric("maximum", "mean maximum of the map", decimals=3, in_paper=False),
             report.Metric("empty", "empty maps %", in_paper=False),
             report.Metric("moved", "maximum moved %", in_paper=False),
+            report.Metric("empty_or_moved", "empty or moved %", in_paper=False),
             report.Metric("ciou", "cIoU %", in_paper=False),
             report.Metric("auc", "AUC %", in_paper=False),
         ],
@@ -300,7 +303,7 @@ def _row(data: str, method: str, measured: dict[str, Any] | None) -> report.Row:
     paper = PAPER[method]
     if measured is None:
         return report.Row(data, method, report.NOT_RUN, paper, note="no sound of another class")
-    names = ("hits", "maximum", "empty", "moved", "ciou", "auc")
+    names = ("hits", "maximum", "empty", "moved", "empty_or_moved", "ciou", "auc")
     ours = {name: measured[name] for name in names if name in measured}
     low, high = measured["hits_95_percent"]
     return report.Row(

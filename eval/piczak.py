@@ -12,9 +12,10 @@ appended); what a wholly silent one does (its first segment is kept); and the si
 """
 
 import dataclasses
+import functools
 import logging
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import keras
 import librosa
@@ -35,13 +36,15 @@ FFT_SAMPLES = 1024
 HOP_SAMPLES = 512
 NUM_BANDS = 60
 SILENCE_DB = -70.0  # a segment of a lower mean level is dropped
+RANGE_DB = 80.0  # of a segment: what is fainter is raised to that
+LEAST_ENERGY = 1e-10
 DELAY_SAMPLES = 22_050  # an augmented recording starts up to 1 s late
 NUM_FILTERS, NUM_UNITS = 80, 5000
 WEIGHT_DECAY = 0.001
 DROPOUT = 0.5
 MOMENTUM = 0.9
 # Part of every cache key: raise it when the steps from a recording to segments change.
-PROTOCOL = f"piczak v1, {RESAMPLING}"
+PROTOCOL = f"piczak v2, {RESAMPLING}"
 
 SHORT, LONG = SEGMENTS = ("short", "long")
 PROBABILITY, MAJORITY = VOTES = ("probability", "majority")
@@ -178,24 +181,34 @@ def log_mel_segments(waveform: np.ndarray, num_frames: int) -> np.ndarray:
     scaled = waveform / loudest if loudest > 0 else waveform
     padded = np.pad(scaled, (0, max(0, length - len(scaled))))
     starts = range(0, len(padded) - length + 1, length // 2)
-    segments = np.stack([_log_mel(padded[start : start + length]) for start in starts])
+    segments = _log_mels(np.stack([padded[start : start + length] for start in starts]))
     heard = segments.mean(axis=(1, 2)) > SILENCE_DB
     return segments[heard] if heard.any() else segments[:1]
 
 
-def _log_mel(waveform: np.ndarray) -> np.ndarray:
-    energies = librosa.feature.melspectrogram(
-        y=waveform.astype(np.float32),
-        sr=SAMPLE_RATE_HZ,
-        n_fft=FFT_SAMPLES,
-        hop_length=HOP_SAMPLES,
-        n_mels=NUM_BANDS,
-        pad_mode="reflect",  # the default of the author's librosa 0.3.1
-    )
-    return librosa.power_to_db(energies).astype(np.float32)
+def _log_mels(waveforms: np.ndarray) -> np.ndarray:
+    """Returns what librosa's `melspectrogram` and `power_to_db` give for each row.
+
+    All rows at once, and without what librosa compiles when it is first used. Mirrored ends are the
+    default of the author's librosa 0.3.1.
+    """
+    ends = [(0, 0), (FFT_SAMPLES // 2, FFT_SAMPLES // 2)]
+    padded = np.pad(waveforms.astype(np.float32), ends, mode="reflect")
+    spectrum = np.abs(tf.signal.stft(padded, FFT_SAMPLES, HOP_SAMPLES).numpy())
+    energies = np.square(spectrum) @ _mel_bands().T
+    decibels = 10 * np.log10(np.maximum(energies, LEAST_ENERGY))
+    faintest = decibels.max(axis=(1, 2), keepdims=True) - RANGE_DB
+    return np.ascontiguousarray(np.maximum(decibels, faintest).transpose(0, 2, 1), np.float32)
 
 
-def augment(waveform: np.ndarray, change: tuple[int, float, float], rng: np.random.Generator):
+@functools.cache
+def _mel_bands() -> np.ndarray:
+    return librosa.filters.mel(sr=SAMPLE_RATE_HZ, n_fft=FFT_SAMPLES, n_mels=NUM_BANDS)
+
+
+def augment(
+    waveform: np.ndarray, change: tuple[int, float, float], rng: np.random.Generator
+) -> np.ndarray:
     """Changes pitch and tempo and delays a recording.
 
     Args:
@@ -242,8 +255,8 @@ def num_copies(data_name: str) -> int:
 
 def extract(
     data: RecordingSet, num_frames: int, *, cache_dir: pathlib.Path, seed: int
-) -> list[list[np.ndarray]]:
-    """Returns the segments of each recording and of its augmented copies, computed once.
+) -> list[list[str]]:
+    """Computes the segments of each recording and of its augmented copies, once.
 
     They lie on disk, 10 KB a short segment, 24 KB a long one (0.9 GB for ESC-50 with its copies).
 
@@ -254,8 +267,8 @@ def extract(
         seed: of the copies.
 
     Returns:
-        For each recording: its segments float32 [num_segments, 60, num_frames], then those of each
-        copy, mapped from disk.
+        For each recording the cache's keys of its segments, float32 [num_segments, 60,
+        num_frames], and of those of each copy; `load` reads them.
 
     Raises:
         UserError: if a recording cannot be read.
@@ -270,12 +283,25 @@ def extract(
             for variant in [(), *((change, seed, copy) for copy in range(num_copies(data.name)))]
         ]
         if any(cache.read_array(folder, key) is None for key in keys):
-            for key, array in zip(
-                keys, _variants(recording, len(keys) - 1, change, num_frames, seed), strict=True
-            ):
+            variants = _variants(recording, len(keys) - 1, change, num_frames, seed)
+            for key, array in zip(keys, variants, strict=True):
                 cache.write_array(folder, key, array)
-        found.append([cache.read_array(folder, key) for key in keys])
+        found.append(keys)
     return found
+
+
+def load(keys: Sequence[str], cache_dir: pathlib.Path) -> list[np.ndarray]:
+    """Reads segments that `extract` computed into memory: ESC-50 has too many files to map.
+
+    Args:
+        keys: of the cache.
+        cache_dir: folder of the cache.
+
+    Returns:
+        Of each key float32 [num_segments, 60, num_frames].
+    """
+    folder = pathlib.Path(cache_dir) / "features"
+    return [np.array(cache.read_array(folder, key)) for key in keys]
 
 
 def _variants(
@@ -347,9 +373,8 @@ def _pool(x: keras.KerasTensor, window: tuple[int, int]) -> keras.KerasTensor:
     """Max-pools every frame, the last window perhaps in part, as pylearn2 did; stride (1, 3)."""
     missing = -(x.shape[2] - window[1]) % 3
     if missing:
-        x = keras.layers.ZeroPadding2D(((0, 0), (0, missing)))(
-            x
-        )  # after a ReLU: changes no maximum
+        # After a ReLU zeros change no maximum.
+        x = keras.layers.ZeroPadding2D(((0, 0), (0, missing)))(x)
     return keras.layers.MaxPooling2D(window, strides=(1, 3))(x)
 
 
@@ -396,44 +421,17 @@ def train(
     standard = Standardization(mean, scale)
     model = build(recipe, num_classes, seed)
     num_batches = -(-len(segments) // recipe.batch_size)
-    step, losses = _make_step(model), []
-    with tqdm.tqdm(total=recipe.epochs, desc="training", unit="epoch", disable=None) as bar:
-        for epoch in epochs.remaining(state_path, [model], recipe.epochs):
-            bar.update(epoch - bar.n)
-            # Shuffled batches of almost equal size, as the author's "even_shuffled_sequential".
-            order = np.random.default_rng([seed, epoch]).permutation(len(segments))
-            total = sum(
-                len(rows) * float(step(standard.inputs(segments[rows]), labels[rows]))
-                for rows in np.array_split(order, num_batches)
-            )
-            losses.append(total / len(segments))
-            if not np.isfinite(losses[-1]):
-                raise UserError(
-                    f"the {METHOD} diverged in epoch {epoch + 1} at a learning rate of "
-                    f"{recipe.learning_rate:g}; try another --seed or --piczak_width"
-                )
-            bar.update()
-            bar.set_postfix(loss=f"{losses[-1]:.3f}")
-    return model, standard, losses
 
+    def batches(epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        # Shuffled batches of almost equal size, as the author's "even_shuffled_sequential".
+        order = np.random.default_rng([seed, epoch]).permutation(len(segments))
+        for rows in np.array_split(order, num_batches):
+            yield standard.inputs(segments[rows]), labels[rows]
 
-def _make_step(model: keras.Model) -> Callable[[np.ndarray, np.ndarray], tf.Tensor]:
-    """Returns one training step; a graph that is made once, for any batch size."""
-
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None, *model.input_shape[1:]], tf.float32),
-            tf.TensorSpec([None], tf.int64),
-        ]
+    losses = epochs.train(
+        [model], batches, recipe.epochs, num_examples=len(segments), path=state_path, what=METHOD
     )
-    def step(inputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        with tf.GradientTape() as tape:
-            loss = model.loss(labels, model(inputs, training=True)) + tf.add_n(model.losses)
-        variables = model.trainable_variables
-        model.optimizer.apply(tape.gradient(loss, variables), variables)
-        return loss
-
-    return step
+    return model, standard, [float(loss[0]) for loss in losses]
 
 
 # --- Protocol ------------------------------------------------------------------------------------
@@ -477,7 +475,7 @@ def evaluate(
 ) -> np.ndarray:
     """Tests each part with a network trained on others; a part done is not done again.
 
-    All training segments of a part are in memory: 0.5 GB for ESC-50.
+    All training segments of a part are in memory, twice for a moment: 1 GB for ESC-50.
 
     Args:
         data: the recordings.
@@ -503,7 +501,7 @@ def evaluate(
             if extracted is None:
                 extracted = extract(data, recipe.num_frames, cache_dir=cache_dir, seed=seed)
             state_path = pathlib.Path(cache_dir) / "training" / f"{key}.npz"
-            found = _test_part(data, recipe, extracted, part, seed, state_path)
+            found = _test_part(data, recipe, extracted, part, seed, cache_dir, state_path)
             cache.write_json(folder, key, found)
         predictions[held] = found
         accuracy = np.mean(predictions[held] == data.labels[held])
@@ -514,25 +512,28 @@ def evaluate(
 def _test_part(
     data: RecordingSet,
     recipe: Recipe,
-    extracted: list[list[np.ndarray]],
+    extracted: list[list[str]],
     part: str,
     seed: int,
+    cache_dir: pathlib.Path,
     state_path: pathlib.Path,
 ) -> list[int]:
     """Trains on other parts; returns the predictions for the recordings of this one."""
     used = training_parts(data.parts, data.test_parts, part)
     trained = np.flatnonzero(np.isin(data.parts, used))
-    segments = np.concatenate([variant for i in trained for variant in extracted[i]])
-    counts = [sum(map(len, extracted[i])) for i in trained]
-    labels = np.repeat(data.labels[trained], counts)
+    arrays = [load(extracted[i], cache_dir) for i in trained]
+    counts = [sum(map(len, variants)) for variants in arrays]
+    segments = np.concatenate([array for variants in arrays for array in variants])
+    del arrays
     model, standard, _ = train(
         recipe,
         segments,
-        labels,
+        np.repeat(data.labels[trained], counts),
         num_classes=len(data.classes),
         seed=seed,
         state_path=state_path,
     )
-    held = [extracted[i][0] for i in np.flatnonzero(data.parts == part)]
+    originals = [extracted[i][0] for i in np.flatnonzero(data.parts == part)]
+    held = load(originals, cache_dir)
     found = (model(standard.inputs(each), training=False).numpy() for each in held)
     return [decide(probabilities, recipe.vote) for probabilities in found]

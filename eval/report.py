@@ -12,9 +12,11 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from l3net.errors import UserError
 from l3net.files import write_whole
 
 RUN, NOT_RUN, QUOTED = "run", "not run", "quoted"
@@ -50,6 +52,7 @@ class Row:
         ours: metric key -> our number.
         note: one short remark, such as why a row was not run.
         details: anything JSON can hold; for the .json only.
+        spread: metric key -> standard deviation of ours over seeds, where there are several.
     """
 
     data: str
@@ -59,6 +62,7 @@ class Row:
     ours: dict[str, float] = dataclasses.field(default_factory=dict)
     note: str = ""
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
+    spread: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +94,10 @@ def markdown(table: Table) -> str:
     for row in table.rows:
         cells = [row.data, row.method]
         for metric in table.metrics:
-            both = [_cell(metric, row.paper, ""), _cell(metric, row.ours, _blank(row))]
+            both = [
+                _cell(metric, row.paper, ""),
+                _cell(metric, row.ours, _blank(row), row.spread),
+            ]
             cells += both if metric.in_paper else both[1:]
         lines.append(cells + [row.note])
     grid = _aligned(lines, num_text=2)
@@ -101,9 +108,18 @@ def _blank(row: Row) -> str:
     return {NOT_RUN: "not run", QUOTED: "(quoted)"}.get(row.status, "")
 
 
-def _cell(metric: Metric, values: dict[str, float], blank: str) -> str:
+def _cell(
+    metric: Metric,
+    values: Mapping[str, float],
+    blank: str,
+    spread: Mapping[str, float] = types.MappingProxyType({}),
+) -> str:
     value = values.get(metric.key)
-    return blank if value is None else f"{value:.{metric.decimals}f}"
+    if value is None:
+        return blank
+    text = f"{value:.{metric.decimals}f}"
+    deviation = spread.get(metric.key)
+    return text if deviation is None else f"{text} ± {deviation:.{metric.decimals}f}"
 
 
 def _aligned(lines: list[list[str]], num_text: int) -> list[str]:
@@ -154,8 +170,7 @@ def write_table(
     Returns:
         Path of the .json file.
     """
-    out_dir = pathlib.Path(out_dir)
-    text = markdown(table)
+    path = pathlib.Path(out_dir) / f"{table.name}.json"
     record = {
         **dataclasses.asdict(table),
         "flags": flags,
@@ -164,11 +179,38 @@ def write_table(
         "commit": commit(),
         "versions": versions(),
     }
-    path = out_dir / f"{table.name}.json"
+    origin = f"Made in {seconds:.0f} s at commit {(record['commit'] or 'unknown')[:12]}"
+    seed = f", seed {record['seed']}" if record["seed"] is not None else ""
+    origin += f"{seed}; flags, versions and all details: {path.name}."
+    text = markdown(dataclasses.replace(table, notes=[*table.notes, origin]))
     write_whole(path, json.dumps(record, indent=1) + "\n")
     write_whole(path.with_suffix(".md"), text)
     sys.stdout.write(text)
     return path
+
+
+def read_table(path: str | pathlib.Path) -> tuple[Table, dict[str, Any]]:
+    """Reads a table back.
+
+    Args:
+        path: of its .json file.
+
+    Returns:
+        The table, and what else the file holds: flags, seed, seconds, commit, versions.
+
+    Raises:
+        UserError: if there is no such file, or it holds no table.
+    """
+    try:
+        record = json.loads(pathlib.Path(path).read_text())
+        fields = {field.name: record.pop(field.name) for field in dataclasses.fields(Table)}
+        fields["metrics"] = [Metric(**metric) for metric in fields["metrics"]]
+        fields["rows"] = [Row(**row) for row in fields["rows"]]
+        return Table(**fields), record
+    except OSError as error:
+        raise UserError(f"no table in {path}: {error.strerror}; run its script first") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is no table of this version; run its script again") from error
 
 
 def commit() -> str | None:

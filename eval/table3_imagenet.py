@@ -4,21 +4,21 @@
         --random_saved_model=runs/l3_random/saved_model --imagenet=data/imagenet --out_dir=runs/l3
 
 Without --imagenet, frames of --demo_shards stand in and every row says so. Runs the rows "Ours" and
-"Ours random"; quotes the others. Features of images of any size come from the signature `vision`:
-256 px for networks trained on 224 px crops.
+"Ours random", with --from_scratch also the network trained as a whole; quotes the others. Features
+of images of any size come from the signature `vision`: 256 px for networks trained on 224 px crops.
 """
 
 import dataclasses
 import functools
 import pathlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from absl import flags
 
-from eval import cache, image_sets, linear_layer, report
+from eval import cache, from_scratch, image_sets, linear_layer, networks, report
 from eval import flags as shared
 from l3net import errors
 from l3net.errors import UserError
@@ -40,23 +40,24 @@ PAPER = {
 _NOT_RUN_NOTES = {
     OURS: "give --saved_model",
     OURS_RANDOM: "give --random_saved_model",
-    FROM_SCRATCH: "l3net.train reads clips with sound, no image folders",
+    FROM_SCRATCH: "give --imagenet --from_scratch: 10^19 operations in 100 epochs",
 }
 # Part of every result's cache key: raise it when the protocol changes.
-PROTOCOL = "table3 v1"
+PROTOCOL = "table3 v2"
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How the layers are trained.
+    """How the layers, and the network from scratch, are trained.
 
     Attributes:
         augmentation: see `linear_layer.Training`.
         image_px: side of the crops; None is the network's `default_image_px`.
         num_epochs: over the training images.
         batch_size: of Adam's steps.
-        learning_rate: the initial one; None to choose it.
-        seeds: a layer is trained with each; the accuracy is their mean.
+        learning_rate: the layers' initial one; None to choose it.
+        scratch_learning_rate: that of the network from scratch.
+        seeds: a layer, or network, is trained with each; the accuracy is their mean.
     """
 
     augmentation: str
@@ -64,11 +65,12 @@ class Settings:
     num_epochs: int
     batch_size: int
     learning_rate: float | None
+    scratch_learning_rate: float
     seeds: tuple[int, ...]
 
-    def training(self, network: linear_layer.VisionNetwork) -> linear_layer.Training:
-        """Returns the training of a network's layer."""
-        image_px = network.default_image_px if self.image_px is None else self.image_px
+    def training(self, default_image_px: int) -> linear_layer.Training:
+        """Returns the training on crops of `image_px`, or else of a network's default."""
+        image_px = default_image_px if self.image_px is None else self.image_px
         return linear_layer.Training(self.augmentation, image_px, self.num_epochs, self.batch_size)
 
 
@@ -120,28 +122,32 @@ def read_images(
 def make_table(
     images: image_sets.ImageSet,
     *,
-    networks: Mapping[str, linear_layer.VisionNetwork],
+    frozen: Mapping[str, linear_layer.VisionNetwork],
     settings: Settings,
     cache_dir: pathlib.Path,
+    scratch: from_scratch.ModelConfig | None = None,
 ) -> report.Table:
     """Runs every row that can be run.
 
     Args:
         images: the data set.
-        networks: OURS and OURS_RANDOM, as far as given.
+        frozen: the networks OURS and OURS_RANDOM, as far as given.
         settings: see `Settings`.
         cache_dir: folder of the cache.
+        scratch: the network to train from scratch, None for not at all.
 
     Returns:
         The table: the paper's rows; where not all of ImageNet is given, ours stand before them.
     """
     ran = {
-        method: _row(images, method, network, settings, pathlib.Path(cache_dir))
-        for method, network in networks.items()
+        method: _frozen_row(images, method, network, settings, cache_dir)
+        for method, network in frozen.items()
     }
+    if scratch is not None:
+        ran[FROM_SCRATCH] = _scratch_row(images, scratch, settings, cache_dir)
     rows = []
-    if images.is_stand_in:
-        rows = [ran.pop(method) for method in (OURS_RANDOM, OURS) if method in ran]
+    if not images.is_imagenet:
+        rows = [ran.pop(method) for method in (OURS_RANDOM, OURS, FROM_SCRATCH) if method in ran]
     rows += [_paper_row(method, ran.get(method), images) for method in PAPER]
     return report.Table(
         "table3",
@@ -160,7 +166,7 @@ def _paper_row(method: str, made: report.Row | None, images: image_sets.ImageSet
     if method not in _NOT_RUN_NOTES:
         return report.Row("ImageNet", method, report.QUOTED, paper)
     note = _NOT_RUN_NOTES[method]
-    if images.is_stand_in and method != FROM_SCRATCH:
+    if not images.is_imagenet and method != FROM_SCRATCH:
         note = "needs all of ImageNet"
     return report.Row("ImageNet", method, report.NOT_RUN, paper, note=note)
 
@@ -185,58 +191,52 @@ def _notes(images: image_sets.ImageSet, settings: Settings) -> list[str]:
     return notes
 
 
-def _row(
+def _frozen_row(
     images: image_sets.ImageSet,
     method: str,
     network: linear_layer.VisionNetwork,
     settings: Settings,
     cache_dir: pathlib.Path,
 ) -> report.Row:
-    training = settings.training(network)
-    rate, choice = _rate(images, network, training, settings, cache_dir)
-    per_seed = [
-        _remembered(
-            [images.train.content_hash(), images.val.content_hash(), rate, seed],
-            network,
-            training,
-            cache_dir,
-            lambda seed=seed: _accuracy(images, network, training, rate, seed, cache_dir),
-        )
-        for seed in settings.seeds
-    ]
-    found = [result["accuracy"] for result in per_seed]
+    training = settings.training(network.default_image_px)
+    protocol = [linear_layer.PROTOCOL, network.content_hash, dataclasses.asdict(training)]
+    rate, choice = _rate(images, network, training, protocol, settings, cache_dir)
     details = {
-        "accuracy_std": float(np.std(found)),
-        "per_seed": dict(zip(map(str, settings.seeds), per_seed, strict=True)),
         "learning_rate": rate,
         "learning_rate_choice": choice,
         "training": dataclasses.asdict(training),
-        "num_classes": len(images.classes),
-        "data_hash": [images.train.content_hash(), images.val.content_hash()],
         "saved_model": {"hash": network.content_hash, "metadata": network.metadata},
     }
-    note = _network_note(network, training, rate)
-    return report.Row(
-        images.data, method, report.RUN, {}, {"accuracy": float(np.mean(found))}, note, details
-    )
 
+    def accuracy(seed: int) -> float:
+        # Before the training, of which a run that is killed later would keep nothing.
+        linear_layer.central_features(network, images.val, training, cache_dir=cache_dir)
+        layers = linear_layer.train(
+            network,
+            images.train,
+            training,
+            rates=[rate],
+            num_classes=len(images.classes),
+            seed=seed,
+            cache_dir=cache_dir,
+        )
+        (found,) = linear_layer.accuracies(
+            network, images.val, training, layers, cache_dir=cache_dir
+        )
+        return found
 
-def _network_note(
-    network: linear_layer.VisionNetwork, training: linear_layer.Training, rate: float
-) -> str:
-    """Returns in a few words which network it is, what it saw and how the layer was trained."""
-    known = {**network.metadata.get("model_config", {}), **network.metadata}
-    parts = [str(known["model"])] if "model" in known else []
-    parts += [f"width {known['width']:g}"] if "width" in known else []
-    parts += [f"{known['trained_steps']} steps"] if "trained_steps" in known else []
-    parts += [f"on {known['trained_on']}"] if known.get("trained_on") else []
-    return ", ".join([*parts, f"{training.image_px} px images", f"learning rate {rate:g}"])
+    width = network.metadata.get("model_config", {}).get("width")
+    note = [networks.in_words(network)] + ([] if width is None else [f"width {width:g}"])
+    note += [f"{training.image_px} px images", f"learning rate {rate:g}"]
+    asked = [*protocol, rate]
+    return _row(images, method, accuracy, asked, settings.seeds, cache_dir, note, details)
 
 
 def _rate(
     images: image_sets.ImageSet,
     network: linear_layer.VisionNetwork,
     training: linear_layer.Training,
+    protocol: list[Any],
     settings: Settings,
     cache_dir: pathlib.Path,
 ) -> tuple[float, dict[str, float] | None]:
@@ -245,7 +245,7 @@ def _rate(
         return settings.learning_rate, None
     seed = settings.seeds[0]
 
-    def run() -> dict[str, Any]:
+    def choose() -> dict[str, Any]:
         rate, found = linear_layer.choose_rate(
             network,
             images.train,
@@ -257,41 +257,79 @@ def _rate(
         grid = [f"{value:g}" for value in linear_layer.RATE_GRID]
         return {"rate": rate, "held_out": dict(zip(grid, found, strict=True))}
 
-    asked = [images.train.content_hash(), list(linear_layer.RATE_GRID), seed]
-    chosen = _remembered(asked, network, training, cache_dir, run)
+    asked = [*protocol, images.train.content_hash, list(linear_layer.RATE_GRID), seed]
+    chosen = _remembered(asked, cache_dir, choose)
     return chosen["rate"], chosen["held_out"]
 
 
-def _accuracy(
+def _scratch_row(
     images: image_sets.ImageSet,
-    network: linear_layer.VisionNetwork,
-    training: linear_layer.Training,
-    rate: float,
-    seed: int,
+    config: from_scratch.ModelConfig,
+    settings: Settings,
     cache_dir: pathlib.Path,
+) -> report.Row:
+    training = settings.training(linear_layer.default_image_px(config.frame_px))
+    rate = settings.scratch_learning_rate
+    described = {
+        "model_config": dataclasses.asdict(config),
+        "training": dataclasses.asdict(training),
+        "learning_rate": rate,
+    }
+
+    def accuracy(seed: int) -> float:
+        model = from_scratch.train(
+            config,
+            images.train,
+            training,
+            rate=rate,
+            num_classes=len(images.classes),
+            seed=seed,
+            cache_dir=cache_dir,
+        )
+        return from_scratch.accuracy(model, images.val, training)
+
+    note = [config.model, f"width {config.width:g}", f"{training.num_epochs} epochs"]
+    note += [f"{training.image_px} px images", f"learning rate {rate:g}"]
+    asked = [from_scratch.PROTOCOL, linear_layer.PROTOCOL, described]
+    return _row(images, FROM_SCRATCH, accuracy, asked, settings.seeds, cache_dir, note, described)
+
+
+def _row(
+    images: image_sets.ImageSet,
+    method: str,
+    accuracy: Callable[[int], float],
+    asked: list[Any],
+    seeds: Sequence[int],
+    cache_dir: pathlib.Path,
+    note: Sequence[str],
+    details: dict[str, Any],
+) -> report.Row:
+    """Makes a row from the accuracy with each seed, that depends on `asked`, images and seed."""
+    data_hash = [images.train.content_hash, images.val.content_hash]
+
+    def run(seed: int) -> dict[str, Any]:
+        return {"accuracy": 100 * accuracy(seed)}
+
+    per_seed = {
+        str(seed): _remembered([*asked, data_hash, seed], cache_dir, functools.partial(run, seed))
+        for seed in seeds
+    }
+    found = [result["accuracy"] for result in per_seed.values()]
+    details = details | {
+        "accuracy_std": float(np.std(found)),
+        "per_seed": per_seed,
+        "num_classes": len(images.classes),
+        "data_hash": data_hash,
+    }
+    ours = {"accuracy": float(np.mean(found))}
+    return report.Row(images.data, method, report.RUN, {}, ours, ", ".join(note), details)
+
+
+def _remembered(
+    asked: list[Any], cache_dir: pathlib.Path, run: Callable[[], dict[str, Any]]
 ) -> dict[str, Any]:
-    models = linear_layer.train(
-        network,
-        images.train,
-        training,
-        rates=[rate],
-        num_classes=len(images.classes),
-        seed=seed,
-        cache_dir=cache_dir,
-    )
-    found = linear_layer.accuracies(network, images.val, training, models, cache_dir=cache_dir)
-    return {"accuracy": 100 * found[0]}
-
-
-def _remembered(asked: list[Any], network, training, cache_dir: pathlib.Path, run) -> dict:
     """Returns the result of `run`, from the cache if everything is as it was."""
-    key = cache.key_of(
-        PROTOCOL,
-        linear_layer.PROTOCOL,
-        network.content_hash,
-        dataclasses.asdict(training),
-        asked,
-    )
+    key = cache.key_of(PROTOCOL, asked)
     found = cache.read_json(cache_dir / "results", key)
     if found is None:
         started = time.monotonic()
@@ -388,6 +426,18 @@ def _define_training_flags() -> dict[str, flags.FlagHolder]:
         "seeds": flags.DEFINE_integer(
             "seeds", 1, "Layers to train, with --seed and the numbers after it.", lower_bound=1
         ),
+        "from_scratch": flags.DEFINE_bool(
+            "from_scratch",
+            False,
+            "Also train the whole vision network on the images, of --saved_model's size or else "
+            "the paper's (L3 §3.4). Wants a GPU.",
+        ),
+        "scratch_learning_rate": flags.DEFINE_float(
+            "scratch_learning_rate",
+            from_scratch.LEARNING_RATE,
+            "Initial one of --from_scratch; L3 §2.2: 1e-4 usually works.",
+            lower_bound=1e-9,
+        ),
     }
 
 
@@ -402,6 +452,7 @@ def main(argv: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
         num_epochs=values["epochs"],
         batch_size=values["batch_size"],
         learning_rate=parse_rate(values["learning_rate"]),
+        scratch_learning_rate=values["scratch_learning_rate"],
         seeds=tuple(range(values["seed"], values["seed"] + values["seeds"])),
     )
     given = {OURS_RANDOM: values["random_saved_model"], OURS: values["saved_model"]}
@@ -409,10 +460,15 @@ def main(argv: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
     asked += ("demo_clips", "frames_per_clip", "seed")
 
     def make() -> report.Table:
-        networks = {name: linear_layer.VisionNetwork(path) for name, path in given.items() if path}
-        images = read_images(**{name: values[name] for name in asked})
-        cache_dir = pathlib.Path(values["cache_dir"])
-        return make_table(images, networks=networks, settings=settings, cache_dir=cache_dir)
+        frozen = {name: linear_layer.VisionNetwork(path) for name, path in given.items() if path}
+        like_ours = from_scratch.config_like(frozen.get(OURS))
+        return make_table(
+            read_images(**{name: values[name] for name in asked}),
+            frozen=frozen,
+            settings=settings,
+            cache_dir=pathlib.Path(values["cache_dir"]),
+            scratch=like_ours if values["from_scratch"] else None,
+        )
 
     report.make_and_write(make, values)
 

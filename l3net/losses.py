@@ -6,7 +6,7 @@ from l3net import constants
 
 
 def softmax_cross_entropy(outputs: dict[str, tf.Tensor], target: tf.Tensor) -> tf.Tensor:
-    """Cross-entropy of a softmax: 2-way of L3-Net and AVE-Net (L3 §2.1; OTS §2.1), or of classes.
+    """Cross-entropy of a softmax: 2-way of L3-Net and AVE-Net (L3 §2.1; OTS §3), or of classes.
 
     Args:
         outputs: of the model; "logits" float32 [batch, classes].

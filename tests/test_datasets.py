@@ -560,6 +560,9 @@ def test_another_manifest_is_not_overwritten_unless_asked(tmp_path):
         ("folder", {"trimmed": "maybe"}, "need one of auto, yes, no"),
         ("dcase2013", {}, "no folder of recordings named scenes_stereo or"),
         ("esc10", {"labels_from": "directory"}, "--labels_from is for --dataset=folder"),
+        ("imagenet", {"lists": ["a.txt", "b.txt"]}, "imagenet reads one list; got 2"),
+        ("folder", {"ontology": "x.json"}, "--ontology is for --dataset=audioset_instruments"),
+        ("esc50", {"split_fractions": {"train": 1.0}}, "esc50 has fixed splits"),
     ],
 )
 def test_unusable_arguments_are_one_line(tmp_path, dataset, settings, words):

@@ -233,17 +233,36 @@ def test_box_surrounds_the_object_closely(kind):
         assert np.abs(seen - expected).max() < 4
 
 
-def test_object_stays_in_the_central_square(kind):
-    """Every centred crop shows it whole."""
+def test_most_of_an_object_is_in_the_central_square(kind):
+    """Every centred crop shows at least 0.7 of its height and of its width."""
     for seed in range(4):
         rng = np.random.default_rng(seed)
         silent = demo.KINDS["Harp"].looks if seed % 2 else None
         scene = demo_scenes.make_scene(kind.looks, np.arange(0, 2, 0.3), 50, rng, silent)
         size, side = np.array([scene.height_px, scene.width_px]), min(demo_scenes.SIZES_PX[0])
         for actor in scene.actors:
+            own = actor.extent_px[2:] - actor.extent_px[:2]
             before = actor.extent_px[:2] - (size - side) / 2
             after = (size + side) / 2 - actor.extent_px[2:]
-            assert min(*before, *after) >= 0, (before, after)
+            assert min(*(before / own), *(after / own)) >= -0.3, (before, after, own)
+
+
+def test_objects_are_rarely_in_the_middle():
+    looks = demo.KINDS["Harp"].looks
+    boxes = np.array(
+        [
+            demo_scenes.make_scene(looks, np.zeros(1), 1, np.random.default_rng(seed)).boxes[0]
+            for seed in range(40)
+        ]
+    )
+    in_the_middle = (boxes[:, :2] < 0.5).all(axis=1) & (boxes[:, 2:] > 0.5).all(axis=1)
+    assert 0.3 < in_the_middle.mean() < 0.8
+
+
+def test_camera_ticks_at_every_frame():
+    ticks = demo_sounds._camera(np.random.default_rng(0), 48_000).reshape(25, 1920)
+    np.testing.assert_allclose(ticks, np.broadcast_to(ticks[0], ticks.shape), atol=1e-6)
+    assert np.abs(ticks[:, demo_sounds.TICK_SAMPLES :]).max() < 1e-6 < np.abs(ticks).max()
 
 
 def test_silent_object_stands_apart():

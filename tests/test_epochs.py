@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from eval import epochs
+from l3net.errors import UserError
 
 
 def _model(seed=0):
@@ -64,3 +65,41 @@ def test_state_of_other_models_is_no_silent_mixture(tmp_path, monkeypatch):
     next(run), next(run)
     with pytest.raises(ValueError):
         next(epochs.remaining(tmp_path / "state", [_model(), _model()], 5))
+
+
+def _line(weight, rate):
+    """Learns y = weight * x by steps of `rate`; the loss is half the mean squared error."""
+    start = keras.initializers.Constant(weight)
+    layer = keras.layers.Dense(1, use_bias=False, kernel_initializer=start)
+    model = keras.Sequential([keras.Input((1,)), layer])
+    model.compile(
+        keras.optimizers.SGD(rate),
+        lambda y, found: keras.ops.mean((found[:, 0] - keras.ops.cast(y, "float32")) ** 2) / 2,
+    )
+    return model
+
+
+def _weight(model):
+    return float(model.get_weights()[0][0, 0])
+
+
+def test_training_by_hand(tmp_path):
+    # Loss (w x - y)^2 / 2, slope (w x - y) x. First batch x = 1, y = 2; second x = 2, y = 4, and
+    # twice as long: it counts twice in the epoch's loss.
+    batches = [([[1.0]], [2]), ([[2.0], [2.0]], [4, 4])]
+    batches = [(np.float32(x), np.int64(y)) for x, y in batches]
+    models = [_line(0.0, 0.25), _line(2.0, 0.25)]
+    given = {"num_examples": 3, "path": tmp_path / "state", "what": "line"}
+    losses = epochs.train(models, lambda epoch: batches, 2, **given)
+    # From 0: loss 2, slope -2, so 0.5; loss (1 - 4)^2 / 2 = 4.5, slope -6, so 2. Then all is right.
+    np.testing.assert_allclose(losses, [[(2 + 2 * 4.5) / 3, 0], [0, 0]], atol=1e-6)
+    assert [_weight(model) for model in models] == [2.0, 2.0]
+
+
+def test_training_that_diverges_alone_goes_on_beside_others(tmp_path):
+    batches = [(np.float32([[1e19]]), np.int64([0]))]
+    given = {"num_examples": 1, "path": tmp_path / "state", "what": "line"}
+    with pytest.raises(UserError, match="the line diverged in epoch 2; try a smaller"):
+        epochs.train([_line(1.0, 1.0)], lambda epoch: batches, 3, **given)
+    losses = epochs.train([_line(1.0, 1.0), _line(0.0, 1.0)], lambda epoch: batches, 3, **given)
+    assert not np.isfinite(losses[-1][0]) and losses[-1][1] == 0

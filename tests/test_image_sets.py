@@ -41,7 +41,7 @@ def test_class_folders(tmp_path):
     assert images.train.labels.tolist() == [0] * 5 + [1] * 5 + [2] * 5
     assert images.val.labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert images.data == "part of ImageNet (3 of 1000 classes, 15 training and 6 val images)"
-    assert images.is_stand_in
+    assert not images.is_imagenet
     rgb = image_sets.read_rgb(images.val.sources[5])
     assert rgb.shape == (30, 40, 3) and rgb.mean(axis=(0, 1)).argmax() == 2
 
@@ -51,8 +51,8 @@ def test_whole_imagenet_is_called_so(tmp_path, monkeypatch):
     for name, value in (("CLASSES", 3), ("TRAIN", 15), ("VAL", 6)):
         monkeypatch.setattr(image_sets, f"IMAGENET_{name}", value)
     images = image_sets.read_imagenet(tmp_path)
-    assert (images.data, images.is_stand_in) == ("ImageNet", False)
-    assert image_sets.read_imagenet(tmp_path, images_per_class=4).is_stand_in
+    assert (images.data, images.is_imagenet) == ("ImageNet", True)
+    assert not image_sets.read_imagenet(tmp_path, images_per_class=4).is_imagenet
 
 
 @pytest.mark.parametrize("style", ["name class", "name,class", "class"])
@@ -81,12 +81,12 @@ def test_parts_of_it(tmp_path):
 def test_hash_tells_another_file_and_another_label(tmp_path):
     write_imagenet(tmp_path)
     before = image_sets.read_imagenet(tmp_path).train
-    assert before.content_hash() == image_sets.read_imagenet(tmp_path).train.content_hash()
+    assert before.content_hash == image_sets.read_imagenet(tmp_path).train.content_hash
     save_image(tmp_path / "train" / "n01" / "n01_0.JPEG", (0, 0, 0), size=(50, 50))
     changed = image_sets.read_imagenet(tmp_path).train
-    assert before.content_hash() != changed.content_hash()
+    assert before.content_hash != changed.content_hash
     relabelled = image_sets.Split(before.sources, before.identities, 2 - before.labels)
-    assert before.content_hash() != relabelled.content_hash()
+    assert before.content_hash != relabelled.content_hash
 
 
 def test_take(tmp_path):
@@ -161,7 +161,7 @@ def _clip(split, number, name):
 def test_frames_of_shards(tmp_path):
     folder = write_shards(tmp_path / "demo")
     images = image_sets.read_shards(folder)
-    assert images.classes == ("green", "red") and images.is_stand_in
+    assert images.classes == ("green", "red") and not images.is_imagenet
     assert images.data == "demo data (synthetic): frames, 2 classes, 6 to train, 4 to test"
     assert images.train.labels.tolist() == [1, 0] * 3
     clip = next(schema.read_clips(schema.find_shards(folder, "train")))
@@ -173,7 +173,7 @@ def test_frames_of_shards(tmp_path):
 
 def test_other_shards_are_no_demo(tmp_path):
     images = image_sets.read_shards(write_shards(tmp_path / "x", name="kinetics"))
-    assert images.data.startswith("kinetics: frames") and images.is_stand_in
+    assert images.data.startswith("kinetics: frames") and not images.is_imagenet
 
 
 def test_truth_instead_of_loose_labels(tmp_path):

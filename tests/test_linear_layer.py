@@ -1,14 +1,13 @@
 import json
+import weakref
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from eval import epochs, image_crops, image_sets, linear_layer
-from l3net import export, models
+from eval import cache, epochs, image_crops, image_sets, linear_layer
+from l3net import export, models, saved_model
 from l3net.errors import UserError
-from l3net.saved_model import METADATA_FILE
-from tests.test_export import save_tiny_run
 from tests.test_image_sets import write_imagenet
 
 TRAINING = linear_layer.Training("inception", image_px=16, num_epochs=3, batch_size=4)
@@ -29,11 +28,14 @@ class TinyVision(tf.Module):
 
 def save_tiny_vision(path, *, gain=1.0, **metadata):
     """Writes a SavedModel of the signature `vision`; default image size 64."""
-    module = TinyVision(gain)
+    return _save(path, TinyVision(gain), {"frame_px": 56, **metadata})
+
+
+def _save(path, module, metadata):
     tf.saved_model.save(module, str(path), signatures={"vision": module.vision})
-    file = path / METADATA_FILE
+    file = path / saved_model.METADATA_FILE
     file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps({"frame_px": 56, **metadata}))
+    file.write_text(json.dumps(metadata))
     return path
 
 
@@ -64,8 +66,11 @@ def _train(network, images, cache_dir, training=TRAINING, rates=(0.01,), seed=0)
 def test_papers_features_from_256_px_images(tmp_path):
     # A network trained on 224 px crops; a sixteenth of the channels: 8192 / 16 features.
     config = models.ModelConfig("l3_net", width=0.0625)
-    folder = export.export(save_tiny_run(tmp_path / "run", config=config))
-    network = linear_layer.VisionNetwork(folder)
+    built = models.build_model(config, any_frame_size=True)
+    module = tf.Module()
+    module.network_variables = [variable.value for variable in built.variables]
+    module.vision = export.vision_signature(built, config)
+    network = linear_layer.VisionNetwork(_save(tmp_path / "model", module, {"frame_px": 224}))
     assert network.default_image_px == 256
     found = network(np.random.default_rng(0).integers(0, 256, (1, 256, 256, 3)).astype(np.uint8))
     assert found.shape == (1, 512) and (found >= 0).all() and found.any()  # after the ReLU
@@ -82,9 +87,9 @@ def test_network_that_sees_more_than_an_image(tmp_path):
 
 @pytest.mark.parametrize("augmentation", linear_layer.AUGMENTATIONS)
 def test_layer_learns_and_measures_every_image_once(network, images, tmp_path, augmentation):
-    training = linear_layer.Training(augmentation, image_px=16, num_epochs=25, batch_size=4)
-    untrained = linear_layer.build(48, 3, 0.1, seed=3)
-    trained = _train(network, images, tmp_path, training, rates=(0.02,))[0]
+    training = linear_layer.Training(augmentation, image_px=16, num_epochs=10, batch_size=4)
+    untrained = linear_layer.build(48, 3, seed=3)
+    trained = _train(network, images, tmp_path, training, rates=(0.05,))[0]
     given = (network, images.val, training)
     low, high = linear_layer.accuracies(*given, [untrained, trained], cache_dir=tmp_path)
     # Six val images: accuracies are sixths.
@@ -100,7 +105,7 @@ def test_loss_and_schedule_are_the_papers(network, images, tmp_path):
     assert int(model.optimizer.iterations) == 12
     logits = np.log([[0.5, 0.25, 0.25]])
     smooth = -np.log(0.5) * (0.9 + 0.1 / 3) - 2 * np.log(0.25) * 0.1 / 3
-    assert float(model.loss(np.array([[1.0, 0, 0]]), logits)) == pytest.approx(smooth, rel=1e-5)
+    assert float(model.loss(np.array([0]), tf.constant(logits))) == pytest.approx(smooth, rel=1e-5)
 
 
 def test_rates_beside_each_other_are_as_alone(network, images, tmp_path):
@@ -160,6 +165,24 @@ def test_features_in_chunks(network, images, tmp_path, monkeypatch):
     )
     np.testing.assert_allclose(expected, chunks.take(rows), rtol=1e-5)
     assert chunks.take(rows).shape == (4, 48)
+
+
+def test_few_chunks_are_open_at_a_time(network, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(linear_layer, "_CHUNK_IMAGES", 2)
+    monkeypatch.setattr(linear_layer, "_OPEN_CHUNKS", 3)
+    opened, read_array = [], cache.read_array
+
+    def recorded(folder, key):
+        array = read_array(folder, key)
+        if array is not None:
+            opened.append(weakref.ref(array))
+        return array
+
+    monkeypatch.setattr(cache, "read_array", recorded)
+    central = linear_layer.central_features(network, images.train, TRAINING, cache_dir=tmp_path)
+    found = central.take(np.arange(15))
+    assert found.shape == (15, 48)
+    assert len(opened) == 8 and sum(array() is not None for array in opened) == 3
 
 
 def test_held_out_part():

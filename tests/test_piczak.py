@@ -1,3 +1,4 @@
+import librosa
 import numpy as np
 import pytest
 
@@ -85,6 +86,19 @@ def test_segments_by_hand():
     np.testing.assert_allclose(piczak.log_mel_segments(0.01 * _tone(1000), 41), segments, atol=1e-3)
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 0.0])
+def test_log_mels_are_librosas(scale):
+    rng = np.random.default_rng(0)
+    waveform = (scale * rng.normal(size=20_480)).astype(np.float32)
+    waveform[:9000] = 0  # what is 80 dB fainter than the loudest
+    energies = librosa.feature.melspectrogram(
+        y=waveform, sr=22_050, n_fft=1024, hop_length=512, n_mels=60, pad_mode="reflect"
+    )
+    found = piczak._log_mels(waveform[None])
+    assert found.shape == (1, 60, 41)
+    np.testing.assert_allclose(found[0], librosa.power_to_db(energies), atol=2e-3)
+
+
 def test_silent_segments_are_dropped_but_not_all():
     waveform = _tone(1000)
     waveform[40_000:] = 0
@@ -170,10 +184,10 @@ def test_killed_training_ends_as_one_that_was_not(tmp_path, monkeypatch):
     whole = piczak.train(recipe, segments, labels, state_path=tmp_path / "a", **given)
     monkeypatch.setattr(epochs, "SAVE_EVERY_SECONDS", 0)
     calls = []
-    make_step = piczak._make_step
+    make_step = epochs.make_step
 
-    def make_killed_step(model):
-        step = make_step(model)
+    def make_killed_step(models):
+        step = make_step(models)
 
         def killed(*batch):
             calls.append(batch)
@@ -183,7 +197,7 @@ def test_killed_training_ends_as_one_that_was_not(tmp_path, monkeypatch):
 
         return killed
 
-    monkeypatch.setattr(piczak, "_make_step", make_killed_step)
+    monkeypatch.setattr(epochs, "make_step", make_killed_step)
     with pytest.raises(KeyboardInterrupt):
         piczak.train(recipe, segments, labels, state_path=tmp_path / "b", **given)
     resumed = piczak.train(recipe, segments, labels, state_path=tmp_path / "b", **given)
@@ -212,20 +226,24 @@ def test_folds_end_to_end_and_a_part_done_is_not_done_again(esc, tmp_path, monke
 
 def test_killed_between_folds_goes_on(esc, tmp_path, monkeypatch):
     tested = []
-    whole = piczak._test_part
 
-    def killed(data, recipe, extracted, part, seed, state_path):
+    def killed_after_one(data, recipe, extracted, part, *rest):
         if len(tested) == 1:
             raise KeyboardInterrupt
-        tested.append(part)
-        return whole(data, recipe, extracted, part, seed, state_path)
+        return tell(data, recipe, extracted, part, *rest)
 
-    monkeypatch.setattr(piczak, "_test_part", killed)
+    def tell(data, recipe, extracted, part, *rest):
+        tested.append(part)
+        return [int(part), 0]
+
+    monkeypatch.setattr(piczak, "extract", lambda *args, **kwargs: [])
+    monkeypatch.setattr(piczak, "_test_part", killed_after_one)
     with pytest.raises(KeyboardInterrupt):
         piczak.evaluate(esc, TINY, cache_dir=tmp_path, seed=0)
-    monkeypatch.setattr(piczak, "_test_part", lambda *args: tested.append(args[3]) or [0, 0])
-    piczak.evaluate(esc, TINY, cache_dir=tmp_path, seed=0)
+    monkeypatch.setattr(piczak, "_test_part", tell)
+    predictions = piczak.evaluate(esc, TINY, cache_dir=tmp_path, seed=0)
     assert tested == ["1", "2", "3"]
+    assert [sorted(predictions[esc.parts == part]) for part in "123"] == [[0, 1], [0, 2], [0, 3]]
 
 
 def test_shards_train_on_one_split_and_test_on_the_other(tmp_path):

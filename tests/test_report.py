@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from eval import cache, metrics, report
+from l3net.errors import UserError
 
 TABLE = report.Table(
     "table9",
@@ -131,3 +132,16 @@ def test_best_threshold_beats_every_other_one():
 
     best = accuracy(metrics.best_threshold(scores, truth))
     assert best == max(accuracy(threshold) for threshold in np.linspace(-0.5, 2, 5001))
+
+
+def test_a_table_reads_back_as_it_was_written(tmp_path, capsys):
+    path = report.write_table(TABLE, tmp_path, flags={"seed": 3}, seconds=1.25)
+    table, record = report.read_table(path)
+    assert report.markdown(table) == report.markdown(TABLE)
+    assert record["flags"] == {"seed": 3} and record["seconds"] == 1.2
+    assert "seed 3" in path.with_suffix(".md").read_text()
+    path.write_text("[]")
+    with pytest.raises(UserError, match="no table of this version"):
+        report.read_table(path)
+    with pytest.raises(UserError, match="run its script first"):
+        report.read_table(tmp_path / "none.json")

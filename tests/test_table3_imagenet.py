@@ -5,19 +5,21 @@ import sys
 
 import pytest
 
-from eval import image_sets, linear_layer, report, table3_imagenet
+from eval import from_scratch, image_sets, linear_layer, report, table3_imagenet
 from l3net.errors import UserError
 from tests.test_image_sets import write_imagenet, write_shards
 from tests.test_linear_layer import save_tiny_vision
 
 ROOT = pathlib.Path(__file__).parents[1]
 OURS, OURS_RANDOM = table3_imagenet.OURS, table3_imagenet.OURS_RANDOM
+FROM_SCRATCH = table3_imagenet.FROM_SCRATCH
 
 
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory):
     folder = tmp_path_factory.mktemp("networks")
-    ours = {"model": "l3_net", "width": 0.25, "trained_steps": 7, "trained_on": "demo"}
+    config = {"model": "l3_net", "width": 0.25}
+    ours = {"model_config": config, "trained_steps": 7, "trained_on": "demo"}
     return {
         OURS_RANDOM: save_tiny_vision(folder / "random", gain=0.0),
         OURS: save_tiny_vision(folder / "ours", **ours),
@@ -36,14 +38,15 @@ def _settings(**changes):
         "num_epochs": 20,
         "batch_size": 4,
         "learning_rate": 0.02,
+        "scratch_learning_rate": 0.01,
         "seeds": (0, 1),
     }
     return table3_imagenet.Settings(**{**values, **changes})
 
 
-def _table(images, networks, cache_dir, **changes):
+def _table(images, frozen, cache_dir, scratch=None, **changes):
     return table3_imagenet.make_table(
-        images, networks=networks, settings=_settings(**changes), cache_dir=cache_dir
+        images, frozen=frozen, settings=_settings(**changes), cache_dir=cache_dir, scratch=scratch
     )
 
 
@@ -67,11 +70,11 @@ def test_demo_rows_say_so_and_the_papers_are_not_run(demo, networks, tmp_path):
 
 
 def test_details_and_note(demo, networks, tmp_path):
-    row = _table(demo, networks, tmp_path / "cache").rows[1]
-    assert row.note == "l3_net, width 0.25, 7 steps, on demo, 16 px images, learning rate 0.02"
+    row = _table(demo, networks, tmp_path / "cache", num_epochs=1).rows[1]
+    assert row.note == "l3_net, 7 steps, on demo, width 0.25, 16 px images, learning rate 0.02"
     assert list(row.details["per_seed"]) == ["0", "1"]
     assert row.details["num_classes"] == 2
-    assert row.details["saved_model"]["metadata"]["model"] == "l3_net"
+    assert row.details["saved_model"]["metadata"]["trained_steps"] == 7
 
 
 def test_imagenet_numbers_stand_beside_the_papers(networks, tmp_path, monkeypatch):
@@ -88,7 +91,7 @@ def test_imagenet_numbers_stand_beside_the_papers(networks, tmp_path, monkeypatc
     assert rows[OURS].paper == {"accuracy": 32.3} and rows[OURS].ours["accuracy"] == 100
     assert rows[OURS].data == "ImageNet"
     assert rows["Zhang et al."].status == report.QUOTED
-    assert rows[table3_imagenet.FROM_SCRATCH].status == report.NOT_RUN
+    assert rows[FROM_SCRATCH].status == report.NOT_RUN
 
 
 def test_default_size_and_inception(demo, networks, tmp_path):
@@ -98,6 +101,8 @@ def test_default_size_and_inception(demo, networks, tmp_path):
         tmp_path / "cache",
         augmentation="inception",
         image_px=None,
+        num_epochs=6,
+        learning_rate=0.1,
         seeds=(0,),
     ).rows
     assert rows[0].details["training"]["image_px"] == 64
@@ -114,7 +119,7 @@ def test_rate_is_chosen_once_for_all_seeds(demo, networks, tmp_path, monkeypatch
 
     monkeypatch.setattr(linear_layer, "choose_rate", recorded)
     given = (demo, {OURS: networks[OURS]}, tmp_path / "cache")
-    row = _table(*given, learning_rate=None).rows[0]
+    row = _table(*given, learning_rate=None, num_epochs=2).rows[0]
     assert calls == [0]
     choice = row.details["learning_rate_choice"]
     assert list(choice) == ["1e-05", "0.0001", "0.001", "0.01", "0.1"]
@@ -122,17 +127,34 @@ def test_rate_is_chosen_once_for_all_seeds(demo, networks, tmp_path, monkeypatch
 
 
 def test_second_run_computes_nothing(demo, networks, tmp_path, monkeypatch):
-    first = _table(demo, networks, tmp_path / "cache")
+    given = (demo, networks, tmp_path / "cache")
+    first = _table(*given, num_epochs=2)
     monkeypatch.setattr(linear_layer, "train", None)
-    assert _table(demo, networks, tmp_path / "cache").rows == first.rows
+    assert _table(*given, num_epochs=2).rows == first.rows
     with pytest.raises(TypeError):  # another rate is another result
-        _table(demo, networks, tmp_path / "cache", learning_rate=0.5)
+        _table(*given, num_epochs=2, learning_rate=0.5)
 
 
 def test_no_network_is_not_run(demo, tmp_path):
     rows = _table(demo, {}, tmp_path / "cache").rows
     assert [row.method for row in rows] == list(table3_imagenet.PAPER)
-    assert rows[-2].status == report.NOT_RUN
+    assert [row.status for row in rows[-3:]] == [report.NOT_RUN] * 3
+    assert rows[-1].paper == {"accuracy": 59.2} and "--from_scratch" in rows[-1].note
+
+
+def test_from_scratch_when_asked(demo, tmp_path, monkeypatch):
+    config = from_scratch.ModelConfig(width=1 / 32)
+    given = (demo, {}, tmp_path / "cache", config)
+    settings = {"image_px": 32, "num_epochs": 6, "seeds": (0,)}
+    row, *others = _table(*given, **settings).rows
+    assert row.method == FROM_SCRATCH and row.data.startswith("demo data (synthetic)")
+    assert row.ours["accuracy"] == 100
+    assert row.note == "l3_net, width 0.03125, 6 epochs, 32 px images, learning rate 0.01"
+    assert [other.method for other in others] == list(table3_imagenet.PAPER)
+    monkeypatch.setattr(from_scratch, "train", None)
+    assert _table(*given, **settings).rows[0] == row
+    with pytest.raises(TypeError):  # another rate is another result
+        _table(*given, **settings, scratch_learning_rate=0.1)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "inf", "nan", "large"])
@@ -146,14 +168,10 @@ def test_good_rate():
     assert table3_imagenet.parse_rate("1e-3") == 0.001
 
 
-def _run(*arguments):
-    command = [sys.executable, "-m", "eval.table3_imagenet", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
-
 def test_command_line(tmp_path, paths):
     demo = write_shards(tmp_path / "demo")
-    done = _run(
+    command = [
+        *(sys.executable, "-m", "eval.table3_imagenet"),
         f"--demo_shards={demo}",
         f"--saved_model={paths[OURS]}",
         "--augmentation=none",
@@ -162,7 +180,8 @@ def test_command_line(tmp_path, paths):
         "--learning_rate=0.02",
         f"--out_dir={tmp_path / 'out'}",
         f"--cache_dir={tmp_path / 'cache'}",
-    )
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "out" / "table3.json").read_text())
     assert record["rows"][0]["ours"]["accuracy"] == 100
@@ -170,8 +189,9 @@ def test_command_line(tmp_path, paths):
     assert (tmp_path / "out" / "table3.md").read_text() == done.stdout
 
 
-def test_command_line_without_data_is_one_line():
-    done = _run()
-    assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith("error: nothing to classify: give")
-    assert "Traceback" not in done.stderr
+def test_no_data_is_one_line():
+    names = ("imagenet", "imagenet_val_labels", "num_classes", "images_per_class", "demo_shards")
+    given = dict.fromkeys((*names, "demo_clips"), None)
+    with pytest.raises(UserError, match="nothing to classify: give --imagenet") as error:
+        table3_imagenet.read_images(**given, frames_per_clip=1, seed=0)
+    assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""AVE-Net: two embeddings whose distance tells whether they correspond (OTS §2.1, Fig. 2c)."""
+"""AVE-Net: two embeddings whose distance tells whether they correspond (OTS §3, Fig. 2c)."""
 
 from collections.abc import Mapping
 

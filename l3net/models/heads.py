@@ -48,7 +48,7 @@ def dense(
 
 
 def embedding(name: str, *, seed: int, normalize: bool = True) -> convnets.Head:
-    """Returns AVE-Net's head: pool4 -> fc1 128, ReLU -> fc2 128 -> L2 norm (OTS §2.1, Fig. 2c).
+    """Returns AVE-Net's head: pool4 -> fc1 128, ReLU -> fc2 128 -> L2 norm (OTS §3, Fig. 2c).
 
     Args:
         name: of the subnetwork.
@@ -118,7 +118,7 @@ def softmax(logits: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def probability_of_match(logits: keras.KerasTensor) -> dict[str, keras.KerasTensor]:
-    """Names the outputs of a 2-way softmax (L3 §2.1; OTS §2.1).
+    """Names the outputs of a 2-way softmax (L3 §2.1; OTS §3).
 
     Args:
         logits: float32 [batch, 2]; index 1 means "corresponds".

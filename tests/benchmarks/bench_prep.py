@@ -25,11 +25,12 @@ import tempfile
 import time
 from collections.abc import Callable
 
-from absl import app, flags
+from absl import flags
 
 from data_prep import clip_records, ffmpeg, manifest, prep_config
 from data_prep.write_shards import write_shards
-from l3net import constants
+from l3net import constants, errors
+from l3net.errors import UserError
 
 _VIDEOS_DIR = flags.DEFINE_string("videos_dir", None, "Folder of videos; none makes three.")
 _REPEATS = flags.DEFINE_integer("repeats", 3, "Measurements of each; the least counts.")
@@ -56,6 +57,8 @@ def main(argv: list[str]) -> None:
         recipe = _recipe(videos_dir)
         ratios = [_compare(row, recipe) for row in rows]
         rows = [row for row, ratio in zip(rows, ratios, strict=True) if ratio]
+        if not rows:
+            raise UserError(f"no file in {videos_dir} gives a clip")
         _print_memory([videos_dir / row.path for row in rows])
         _print_scaling(rows, videos_dir, folder)
     ours, bare = (sum(part) for part in zip(*filter(None, ratios), strict=True))
@@ -176,4 +179,4 @@ def _print_scaling(
 
 
 if __name__ == "__main__":
-    app.run(main)
+    errors.run(main)

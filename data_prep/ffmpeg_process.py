@@ -1,0 +1,463 @@
+"""One ffmpeg process on a file from a stranger: which program, its rules and limits, why it failed.
+
+The file may make it read no other file, call nobody, and take no more time, memory and output than
+allowed; whatever becomes of the process is a MediaError with a reason.
+"""
+
+import contextlib
+import functools
+import math
+import os
+import pathlib
+import re
+import selectors
+import shutil
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+from l3net.errors import UserError
+
+try:
+    import resource
+except ImportError:  # not a POSIX system
+    resource = None
+
+_OLDEST = (5, 1)  # knows -fps_mode
+ENVIRONMENT_VARIABLE = "L3NET_FFMPEG"
+# Capital V: attached cover art is no video.
+PICTURE, SOUND = "0:V:0", "0:a:0"
+_MISSING = {PICTURE: "no_video", SOUND: "no_audio"}
+
+# Containers that hold their streams themselves; playlists, concat lists and image patterns would
+# let a file name other files.
+_FORMATS = "mov,mp4,matroska,webm,avi,flv,mpegts,mpeg,asf,ogg,mp3,wav,w64,flac,aac,aiff,caf,amr,ac3"
+_MAX_PIXELS = 35_389_440  # 8192 x 4320
+_MAX_BLOCK_BYTES = 256 << 20  # of one piece of memory
+_MAX_STREAMS = 64  # films carry a stream per subtitle language
+_PROBE_BYTES = 10_000_000
+_PROBE_MICROSECONDS = 10_000_000
+_MAX_ADDRESS_SPACE_BYTES = 4 << 30
+_MAX_OUTPUT_BYTES = 1 << 30
+_ERROR_TAIL_BYTES = 4096
+_READ_BYTES = 1 << 16
+_STALL_SECONDS = 120.0
+_DIAGNOSIS_SECONDS = 60.0
+# ffmpeg's word, at exit status 0, for a gap in the sound too long to be filled.
+_LOST_TIME = b"Failed to compensate for timestamp delta"
+
+
+class MediaError(UserError):
+    """A file that gives no clip.
+
+    Attributes:
+        outcome: "skipped" (a sound file that is no use to us) or "failed".
+        reason: skipped: "no_audio", "no_video", "too_short"; failed: "missing", "refused",
+            "not_media", "decode", "timeout", "killed".
+        detail: more words, such as the end of what ffmpeg said.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike, outcome: str, reason: str, detail: str = ""
+    ) -> None:
+        super().__init__(f"{path}: {outcome} ({reason}){': ' if detail else ''}{detail}")
+        self.path, self.outcome, self.reason, self.detail = path, outcome, reason, detail
+
+    def __reduce__(self):  # travels between processes
+        return type(self), (self.path, self.outcome, self.reason, self.detail)
+
+
+# --- Which ffmpeg --------------------------------------------------------------------------------
+def find_ffmpeg() -> str:
+    """Returns the ffmpeg to run: $L3NET_FFMPEG, else ffmpeg on PATH, else imageio-ffmpeg's.
+
+    One on PATH that is older than `_OLDEST` is passed over.
+
+    Raises:
+        UserError: if there is none, or the variable names none that is new enough.
+    """
+    wanted = os.environ.get(ENVIRONMENT_VARIABLE)
+    if wanted:
+        found = shutil.which(wanted)
+        if not found:
+            raise UserError(f"{ENVIRONMENT_VARIABLE} is {wanted!r}, which is no program; unset it?")
+        if not _is_new_enough(found):
+            raise UserError(
+                f"{ENVIRONMENT_VARIABLE} is {wanted!r}, version {_version_of(found)}; need "
+                f"{'.'.join(map(str, _OLDEST))} or newer"
+            )
+        return found
+    found = shutil.which("ffmpeg")
+    if found and _is_new_enough(found):
+        return found
+    try:
+        import imageio_ffmpeg
+
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except (ImportError, RuntimeError) as error:
+        raise UserError(
+            f"found no ffmpeg of version {'.'.join(map(str, _OLDEST))} or newer; install one (apt "
+            "install ffmpeg) or run pip install imageio-ffmpeg, or name one in "
+            f"{ENVIRONMENT_VARIABLE}"
+        ) from error
+
+
+def ffmpeg_version() -> str:
+    """Returns the version of the ffmpeg in use, such as "5.1.9-0+deb12u1".
+
+    Raises:
+        UserError: if there is none or it does not run.
+    """
+    return _version_of(find_ffmpeg())
+
+
+@functools.cache
+def _version_of(program: str) -> str:
+    try:
+        answer = subprocess.run(
+            [program, "-version"], capture_output=True, text=True, timeout=60, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise UserError(f"{program} does not run ({error}); name another ffmpeg") from error
+    match = re.match(r"ffmpeg version (\S+)", answer)
+    if not match:
+        raise UserError(f"{program} is no ffmpeg: its -version says {answer[:60]!r}")
+    return match[1]
+
+
+def _is_new_enough(program: str) -> bool:
+    # "n9.0.2-17-g2a571b6068" and "5.1.9-0+deb12u1" are releases; a snapshot such as "N-12345-g..."
+    # or "git-2024-01-01" tells no number and passes.
+    match = re.match(r"n?(\d+)\.(\d+)", _version_of(program))
+    return match is None or (int(match[1]), int(match[2])) >= _OLDEST
+
+
+# --- Which file -----------------------------------------------------------------------------------
+def inside(root: str | pathlib.Path, relative: str | pathlib.Path) -> pathlib.Path:
+    """Returns the file that a list of files names, after all links.
+
+    The root itself may be a link. The result holds no link any more, so what was checked is what
+    is read, unless somebody who may write to the root changes it meanwhile.
+
+    Args:
+        root: the folder that the file has to lie in.
+        relative: the file's path from there.
+
+    Returns:
+        The absolute path of a regular file.
+
+    Raises:
+        MediaError: "refused" if it leads out of the root or to anything but a regular file,
+            "missing" if there is none.
+    """
+    try:
+        root = pathlib.Path(root).resolve()
+        path = (root / relative).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL
+        raise MediaError(relative, "failed", "refused", str(error)) from error
+    if not path.is_relative_to(root):
+        raise MediaError(relative, "failed", "refused", "leads out of the folder of the videos")
+    _check_regular(path)
+    return path
+
+
+def _check_regular(path: str | pathlib.Path) -> None:
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:
+        raise MediaError(
+            path, "failed", "missing", getattr(error, "strerror", str(error))
+        ) from error
+    if not stat.S_ISREG(mode):
+        raise MediaError(path, "failed", "refused", "not a regular file")
+
+
+# --- Rules ----------------------------------------------------------------------------------------
+def input_arguments(
+    path: str | pathlib.Path,
+    *,
+    seek_seconds: float = 0.0,
+    seconds: float | None = None,
+    strict: bool = False,
+) -> list[str]:
+    """Returns the arguments before the outputs: what a file from a stranger may make ffmpeg do.
+
+    Args:
+        path: of the file, whatever its name.
+        seek_seconds: where reading begins, on the file's own time line.
+        seconds: how much is read; None goes to the end.
+        strict: whether ffmpeg stops at the least decoding error.
+    """
+    return [
+        *("-nostdin", "-hide_banner", "-loglevel", "error", "-filter_threads", "1"),
+        *(["-xerror", "-err_detect", "explode"] if strict else []),
+        *("-threads", "1", "-protocol_whitelist", "file", "-format_whitelist", _FORMATS),
+        *("-max_pixels", str(_MAX_PIXELS), "-max_alloc", str(_MAX_BLOCK_BYTES)),
+        *("-max_streams", str(_MAX_STREAMS), "-probesize", str(_PROBE_BYTES)),
+        *("-analyzeduration", str(_PROBE_MICROSECONDS)),
+        *(["-ss", f"{seek_seconds:.6f}"] if seek_seconds else []),
+        *(["-t", f"{seconds:.6f}"] if seconds is not None else []),
+        *("-i", f"file:{path}", "-sn", "-dn"),
+    ]
+
+
+# --- Running it -----------------------------------------------------------------------------------
+def run_to_end(
+    path: str | pathlib.Path,
+    arguments: Callable[..., list[str]],
+    num_pipes: int,
+    timeout_seconds: float,
+    strict: bool,
+) -> list[bytes]:
+    """Runs ffmpeg to its end.
+
+    Args:
+        path: of the input, a regular file.
+        arguments: takes one file descriptor per pipe, returns ffmpeg's arguments.
+        num_pipes: how many.
+        timeout_seconds: of wall-clock time, after which it is killed.
+        strict: whether any complaint is a failure, whatever the exit status.
+
+    Returns:
+        What came out of each pipe.
+
+    Raises:
+        MediaError: if the file is none for us, or ffmpeg failed, was killed or wrote too much.
+        UserError: if ffmpeg is missing.
+    """
+    outputs = [bytearray() for _ in range(num_pipes)]
+    with _Child(path, arguments, num_pipes, timeout_seconds=timeout_seconds) as child:
+        for index, chunk in child.chunks():
+            outputs[index] += chunk
+            if sum(map(len, outputs)) > _MAX_OUTPUT_BYTES:
+                raise MediaError(path, "failed", "refused", "too much output for one clip")
+        child.check(strict)
+    return [bytes(output) for output in outputs]
+
+
+def stream(path: str | pathlib.Path, arguments: Callable[..., list[str]]) -> Iterator[bytes]:
+    """Runs ffmpeg with two pipes: a few words come out of the first one, data out of the second.
+
+    Args:
+        path: of the input, a regular file.
+        arguments: takes two file descriptors, returns ffmpeg's arguments.
+
+    Yields:
+        All words that came before the first data, then the data; nothing if there is no data.
+
+    Raises:
+        MediaError: as `run_to_end`, but only waiting for output is limited, not the time in all.
+        UserError: if ffmpeg is missing.
+    """
+    with _Child(path, arguments, 2) as child:
+        words, started = b"", False
+        for index, chunk in child.chunks():
+            if index == 0:
+                words += chunk
+                continue
+            if not started:
+                started = True
+                yield words
+            yield chunk
+        child.check()
+
+
+class _Child:
+    """One ffmpeg process with several pipes out of it; a context manager.
+
+    Args:
+        path: of the input, for messages.
+        arguments: takes one file descriptor per pipe, returns ffmpeg's arguments.
+        num_pipes: how many.
+        timeout_seconds: of wall-clock time in all; None limits each wait for output instead, so
+            that a slow reader of a long stream is no reason to kill. Complaints are no output.
+    """
+
+    def __init__(
+        self,
+        path: str | pathlib.Path,
+        arguments: Callable[..., list[str]],
+        num_pipes: int,
+        *,
+        timeout_seconds: float | None = None,
+    ) -> None:
+        _check_regular(path)
+        self._path, self._timeout_seconds = path, timeout_seconds
+        self._error_tail, self._has_lost_time = b"", False
+        program, pipes = find_ffmpeg(), [os.pipe() for _ in range(num_pipes)]
+        self._readers = [reader for reader, _ in pipes]
+        writers = [writer for _, writer in pipes]
+        self._arguments = arguments(*writers)
+        try:
+            self._process = subprocess.Popen(
+                [program, *self._arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=writers,
+                start_new_session=True,  # a process group of its own, to be killed as one
+            )
+        except OSError as error:
+            self._close_readers()
+            raise UserError(f"cannot start {program}: {error}") from error
+        finally:
+            for writer in writers:
+                os.close(writer)
+        self._deadline = self._new_deadline()
+        _limit(self._process.pid, timeout_seconds)
+
+    def __enter__(self) -> "_Child":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._close_readers()
+        if self._process.poll() is None:
+            self._kill()
+        self._process.stderr.close()
+        self._process.wait()
+
+    def chunks(self) -> Iterator[tuple[int, bytes]]:
+        """Yields (pipe index, bytes) as they come, lower pipes first, until all are closed."""
+        error_pipe = self._process.stderr.fileno()
+        indices = {reader: index for index, reader in enumerate(self._readers)}
+        with selectors.DefaultSelector() as selector:
+            for reader in (*self._readers, error_pipe):
+                selector.register(reader, selectors.EVENT_READ)
+            while selector.get_map():
+                ready = selector.select(max(0.0, self._deadline - time.monotonic()))
+                if not ready or time.monotonic() > self._deadline:
+                    self._give_up()
+                for reader in sorted(key.fd for key, _ in ready):
+                    chunk = os.read(reader, _READ_BYTES)
+                    if not chunk:
+                        selector.unregister(reader)
+                    elif reader == error_pipe:
+                        self._hear(chunk)
+                    else:
+                        yield indices[reader], chunk
+                        if self._timeout_seconds is None:
+                            self._deadline = self._new_deadline()
+
+    def _hear(self, complaint: bytes) -> None:
+        said = self._error_tail + complaint
+        self._has_lost_time |= _LOST_TIME in said  # later complaints may push it out
+        self._error_tail = said[-_ERROR_TAIL_BYTES:]
+
+    def check(self, strict: bool = False) -> None:
+        """Waits for the end; raises MediaError, with the class of failure, unless all went well.
+
+        Args:
+            strict: whether any complaint is a failure, whatever the exit status.
+        """
+        code = self._wait()
+        said = one_line(self._error_tail, self._path)
+        if not code:
+            if self._has_lost_time:
+                raise MediaError(self._path, "failed", "decode", _LOST_TIME.decode())
+            if strict and said:
+                raise MediaError(self._path, "failed", "decode", said)
+            return
+        if code > 0:
+            wanted = [stream for stream in _MISSING if stream in self._arguments]
+            raise _diagnosis(self._path, wanted, said)
+        reason = "timeout" if -code == signal.SIGXCPU else "killed"
+        raise MediaError(self._path, "failed", reason, f"{_signal_name(-code)} {said}".strip())
+
+    def succeeds(self) -> bool:
+        """Waits for the end, whatever comes out; returns whether ffmpeg was content."""
+        for _ in self.chunks():
+            pass
+        return self._wait() == 0
+
+    def _new_deadline(self) -> float:
+        patience = _STALL_SECONDS if self._timeout_seconds is None else self._timeout_seconds
+        return time.monotonic() + patience
+
+    def _wait(self) -> int:
+        try:
+            return self._process.wait(max(0.0, self._deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._give_up()
+
+    def _give_up(self) -> NoReturn:
+        self._kill()
+        if self._timeout_seconds is None:
+            words = f"no output for {_STALL_SECONDS:g} s"
+        else:
+            words = f"not done after {self._timeout_seconds:g} s"
+        raise MediaError(self._path, "failed", "timeout", words)
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _close_readers(self) -> None:
+        for reader in self._readers:
+            os.close(reader)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have no name
+        return f"signal {number}"
+
+
+def _limit(pid: int, cpu_seconds: float | None) -> None:
+    """Limits a child's memory, processor time and files; on Linux, from outside.
+
+    From outside because code between fork and exec is slow and unsafe in a process with threads.
+    """
+    if not hasattr(resource, "prlimit"):
+        return
+    limits = {
+        resource.RLIMIT_AS: _MAX_ADDRESS_SPACE_BYTES,
+        resource.RLIMIT_FSIZE: 0,  # pipes do not count; it has no file to write
+        resource.RLIMIT_CORE: 0,
+    }
+    if cpu_seconds is not None:
+        limits[resource.RLIMIT_CPU] = math.ceil(cpu_seconds)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        for limit, value in limits.items():
+            hard = resource.prlimit(pid, limit)[1]
+            if hard != resource.RLIM_INFINITY:
+                value = min(value, hard)
+            resource.prlimit(pid, limit, (value, hard))
+
+
+# --- Why it failed --------------------------------------------------------------------------------
+def one_line(said: bytes, path: str | pathlib.Path) -> str:
+    """Returns the end of what ffmpeg said on one line, without what differs between two runs."""
+    text = said.decode(errors="replace").replace(f"file:{path}", "file").replace(str(path), "file")
+    text = re.sub(r"\[([^\]@]+) @ 0x[0-9a-f]+\]", r"[\1]", text)
+    lines = dict.fromkeys(line.strip() for line in text.splitlines() if line.strip())
+    words = "".join(c if c.isprintable() else "?" for c in "; ".join(lines))
+    return words[-300:]
+
+
+def _diagnosis(path: str | pathlib.Path, wanted: list[str], said: str) -> MediaError:
+    """Returns why ffmpeg failed, asking it again what the file holds."""
+    if not _succeeds(path, "-f", "ffmetadata"):
+        refused = "whitelist" in said.lower()
+        return MediaError(path, "failed", "refused" if refused else "not_media", said)
+    for stream in wanted:
+        copied = ("-c", "copy", "-frames", "1")
+        if _succeeds(path, "-map", stream, *copied, "-f", "null"):
+            continue
+        # A stream that is there but cannot even be copied has no size, for one.
+        if _succeeds(path, "-map", f"{stream}?", *copied, "-f", "ffmetadata"):
+            return MediaError(path, "skipped", _MISSING[stream])
+    return MediaError(path, "failed", "decode", said)
+
+
+def _succeeds(path: str | pathlib.Path, *output: str) -> bool:
+    """Returns whether ffmpeg is content; raises MediaError if there was no time to tell."""
+
+    def arguments(pipe: int) -> list[str]:
+        return [*input_arguments(path), *output, f"pipe:{pipe}"]
+
+    with _Child(path, arguments, 1, timeout_seconds=_DIAGNOSIS_SECONDS) as child:
+        return child.succeeds()

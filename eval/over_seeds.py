@@ -1,0 +1,95 @@
+"""Puts the tables of several seeds together: mean and standard deviation of every number.
+
+    python -m eval.over_seeds --out_dir=runs/demo/over_seeds \
+        runs/demo/retrieval.json runs/seed1/demo/retrieval.json runs/seed2/demo/retrieval.json
+
+The tables are those that the same script wrote for networks trained with other seeds. Files of
+several tables may be given at once; each table comes out under its own name.
+"""
+
+import pathlib
+import statistics
+from collections.abc import Sequence
+
+from absl import flags
+
+from eval import report
+from l3net import errors
+from l3net.errors import UserError
+
+_OUT_DIR = flags.DEFINE_string("out_dir", "runs/demo/over_seeds", "Folder for the tables.")
+_SEEDS = flags.DEFINE_list("seeds", None, "Training seeds, in the order of the files, for notes.")
+
+
+def combine(tables: Sequence[report.Table], seeds: Sequence[str] = ()) -> report.Table:
+    """Averages tables that differ in the seed alone.
+
+    Args:
+        tables: of one name, with the same rows in the same order.
+        seeds: of their networks; their number is told if they are not given.
+
+    Returns:
+        A table whose numbers are means, with sample standard deviations (n - 1) as spread where
+        there are two or more. A row that was not run with every seed is not averaged: "not run".
+
+    Raises:
+        UserError: if the tables have other rows.
+    """
+    first = tables[0]
+    for table in tables[1:]:
+        if _rows_of(table) != _rows_of(first):
+            raise UserError(
+                f"tables {first.name!r} and {table.name!r} of different seeds have other rows "
+                f"({len(first.rows)} and {len(table.rows)}); make them by the same command"
+            )
+    rows = [_combined(rows, len(tables)) for rows in zip(*(t.rows for t in tables), strict=True)]
+    told = f"seeds {', '.join(seeds)}" if seeds else f"{len(tables)} seeds"
+    note = f"Mean and standard deviation over networks of {told}."
+    return report.Table(first.name, first.title, first.metrics, rows, [note, *first.notes])
+
+
+def _rows_of(table: report.Table) -> tuple[str, list[tuple[str, str]]]:
+    return table.name, [(row.data, row.method) for row in table.rows]
+
+
+def _combined(rows: Sequence[report.Row], num_tables: int) -> report.Row:
+    first = rows[0]
+    if any(row.status != first.status for row in rows):
+        return report.Row(
+            first.data, first.method, report.NOT_RUN, first.paper, note="not run with every seed"
+        )
+    keys = [key for key in first.ours if all(key in row.ours for row in rows)]
+    values = {key: [row.ours[key] for row in rows] for key in keys}
+    return report.Row(
+        first.data,
+        first.method,
+        first.status,
+        first.paper,
+        {key: statistics.fmean(found) for key, found in values.items()},
+        note=first.note if all(row.note == first.note for row in rows) else "",
+        details={"by_seed": values},
+        spread={k: statistics.stdev(v) for k, v in values.items()} if num_tables > 1 else {},
+    )
+
+
+def main(argv: Sequence[str]) -> None:
+    """Reads the tables, writes their means."""
+    if len(argv) < 2:
+        raise UserError("name the .json files of tables; see --help")
+    seeds = _SEEDS.value or []
+    by_name: dict[str, list[tuple[report.Table, dict]]] = {}
+    for path in argv[1:]:
+        table, record = report.read_table(pathlib.Path(path))
+        by_name.setdefault(table.name, []).append((table, record))
+    for name, found in by_name.items():
+        if seeds and len(found) != len(seeds):
+            raise UserError(f"got {len(found)} tables {name!r} for {len(seeds)} seeds")
+        table = combine([table for table, _ in found], seeds)
+        seconds = sum(record["seconds"] for _, record in found)
+        report.write_table(
+            table, _OUT_DIR.value, flags={"tables": argv[1:], "seeds": seeds}, seconds=seconds
+        )
+
+
+if __name__ == "__main__":
+    errors.run(main)

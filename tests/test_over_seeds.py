@@ -1,0 +1,63 @@
+import pytest
+
+from eval import over_seeds, report
+from l3net.errors import UserError
+
+
+def table(accuracy: float | None, *, method: str = "Ours") -> report.Table:
+    ours = {} if accuracy is None else {"accuracy": accuracy}
+    status = report.NOT_RUN if accuracy is None else report.RUN
+    return report.Table(
+        "table1",
+        "L3 Table 1",
+        [report.Metric("accuracy", "accuracy %")],
+        [
+            report.Row("demo", method, status, {"accuracy": 74.0}, ours, note=f"{accuracy}"),
+            report.Row("demo", "SoundNet", report.QUOTED, {"accuracy": 88.0}),
+        ],
+    )
+
+
+def test_mean_and_sample_deviation_stand_beside_the_papers_number():
+    combined = over_seeds.combine([table(70.0), table(74.0), table(78.0)], ["0", "1", "2"])
+    row, quoted = combined.rows
+    assert row.ours == {"accuracy": 74.0} and row.spread == {"accuracy": 4.0}
+    assert row.details == {"by_seed": {"accuracy": [70.0, 74.0, 78.0]}}
+    assert quoted.status == report.QUOTED and quoted.spread == {}
+    text = report.markdown(combined)
+    assert "74.0 ± 4.0" in text and "seeds 0, 1, 2" in text
+
+
+def test_one_seed_has_no_spread():
+    (row, _) = over_seeds.combine([table(70.0)]).rows
+    assert row.ours == {"accuracy": 70.0} and row.spread == {} and row.note == "70.0"
+
+
+def test_a_row_that_one_seed_lacks_is_not_averaged():
+    row = over_seeds.combine([table(70.0), table(None)]).rows[0]
+    assert row.status == report.NOT_RUN and row.ours == {}
+
+
+def test_other_rows_are_refused():
+    with pytest.raises(UserError, match="other rows"):
+        over_seeds.combine([table(70.0), table(70.0, method="Theirs")])
+
+
+def test_command_reads_what_tables_wrote(tmp_path, monkeypatch, capsys):
+    paths = [
+        report.write_table(table(value), tmp_path / str(value), flags={}, seconds=2)
+        for value in (70.0, 74.0)
+    ]
+    monkeypatch.setattr(over_seeds, "_OUT_DIR", flag_of(str(tmp_path / "out")))
+    monkeypatch.setattr(over_seeds, "_SEEDS", flag_of(["0", "1"]))
+    over_seeds.main(["over_seeds", *map(str, paths)])
+    made, record = report.read_table(tmp_path / "out" / "table1.json")
+    assert made.rows[0].ours["accuracy"] == 72.0 and record["seconds"] == 4
+    assert "72.0 ± 2.8" in capsys.readouterr().out
+    monkeypatch.setattr(over_seeds, "_SEEDS", flag_of(["0"]))
+    with pytest.raises(UserError, match="2 tables 'table1' for 1 seeds"):
+        over_seeds.main(["over_seeds", *map(str, paths)])
+
+
+def flag_of(value):
+    return type("Holder", (), {"value": value})()
