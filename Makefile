@@ -258,10 +258,11 @@ bench: $(READY)  ## Measure input pipeline, training step and linear probe (idle
 	$(RUN) tests.benchmarks.bench_linear_probe
 
 .PHONY: readme
-readme: $(READY)  ## Put the demo tables of the last run into the README
-	$(RUN) eval.readme_tables --names=networks,table2,table3,table4,retrieval,localization \
-	  $(patsubst %,runs/demo/%.md,avc_accuracy table2 table3 table4 retrieval localization)
+readme: $(READY)  ## Put the demo tables of the last run into README.md and docs/
+	$(RUN) eval.readme_tables --names=networks,table2 runs/demo/avc_accuracy.md runs/demo/table2.md
 	$(RUN) eval.readme_tables --readme=docs/measurements.md runs/demo/learning_curves.md
+	$(RUN) eval.readme_tables --readme=docs/demo_results.md \
+	  $(patsubst %,runs/demo/%.md,claims table3 table4 retrieval localization)
 
 .PHONY: clean
 clean:  ## Delete the demo data and all runs (not the virtual environment)
