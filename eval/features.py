@@ -203,11 +203,12 @@ def _run(
 
 def _gather(folder: pathlib.Path, keys: Sequence[str]) -> SubclipFeatures:
     """Copies the arrays of the keys, once each, into one matrix."""
-    arrays = [cache.read_array(folder, key) for key in keys]
-    counts = [len(array) for array in arrays]
-    matrix = np.empty((sum(counts), arrays[0].shape[1]), np.float32)
+    # Twice through the files: a mapped array keeps its file open, and 1024 is a usual limit.
+    shapes = [cache.read_array(folder, key).shape for key in keys]
+    counts = [shape[0] for shape in shapes]
+    matrix = np.empty((sum(counts), shapes[0][1]), np.float32)
     start = 0
-    for array, count in zip(arrays, counts, strict=True):
-        matrix[start : start + count] = array
+    for key, count in zip(keys, counts, strict=True):
+        matrix[start : start + count] = cache.read_array(folder, key)
         start += count
     return SubclipFeatures(matrix, np.repeat(np.arange(len(keys)), counts))
