@@ -23,6 +23,19 @@ TINY_COLOURS = ("red", "blue", "lime", "black", "yellow", "purple", "orange", "w
 TINY_LABELS = ("high", "low")
 
 
+# Files whose tests take longest, first: a worker that begins one of them last works alone. Whole
+# files go to workers (pyproject.toml), in the order of collection.
+LONGEST = (
+    *("test_training", "test_distributed", "test_train", "test_export", "test_retrieval"),
+    *("test_table3_imagenet", "test_table2_sound", "test_end_to_end", "test_write_shards"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
 def run_ffmpeg(*arguments: str) -> None:
     """Runs ffmpeg on made-up sources only; a test fails with what it says."""
     command = [ffmpeg.find_ffmpeg(), "-nostdin", "-loglevel", "error", "-y", *arguments]
