@@ -1,7 +1,7 @@
 """Boxes around what sounds, from two published localization sets -> rows of one boxes.csv.
 
-The columns are those of the demo data set's boxes.csv (data_prep/demo.py): shares of height and
-width, one row per box; a frame may have several rows.
+Shares of height and width, one row per box; a frame may have several rows. The demo data set's
+boxes.csv (data_prep/demo.py) has the same columns.
 """
 
 import pathlib

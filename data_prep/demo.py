@@ -27,6 +27,7 @@ import concurrent.futures
 import csv
 import dataclasses
 import functools
+import io
 import json
 import logging
 import math
@@ -45,9 +46,9 @@ import scipy
 import tqdm
 from absl import flags
 
+from data_prep import box_lists, ffmpeg, manifest
 from data_prep import demo_scenes as scenes
 from data_prep import demo_sounds as sounds
-from data_prep import ffmpeg, manifest
 from l3net import constants, errors
 from l3net.errors import UserError
 from l3net.files import write_whole
@@ -69,7 +70,6 @@ CONFIG_FILE, MANIFEST_FILE, CLIPS_FILE, BOXES_FILE = (
 CLIPS_COLUMNS = (
     *("example_id", "split", "label", "heard_label", "unrelated", "silent_label", "family"),
 )
-BOXES_COLUMNS = (*("example_id", "frame", "time_seconds", "ymin", "xmin", "ymax", "xmax", "label"),)
 _DONE = ".done"
 _NOTE = (
     "Synthetic demo data: drawn objects and synthesised sounds, made by data_prep.demo. "
@@ -394,7 +394,7 @@ def _finish(out_dir: pathlib.Path, config: dict, plans: Sequence[ClipPlan]) -> N
     manifest.write_manifest(out_dir / MANIFEST_FILE, rows)
     _write_csv(out_dir / CLIPS_FILE, CLIPS_COLUMNS, (_clip_row(p, done[p]) for p in plans))
     boxes = (row for plan in plans for row in _box_rows(plan, done[plan]["boxes"]))
-    _write_csv(out_dir / BOXES_FILE, BOXES_COLUMNS, boxes)
+    _write_csv(out_dir / BOXES_FILE, box_lists.COLUMNS, boxes)
     content = {
         "note": _NOTE,
         "finished": True,
@@ -429,12 +429,11 @@ def _box_rows(plan: ClipPlan, boxes: Sequence[Sequence[float]]) -> Iterable[tupl
 
 
 def _write_csv(path: pathlib.Path, columns: Sequence[str], rows: Iterable[Sequence]) -> None:
-    partial = path.with_name(path.name + ".tmp")
-    with open(partial, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
-    os.replace(partial, path)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    write_whole(path, text.getvalue())
 
 
 # --- Command line --------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from data_prep import clip_records, report_figures, survey
 from l3net import errors
 from l3net.errors import UserError
 from l3net.files import write_whole
+from l3net.log_spectrogram import VALUE_RANGE
 
 REPORT_FILE = "report.html"
 DEFAULT_NUM_CLIPS = 24
@@ -99,7 +100,7 @@ def render(found: survey.Survey, *, seed: int) -> str:
         pictures=_pictures(found),
         sample=_sample(found),
         themes=report_figures.THEMES,
-        spectrogram_range=report_figures.LOG_MAGNITUDE_RANGE,
+        spectrogram_range=VALUE_RANGE,
         reasons=_reasons(found),
         frame_sizes=found.frame_sizes_px.most_common(_MAX_FRAME_SIZES),
         labels=_labels(found),

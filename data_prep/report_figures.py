@@ -3,7 +3,6 @@
 import base64
 import dataclasses
 import io
-import math
 from collections.abc import Callable, Mapping
 
 import matplotlib
@@ -16,17 +15,11 @@ from matplotlib.backends import backend_agg
 from data_prep.survey import Histogram, SampleClip
 from l3net import constants
 from l3net.data import schema
-from l3net.log_spectrogram import log_spectrogram
+from l3net.log_spectrogram import VALUE_RANGE, log_spectrogram
 
 _PX_PER_INCH = 100  # of the page; the picture has twice as many, for sharp screens
 _HISTOGRAM_INCHES, _SPECTROGRAM_INCHES = (4.6, 2.7), (3.4, 2.4)
 _MARGIN_DBFS = 6  # on the quiet side of a histogram of levels
-# The log-spectrogram's range: of silence, and of a full-scale sine, whose magnitude is half the
-# window's sum, a quarter of its length for a Hann window.
-LOG_MAGNITUDE_RANGE = (
-    math.log(constants.LOG_OFFSET),
-    math.log(constants.STFT_WINDOW_SAMPLES / 4),
-)
 _NUM_COLOURS = 256  # of a picture
 _HZ_PER_BAND = constants.SAMPLE_RATE_HZ / constants.FFT_LENGTH
 
@@ -105,7 +98,7 @@ def spectrogram(clip: SampleClip) -> Picture:
     bottom, top = -_HZ_PER_BAND / 2, (image.shape[0] - 0.5) * _HZ_PER_BAND
 
     def draw(axes: matplotlib.axes.Axes) -> None:
-        low, high = LOG_MAGNITUDE_RANGE
+        low, high = VALUE_RANGE
         axes.imshow(
             image,
             origin="lower",

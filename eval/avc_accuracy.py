@@ -21,8 +21,8 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
+from eval import clips, metrics, networks, report
 from eval import flags as shared
-from eval import metrics, networks, report
 from l3net import constants, errors, saved_model
 from l3net.data import augment, avc_pairs, fixed_pairs, schema
 from l3net.errors import UserError
@@ -84,11 +84,7 @@ class Questions:
         Raises:
             UserError: if the network takes flow and no folder with flow was given.
         """
-        folder = self.shards
-        if constants.FLOW in model.inputs:
-            folder = self.flow_shards
-            if folder is None:
-                raise UserError("a network takes optical flow; give --flow_shards")
+        folder = clips.folder_for(model, self.shards, self.flow_shards)
         path = fixed_pairs.fixed_pairs(
             folder,
             split or self.split,

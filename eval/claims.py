@@ -48,13 +48,13 @@ class Number:
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """left >= factor * right + margin, or, with `within`, |left - right| <= within * span.
+    """left >= factor * right, or, with `within`, |left - right| <= within * span.
 
     Attributes:
         text: what is claimed.
         source: paper and section.
         left, right: what is compared; a plain number for a constant.
-        factor, margin: see above.
+        factor: see above.
         strict: whether equal numbers fail.
         within: largest difference of what should be equal, in units of `span`.
         span: two numbers whose difference is the unit; None is 1.
@@ -65,7 +65,6 @@ class Claim:
     left: Number
     right: Number | float
     factor: float = 1.0
-    margin: float = 0.0
     strict: bool = True
     within: float | None = None
     span: tuple[Number, Number] | None = None
@@ -240,7 +239,7 @@ def holds(claim: Claim, left: float, right: float, span: float = 1.0) -> bool:
     """
     if claim.within is not None:
         return abs(left - right) <= claim.within * span
-    bound = claim.factor * right + claim.margin
+    bound = claim.factor * right
     return left > bound if claim.strict else left >= bound
 
 

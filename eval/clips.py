@@ -76,38 +76,25 @@ class Items:
 
 
 # --- Reading -------------------------------------------------------------------------------------
-def read_items(
-    shards: str | pathlib.Path,
-    split: str,
-    *,
-    frame_px: int,
-    seed: int,
-    num_per_clip: int = 1,
-    inputs: Sequence[str] = (constants.FRAME, constants.LOG_SPECTROGRAM),
-) -> Items:
-    """Draws frames with their seconds of sound from every clip of a split, all in memory.
-
-    An item of 224x224 takes 0.35 MB (25 frames 3.8 MB more, flow 4 MB): for large sets there is
-    `read_blocks`.
+def folder_for(model: Network, shards: str, flow_shards: str | None) -> str:
+    """Returns which of two prepared folders of the same clips a network is shown.
 
     Args:
-        shards: prepared folder.
-        split: of the folder.
-        frame_px: height and width of the frames.
-        seed: of the draw.
-        num_per_clip: frames per clip, drawn one by one.
-        inputs: of the network; FRAMES and FLOW of constants ask for what most do not need.
+        model: the network.
+        shards: folder of most networks.
+        flow_shards: folder with optical flow, None if there is none.
 
     Returns:
-        The items, clip by clip in the order of the shards.
+        The folder with flow if the network takes flow, else the other.
 
     Raises:
-        UserError: if the folder lacks the split, or flow that is asked for, or a clip is too short.
+        UserError: if the network takes flow and no folder with flow was given.
     """
-    blocks = read_blocks(
-        shards, split, frame_px=frame_px, seed=seed, num_per_clip=num_per_clip, inputs=inputs
-    )
-    return _joined(list(blocks))
+    if constants.FLOW not in model.inputs:
+        return shards
+    if flow_shards is None:
+        raise UserError("a network takes optical flow; give --flow_shards")
+    return flow_shards
 
 
 def read_blocks(
@@ -120,23 +107,25 @@ def read_blocks(
     inputs: Sequence[str] = (constants.FRAME, constants.LOG_SPECTROGRAM),
     max_clips: int | None = None,
 ) -> Iterator[Items]:
-    """Yields what `read_items` returns, up to BLOCK_ITEMS items at a time.
+    """Draws frames with their seconds of sound from every clip of a split.
+
+    An item of 224x224 takes 0.35 MB (25 frames 3.8 MB more, flow 4 MB), so they come in blocks.
 
     Args:
         shards: prepared folder.
         split: of the folder.
         frame_px: height and width of the frames.
         seed: of the draw.
-        num_per_clip: frames per clip.
-        inputs: of the network, see `read_items`.
+        num_per_clip: frames per clip, drawn one by one.
+        inputs: of the network; FRAMES and FLOW of constants ask for what most do not need.
         max_clips: ends after so many clips; the preparation has spread them over the shards at
             random.
 
     Yields:
-        Items.
+        Up to BLOCK_ITEMS items, clip by clip in the order of the shards.
 
     Raises:
-        UserError: see `read_items`.
+        UserError: if the folder lacks the split, or flow that is asked for, or a clip is too short.
     """
     found = schema.find_shards(shards, split)
     if not found:
@@ -156,6 +145,31 @@ def read_blocks(
             bar.update()
     if waiting:
         yield _stacked(waiting, decode)
+
+
+def read_items(shards: str | pathlib.Path, split: str, **settings: Any) -> Items:
+    """Reads all that `read_blocks` yields into memory at once.
+
+    Args:
+        shards: prepared folder.
+        split: of the folder.
+        **settings: the other arguments of `read_blocks`.
+
+    Returns:
+        The items, clip by clip in the order of the shards.
+
+    Raises:
+        UserError: see `read_blocks`.
+    """
+    blocks = list(read_blocks(shards, split, **settings))
+
+    def join(name: str) -> tuple | np.ndarray | None:
+        values = [getattr(block, name) for block in blocks]
+        if isinstance(values[0], tuple):
+            return sum(values, ())
+        return None if values[0] is None else np.concatenate(values)
+
+    return Items(**{field.name: join(field.name) for field in dataclasses.fields(Items)})
 
 
 def _cut(
@@ -236,16 +250,6 @@ def _stacked(cut: list[dict[str, Any]], decode: Callable) -> Items:
     )
 
 
-def _joined(blocks: list[Items]) -> Items:
-    def join(name: str):
-        values = [getattr(block, name) for block in blocks]
-        if isinstance(values[0], tuple):
-            return sum(values, ())
-        return None if values[0] is None else np.concatenate(values)
-
-    return Items(**{field.name: join(field.name) for field in dataclasses.fields(Items)})
-
-
 def read_truth(path: str | pathlib.Path) -> dict[str, dict[str, str]]:
     """Reads what is really seen and heard in the clips of the demo data, whose labels are loose.
 
@@ -270,6 +274,19 @@ def read_truth(path: str | pathlib.Path) -> dict[str, dict[str, str]]:
         raise UserError(
             f"cannot read {path} ({error}); need a CSV with columns example_id, label, heard_label"
         ) from error
+
+
+def data_name(shards: str | pathlib.Path, split: str) -> str:
+    """Returns how a row or a title names a prepared folder; the demo data says that it is that.
+
+    Raises:
+        UserError: if there is no such split.
+    """
+    found = schema.find_shards(shards, split)
+    if not found:
+        raise UserError(f"split {split!r} of {shards} has no clips")
+    name = found[0].dataset_name
+    return "demo data (synthetic)" if name.startswith("demo") else name
 
 
 # --- Features ------------------------------------------------------------------------------------
@@ -387,7 +404,7 @@ def describe(
         The features; whatever folder the same clips come from, in the same order.
 
     Raises:
-        UserError: see `read_items` and `embed`.
+        UserError: see `read_blocks` and `embed`.
     """
     digest = schema.content_digest(schema.find_shards(shards, split))
     blocks = read_blocks(
@@ -412,3 +429,24 @@ def describe(
         {signature: np.concatenate(arrays)[order] for signature, arrays in found.items()},
         digest,
     )
+
+
+def classes_of(
+    described: Described, truth: Mapping[str, Mapping[str, str]] | None
+) -> dict[str, np.ndarray]:
+    """Returns what is seen and what is heard in described items.
+
+    Args:
+        described: of `describe`.
+        truth: see `read_truth`; None takes the clips' first label for both.
+
+    Returns:
+        `saved_model.VISION` or `AUDIO` -> str [N], the class, "" without one.
+    """
+    if truth is None:
+        first = np.array([labels[0] if labels else "" for labels in described.labels])
+        return {saved_model.VISION: first, saved_model.AUDIO: first}
+    return {
+        modality: np.array([known.get(name, "") for name in described.example_ids])
+        for modality, known in truth.items()
+    }

@@ -5,14 +5,13 @@
 """
 
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import tqdm
 
-from eval import cache
+from eval import cache, networks
 from eval.recordings import RESAMPLING, Recording
 from l3net import constants, saved_model
 
@@ -57,35 +56,8 @@ def subclips(waveform: np.ndarray) -> np.ndarray:
 
 
 # --- SavedModels ---------------------------------------------------------------------------------
-class AudioNetwork:
-    """The sound half of an exported network, seen only as a SavedModel.
-
-    Attributes:
-        path: of the SavedModel.
-        metadata: what the exporter wrote about it (model_config, trained_steps, trained_on ...).
-    """
-
-    def __init__(self, path: str | pathlib.Path):
-        """Looks at the folder; the graph is loaded on first use.
-
-        Args:
-            path: of a SavedModel.
-
-        Raises:
-            UserError: if there is no SavedModel of ours.
-        """
-        self.path = pathlib.Path(path)
-        self.metadata = saved_model.read_metadata(path)
-
-    @functools.cached_property
-    def content_hash(self) -> str:
-        """SHA-256 over the graph and its variables; the metadata does not count."""
-        files = [self.path / "saved_model.pb"]
-        for folder in ("variables", "assets"):
-            files += sorted(p for p in (self.path / folder).rglob("*") if p.is_file())
-        return cache.key_of(
-            [[p.relative_to(self.path).as_posix(), cache.hash_file(p)] for p in files]
-        )
+class AudioNetwork(networks.ExportedNetwork):
+    """The sound half of an exported network."""
 
     def __call__(self, waveforms: np.ndarray, output: str) -> np.ndarray:
         """Runs the network.
@@ -100,11 +72,7 @@ class AudioNetwork:
         Raises:
             UserError: if the SavedModel is damaged or has no such signature or output.
         """
-        return self._loaded.features(saved_model.AUDIO, output)(waveforms)
-
-    @functools.cached_property
-    def _loaded(self) -> saved_model.SavedModel:
-        return saved_model.SavedModel(self.path)
+        return self.loaded.features(saved_model.AUDIO, output)(waveforms)
 
 
 # --- Features of a set ---------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from absl import flags
 
+from l3net.errors import UserError
+
 
 def define() -> dict[str, flags.FlagHolder]:
     """Defines the shared flags; the keys are their names."""
@@ -29,3 +31,28 @@ def define() -> dict[str, flags.FlagHolder]:
         flags.DEFINE_integer("seed", 0, "Seed of everything that is drawn."),
     ]
     return {holder.name: holder for holder in holders}
+
+
+def positive_or_word(flag: str, text: str, word: str) -> float | None:
+    """Reads the value of a flag that is a positive number, or a word that leaves it open.
+
+    Args:
+        flag: its name.
+        text: its value.
+        word: such as "choose".
+
+    Returns:
+        The number, None for the word.
+
+    Raises:
+        UserError: if it is neither.
+    """
+    if text == word:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 < value < float("inf"):
+        raise UserError(f'--{flag}={text}: need a positive number or "{word}"')
+    return value

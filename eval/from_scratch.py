@@ -9,6 +9,7 @@ measured anew at the end.
 
 import dataclasses
 import itertools
+import math
 import pathlib
 from collections.abc import Iterator
 
@@ -25,7 +26,6 @@ from l3net.precise_batch_norm import PreciseBatchNorm
 
 # Ours: of §3.4 the paper names no rate; of its own training it says that this one usually works.
 LEARNING_RATE = constants.LEARNING_RATE
-GRID = (4, 4)
 # Part of every cache key: raise it when the steps from an image to a network change.
 PROTOCOL = "from scratch v1"
 _BATCH_NORM_BATCHES = 16
@@ -60,7 +60,7 @@ def build(config: ModelConfig, image_px: int, *, num_classes: int, seed: int) ->
     Raises:
         UserError: if the images are too small for the 4x4 grid.
     """
-    smallest = GRID[0] * 8 * config.stride  # three pools halve each side
+    smallest = constants.IMAGE_GRID[0] * 8 * config.stride  # three pools halve each side
     if image_px < smallest:
         raise UserError(f"--image_px={image_px}: {config.model} needs at least {smallest}")
     settings = convnets.ConvNetSettings(
@@ -81,8 +81,8 @@ def _linear(num_classes: int, seed: int) -> convnets.Head:
     def head(outputs: dict[str, keras.KerasTensor]) -> dict[str, keras.KerasTensor]:
         conv4_2 = outputs["conv4_2"]
         grid = keras.layers.Lambda(
-            lambda x: convnets.pool_to_grid(x, *GRID),
-            output_shape=(GRID[0] * GRID[1] * conv4_2.shape[-1],),
+            lambda x: convnets.pool_to_grid(x, *constants.IMAGE_GRID),
+            output_shape=(math.prod(constants.IMAGE_GRID) * conv4_2.shape[-1],),
             name="grid",
         )(conv4_2)
         layer = heads.dense(num_classes, "linear", seed=seed, owner="vision", starts_small=True)

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from eval import cache, epochs, features, image_crops
+from eval import cache, epochs, image_crops, networks
 from eval.image_sets import Split
 from l3net import constants, saved_model
 from l3net.errors import UserError
@@ -69,11 +69,11 @@ def default_image_px(frame_px: int) -> int:
     return round(frame_px * constants.SMALLEST_SIDE_PX / constants.FRAME_PX)
 
 
-class VisionNetwork(features.AudioNetwork):
-    """The picture half of an exported network; its folder, hash and metadata are the same."""
+class VisionNetwork(networks.ExportedNetwork):
+    """The picture half of an exported network."""
 
     def __init__(self, path: str | pathlib.Path):
-        """See `AudioNetwork`.
+        """See `networks.ExportedNetwork`.
 
         Raises:
             UserError: if there is no SavedModel of ours, or its network sees more than one image.
@@ -106,7 +106,7 @@ class VisionNetwork(features.AudioNetwork):
                 are too small for it.
         """
         try:
-            return self._loaded.features(saved_model.VISION, output)(images)
+            return self.loaded.features(saved_model.VISION, output)(images)
         except tf.errors.InvalidArgumentError as error:
             size = "x".join(map(str, images.shape[1:3]))
             raise UserError(

@@ -30,7 +30,7 @@ from eval import flags as shared
 from eval import localization_metrics as metrics
 from eval import report, sounding_frames
 from eval.sounding_frames import FrameSet, SoundingFrame
-from l3net import errors, saved_model
+from l3net import errors, heat_map, saved_model
 from l3net.data import schema
 from l3net.errors import UserError
 
@@ -196,8 +196,8 @@ def _outcome(
     image_px: tuple[int, int],
     consensus: int,
 ) -> Outcome:
-    point = view.to_frame(metrics.mode(heat, image_px))
-    area = metrics.upper_half(metrics.enlarged(heat, image_px))
+    point = view.to_frame(heat_map.peak(heat, image_px))
+    area = metrics.upper_half(heat_map.enlarge(heat, image_px, (metrics.RASTER_PX,) * 2))
     agreed = metrics.consensus_map(view.of_boxes(boxes), consensus)
     return Outcome(
         point,

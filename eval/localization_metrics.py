@@ -12,7 +12,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.ndimage
 
 from l3net import constants
 
@@ -73,61 +72,6 @@ def centre_crop(height_px: int, width_px: int) -> View:
     crop_px = round(min(height_px, width_px) * constants.FRAME_PX / constants.SMALLEST_SIDE_PX)
     top_px, left_px = (height_px - crop_px) // 2, (width_px - crop_px) // 2
     return View(top_px / height_px, left_px / width_px, crop_px / height_px, crop_px / width_px)
-
-
-def cell_px(image_px: int, num_cells: int) -> int:
-    """Returns the side of a map's cell in pixels: a power of two, for every layer halves.
-
-    Pooling drops a rest at the right and bottom, so 120 pixels give 7 cells of 16 pixels, as 112
-    do; 225 and 239 pixels give 14 and 15 of them.
-
-    Args:
-        image_px: side of the image that the network saw.
-        num_cells: of the map along that side.
-
-    Returns:
-        At least 1.
-    """
-    return 2 ** round(math.log2(image_px / num_cells))
-
-
-def mode(heat: np.ndarray, image_px: tuple[int, int]) -> tuple[float, float]:
-    """Returns where a map is highest: OTS §4.1's prediction, "the mode of the heatmap".
-
-    Args:
-        heat: float [rows, columns].
-        image_px: height and width of the image that it belongs to.
-
-    Returns:
-        (y, x) of the centre of the highest cell (of several the first, row by row), in shares of
-        the image. The highest cell (0, 1) of 2 x 2 on an image of 32 x 32 is at (0.25, 0.75).
-    """
-    cells = np.unravel_index(int(np.argmax(heat)), heat.shape)
-    return tuple(
-        min((cell + 0.5) * cell_px(side, count) / side, 1.0)
-        for cell, side, count in zip(cells, image_px, heat.shape, strict=True)
-    )
-
-
-def enlarged(heat: np.ndarray, image_px: tuple[int, int], size: int = RASTER_PX) -> np.ndarray:
-    """Enlarges a map to a raster over its image, linear between the centres of its cells.
-
-    Args:
-        heat: float [rows, columns].
-        image_px: height and width of the image that it belongs to.
-        size: height and width of the raster.
-
-    Returns:
-        float [size, size]. The row [0, 1] of a map on an image of 32 pixels becomes, at size 4,
-        [0, 0.25, 0.75, 1].
-    """
-    centres = (np.arange(size) + 0.5) / size
-    places = [
-        centres * side / cell_px(side, count) - 0.5
-        for side, count in zip(image_px, heat.shape, strict=True)
-    ]
-    grid = np.meshgrid(*places, indexing="ij")
-    return scipy.ndimage.map_coordinates(np.asarray(heat, float), grid, order=1, mode="nearest")
 
 
 # --- Hits (OTS §4.1) -----------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from l3net.errors import UserError
 from l3net.files import write_whole
 
 RUN, NOT_RUN, QUOTED = "run", "not run", "quoted"
+NUM_TEXT_COLUMNS = 2  # data and method
 _PACKAGES = ("keras", "librosa", "numpy", "scikit-learn", "scipy", "soundfile", "tensorflow")
 
 
@@ -84,23 +85,36 @@ class Table:
     notes: Sequence[str] = ()
 
 
-def markdown(table: Table) -> str:
-    """Returns the table as Markdown, the paper's numbers beside ours."""
+def cells(table: Table) -> list[list[str]]:
+    """Returns the texts of a table, the paper's numbers beside ours.
+
+    Args:
+        table: to show.
+
+    Returns:
+        The header, then a line for each row; the first NUM_TEXT_COLUMNS cells and the last are
+        words, the others numbers.
+    """
     header = ["Data", "Method"]
     for metric in table.metrics:
         both = [f"{metric.heading}, paper", f"{metric.heading}, ours"]
         header += both if metric.in_paper else [metric.heading]
     lines = [header + ["Note"]]
     for row in table.rows:
-        cells = [row.data, row.method]
+        line = [row.data, row.method]
         for metric in table.metrics:
             both = [
                 _cell(metric, row.paper, ""),
                 _cell(metric, row.ours, _blank(row), row.spread),
             ]
-            cells += both if metric.in_paper else both[1:]
-        lines.append(cells + [row.note])
-    grid = _aligned(lines, num_text=2)
+            line += both if metric.in_paper else both[1:]
+        lines.append([*line, row.note])
+    return lines
+
+
+def markdown(table: Table) -> str:
+    """Returns the table as Markdown, the paper's numbers beside ours."""
+    grid = _aligned(cells(table), num_text=NUM_TEXT_COLUMNS)
     return "\n".join([f"# {table.title}", "", *grid, "", *(f"- {n}" for n in table.notes), ""])
 
 

@@ -32,7 +32,7 @@ from absl import flags
 
 from eval import cca, clips, metrics, networks, ontology, ranking, report, vgg16
 from eval import flags as shared
-from l3net import constants, errors, saved_model
+from l3net import errors, saved_model
 from l3net.data import schema
 from l3net.errors import UserError
 
@@ -120,11 +120,7 @@ class Setting:
         Raises:
             UserError: if the network takes flow and no folder with flow was given.
         """
-        folder = self.shards
-        if constants.FLOW in model.inputs:
-            folder = self.flow_shards
-            if folder is None:
-                raise UserError("a network takes optical flow; give --flow_shards")
+        folder = clips.folder_for(model, self.shards, self.flow_shards)
         return clips.describe(
             model,
             folder,

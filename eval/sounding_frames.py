@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import tensorflow as tf
 
-from eval import recordings
+from eval import clips, recordings
 from eval.localization_metrics import View, centre_crop
 from l3net import constants
 from l3net.data import augment, schema
@@ -136,8 +136,7 @@ def from_shards(
         for clip in schema.read_clips(shards):
             yield _of_clip(clip, boxes.get(clip.example_id))
 
-    name = shards[0].dataset_name
-    data = "demo data (synthetic)" if name.startswith("demo") else name
+    data = clips.data_name(folder, split)
     return FrameSet(f"{data}, {split}", sum(shard.num_clips for shard in shards), read)
 
 

@@ -21,6 +21,7 @@ from absl import flags
 
 from eval import baselines, cache, features, linear_probe, metrics, piczak, recordings, report
 from eval import flags as shared
+from eval.networks import in_words
 from l3net import errors
 from l3net.errors import UserError
 
@@ -223,17 +224,7 @@ def _network_row(
     protocol = [features.PROTOCOL, _OUTPUT, network.content_hash, c, list(linear_probe.C_GRID)]
     details = _remembered(data, [*protocol, seed], cache_dir, run)
     details["saved_model"] = {"hash": network.content_hash, "metadata": network.metadata}
-    return _row(data, method, details, _network_note(network.metadata))
-
-
-def _network_note(metadata: dict[str, Any]) -> str:
-    """Returns in a few words which network it is and how long it was trained."""
-    known = {**metadata.get("model_config", {}), **metadata}
-    parts = [str(known["model"])] if "model" in known else []
-    parts += [f"width {known['width']:g}"] if "width" in known else []
-    parts += [f"{known['trained_steps']} steps"] if "trained_steps" in known else []
-    parts += [f"on {known['trained_on']}"] if known.get("trained_on") else []
-    return ", ".join(parts) or "SavedModel without metadata"
+    return _row(data, method, details, in_words(network, width=True))
 
 
 def _baseline_row(
@@ -290,19 +281,6 @@ def _row(
 ) -> report.Row:
     ours = {"accuracy": details["accuracy"]}
     return report.Row(data.data, method, report.RUN, {}, ours, note, details)
-
-
-def _parse_c(text: str) -> float | None:
-    """Returns the C that a flag gives, None for "cv"."""
-    if text == linear_probe.CHOOSE:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1
-    if not 0 < value < float("inf"):
-        raise UserError(f'--svm_c={text}: need a positive number or "{linear_probe.CHOOSE}"')
-    return value
 
 
 def _define_flags() -> dict[str, flags.FlagHolder]:
@@ -383,7 +361,7 @@ def main(argv: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
     if len(argv) > 1:
         raise UserError(f"unknown argument {argv[1]!r}; flags begin with --")
     values = {name: holder.value for name, holder in holders.items()}
-    c = _parse_c(values["svm_c"])
+    c = shared.positive_or_word("svm_c", values["svm_c"], linear_probe.CHOOSE)
     convnet = _recipe(values)
     given = {OURS_RANDOM: values["random_saved_model"], OURS: values["saved_model"]}
 

@@ -44,6 +44,7 @@ _NOT_RUN_NOTES = {
 }
 # Part of every result's cache key: raise it when the protocol changes.
 PROTOCOL = "table3 v2"
+CHOOSE = "choose"  # --learning_rate=choose
 
 
 @dataclasses.dataclass(frozen=True)
@@ -338,29 +339,6 @@ def _remembered(
     return found
 
 
-def parse_rate(text: str) -> float | None:
-    """Returns the learning rate that a flag gives, None for "choose".
-
-    Args:
-        text: of the flag.
-
-    Returns:
-        A positive number, or None.
-
-    Raises:
-        UserError: if it is neither.
-    """
-    if text == "choose":
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1
-    if not 0 < value < float("inf"):
-        raise UserError(f'--learning_rate={text}: need a positive number or "choose"')
-    return value
-
-
 def _define_flags() -> dict[str, flags.FlagHolder]:
     """Defines the flags; the keys are their names."""
     return {**shared.define(), **_define_data_flags(), **_define_training_flags()}
@@ -419,8 +397,8 @@ def _define_training_flags() -> dict[str, flags.FlagHolder]:
         ),
         "learning_rate": flags.DEFINE_string(
             "learning_rate",
-            "choose",
-            f'Initial one, or "choose": from {grid}, on a held-out tenth of the training images. '
+            CHOOSE,
+            f'Initial one, or "{CHOOSE}": from {grid}, on a held-out tenth of the training images. '
             "L3 gives none.",
         ),
         "seeds": flags.DEFINE_integer(
@@ -451,7 +429,7 @@ def main(argv: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
         image_px=values["image_px"],
         num_epochs=values["epochs"],
         batch_size=values["batch_size"],
-        learning_rate=parse_rate(values["learning_rate"]),
+        learning_rate=shared.positive_or_word("learning_rate", values["learning_rate"], CHOOSE),
         scratch_learning_rate=values["scratch_learning_rate"],
         seeds=tuple(range(values["seed"], values["seed"] + values["seeds"])),
     )

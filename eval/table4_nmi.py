@@ -9,7 +9,6 @@ Clusters: k-means, and how far it agrees with the classes (Table 4). Units: how 
 unit of whose five most exciting clips four, or three, are of that class (§3.5.3).
 """
 
-import csv
 import dataclasses
 import functools
 import pathlib
@@ -23,7 +22,6 @@ from tqdm import tqdm
 from eval import clips, clusters, report
 from eval import flags as shared
 from l3net import errors, saved_model
-from l3net.data import schema
 from l3net.errors import UserError
 
 RANDOM, OURS_RANDOM, OURS = "Random assignments", "Ours random", "Ours"
@@ -61,31 +59,6 @@ class Protocol:
     seed: int = 0
 
 
-def read_truth(path: str | pathlib.Path) -> dict[str, dict[str, str]]:
-    """Reads what is really seen and heard in each clip of the demo data.
-
-    Args:
-        path: of its clips.csv, with columns example_id, label and heard_label.
-
-    Returns:
-        VISION or AUDIO -> example id -> class.
-
-    Raises:
-        UserError: if it cannot be read or lacks a column.
-    """
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        return {
-            modality: {row["example_id"]: row[column] for row in rows}
-            for modality, column in ((VISION, "label"), (AUDIO, "heard_label"))
-        }
-    except (OSError, KeyError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"cannot read {path} ({error}); need a CSV with columns example_id, label, heard_label"
-        ) from None
-
-
 # --- The table -----------------------------------------------------------------------------------
 def make_table(
     networks: Mapping[str, saved_model.SavedModel],
@@ -102,7 +75,7 @@ def make_table(
         networks: OURS and OURS_RANDOM, at least one of them.
         shards: prepared folder.
         split: of the folder.
-        truth: see `read_truth`; None takes the clips' first label for both.
+        truth: see `clips.read_truth`; None takes the clips' first label for both.
         protocol: see `Protocol`.
         cache_dir: folder of the cache of features.
 
@@ -119,7 +92,7 @@ def make_table(
         )
         for method, network in networks.items()
     }
-    classes = _classes(next(iter(described.values())), truth)
+    classes = clips.classes_of(next(iter(described.values())), truth)
     rows = []
     for modality, what in ((VISION, "frames"), (AUDIO, "sounds")):
         has_class = classes[modality] != ""
@@ -132,7 +105,7 @@ def make_table(
         for method, matrix in features.items():
             measured[method] = _network(matrix, known, protocol, f"{method}, {modality}")
             measured[method]["metadata"] = networks[method].metadata
-        data = f"{_data_name(shards, split)}, {len(known)} {what}"
+        data = f"{clips.data_name(shards, split)}, {len(known)} {what}"
         methods = (RANDOM, OURS_RANDOM, OURS)
         rows += [_row(data, method, modality, measured.get(method)) for method in methods]
     return report.Table(
@@ -147,19 +120,6 @@ def make_table(
         rows,
         _notes(classes, protocol),
     )
-
-
-def _classes(
-    described: clips.Described, truth: Mapping[str, Mapping[str, str]] | None
-) -> dict[str, np.ndarray]:
-    """Returns VISION or AUDIO -> str [clips], the class that is seen or heard, "" without one."""
-    if truth is None:
-        first = np.array([labels[0] if labels else "" for labels in described.labels])
-        return {VISION: first, AUDIO: first}
-    return {
-        modality: np.array([known.get(name, "") for name in described.example_ids])
-        for modality, known in truth.items()
-    }
 
 
 def _check(classes: np.ndarray, protocol: Protocol, what: str) -> None:
@@ -252,11 +212,6 @@ def _notes(classes: Mapping[str, np.ndarray], protocol: Protocol) -> list[str]:
     return notes
 
 
-def _data_name(shards: str | pathlib.Path, split: str) -> str:
-    name = schema.find_shards(shards, split)[0].dataset_name
-    return "demo data (synthetic)" if name.startswith("demo") else name
-
-
 # --- Flags ---------------------------------------------------------------------------------------
 def _define_flags() -> dict[str, flags.FlagHolder]:
     """Defines the flags; the keys are their names."""
@@ -309,7 +264,7 @@ def main(argv: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
             networks,
             shards,
             values["split"],
-            truth=read_truth(truth_path) if truth_path else None,
+            truth=clips.read_truth(truth_path) if truth_path else None,
             protocol=protocol,
             cache_dir=values["cache_dir"],
         )

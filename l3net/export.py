@@ -35,6 +35,7 @@ from absl import flags
 
 from l3net import checkpoints, constants, errors, models, saved_model
 from l3net import run_dir as run_files
+from l3net.constants import AUDIO_GRID, IMAGE_GRID
 from l3net.data import augment
 from l3net.errors import UserError
 from l3net.log_spectrogram import log_spectrogram, log_spectrogram_shape
@@ -42,8 +43,6 @@ from l3net.models import convnets
 
 FLAGS_FILE = "flags.txt"
 RELATIVE_TOLERANCE = 1e-4
-AUDIO_GRID = (4, 3)  # of conv4_2, L3 §3.3
-IMAGE_GRID = (4, 4)  # L3 §3.4
 
 _log = logging.getLogger(__name__)
 
@@ -61,8 +60,9 @@ def audio_signature(network: keras.Model, config: models.ModelConfig) -> Callabl
 
     Returns:
         A `tf.function`: waveform float32 [N, 48000] in [-1, 1] to {"pool4": [N, 512 * width],
-        "conv4_2": [N, 6144 * width]} and what the subnetwork's head gives: "embedding" [N, 128]
-        (AVE-Net, AVOL-Net), "softmax" [N, classes] (supervised).
+        "conv4_2": [N, 6144 * width], "conv4_2_map": [N, bands / 16, windows / 16, 512 * width],
+        after the ReLU (of stride 2; L3 Fig. 9)} and what the subnetwork's head gives: "embedding"
+        [N, 128] (AVE-Net, AVOL-Net), "softmax" [N, classes] (supervised).
     """
     audio = network.get_layer("audio")
 
@@ -70,7 +70,7 @@ def audio_signature(network: keras.Model, config: models.ModelConfig) -> Callabl
     def signature(waveform):
         outputs = audio(log_spectrogram(waveform, **config.spectrogram_settings), training=False)
         conv4_2 = convnets.pool_to_grid(outputs["conv4_2_before_relu"], *AUDIO_GRID)
-        return {"conv4_2": conv4_2, **_rows(outputs)}
+        return {"conv4_2": conv4_2, "conv4_2_map": outputs["conv4_2"], **_rows(outputs)}
 
     return signature
 
@@ -87,9 +87,10 @@ def vision_signature(network: keras.Model, config: models.ModelConfig) -> Callab
 
     Returns:
         A `tf.function`: what the network sees, see `_seen`, of any height and width, to {"pool4":
-        [N, 512 * width], "conv4_2": [N, 8192 * width]} and what the subnetwork's head gives:
-        "embedding" [N, 128] (AVE-Net), "softmax" [N, classes] (supervised). Images too small for
-        the 4x4 grid are refused.
+        [N, 512 * width], "conv4_2": [N, 8192 * width], "conv4_2_map": [N, height / 16, width / 16,
+        512 * width], before the grid (of stride 2; L3 Fig. 4)} and what the subnetwork's head
+        gives: "embedding" [N, 128] (AVE-Net), "softmax" [N, classes] (supervised). Images too
+        small for the 4x4 grid are refused.
     """
     vision = network.get_layer("vision")
 
@@ -107,8 +108,8 @@ def vision_signature(network: keras.Model, config: models.ModelConfig) -> Callab
             message="image too small: conv4_2 must be at least 4x4",
         )
         with tf.control_dependencies([large_enough] if large_enough is not None else []):
-            conv4_2 = convnets.pool_to_grid(conv4_2, *IMAGE_GRID)
-        return {"conv4_2": conv4_2, **_rows(outputs)}
+            grid = convnets.pool_to_grid(conv4_2, *IMAGE_GRID)
+        return {"conv4_2": grid, "conv4_2_map": conv4_2, **_rows(outputs)}
 
     return signature
 

@@ -1,8 +1,14 @@
 """Waveform to log-spectrogram: the only definition, used by training, export and evaluation."""
 
+import math
+
 import tensorflow as tf
 
 from l3net import constants
+
+# What a figure's colours span: silence, and a full-scale sine, whose magnitude is half the window's
+# sum, a quarter of its length for a Hann window.
+VALUE_RANGE = (math.log(constants.LOG_OFFSET), math.log(constants.STFT_WINDOW_SAMPLES / 4))
 
 
 def log_spectrogram(waveform: tf.Tensor, *, pad_end: bool = False, average: int = 1) -> tf.Tensor:

@@ -8,6 +8,9 @@ built: a network is its signatures.
     avc       image uint8 [N, P, P, 3], waveform       -> corresponds float32 [N]
     localize  image uint8 [N, height, width, 3], waveform -> map, corresponds (AVOL-Net)
 
+`audio` and `vision` also give `conv4_2_map` float32 [N, rows, columns, channels] after the ReLU:
+the activations whose maxima are pool4, for heat maps (L3 Fig. 4 and 9).
+
 AVE-Net and AVOL-Net also give `embedding` [N, 128], classifiers `softmax`. AVE+MF takes `images`
 uint8 [N, 25, height, width, 3] in place of `image`; AVE+OF takes `flow` float32 [N, height, width,
 20] beside it: x and y of ten flow frames, in 20/256 of the smallest side, within [-1, 1].
@@ -68,7 +71,7 @@ class SavedModel:
 
         Returns:
             A function from the signature's input, N of them (AVE+OF has two: then by name), to
-            float32 [N, D].
+            float32 [N, D] ("conv4_2_map": [N, rows, columns, channels]).
 
         Raises:
             UserError: if this network has no such signature or output.

@@ -49,6 +49,12 @@ def test_folds_are_predicted_from_the_others(name, monkeypatch):
     assert set(only[parts == "1"]) == {-1}
 
 
+def test_classifiers_are_piczaks():
+    svm = baselines.classifier(baselines.SVM, seed=0)
+    assert (svm.C, svm.kernel) == (0.1, "linear")
+    assert baselines.classifier(baselines.FOREST, seed=0).n_estimators == 500
+
+
 @pytest.mark.skipif(not REAL_ESC10.is_dir(), reason="needs the real ESC-10")
 def test_real_recordings_are_told_apart_and_cached(tmp_path, monkeypatch):
     found = recordings.read_esc10(REAL_ESC10)

@@ -69,6 +69,15 @@ def test_half_precision_is_kept_but_statistics_are_float32():
     assert layer.moving_mean.dtype == "float32"
 
 
+def test_defaults_by_hand():
+    layer = BatchNorm()
+    normalized = layer(tf.constant([0.0, 2.0], shape=(2, 1, 1, 1)), training=True)
+    # Mean 1, variance 1, and 1e-3 added; the moving averages go 1 % of the way.
+    np.testing.assert_allclose(np.ravel(normalized), [-(1.001**-0.5), 1.001**-0.5], rtol=1e-6)
+    np.testing.assert_allclose(layer.moving_mean, [0.01], rtol=1e-5)
+    np.testing.assert_allclose(layer.moving_variance, [0.99 + 0.01 * 2], rtol=1e-6)  # unbiased: 2
+
+
 def test_serializes():
     layer = BatchNorm(momentum=0.5, epsilon=1e-2, synchronized=True, name="x")
     again = BatchNorm.from_config(layer.get_config())

@@ -9,6 +9,18 @@ from l3net.errors import UserError
 CLAIM = claims.Claim("a above b", "L3", claims.Number("t", "a", ("x",)), 3.0)
 
 
+@pytest.mark.parametrize(
+    ("changes", "left", "expected"),
+    [
+        ({}, 3.1, True), ({}, 3.0, False), ({"strict": False}, 3.0, True),
+        ({"factor": 1.5}, 4.6, True), ({"factor": 1.5}, 4.5, False),
+        ({"within": 0.5}, 2.5, True), ({"within": 0.5}, 3.6, False),
+    ],
+)  # fmt: skip
+def test_what_holds_by_hand(changes, left, expected):
+    assert claims.holds(dataclasses.replace(CLAIM, **changes), left, 3.0) is expected
+
+
 def tables_where_all_hold() -> list[report.Table]:
     """The papers' own numbers, as if they were ours."""
     ndcg = {

@@ -108,6 +108,9 @@ def test_blocks_bound_memory_and_end_where_asked(shards, monkeypatch):
     times = np.concatenate([block.times_seconds for block in blocks])
     np.testing.assert_array_equal(times, whole.times_seconds[:9])
     np.testing.assert_array_equal(blocks[1].images, whole.part(slice(4, 8)).images)
+    joined = _read(shards, num_per_clip=3)
+    assert joined.example_ids == whole.example_ids and joined.labels == whole.labels
+    np.testing.assert_array_equal(joined.waveforms, whole.waveforms)
 
 
 def test_frames_and_flow_for_those_who_ask(tmp_path):
@@ -128,6 +131,14 @@ def test_errors_are_one_line(shards, tmp_path):
     synthetic_shards.write_shards(tmp_path, [_clip(1, seconds=0.5)], split="test")
     with pytest.raises(UserError, match="clip0001 has 0.50 s of sound; need 1 s"):
         _read(tmp_path)
+
+
+def test_who_takes_flow_is_shown_the_folder_with_flow():
+    plain, flow = Network(), Network(inputs=(constants.FRAME, constants.FLOW))
+    assert clips.folder_for(plain, "a", None) == clips.folder_for(plain, "a", "b") == "a"
+    assert clips.folder_for(flow, "a", "b") == "b"
+    with pytest.raises(UserError, match="^a network takes optical flow; give --flow_shards$"):
+        clips.folder_for(flow, "a", None)
 
 
 def test_truth_of_the_demo_data(tmp_path):

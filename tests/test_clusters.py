@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import sklearn.cluster
 
 from eval import clusters
 
@@ -45,6 +46,18 @@ def test_kmeans_finds_what_is_apart():
     assert clusters.nmi(classes, two) == pytest.approx(1)
     (again,) = clusters.kmeans_clusterings(features, 3, num_draws=1, seed=0)
     assert (one == again).all()
+
+
+def test_kmeans_is_the_best_of_ten_starts(monkeypatch):
+    made, kmeans = [], sklearn.cluster.KMeans
+
+    def recorded(num_clusters, **settings):
+        made.append((num_clusters, settings))
+        return kmeans(num_clusters, **settings)
+
+    monkeypatch.setattr(sklearn.cluster, "KMeans", recorded)
+    clusters.kmeans_clusterings(np.arange(8.0)[:, None], 2, num_draws=2, seed=5)
+    assert made == [(2, {"n_init": 10, "random_state": seed}) for seed in (5, 6)]
 
 
 def test_unit_length():

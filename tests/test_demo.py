@@ -97,6 +97,12 @@ def test_boxes_are_listed_for_every_frame_of_related_clips_only(made):
         assert float(row["time_seconds"]) == pytest.approx(int(row["frame"]) / 25)
 
 
+def test_tables_have_the_promised_columns(made):
+    headers = {path.stem: path.read_bytes().split(b"\n")[0] for path in made.glob("*.csv")}
+    assert headers["boxes"] == b"example_id,frame,time_seconds,ymin,xmin,ymax,xmax,label"
+    assert headers["clips"] == (b"example_id,split,label,heard_label,unrelated,silent_label,family")
+
+
 def test_config_says_it_is_synthetic_and_finished(made):
     content = json.loads((made / "demo.json").read_text())
     assert "Synthetic" in content["note"] and content["finished"]

@@ -4,8 +4,6 @@ import json
 import os
 import pathlib
 import socket
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -15,7 +13,7 @@ from l3net import checkpoints, distribution, run_dir
 from l3net.data import schema
 from l3net.distribution import Place
 from l3net.errors import UserError
-from tests import tiny_training
+from tests import commands, tiny_training
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -33,7 +31,7 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from l3net import optimization
-from tests.tiny_training import MODEL, make_trainer
+from tests.tiny_training import CLASSIFIER, make_trainer
 
 shards, results = sys.argv[1], {}
 one = tf.distribute.get_strategy()
@@ -41,7 +39,7 @@ two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 def run(name, strategy, config=None, num_steps=2, **changes):
     trainer = make_trainer(
-        shards, strategy=strategy, model=dataclasses.replace(MODEL, **changes), config=config
+        shards, strategy=strategy, model=dataclasses.replace(CLASSIFIER, **changes), config=config
     )
     batches = trainer.batches(0)
     losses = [float(trainer.step(batches)[0]) for _ in range(num_steps)]
@@ -67,7 +65,8 @@ half = run("half", two, precision="float16")
 compare("float16", parts, half)
 
 trainer = half[3]
-scale, kernel = trainer.optimizer.dynamic_scale, trainer.model.get_layer("fc1").kernel
+scale = trainer.optimizer.dynamic_scale
+kernel = trainer.model.get_layer("audio").get_layer("fc1").kernel
 before = tf.convert_to_tensor(kernel).numpy(), float(tf.convert_to_tensor(scale))
 
 @tf.function
@@ -95,14 +94,7 @@ def _environment(**more) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def replicas(shards):
-    done = subprocess.run(
-        [sys.executable, "-c", REPLICAS, str(shards)],
-        env=_environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = commands.run("-c", REPLICAS, str(shards), env=_environment())
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -188,14 +180,14 @@ with distribution.lost_worker_is_one_line():
     for steps in range(2, int(num_steps) + 1, 2):  # resumes in between
         tiny_training.train(
             pathlib.Path(out) / "run", shards, num_steps=steps, strategy=strategy,
-            config={"batch_norm_batches": 2},
+            model=tiny_training.CLASSIFIER, config={"batch_norm_batches": 2},
         )
 worker = distribution.place_of(strategy).worker
 np.savez(f"{out}/worker{worker}.npz", *made[-1].model.get_weights())
 """
 
 
-def _start_workers(command: list[str], other: list[str] = ()) -> list[subprocess.Popen]:
+def _start_workers(command: list[str], other: list[str] = ()) -> list[commands.Process]:
     """Starts two workers with the same command, or the second with another one."""
     sockets = [socket.socket() for _ in range(2)]
     for one in sockets:
@@ -206,19 +198,12 @@ def _start_workers(command: list[str], other: list[str] = ()) -> list[subprocess
     processes = []
     for index, arguments in enumerate((command, other or command)):
         task = {"cluster": {"worker": hosts}, "task": {"type": "worker", "index": index}}
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, *arguments],
-                env=_environment(TF_CONFIG=json.dumps(task)),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
+        environment = _environment(TF_CONFIG=json.dumps(task))
+        processes.append(commands.start(*arguments, env=environment))
     return processes
 
 
-def _finish(processes: list[subprocess.Popen]) -> list[tuple[int, str, str]]:
+def _finish(processes: list[commands.Process]) -> list[tuple[int, str, str]]:
     ends = []
     for process in processes:
         try:

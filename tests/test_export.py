@@ -96,6 +96,8 @@ def test_audio_equals_the_keras_model_before_the_relu(run_dir, signatures):
     assert_close(got["pool4"], maps["pool4"].numpy())
     assert_close(got["conv4_2"], block_max(maps["conv4_2_before_relu"].numpy(), 4, 3))
     assert got["conv4_2"].min() < 0  # a ReLU would have cut these
+    assert_close(got["conv4_2_map"], maps["conv4_2"].numpy())
+    np.testing.assert_array_equal(got["conv4_2_map"].max(axis=(1, 2)), got["pool4"])
     assert not np.allclose(got["pool4"], maps_in_training_mode(model, waveform, config), rtol=1e-2)
 
 
@@ -112,6 +114,7 @@ def test_vision_equals_the_keras_model_after_the_relu(run_dir, signatures):
     assert_close(got["pool4"], maps["pool4"].numpy())
     assert_close(got["conv4_2"], block_max(maps["conv4_2"].numpy(), 4, 4))
     assert got["conv4_2"].min() >= 0
+    assert_close(got["conv4_2_map"], maps["conv4_2"].numpy())
 
 
 @pytest.mark.parametrize("shape", [(256, 256), (224, 224), (64, 64), (64, 301)])
@@ -183,7 +186,7 @@ def test_loads_where_only_tensorflow_is_installed(exported, signatures, tmp_path
     )
     assert done.returncode == 0, done.stderr[-2000:]
     outputs = np.load(tmp_path / "outputs.npz")
-    assert len(outputs.files) == 5
+    assert len(outputs.files) == 7
     for name in ("audio", "vision", "avc"):
         keys = signatures[name].structured_input_signature[1]
         expected = run_numpy(signatures[name], **{key: inputs[key] for key in keys})

@@ -61,6 +61,21 @@ def test_two_processes_may_make_it_at_once(tmp_path, monkeypatch):
     assert len(_read(paths[0])["corresponds"]) == 10
 
 
+def test_who_is_stopped_leaves_nothing_half_written(tmp_path, monkeypatch):
+    folder, encode, written = _folder(tmp_path), fixed_pairs._encode, []
+
+    def stop_at_the_third(*arguments):
+        written.append(encode(*arguments))
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        return written[-1]
+
+    monkeypatch.setattr(fixed_pairs, "_encode", stop_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        fixed_pairs.fixed_pairs(folder, "val", num_pairs=10, sampling="l3")
+    assert list((folder / fixed_pairs.FOLDER).iterdir()) == []
+
+
 def test_other_clips_other_file(tmp_path):
     first = fixed_pairs.fixed_pairs(_folder(tmp_path / "a"), "val", num_pairs=4, sampling="l3")
     second = fixed_pairs.fixed_pairs(_folder(tmp_path / "b", 6), "val", num_pairs=4, sampling="l3")
@@ -98,6 +113,14 @@ def test_labels_are_those_of_frame_and_sound(tmp_path):
         pairs["frame_label"], np.round(pairs["image"].mean(axis=(1, 2, 3)) / 10)
     )
     np.testing.assert_array_equal(pairs["audio_label"], pairs["waveform"][:, 0] // 100)
+
+
+def test_of_several_labels_the_first_counts(tmp_path):
+    several = {"labels": ("b", "c", "a"), "label_indices": (1, 2, 0)}
+    clips = [synthetic_shards.make_clip(number, **several) for number in (1, 2)]
+    synthetic_shards.write_shards(tmp_path, clips, split="val")
+    pairs = _read(fixed_pairs.fixed_pairs(tmp_path, "val", num_pairs=4, sampling="l3"))
+    assert pairs["frame_label"].tolist() == pairs["audio_label"].tolist() == [1] * 4
 
 
 def test_clips_without_labels_have_label_minus_one(tmp_path):

@@ -57,7 +57,7 @@ ALLOWED = {
     ],
     "eval": [
         "l3net", "l3net.constants", "l3net.errors", "l3net.files", "l3net.log_spectrogram",
-        "l3net.saved_model", "l3net.data", "eval",
+        "l3net.saved_model", "l3net.heat_map", "l3net.data", "eval",
     ],
     "eval.from_scratch": [
         "l3net", "l3net.constants", "l3net.errors", "l3net.data", "l3net.models",

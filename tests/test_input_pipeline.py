@@ -195,6 +195,13 @@ def test_labels_travel_only_when_asked_for_and_belong_to_frame_and_sound(tmp_pat
         np.testing.assert_array_equal(batch["audio_label"], _sound_clip(batch) + 10)
 
 
+def test_of_several_labels_the_first_counts(tmp_path):
+    several = {"labels": ("b", "c", "a"), "label_indices": (1, 2, 0)}  # not the least, nor the last
+    for batch in _batches(_shards(tmp_path, 4, 1, **several), _config(labels=True), 2):
+        np.testing.assert_array_equal(batch["frame_label"], [1] * 8)
+        np.testing.assert_array_equal(batch["audio_label"], [1] * 8)
+
+
 def test_a_clip_without_label_stops_supervised_training(tmp_path):
     with pytest.raises(tf.errors.InvalidArgumentError, match="a clip of the shards has no label"):
         _batches(_shards(tmp_path), _config(labels=True), 1)

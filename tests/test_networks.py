@@ -13,6 +13,10 @@ def test_kind_and_words():
     model = _model(model_config={"model": "ave_net"}, trained_steps=50, trained_on="demo")
     assert networks.kind(model) == "ave_net"
     assert networks.in_words(model) == "ave_net, 50 steps, on demo"
+    assert networks.in_words(model, width=True) == "ave_net, 50 steps, on demo"
+    narrow = _model(model_config={"model": "l3_net", "width": 0.5}, trained_steps=0)
+    assert networks.in_words(narrow) == "l3_net, 0 steps"
+    assert networks.in_words(narrow, width=True) == "l3_net, width 0.5, 0 steps"
     assert networks.in_words(_model()) == "network, ? steps"
 
 

@@ -29,6 +29,19 @@ def test_schedule_survives_serialization():
     assert float(back(500)) == float(rate(500))
 
 
+@pytest.mark.parametrize(
+    ("logit", "corresponds", "expected"),
+    [
+        (0.0, 1, 0.693147), (0.0, 0, 0.693147),  # ln 2
+        (2.0, 1, 0.126928), (2.0, 0, 2.126928),  # ln(1 + e^-2), and 2 more
+        (-2.0, 1, 2.126928), (100.0, 0, 100.0), (100.0, 1, 0.0),
+    ],
+)  # fmt: skip
+def test_logistic_loss_by_hand(logit, corresponds, expected):
+    loss = losses.logistic_loss({"logit": tf.constant([logit])}, tf.constant([corresponds]))
+    np.testing.assert_allclose(loss, [expected], rtol=1e-5, atol=1e-7)
+
+
 def test_adam_reads_the_schedule_at_its_own_step():
     variable = keras.Variable([0.0])
     adam = optimization.adam(optimization.LearningRate(1.0, steps_per_epoch=1, epochs_per_decay=1))

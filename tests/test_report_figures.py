@@ -7,8 +7,9 @@ import PIL.Image
 import pytest
 
 from data_prep import report_figures
-from data_prep.report_figures import LOG_MAGNITUDE_RANGE, THEMES, data_uri
+from data_prep.report_figures import THEMES, data_uri
 from data_prep.survey import Histogram, SampleClip
+from l3net.log_spectrogram import VALUE_RANGE
 
 LEVELS = Histogram(np.arange(-150, 1, 2), np.zeros(75, np.int64))
 
@@ -95,8 +96,8 @@ def test_a_tone_stands_at_its_frequency(axes, frequency_hz):
     band_hz = (top - bottom) / values.shape[0]
     assert bottom + (row + 0.5) * band_hz == pytest.approx(frequency_hz, abs=band_hz / 2)
     # At the ends of the scale a tone and its mirror image add up.
-    assert values.max() == pytest.approx(LOG_MAGNITUDE_RANGE[1], abs=0.1)
-    assert image.get_clim() == LOG_MAGNITUDE_RANGE
+    assert values.max() == pytest.approx(VALUE_RANGE[1], abs=0.1)
+    assert image.get_clim() == VALUE_RANGE
     assert (drawn.get_xlabel(), drawn.get_ylabel()) == ("time in the clip, s", "frequency, Hz")
 
 
@@ -117,7 +118,7 @@ def test_a_click_stands_at_its_time(axes, seconds):
 
 def test_silence_is_the_darkest_colour(axes):
     drawn = report_figures.spectrogram(shown_clip(np.zeros(48_000)))
-    np.testing.assert_allclose(drawn.images[0].get_array(), LOG_MAGNITUDE_RANGE[0], rtol=1e-6)
+    np.testing.assert_allclose(drawn.images[0].get_array(), VALUE_RANGE[0], rtol=1e-6)
 
 
 def test_a_spectrogram_as_picture():

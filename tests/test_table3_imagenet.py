@@ -2,6 +2,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -157,15 +158,12 @@ def test_from_scratch_when_asked(demo, tmp_path, monkeypatch):
         _table(*given, **settings, scratch_learning_rate=0.1)
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "inf", "nan", "large"])
-def test_bad_rate(text):
-    with pytest.raises(UserError, match="need a positive number"):
-        table3_imagenet.parse_rate(text)
-
-
-def test_good_rate():
-    assert table3_imagenet.parse_rate("choose") is None
-    assert table3_imagenet.parse_rate("1e-3") == 0.001
+def test_bad_rate_is_one_line():
+    names = ("augmentation", "image_px", "epochs", "batch_size", "scratch_learning_rate")
+    values = {**dict.fromkeys(names), "learning_rate": "-1", "seed": 0, "seeds": 1}
+    holders = {name: types.SimpleNamespace(value=value) for name, value in values.items()}
+    with pytest.raises(UserError, match='--learning_rate=-1: need a positive number or "choose"'):
+        table3_imagenet.main(["table3_imagenet"], holders)
 
 
 def test_command_line(tmp_path, paths):

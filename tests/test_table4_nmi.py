@@ -41,7 +41,7 @@ def described(monkeypatch):
         return clips.Described(names, labels, features, "digest")
 
     monkeypatch.setattr(clips, "describe", describe)
-    monkeypatch.setattr(table4_nmi, "_data_name", lambda shards, split: "data")
+    monkeypatch.setattr(clips, "data_name", lambda shards, split: "data")
     return names
 
 
@@ -103,7 +103,7 @@ def test_truth_may_differ_between_eye_and_ear_and_may_be_missing(tmp_path):
     path = tmp_path / "clips.csv"
     rows = [f"clip{k:03d},x{k % 2},y{k % 3}" for k in range(NUM_CLIPS - 5)]
     path.write_text("\n".join(["example_id,label,heard_label", *rows]) + "\n")
-    table = _table(truth=table4_nmi.read_truth(path))
+    table = _table(truth=clips.read_truth(path))
     assert table.rows[0].data == "data, 55 frames"
     preferred = {
         modality: _row(table, OURS, modality).details["units_3_of_5_unit_of_class"]
@@ -138,11 +138,11 @@ def test_a_single_class_is_one_line(described):
         _table(truth=truth)
 
 
-def test_bad_truth_is_one_line(tmp_path):
-    (tmp_path / "clips.csv").write_text("example_id,label\na,b\n")
-    for path in (tmp_path / "clips.csv", tmp_path / "none.csv"):
-        with pytest.raises(UserError, match="need a CSV with columns example_id"):
-            table4_nmi.read_truth(path)
+def test_protocol_is_that_of_the_readings():
+    protocol = table4_nmi.Protocol()
+    assert (protocol.num_clusters, protocol.num_draws, protocol.unit_length) == (64, 5, False)
+    details = _row(_table(num_draws=5), OURS, VISION).details
+    assert len(details["nmi_per_draw"]) == 5
 
 
 # --- Flags ---------------------------------------------------------------------------------------

@@ -8,8 +8,10 @@ gives as many pairs as any other (but for a remainder); half of them are positiv
 """
 
 import collections
+import os
 import pathlib
 import secrets
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -191,13 +193,25 @@ def _write(path: pathlib.Path, shards, num_pairs, sampling, inputs, seed) -> Non
     pairs = draw_pairs(clips, num_pairs, sampling, seed)
     pictures, sounds = _cut(shards, pairs, inputs, bar)
     bar.close()
+    _write_records(
+        path, (_encode(pair, clips, pictures[k], sounds[k]) for k, pair in enumerate(pairs))
+    )
+
+
+def _write_records(path: pathlib.Path, records: Iterable[bytes]) -> None:
+    """Writes a TFRecord whole, as `files.write_whole` does, which takes no records."""
     path.parent.mkdir(exist_ok=True)
-    # Drawn, as in `files.write_whole`, which would hold all of the file in memory once more.
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-    with tf.io.TFRecordWriter(str(partial)) as writer:
-        for number, pair in enumerate(pairs):
-            writer.write(_encode(pair, clips, pictures[number], sounds[number]))
-    partial.replace(path)
+    try:
+        with tf.io.TFRecordWriter(str(partial)) as writer:
+            for record in records:
+                writer.write(record)
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _description(clip: schema.Clip) -> dict:

@@ -1,41 +1,54 @@
-"""Processor time of preparing a clip, beside one bare ffmpeg that makes the same frames and sound.
+"""What preparing a clip costs, beside one bare ffmpeg that makes the same frames and sound.
 
-    python -m tests.benchmarks.bench_prep [--videos_dir=FOLDER] [--workers=1,2]
+    python -m tests.benchmarks.bench_prep [--videos_dir=FOLDER] [--repeats=9] [--workers=1,2]
 
 Without --videos_dir it makes three videos of ten seconds (320x240, 640x360, 1280x720, H.264 at
-30 fps, AAC) in a temporary folder; videos that give no clip are left out. Per video:
+30 fps, AAC) in a temporary folder; videos that give no clip are left out. Three parts:
 
-    ours    user and system time of all that makes a record: this process and ffmpeg
-    bare    the same of ONE ffmpeg call that decodes the same ten seconds, scales, encodes JPEGs of
-            the same quality and 16-bit sound, and writes them nowhere
+Processor time, per video, user and system, of this process and its children:
+
+    ours    of a shard with this clip: ffmpeg, record, file, checksums, commit marker
+    bare    of ONE ffmpeg call that decodes the same ten seconds, scales, encodes JPEGs of the same
+            quality and 16-bit sound, and writes them nowhere
 
 Both with one thread, in turn, the least of --repeats each: a ratio holds on a busy machine, too.
-Then the peak memory of a worker, and clips per second with one worker and more; that is wall-clock
-time, start of the processes included, and wants an idle machine.
+
+Memory: the peak of a worker as `write_shards` starts it, and how much of that is its own; what it
+shares with the other workers (TensorFlow) is there once.
+
+Speed with one worker and more, wall-clock, which wants an idle machine: --copies shards, each with
+one clip of every video. The steady rate is that between two commit markers; it leaves out the start
+(TensorFlow is imported) and the end (some workers have nothing left to do), which are told beside
+it. --workers= leaves this part out.
 """
 
 import dataclasses
+import itertools
 import os
 import pathlib
 import re
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from absl import flags
 
-from data_prep import clip_records, ffmpeg, manifest, prep_config
+from data_prep import clip_records, ffmpeg, local_processes, manifest, prep_config, shard_files
 from data_prep.write_shards import write_shards
 from l3net import constants, errors
+from l3net.data import schema
 from l3net.errors import UserError
 
 _VIDEOS_DIR = flags.DEFINE_string("videos_dir", None, "Folder of videos; none makes three.")
-_REPEATS = flags.DEFINE_integer("repeats", 3, "Measurements of each; the least counts.")
+_REPEATS = flags.DEFINE_integer("repeats", 9, "Measurements of each; the least counts.")
 _WORKERS = flags.DEFINE_list("workers", ["1", "2"], "Numbers of processes to compare.")
-_COPIES = flags.DEFINE_integer("copies", 4, "Clips per video in the comparison of workers.")
+_COPIES = flags.DEFINE_integer(
+    "copies", 30, "Shards, with a clip of each video, to compare workers on."
+)
 
 _SIZES = ("320x240", "640x360", "1280x720")
 _SMALLEST_SIDE = "w='if(lt(iw,ih),{0},-2)':h='if(lt(iw,ih),-2,{0})'"
@@ -53,17 +66,12 @@ def main(argv: list[str]) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
         videos_dir = pathlib.Path(_VIDEOS_DIR.value or _make_videos(folder / "made")).resolve()
-        rows = _rows(videos_dir)
+        if _COPIES.value <= 3 * max(map(int, _WORKERS.value), default=0):
+            raise UserError("need --copies of more than three times the largest of --workers")
         recipe = _recipe(videos_dir)
-        ratios = [_compare(row, recipe) for row in rows]
-        rows = [row for row, ratio in zip(rows, ratios, strict=True) if ratio]
-        if not rows:
-            raise UserError(f"no file in {videos_dir} gives a clip")
-        _print_memory([videos_dir / row.path for row in rows])
+        rows = _print_ratios(_rows(videos_dir), shard_files.Job(folder, recipe))
+        _print_memory(rows, recipe)
         _print_scaling(rows, videos_dir, folder)
-    ours, bare = (sum(part) for part in zip(*filter(None, ratios), strict=True))
-    load = os.getloadavg()[0]
-    _tell(f"all: ours {ours:.2f} s, bare {bare:.2f} s, ratio {ours / bare:.3f} (load {load:.1f})")
 
 
 def _tell(line: str) -> None:
@@ -71,6 +79,7 @@ def _tell(line: str) -> None:
     sys.stdout.flush()
 
 
+# --- Videos --------------------------------------------------------------------------------------
 def _make_videos(folder: pathlib.Path) -> pathlib.Path:
     folder.mkdir()
     for size in _SIZES:
@@ -100,20 +109,43 @@ def _recipe(videos_dir: pathlib.Path) -> clip_records.Recipe:
     return clip_records.Recipe(config, {}, videos_dir, ffmpeg.DEFAULT_TIMEOUT_SECONDS)
 
 
-def _compare(row: manifest.ManifestRow, recipe: clip_records.Recipe) -> tuple[float, float] | None:
+# --- Processor time ------------------------------------------------------------------------------
+def _print_ratios(
+    rows: Sequence[manifest.ManifestRow], job: shard_files.Job
+) -> list[manifest.ManifestRow]:
+    """Prints a line per video and one for all; returns the rows that give a clip."""
+    ratios = [_compare(row, job) for row in rows]
+    rows = [row for row, ratio in zip(rows, ratios, strict=True) if ratio]
+    if not rows:
+        raise UserError(f"no file in {job.recipe.videos_dir} gives a clip")
+    _tell_ratio("all", *(sum(part) for part in zip(*filter(None, ratios), strict=True)))
+    _tell(f"load of the machine: {os.getloadavg()[0]:.1f}")
+    return rows
+
+
+def _tell_ratio(name: str, ours: float, bare: float) -> None:
+    _tell(f"{name[:40]:40s} ours {ours:6.3f} s   bare {bare:6.3f} s   ratio {ours / bare:.3f}")
+
+
+def _compare(row: manifest.ManifestRow, job: shard_files.Job) -> tuple[float, float] | None:
     """Prints a video's line; returns (ours, bare) in seconds, None if it gives no clip."""
-    outcome, _ = clip_records.make_record(row, recipe)  # and warms the file's cache
+    outcome, _ = clip_records.make_record(row, job.recipe)  # and warms the file's cache
     if outcome.outcome != clip_records.OK:
         _tell(f"{row.path[:40]:40s} {outcome.outcome} ({outcome.reason})")
         return None
-    path = recipe.videos_dir / row.path
+    path = job.recipe.videos_dir / row.path
     ours, bare = [], []
     for _ in range(_REPEATS.value):
-        ours.append(_processor_seconds(lambda: clip_records.make_record(row, recipe)))
+        ours.append(_processor_seconds(lambda: _write_shard(row, job)))
         bare.append(_processor_seconds(lambda: _bare(path, outcome.num_frames)))
-    ours, bare = min(ours), min(bare)
-    _tell(f"{row.path[:40]:40s} ours {ours:6.3f} s   bare {bare:6.3f} s   {ours / bare:.3f}")
-    return ours, bare
+    _tell_ratio(row.path, min(ours), min(bare))
+    return min(ours), min(bare)
+
+
+def _write_shard(row: manifest.ManifestRow, job: shard_files.Job) -> None:
+    name = shard_files.shard_name_of(row, job.recipe.config)
+    schema.marker_path(job.out_dir / name).unlink(missing_ok=True)  # or it would be kept
+    shard_files.write_shard(shard_files.make_shard(name, [row]), job, lambda _: None)
 
 
 def _bare(path: pathlib.Path, num_frames: int) -> None:
@@ -143,39 +175,73 @@ def _processor_seconds(work: Callable[[], object]) -> float:
     return spent() - before
 
 
-def _print_memory(paths: list[pathlib.Path]) -> None:
-    """Prints the peaks of a worker, which is what this process has been so far, and of ffmpeg."""
-    status = pathlib.Path("/proc/self/status")
-    if status.exists():
-        ours = int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) // 1024
-        # From a small process: a child's figure begins with that of the process that starts it.
-        peaks = [
-            int(subprocess.check_output([sys.executable, "-c", _FFMPEG_PEAK, str(path)]))
-            for path in paths
-        ]
-        _tell(f"peak memory: worker {ours} MB, with TensorFlow; its ffmpeg {max(peaks)} MB")
+# --- Memory --------------------------------------------------------------------------------------
+def _print_memory(rows: Sequence[manifest.ManifestRow], recipe: clip_records.Recipe) -> None:
+    if not pathlib.Path("/proc/self/smaps_rollup").exists():
+        _tell("memory: not told by this system")
+        return
+    with local_processes.worker_context().Pool(1) as pool:
+        peak, own = pool.apply(_worker_memory, (rows, recipe))
+    # From a small process: a child's figure begins with that of the process that starts it.
+    command = [sys.executable, "-c", _FFMPEG_PEAK]
+    peaks = [int(subprocess.check_output([*command, recipe.videos_dir / row.path])) for row in rows]
+    told = f"peak memory of a worker {peak} MB, of that its own {own} MB"
+    _tell(f"{told}; of its ffmpeg {max(peaks)} MB")
 
 
+def _worker_memory(
+    rows: Sequence[manifest.ManifestRow], recipe: clip_records.Recipe
+) -> tuple[int, int]:
+    """Makes the clips; returns this process's peak and what no other process shares, in MB."""
+    for row in rows:
+        clip_records.make_record(row, recipe)
+    status = pathlib.Path("/proc/self/status").read_text()
+    peak, now = (int(re.search(rf"{key}:\s+(\d+)", status)[1]) for key in ("VmHWM", "VmRSS"))
+    parts = pathlib.Path("/proc/self/smaps_rollup").read_text()
+    own = sum(map(int, re.findall(r"Private_\w+:\s+(\d+)", parts)))
+    return peak // 1024, (own + peak - now) // 1024  # what was given back was its own
+
+
+# --- Speed ---------------------------------------------------------------------------------------
 def _print_scaling(
-    rows: list[manifest.ManifestRow], videos_dir: pathlib.Path, folder: pathlib.Path
+    rows: Sequence[manifest.ManifestRow], videos_dir: pathlib.Path, folder: pathlib.Path
 ) -> None:
-    copies = [
-        dataclasses.replace(row, example_id=f"{row.example_id}_{copy}")
-        for row in rows
-        for copy in range(_COPIES.value)
-    ]
-    manifest.write_manifest(folder / "manifest.csv", copies)
+    num_shards, first = _COPIES.value, None
+    clips = [_placed(row, shard, num_shards) for row in rows for shard in range(num_shards)]
+    manifest.write_manifest(folder / "manifest.csv", clips)
     for workers in map(int, _WORKERS.value):
-        began = time.perf_counter()
+        began = time.time()
         write_shards(
             manifest_path=folder / "manifest.csv",
             videos_dir=videos_dir,
-            out_dir=folder / f"shards_{workers}",
-            num_shards=max(4, *map(int, _WORKERS.value)),
+            out_dir=folder / "shards",
+            num_shards=num_shards,
             num_workers=workers,
         )
-        seconds = time.perf_counter() - began
-        _tell(f"{workers} workers: {len(copies) / seconds:6.2f} clips/s, wall-clock")
+        seconds = time.time() - began
+        rate = _steady_rate(folder / "shards", workers)
+        shutil.rmtree(folder / "shards")
+        first = first or rate / workers
+        _tell(
+            f"{workers} workers: {rate:.3f} clips/s steady, {rate / workers:.3f} per worker, "
+            f"{rate / workers / first:.2f} of the first line's; {len(clips)} clips in "
+            f"{seconds:.1f} s, start and end {seconds - len(clips) / rate:.1f} s of it"
+        )
+
+
+def _placed(row: manifest.ManifestRow, shard: int, num_shards: int) -> manifest.ManifestRow:
+    """Returns the row with an example_id that takes it into a certain shard."""
+    ids = (f"{row.example_id}_{shard}_{number}" for number in itertools.count())
+    example_id = next(name for name in ids if shard_files.shard_of(name, num_shards) == shard)
+    return dataclasses.replace(row, example_id=example_id)
+
+
+def _steady_rate(shards_dir: pathlib.Path, workers: int) -> float:
+    """Returns clips per second between two commit markers, while all workers were at work."""
+    shards = schema.find_shards(shards_dir, "train")
+    markers = (schema.marker_path(shard.path) for shard in shards)
+    times = sorted(marker.stat().st_mtime for marker in markers)[workers - 1 : -workers]
+    return shards[0].num_clips * (len(times) - 1) / (times[-1] - times[0])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,174 @@
+"""Figures of what networks learnt: drawn by the modules of this package, written here.
+
+units       L3 Fig. 3 to 9: what excites single units of pool4, as pictures and as sound
+embeddings  L3 Fig. 10: t-SNE of trained and random network
+gallery     OTS Fig. 3: queries and what they retrieve
+heat_maps   OTS Fig. 5 to 7: where AVOL-Net sees what it hears
+confusion   which classes Table 2's classifiers mistake for which
+"""
+
+import dataclasses
+import io
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import matplotlib.axes
+import matplotlib.figure
+import numpy as np
+import soundfile
+
+from l3net import constants
+from l3net.errors import UserError
+from l3net.files import write_whole
+
+DRAWN, NOT_RUN = "drawn", "not run"
+_DPI = 150
+_SETTINGS = {
+    "font.size": 9.0,
+    "axes.titlesize": 9.0,
+    "pdf.fonttype": 42,  # letters stay letters: they can be searched and edited
+    "savefig.facecolor": "white",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Sound:
+    """A sound that belongs to a figure.
+
+    Attributes:
+        title: what is heard.
+        waveform: float32 [samples] in [-1, 1], 48 kHz.
+    """
+
+    title: str
+    waveform: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    """A figure and what must be told with it.
+
+    Attributes:
+        name: of its files.
+        title: one line.
+        source: the paper's figure, such as "L3 Fig. 3".
+        caption: what is shown, how it was chosen, and from which data.
+        figure: the picture.
+        sounds: that belong to it.
+    """
+
+    name: str
+    title: str
+    source: str
+    caption: str
+    figure: matplotlib.figure.Figure
+    sounds: Sequence[Sound] = ()
+
+
+def new_figure(width_inches: float, height_inches: float) -> matplotlib.figure.Figure:
+    """Makes an empty figure, laid out so that no text is cut off."""
+    return matplotlib.figure.Figure(figsize=(width_inches, height_inches), layout="constrained")
+
+
+def settings() -> Any:
+    """Returns a context in which figures are drawn: sizes of letters, kinds of fonts."""
+    return matplotlib.rc_context(_SETTINGS)
+
+
+def show_image(axes: matplotlib.axes.Axes, image: np.ndarray, title: str = "") -> None:
+    """Draws an image without axes.
+
+    Args:
+        axes: to draw into.
+        image: uint8 [height, width, 3].
+        title: above it.
+    """
+    axes.imshow(image, interpolation="lanczos")
+    axes.set_axis_off()
+    if title:
+        axes.set_title(title)
+
+
+def write(drawing: Drawing, out_dir: str | pathlib.Path) -> dict[str, Any]:
+    """Writes a figure as PNG and PDF, and its sounds as FLAC.
+
+    Args:
+        drawing: to write.
+        out_dir: folder.
+
+    Returns:
+        Its entry in the list of figures, see `write_list`; paths are relative to the folder.
+    """
+    out_dir = pathlib.Path(out_dir)
+    with settings():
+        for suffix in (".png", ".pdf"):
+            buffer = io.BytesIO()
+            drawing.figure.savefig(buffer, format=suffix[1:], dpi=_DPI)
+            write_whole(out_dir / f"{drawing.name}{suffix}", buffer.getvalue())
+    sounds = []
+    for number, sound in enumerate(drawing.sounds, start=1):
+        path = f"{drawing.name}_sounds/{number:02d}.flac"
+        buffer = io.BytesIO()
+        soundfile.write(buffer, sound.waveform, constants.SAMPLE_RATE_HZ, format="FLAC")
+        write_whole(out_dir / path, buffer.getvalue())
+        sounds.append({"title": sound.title, "path": path})
+    return {
+        "name": drawing.name,
+        "status": DRAWN,
+        "title": drawing.title,
+        "source": drawing.source,
+        "caption": drawing.caption,
+        "png": f"{drawing.name}.png",
+        "pdf": f"{drawing.name}.pdf",
+        "sounds": sounds,
+    }
+
+
+def not_run(name: str, title: str, source: str, reason: str) -> dict[str, Any]:
+    """Returns the entry of a figure that could not be drawn, with the reason."""
+    entry = {"name": name, "status": NOT_RUN, "title": title, "source": source}
+    return {**entry, "caption": reason, "sounds": []}
+
+
+LIST_FILE = "figures.json"
+
+
+def write_list(
+    entries: Sequence[Mapping[str, Any]], out_dir: str | pathlib.Path, **facts: Any
+) -> pathlib.Path:
+    """Writes the list of figures, figures.json.
+
+    Args:
+        entries: of `write` and `not_run`.
+        out_dir: folder.
+        **facts: what else to note, such as commit and flags.
+
+    Returns:
+        Its path.
+    """
+    path = pathlib.Path(out_dir) / LIST_FILE
+    write_whole(path, json.dumps({"figures": list(entries), **facts}, indent=1) + "\n")
+    return path
+
+
+def read_list(folder: str | pathlib.Path) -> dict[str, Any]:
+    """Reads a list of figures back.
+
+    Args:
+        folder: that `write_list` wrote to.
+
+    Returns:
+        "figures": the entries; and the facts.
+
+    Raises:
+        UserError: if there is none.
+    """
+    path = pathlib.Path(folder) / LIST_FILE
+    try:
+        found = json.loads(path.read_text())
+        return {**found, "figures": list(found["figures"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"no list of figures in {path}; `make figures` draws them") from error

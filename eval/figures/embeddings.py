@@ -1,0 +1,132 @@
+"""L3 Fig. 10: pool4 in two dimensions, trained network beside random one, by t-SNE.
+
+"For visualization purposes only, we colour the t-SNE embeddings using the labels"; "for clarity
+and reduced clutter, only a subset of actions (13 classes out of 34) is shown".
+"""
+
+import pathlib
+from collections.abc import Callable, Mapping
+
+import matplotlib
+import numpy as np
+import sklearn.decomposition
+import sklearn.manifold
+
+from eval import clips, clusters, figures
+from l3net import saved_model
+from l3net.errors import UserError
+
+VISION, AUDIO = saved_model.VISION, saved_model.AUDIO
+NUM_CLASSES = 13
+_PERPLEXITY = 30.0  # scikit-learn's and van der Maaten's default
+_NUM_COMPONENTS = 50  # before t-SNE, as van der Maaten and Hinton did
+
+
+def tsne(features: np.ndarray, *, seed: int) -> np.ndarray:
+    """Lays features out in two dimensions.
+
+    Ours, for the paper names no settings: rows of length 1, 50 principal components, perplexity 30
+    (a third of the items where there are few), scikit-learn's other defaults.
+
+    Args:
+        features: float32 [num_items, size], at least 4 items.
+        seed: of t-SNE.
+
+    Returns:
+        float32 [num_items, 2]; units and axes mean nothing.
+    """
+    rows = clusters.unit_length(features)
+    num_components = min(_NUM_COMPONENTS, *rows.shape)
+    rows = sklearn.decomposition.PCA(num_components, random_state=seed).fit_transform(rows)
+    perplexity = min(_PERPLEXITY, (len(rows) - 1) / 3)
+    layout = sklearn.manifold.TSNE(2, perplexity=perplexity, init="pca", random_state=seed)
+    return layout.fit_transform(rows)
+
+
+def choose_classes(classes: Mapping[str, np.ndarray], num_classes: int = NUM_CLASSES) -> list[str]:
+    """Picks the classes that are shown: those with most items, then by name (ours).
+
+    Args:
+        classes: VISION and AUDIO -> str [num_items], "" where unknown.
+        num_classes: at most so many.
+
+    Returns:
+        Their names, sorted.
+    """
+    names, counts = np.unique(np.concatenate(list(classes.values())), return_counts=True)
+    known = [(-count, str(name)) for name, count in zip(names, counts, strict=True) if name]
+    return sorted(name for _, name in sorted(known)[:num_classes])
+
+
+def draw(
+    networks: Mapping[str, saved_model.SavedModel],
+    shards: str | pathlib.Path,
+    split: str,
+    *,
+    data: str,
+    classes_of: Callable[[clips.Described], Mapping[str, np.ndarray] | None],
+    seed: int,
+    cache_dir: str | pathlib.Path,
+) -> figures.Drawing:
+    """Draws L3 Fig. 10.
+
+    Args:
+        networks: title, such as "trained", -> network; one column each, one or two.
+        shards: prepared folder; the paper takes the test split.
+        split: of the folder.
+        data: its name, for titles.
+        classes_of: see `units.draw`.
+        seed: of the frames and of t-SNE.
+        cache_dir: folder of the cache of features.
+
+    Returns:
+        The figure.
+
+    Raises:
+        UserError: if the clips have no labels, or fewer than four have.
+    """
+    outputs = {AUDIO: "pool4", VISION: "pool4"}
+    figure = figures.new_figure(4.2 * len(networks) + 1.9, 7.4)
+    grid = figure.subplots(2, len(networks), squeeze=False)
+    for column, (title, model) in enumerate(networks.items()):
+        described = clips.describe(model, shards, split, outputs, seed=seed, cache_dir=cache_dir)
+        classes = classes_of(described)
+        if classes is None:
+            raise UserError(f"{shards} has no labels; t-SNE's points would have no colours")
+        names = choose_classes(classes)
+        for row, (modality, what) in enumerate(((AUDIO, "audio"), (VISION, "vision"))):
+            kept = np.isin(classes[modality], names)
+            if kept.sum() < 4:
+                raise UserError(f"{kept.sum()} labelled {what} items; t-SNE needs 4 or more")
+            places = tsne(described.features[modality][kept], seed=seed)
+            _scatter(grid[row, column], places, classes[modality][kept], names)
+            letter = "abcd"[row * len(networks) + column]
+            grid[row, column].set_title(f"({letter}) {title}, {what}")
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", title="class", frameon=False)
+    figure.suptitle(f"t-SNE of pool4: {data}, {split}")
+    return figures.Drawing(
+        "tsne",
+        "t-SNE of learnt and random representations",
+        "L3 Fig. 10",
+        "Each point: pool4 of a frame or of a second of sound, one of each clip, laid out by t-SNE "
+        "(axes have no unit). Colours: the class, which no training saw; at most "
+        f"{NUM_CLASSES} classes, those with most clips.",
+        figure,
+    )
+
+
+def _scatter(axes, places: np.ndarray, classes: np.ndarray, names: list[str]) -> None:
+    colours = matplotlib.colormaps["tab20"].colors
+    for number, name in enumerate(names):
+        of_class = classes == name
+        # Twenty colours, and another marker for the odd ones: told apart in grey too.
+        axes.scatter(
+            *places[of_class].T,
+            s=14,
+            color=colours[2 * number % 20 + number // 10],
+            marker="os^Dv"[number % 5],
+            label=name.split(",")[0],
+            linewidths=0,
+        )
+    axes.set(xticks=[], yticks=[])

@@ -1,0 +1,315 @@
+"""OTS Fig. 5 to 7: where AVOL-Net sees what it hears.
+
+Fig. 5: frames with their own sound. Fig. 6: one frame with several sounds ("what would make this
+sound?"). Fig. 7: one video, frames a second apart. Every picture is of a frame and a second of
+sound alone; no motion, no smoothing.
+"""
+
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+
+import matplotlib.axes
+import matplotlib.cm
+import matplotlib.figure
+import matplotlib.patches
+import numpy as np
+
+from eval import figures, localization_metrics, sounding_frames
+from eval.sounding_frames import FrameSet, SoundingFrame
+from l3net import constants, heat_map, saved_model
+from l3net.data import schema
+from l3net.errors import UserError
+
+NUM_RIGHT, NUM_WRONG = 9, 3
+NUM_FRAMES, NUM_SOUNDS = 4, 4  # of Fig. 6: rows, sounds each
+NUM_VIDEOS, NUM_SECONDS = 4, 5  # of Fig. 7: columns, rows
+_INCHES = 1.5  # of a picture's side
+_RING = 4.0  # points across, of the mark at the map's maximum
+
+
+class Localizer:
+    """AVOL-Net on annotated frames and on seconds of sound."""
+
+    def __init__(self, model: saved_model.SavedModel):
+        """Looks up the signature.
+
+        Args:
+            model: with a signature `localize`.
+
+        Raises:
+            UserError: if it has none.
+        """
+        self._localize, self._frame_px = model.localization(), model.frame_px
+        self._painter = heat_map.Painter()
+
+    def see(self, jpeg: bytes) -> tuple[np.ndarray, localization_metrics.View]:
+        """Decodes what the network sees of a frame; see `sounding_frames.decode`."""
+        return sounding_frames.decode(jpeg, self._frame_px)
+
+    def maps(self, images: Sequence[np.ndarray], waveforms: Sequence[np.ndarray]) -> np.ndarray:
+        """Runs the network.
+
+        Args:
+            images: uint8 [frame_px, frame_px, 3] each.
+            waveforms: int16 [48000] each.
+
+        Returns:
+            float32 [N, rows, columns] in [0, 1].
+        """
+        sounds = np.stack(waveforms).astype(np.float32) / schema.INT16_SCALE
+        return self._localize({saved_model.IMAGE: np.stack(images), saved_model.WAVEFORM: sounds})
+
+    def paint(self, image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+        """Paints a map over the image it belongs to, 0 clear, 1 the last colour."""
+        return self._painter.paint(image, heat, image.shape[:2])
+
+
+# --- OTS Fig. 5 ----------------------------------------------------------------------------------
+def draw_localization(
+    localizer: Localizer, frames: FrameSet, *, seed: int, max_frames: int = 512
+) -> figures.Drawing:
+    """Draws annotated frames and AVOL-Net's maps, right cases and wrong ones.
+
+    Args:
+        localizer: of the network.
+        frames: annotated.
+        seed: of which are shown: drawn at random, not the nicest (ours).
+        max_frames: looked at, from the first on.
+
+    Returns:
+        The figure, with the sounds.
+
+    Raises:
+        UserError: if no clip has an annotated frame.
+    """
+    judged = [_judged(localizer, frame) for frame in _first(frames, max_frames)]
+    hits = [one for one in judged if one[-1]]
+    misses = [one for one in judged if not one[-1]]
+    rng = np.random.default_rng(seed)
+    shown = [*_drawn(hits, NUM_RIGHT, rng), *_drawn(misses, NUM_WRONG, rng)]
+    per_row = 3
+    num_rows = -(-len(shown) // per_row)
+    figure = figures.new_figure(2 * _INCHES * per_row + 1.1, (_INCHES + 0.3) * num_rows + 0.5)
+    grid = figure.subplots(num_rows, 2 * per_row, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for place, (frame, image, view, heat, hit) in enumerate(shown):
+        left, right = grid[place // per_row, 2 * (place % per_row) :][:2]
+        name = frame.annotation.label.split(",")[0]
+        figures.show_image(left, image, name)
+        figures.show_image(right, localizer.paint(image, heat), "right" if hit else "WRONG")
+        _mark(right, heat, image, view.of_boxes(frame.annotation.boxes))
+    _probability_bar(figure, grid)
+    figure.suptitle(f"Where AVOL-Net sees what it hears: {frames.data}")
+    return figures.Drawing(
+        "localization",
+        "What is making the sound?",
+        "OTS Fig. 5",
+        f"Pairs: what the network sees, and over it the map for that frame and the second of sound "
+        f"around it. Box: what sounds, annotated. Ring: the map's maximum, right if it lies in the "
+        f"box: {len(hits)} of {len(judged)} frames. {min(NUM_RIGHT, len(hits))} right and "
+        f"{min(NUM_WRONG, len(misses))} wrong cases are shown, drawn at random (ours).",
+        figure,
+        [_sound(frame.annotation.label or frame.example_id, frame.waveform) for frame, *_ in shown],
+    )
+
+
+def _judged(localizer: Localizer, frame: SoundingFrame):
+    """Returns frame, image, view, map and whether its maximum lies in the annotated region."""
+    image, view = localizer.see(frame.jpeg)
+    heat = localizer.maps([image], [frame.waveform])[0]
+    point = view.to_frame(heat_map.peak(heat, image.shape[:2]))
+    return frame, image, view, heat, localization_metrics.is_hit(point, frame.annotation.boxes)
+
+
+def _first(frames: FrameSet, max_frames: int) -> list[SoundingFrame]:
+    found = []
+    for frame in frames.read():
+        if isinstance(frame, SoundingFrame):
+            found.append(frame)
+            if len(found) == max_frames:
+                break
+    if not found:
+        raise UserError(f"{frames.data}: none of the annotated clips is there; do the ids agree?")
+    return found
+
+
+def _drawn(items: Sequence, count: int, rng: np.random.Generator) -> list:
+    """Draws some, in their own order."""
+    places = rng.choice(len(items), min(count, len(items)), replace=False) if items else []
+    return [items[place] for place in sorted(places)]
+
+
+def _mark(
+    axes: matplotlib.axes.Axes, heat: np.ndarray, image: np.ndarray, boxes: np.ndarray
+) -> None:
+    """Draws the annotated boxes, and a ring at the map's maximum."""
+    height, width = image.shape[:2]
+    for ymin, xmin, ymax, xmax in boxes:
+        corner = (xmin * width - 0.5, ymin * height - 0.5)
+        size = ((xmax - xmin) * width, (ymax - ymin) * height)
+        axes.add_patch(
+            matplotlib.patches.Rectangle(*[corner, *size], fill=False, edgecolor="white", lw=1.2)
+        )
+    y, x = heat_map.peak(heat, image.shape[:2])
+    axes.plot(x * width, y * height, "o", mfc="none", mec="white", mew=1.4, ms=2 * _RING)
+
+
+# --- OTS Fig. 6 ----------------------------------------------------------------------------------
+def draw_sounds(
+    localizer: Localizer, frames: FrameSet, *, seed: int, max_frames: int = 512
+) -> figures.Drawing:
+    """Draws one frame with its own sound and with sounds of other classes, row by row.
+
+    Args:
+        localizer: of the network.
+        frames: annotated, with labels.
+        seed: of frames and sounds, drawn at random (ours).
+        max_frames: looked at, from the first on.
+
+    Returns:
+        The figure, with the sounds.
+
+    Raises:
+        UserError: if the frames are of fewer than two classes.
+    """
+    found = _first(frames, max_frames)
+    by_class: dict[str, list[SoundingFrame]] = {}
+    for frame in found:
+        by_class.setdefault(frame.annotation.label, []).append(frame)
+    if len(by_class) < 2:
+        raise UserError(f"{frames.data} is of one class; need sounds of other classes")
+    rng = np.random.default_rng(seed)
+    rows = _drawn(found, NUM_FRAMES, rng)
+    num_sounds = min(NUM_SOUNDS, len(by_class))
+    figure = figures.new_figure(
+        _INCHES * (1 + num_sounds) + 1.1, (_INCHES + 0.45) * len(rows) + 0.5
+    )
+    grid = figure.subplots(len(rows), 1 + num_sounds, squeeze=False)
+    sounds = []
+    for frame, line in zip(rows, grid, strict=True):
+        image, _ = localizer.see(frame.jpeg)
+        others = _drawn([n for n in by_class if n != frame.annotation.label], num_sounds - 1, rng)
+        played = [frame, *(by_class[name][rng.integers(len(by_class[name]))] for name in others)]
+        maps = localizer.maps([image] * len(played), [one.waveform for one in played])
+        figures.show_image(line[0], image, f"frame: {_short(frame)}")
+        for one, heat, axes in zip(played, maps, line[1:], strict=True):
+            figures.show_image(axes, localizer.paint(image, heat))
+            axes.set_title(f"\N{EIGHTH NOTE} {_short(one)}\nmaximum {heat.max():.2f}")
+            sounds.append(_sound(f"{_short(one)}, on the frame of {_short(frame)}", one.waveform))
+    _probability_bar(figure, grid)
+    figure.suptitle(f"One frame, several sounds: {frames.data}")
+    return figures.Drawing(
+        "sounds",
+        "What would make this sound?",
+        "OTS Fig. 6",
+        "Rows: a frame, and over it AVOL-Net's map for its own sound (first) and for sounds of "
+        "other classes. Above each map: the class that is heard, and the map's largest value, the "
+        "probability that frame and sound correspond. Where it is small, the network sees nothing "
+        "that makes this sound. Frames and sounds were drawn at random (ours).",
+        figure,
+        sounds,
+    )
+
+
+def _short(frame: SoundingFrame) -> str:
+    return frame.annotation.label.split(",")[0]
+
+
+# --- OTS Fig. 7 ----------------------------------------------------------------------------------
+def draw_video(
+    localizer: Localizer,
+    shards: str | pathlib.Path,
+    split: str,
+    *,
+    data: str,
+    title_of: Callable[[schema.Clip], str],
+    seed: int,
+) -> figures.Drawing:
+    """Draws frames of single videos, a second apart, with their maps.
+
+    Args:
+        localizer: of the network.
+        shards: prepared folder.
+        split: of the folder.
+        data: its name, for titles.
+        title_of: names a clip, such as by its label.
+        seed: of the videos, drawn at random (ours).
+
+    Returns:
+        The figure, with the sounds.
+
+    Raises:
+        UserError: if the folder has no such split.
+    """
+    found = schema.find_shards(shards, split)
+    if not found:
+        raise UserError(f"split {split!r} of {shards} has no clips")
+    num_clips = sum(shard.num_clips for shard in found)
+    rng = np.random.default_rng(seed)
+    wanted = set(rng.choice(num_clips, min(NUM_VIDEOS, num_clips), replace=False).tolist())
+    chosen = [clip for n, clip in enumerate(schema.read_clips(found)) if n in wanted]
+    columns = [_seconds_of(localizer, clip) for clip in chosen]
+    num_rows = max(len(column) for column in columns)
+    figure = figures.new_figure(2 * _INCHES * len(columns) + 1.1, (_INCHES + 0.05) * num_rows + 0.9)
+    grid = figure.subplots(num_rows, 2 * len(columns), squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    sounds = []
+    for number, (clip, column) in enumerate(zip(chosen, columns, strict=True)):
+        for row, (time, image, heat) in enumerate(column):
+            title = title_of(clip) if row == 0 else ""
+            figures.show_image(grid[row, 2 * number], image, title)
+            figures.show_image(
+                grid[row, 2 * number + 1], localizer.paint(image, heat), f"{time:.1f} s"
+            )
+        sounds.append(_sound(title_of(clip), clip.waveform))
+    _probability_bar(figure, grid)
+    figure.suptitle(f"AVOL-Net along videos: {data}, {split}")
+    return figures.Drawing(
+        "video",
+        "What is making the sound? Along a video",
+        "OTS Fig. 7",
+        "Each pair of columns: frames of one video, one second apart, and AVOL-Net's maps for each "
+        "with the second of sound around it. Every frame goes through the network by itself. "
+        "Videos were drawn at random (ours). `python -m l3net.localize` does so for a whole video.",
+        figure,
+        sounds,
+    )
+
+
+def _seconds_of(
+    localizer: Localizer, clip: schema.Clip
+) -> list[tuple[float, np.ndarray, np.ndarray]]:
+    """Returns time, image and map of frames of a clip, a second apart."""
+    times = (np.array(clip.timestamps_us) - clip.start_us) / constants.MICROSECONDS
+    seconds = (clip.end_us - clip.start_us) / constants.MICROSECONDS
+    asked = np.arange(0.5, seconds - 0.5 + 1e-6)[:NUM_SECONDS]
+    places = [int(np.abs(times - time).argmin()) for time in asked]
+    images = [localizer.see(clip.frames[place])[0] for place in places]
+    waveforms = [sounding_frames.second_around(clip.waveform, times[place]) for place in places]
+    maps = localizer.maps(images, waveforms)
+    return [(float(times[p]), i, m) for p, i, m in zip(places, images, maps, strict=True)]
+
+
+# --- Both ----------------------------------------------------------------------------------------
+def _probability_bar(figure: matplotlib.figure.Figure, grid: np.ndarray) -> None:
+    colours = matplotlib.cm.ScalarMappable(cmap=heat_map.DEFAULT_COLOUR_MAP)
+    colours.set_clim(0, 1)
+    figure.colorbar(
+        colours, ax=list(grid.flat), label="probability of correspondence", shrink=0.5, pad=0.01
+    )
+
+
+def _sound(title: str, waveform: np.ndarray) -> figures.Sound:
+    return figures.Sound(title, waveform.astype(np.float32) / schema.INT16_SCALE)
+
+
+def titles_by(truth: Mapping[str, str] | None) -> Callable[[schema.Clip], str]:
+    """Returns a function that names a clip: by `truth`, example id -> name, else by its label."""
+
+    def title_of(clip: schema.Clip) -> str:
+        name = truth.get(clip.example_id) if truth else next(iter(clip.labels), None)
+        return (name or clip.example_id).split(",")[0]
+
+    return title_of

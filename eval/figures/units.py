@@ -1,0 +1,387 @@
+"""L3 Fig. 3 to 9: which frames and sounds excite single units of pool4 most, and where in them.
+
+A unit is a component of pool4, the maximum over all places of one channel of conv4_2. The five
+items that excite it most are shown, and as heat map that channel (§3.5.1). With labels, the
+columns are the classes that have a unit of their own (§3.5.3); without, the units that stand out
+most (ours), and the reader names them, as the authors did for Flickr-SoundNet.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+
+import matplotlib
+import matplotlib.axes
+import matplotlib.cm
+import matplotlib.figure
+import numpy as np
+
+from eval import clips, clusters, figures
+from l3net import constants, heat_map, saved_model
+from l3net.errors import UserError
+from l3net.log_spectrogram import VALUE_RANGE, log_spectrogram
+
+VISION, AUDIO = saved_model.VISION, saved_model.AUDIO
+TOP = clusters.TOP
+NUM_UNITS = 9  # columns of L3 Fig. 3, 4 and 7
+NUM_SPECTROGRAM_UNITS = 4  # pairs of columns of L3 Fig. 9
+_MAP = "conv4_2_map"
+_HZ_PER_BAND = constants.SAMPLE_RATE_HZ / constants.FFT_LENGTH
+_COLUMN_INCHES, _ROW_INCHES = 1.15, 1.15
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """A unit and the items that excite it most.
+
+    Attributes:
+        index: component of pool4.
+        title: the dominant class, "" if the items have none.
+        num_of_class: how many of the items are of it.
+        items: places of the five items, the most exciting first.
+    """
+
+    index: int
+    title: str
+    num_of_class: int
+    items: tuple[int, ...]
+
+
+def choose_units(activations: np.ndarray, classes: np.ndarray | None, num_units: int) -> list[Unit]:
+    """Picks the units to show.
+
+    Ours: with classes, for each class the unit with most of its top five items of that class (of
+    several the one whose top items stand out most), classes with more of five first; a class for
+    which no unit has at least two is left out, and items that excite a unit as little as any do not
+    count (as in `clusters.preferred_classes`). Without, the units whose top items stand out most:
+    mean activation of the five, in standard deviations above the mean.
+
+    Args:
+        activations: float [num_items, pool4], every item of another clip.
+        classes: str [num_items], "" where unknown; None if there are none.
+        num_units: at most so many.
+
+    Returns:
+        The units, in the order of the columns. A unit's activations 5 1 4 3 2 0 of items of
+        classes a b a a b b give the title "a", 3 of 5, and items 0, 2, 3, 4, 1.
+    """
+    order = np.argsort(-activations, axis=0, kind="stable")[:TOP]
+    highest = np.take_along_axis(activations, order, axis=0)
+    excited = highest > activations.min(axis=0)
+    spread = activations.std(axis=0)
+    outstanding = (highest.mean(axis=0) - activations.mean(axis=0)) / np.maximum(spread, 1e-12)
+    units = []
+    for index in np.flatnonzero(spread > 0):
+        items = order[:, index]
+        title, count = "", 0
+        if classes is not None:
+            title, count = _dominant(classes[items[excited[:, index]]])
+        units.append(Unit(int(index), title, count, tuple(int(item) for item in items)))
+    units.sort(key=lambda one: (-one.num_of_class, -outstanding[one.index]))
+    if classes is None:
+        return units[:num_units]
+    of_class: dict[str, Unit] = {}
+    for unit in units:
+        if unit.num_of_class >= 2:
+            of_class.setdefault(unit.title, unit)
+    return list(of_class.values())[:num_units]
+
+
+def _dominant(classes: np.ndarray) -> tuple[str, int]:
+    """Returns the most frequent class and how often it is there; "" is no class."""
+    names, counts = np.unique(classes[classes != ""], return_counts=True)
+    if not len(names):
+        return "", 0
+    most = int(np.argmax(counts))
+    return str(names[most]), int(counts[most])
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """The items of the chosen units, read again from the shards.
+
+    Attributes:
+        images: example id -> uint8 [frame_px, frame_px, 3].
+        waveforms: example id -> float32 [48000].
+    """
+
+    images: Mapping[str, np.ndarray]
+    waveforms: Mapping[str, np.ndarray]
+
+
+def read_shown(
+    shards: str | pathlib.Path, split: str, wanted: set[str], *, frame_px: int, seed: int
+) -> Shown:
+    """Reads the items of some clips; they are those that `clips.describe` described.
+
+    Args:
+        shards: prepared folder.
+        split: of the folder.
+        wanted: example ids.
+        frame_px: of the network.
+        seed: of the draw, the same as for `clips.describe`.
+
+    Returns:
+        Their frames and sounds.
+    """
+    images, waveforms = {}, {}
+    for block in clips.read_blocks(shards, split, frame_px=frame_px, seed=seed):
+        for place, example_id in enumerate(block.example_ids):
+            if example_id in wanted:
+                images[example_id] = block.images[place]
+                waveforms[example_id] = block.waveforms[place]
+    return Shown(images, waveforms)
+
+
+def draw(
+    model: saved_model.SavedModel,
+    shards: str | pathlib.Path,
+    split: str,
+    *,
+    data: str,
+    classes_of: Callable[[clips.Described], Mapping[str, np.ndarray] | None],
+    seed: int,
+    cache_dir: str | pathlib.Path,
+) -> list[figures.Drawing]:
+    """Draws the four figures of units.
+
+    Args:
+        model: with signatures `vision` and `audio` that give conv4_2_map.
+        shards: prepared folder; the papers take test splits.
+        split: of the folder.
+        data: its name, for titles.
+        classes_of: VISION or AUDIO -> class of each described item, or None without labels.
+        seed: of the frame drawn from each clip.
+        cache_dir: folder of the cache of features.
+
+    Returns:
+        Visual concepts (L3 Fig. 3), their heat maps (Fig. 4), audio concepts (Fig. 7), audio heat
+        maps (Fig. 9); of a data set without labels those of Fig. 5, 6 and 8.
+
+    Raises:
+        UserError: if the network has no such output, the clips cannot be read, or no unit stands
+            for a class.
+    """
+    found = clips.describe(
+        model, shards, split, {VISION: "pool4", AUDIO: "pool4"}, seed=seed, cache_dir=cache_dir
+    )
+    classes = classes_of(found)
+    units = {
+        modality: choose_units(
+            found.features[modality], None if classes is None else classes[modality], NUM_UNITS
+        )
+        for modality in (VISION, AUDIO)
+    }
+    for modality, chosen in units.items():
+        if not chosen:
+            raise UserError(
+                f"no unit of {modality} has two of its top {TOP} items of one class; "
+                f"{len(found.example_ids)} clips are too few, or the network has learnt nothing"
+            )
+    ids = found.example_ids
+    wanted = {ids[item] for chosen in units.values() for unit in chosen for item in unit.items}
+    shown = read_shown(shards, split, wanted, frame_px=model.frame_px, seed=seed)
+    picked = _Picked(model, ids, shown, f"{data}, {split}", len(ids), classes is not None)
+    return [
+        picked.visual_concepts(units[VISION]),
+        picked.visual_heat_maps(units[VISION]),
+        picked.audio_concepts(units[AUDIO]),
+        picked.audio_heat_maps(units[AUDIO][:NUM_SPECTROGRAM_UNITS]),
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Picked:
+    """The chosen items and where they come from: one method per figure."""
+
+    model: saved_model.SavedModel
+    ids: Sequence[str]
+    shown: Shown
+    data: str
+    num_items: int
+    has_labels: bool
+
+    def visual_concepts(self, units: Sequence[Unit]) -> figures.Drawing:
+        figure, grid = _grid(len(units))
+        for unit, column in zip(units, grid.T, strict=True):
+            for item, axes in zip(unit.items, column, strict=False):
+                figures.show_image(axes, self.shown.images[self.ids[item]])
+            column[0].set_title(_heading(unit))
+        figure.suptitle(f"Frames that excite single units of pool4 most: {self.data}")
+        return figures.Drawing(
+            "units_vision",
+            "Learnt visual concepts",
+            "L3 Fig. 3" if self.has_labels else "L3 Fig. 5 and 6",
+            f"Each column: the five of {self.num_items} frames that excite one unit of the vision "
+            f"subnetwork's pool4 most, the strongest on top. {self._how_chosen('frames')}",
+            figure,
+        )
+
+    def visual_heat_maps(self, units: Sequence[Unit]) -> figures.Drawing:
+        run = self.model.features(VISION, _MAP)
+        figure, grid = _grid(len(units))
+        for unit, column in zip(units, grid.T, strict=True):
+            images = [self.shown.images[self.ids[item]] for item in unit.items]
+            heat = run(np.stack(images))[..., unit.index]
+            painter = heat_map.Painter(high=float(heat.max()))
+            for image, one, axes in zip(images, heat, column, strict=False):
+                figures.show_image(axes, painter.paint(image, one, image.shape[:2]))
+            column[0].set_title(_heading(unit))
+        _heat_bar(figure, grid, "activation, share of the column's largest")
+        figure.suptitle(f"Where single units of conv4_2 respond: {self.data}")
+        return figures.Drawing(
+            "units_vision_heat_maps",
+            "Visual semantic heat maps",
+            "L3 Fig. 4" if self.has_labels else "L3 Fig. 5 and 6",
+            "The frames of the figure before; over each the channel of conv4_2 (after the ReLU) "
+            "whose maximum is the unit of pool4, enlarged linearly.",
+            figure,
+        )
+
+    def audio_concepts(self, units: Sequence[Unit]) -> figures.Drawing:
+        figure, grid = _grid(len(units))
+        sounds = []
+        for unit, column in zip(units, grid.T, strict=True):
+            names = [self.ids[item] for item in unit.items]
+            for name, axes in zip(names, column, strict=False):
+                figures.show_image(axes, self.shown.images[name])
+            column[0].set_title(_heading(unit))
+            sounds.append(
+                figures.Sound(
+                    _heading(unit).replace("\n", ", "),
+                    np.concatenate([self.shown.waveforms[name] for name in names]),
+                )
+            )
+        figure.suptitle(f"Sounds that excite single units of pool4 most: {self.data}")
+        return figures.Drawing(
+            "units_audio",
+            "Learnt audio concepts",
+            "L3 Fig. 7" if self.has_labels else "L3 Fig. 8",
+            f"Each column: the five of {self.num_items} seconds of sound that excite one unit of "
+            "the audio subnetwork's pool4 most. For want of a picture of sound the frame at its "
+            "middle is shown; no picture was used. The sounds themselves: the five seconds of each "
+            f"column, one after the other. {self._how_chosen('sounds')}",
+            figure,
+            sounds,
+        )
+
+    def audio_heat_maps(self, units: Sequence[Unit]) -> figures.Drawing:
+        run = self.model.features(AUDIO, _MAP)
+        settings = spectrogram_settings(self.model)
+        num_rows = max(len(unit.items) for unit in units)
+        figure = figures.new_figure(2.3 * len(units) + 0.8, 1.5 * num_rows)
+        grid = figure.subplots(num_rows, 2 * len(units), sharex=True, sharey=True, squeeze=False)
+        for number, unit in enumerate(units):
+            waveforms = np.stack([self.shown.waveforms[self.ids[item]] for item in unit.items])
+            spectrograms = log_spectrogram(waveforms, **settings).numpy()[..., 0]
+            heat = run(waveforms)[..., unit.index]
+            for row, (spectrogram, one) in enumerate(zip(spectrograms, heat, strict=True)):
+                left, right = grid[row, 2 * number], grid[row, 2 * number + 1]
+                show_spectrogram(left, spectrogram, settings)
+                _show_heat(right, one / heat.max(), spectrogram.shape, settings)
+            grid[0, 2 * number].set_title(_heading(unit), loc="left")
+        for axes in grid[-1]:
+            axes.set_xlabel("time, s")
+        for axes in grid[:, 0]:
+            axes.set_ylabel("frequency, Hz")
+        _heat_bar(figure, grid, "activation, share of the class's largest")
+        figure.suptitle(f"Log-spectrograms and where conv4_2 responds: {self.data}")
+        return figures.Drawing(
+            "units_audio_heat_maps",
+            "Audio semantic heat maps",
+            "L3 Fig. 9",
+            "Each pair of columns: log-spectrograms (left) of the five sounds that excite a unit "
+            "most, black silent, white loud, and the channel of conv4_2 (after the ReLU) whose "
+            f"maximum is that unit (right). {self._how_chosen('sounds')}",
+            figure,
+        )
+
+    def _how_chosen(self, what: str) -> str:
+        if not self.has_labels:
+            return "Chosen (ours): the units whose five stand out most; no label was used."
+        return (
+            "Titles: the class that most of the five belong to, and how many do. Chosen (ours): of "
+            f"each class the unit with most {what} of it; labels serve to choose columns alone."
+        )
+
+
+def spectrogram_settings(model: saved_model.SavedModel) -> dict[str, int]:
+    """Returns how a network averages its log-spectrogram, as its SavedModel tells."""
+    average = model.metadata.get("model_config", {}).get("spectrogram_average", 1)
+    return {"average": int(average)} if average != 1 else {}
+
+
+def show_spectrogram(
+    axes: matplotlib.axes.Axes, spectrogram: np.ndarray, settings: Mapping[str, int]
+) -> None:
+    """Draws a log-spectrogram with its axes in Hz and seconds.
+
+    Args:
+        axes: to draw into.
+        spectrogram: float [bands, windows].
+        settings: of `log_spectrogram`, what averages it.
+    """
+    low, high = VALUE_RANGE
+    axes.imshow(
+        spectrogram,
+        origin="lower",
+        aspect="auto",
+        extent=_extent(spectrogram.shape, settings),
+        cmap="gray",
+        vmin=low,
+        vmax=high,
+        interpolation="nearest",
+    )
+    axes.set_yticks(range(0, constants.SAMPLE_RATE_HZ // 2 + 1, 12000))
+
+
+def _extent(shape: tuple[int, int], settings: Mapping[str, int]) -> tuple[float, ...]:
+    """Returns what so many bands and windows cover: seconds, then Hz."""
+    average = settings.get("average", 1)
+    hop_seconds = constants.STFT_HOP_SAMPLES / constants.SAMPLE_RATE_HZ
+    return 0, shape[1] * average * hop_seconds, 0, shape[0] * average * _HZ_PER_BAND
+
+
+def _show_heat(
+    axes: matplotlib.axes.Axes,
+    heat: np.ndarray,
+    spectrogram_shape: tuple[int, int],
+    settings: Mapping[str, int],
+) -> None:
+    """Draws a map over the bands and windows that its cells come from."""
+    covered = [
+        count * heat_map.cell_px(side, count)
+        for side, count in zip(spectrogram_shape, heat.shape, strict=True)
+    ]
+    axes.set_facecolor(matplotlib.colormaps[heat_map.DEFAULT_COLOUR_MAP](0.0))
+    axes.imshow(
+        heat,
+        origin="lower",
+        aspect="auto",
+        extent=_extent(tuple(covered), settings),
+        cmap=heat_map.DEFAULT_COLOUR_MAP,
+        vmin=0,
+        vmax=1,
+        interpolation="nearest",
+    )
+
+
+def _heading(unit: Unit) -> str:
+    name = unit.title.split(",")[0]
+    of_five = f"{unit.num_of_class} of {len(unit.items)}"
+    return f"{name}\n{of_five}" if name else f"unit {unit.index}"
+
+
+def _grid(num_columns: int) -> tuple[matplotlib.figure.Figure, np.ndarray]:
+    """Makes rows of five, as many columns as there are units."""
+    figure = figures.new_figure(_COLUMN_INCHES * num_columns + 0.6, _ROW_INCHES * TOP + 0.9)
+    grid = figure.subplots(TOP, num_columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    return figure, grid
+
+
+def _heat_bar(figure: matplotlib.figure.Figure, grid: np.ndarray, label: str) -> None:
+    colours = matplotlib.cm.ScalarMappable(cmap=heat_map.DEFAULT_COLOUR_MAP)
+    colours.set_clim(0, 1)
+    figure.colorbar(colours, ax=list(grid.flat), label=label, shrink=0.5, pad=0.01)

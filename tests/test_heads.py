@@ -1,0 +1,139 @@
+"""What stands on top of the ConvNets, and how it starts, against numpy and exact numbers."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from l3net import constants, models
+from l3net.models import heads
+from l3net.models.batch_norm import BatchNorm
+
+SMALL = {"width": 0.03125, "frame_px": 64, "spectrogram_average": 2, "conv1_1_stride": 2}
+NAMES = ("l3_net", "ave_net", "avol_net", "supervised_vision", "supervised_audio")
+
+
+@pytest.fixture(scope="module")
+def networks():
+    """A network of each kind of head as it starts, but for random biases of its Dense layers."""
+    made = {name: models.build_model(models.ModelConfig(name, **SMALL)) for name in NAMES}
+    rng = np.random.default_rng(0)
+    for model in made.values():
+        for owner in (model, *_subnetworks(model)):
+            for layer in owner.layers:
+                if isinstance(layer, keras.layers.Dense):
+                    layer.bias.assign(rng.normal(size=layer.bias.shape))
+    return made
+
+
+def _subnetworks(model):
+    return [layer for layer in model.layers if isinstance(layer, keras.Model)]
+
+
+def _input(model, name):
+    shape = model.input[name].shape[1:]
+    return tf.constant(np.random.default_rng(7).uniform(-1, 1, (3, *shape)).astype(np.float32))
+
+
+def _dense(layer, x, *, relu):
+    kernel, bias = layer.get_weights()
+    y = np.asarray(x) @ kernel + bias
+    return np.maximum(y, 0) if relu else y
+
+
+def _two_layers(subnetwork, x, first="fc1", second="fc2"):
+    """What a ReLU after the first layer and nothing after the second one give."""
+    hidden = _dense(subnetwork.get_layer(first), x, relu=True)
+    assert 0.05 < np.mean(hidden == 0) < 0.95  # else nothing would tell a ReLU from none
+    return _dense(subnetwork.get_layer(second), hidden, relu=False)
+
+
+def _check(got, expected):
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+# --- Layers: ReLUs and norms ---------------------------------------------------------------------
+def test_l3_net_has_a_relu_between_its_two_layers(networks):
+    model = networks["l3_net"]
+    inputs = {name: _input(model, name) for name in model.input}
+    outputs = model(inputs, training=False)
+    pool4 = [
+        model.get_layer(tower)(inputs[name], training=False)["pool4"]
+        for tower, name in (("vision", constants.FRAME), ("audio", constants.LOG_SPECTROGRAM))
+    ]
+    _check(outputs["logits"], _two_layers(model, np.concatenate(pool4, axis=1)))
+
+
+@pytest.mark.parametrize(
+    ("tower", "name"), [("vision", constants.FRAME), ("audio", constants.LOG_SPECTROGRAM)]
+)
+def test_ave_embedding_is_two_layers_and_the_l2_norm(networks, tower, name):
+    subnetwork = networks["ave_net"].get_layer(tower)
+    outputs = subnetwork(_input(networks["ave_net"], name), training=False)
+    expected = _two_layers(subnetwork, outputs["pool4"])
+    lengths = np.linalg.norm(expected, axis=1, keepdims=True)
+    assert np.abs(lengths - 1).min() > 0.1
+    _check(outputs["embedding"], expected / lengths)
+
+
+def test_avol_sound_embedding_has_no_l2_norm(networks):
+    subnetwork = networks["avol_net"].get_layer("audio")
+    outputs = subnetwork(_input(networks["avol_net"], constants.LOG_SPECTROGRAM), training=False)
+    expected = _two_layers(subnetwork, outputs["pool4"])
+    assert np.abs(np.linalg.norm(expected, axis=1) - 1).min() > 0.1
+    _check(outputs["embedding"], expected)
+
+
+def test_avol_picture_embedding_is_two_layers_at_each_position_without_norm(networks):
+    subnetwork = networks["avol_net"].get_layer("vision")
+    outputs = subnetwork(_input(networks["avol_net"], constants.FRAME), training=False)
+    expected = _two_layers(subnetwork, outputs["conv4_2"], "conv5", "conv6")
+    assert expected.shape == (3, 4, 4, constants.EMBEDDING_UNITS)
+    assert np.abs(np.linalg.norm(expected, axis=-1) - 1).min() > 0.1
+    _check(outputs["embedding_map"], expected)
+
+
+@pytest.mark.parametrize(
+    ("network", "tower", "name"),
+    [
+        ("supervised_vision", "vision", constants.FRAME),
+        ("supervised_audio", "audio", constants.LOG_SPECTROGRAM),
+    ],
+)
+def test_a_classifier_has_a_relu_between_its_two_layers(networks, network, tower, name):
+    subnetwork = networks[network].get_layer(tower)
+    outputs = subnetwork(_input(networks[network], name), training=False)
+    _check(outputs["logits"], _two_layers(subnetwork, outputs["pool4"]))
+
+
+# --- How it starts -------------------------------------------------------------------------------
+def test_conv7_starts_at_scale_a_tenth_and_no_shift(networks):
+    scale, shift = networks["avol_net"].get_layer("conv7").get_weights()
+    np.testing.assert_array_equal(scale, np.full((1, 1, 1, 1), 0.1, np.float32))
+    np.testing.assert_array_equal(shift, [0.0])
+
+
+def test_fc3_starts_with_the_threshold_at_distance_1():
+    model = models.build_model(models.ModelConfig("ave_net", **SMALL))
+    kernel, bias = model.get_layer("fc3").get_weights()
+    np.testing.assert_array_equal(kernel, [[6.0, -6.0]])
+    np.testing.assert_array_equal(bias, [-6.0, 6.0])
+
+
+@pytest.mark.parametrize(("starts_small", "deviation"), [(False, (2 / 500) ** 0.5), (True, 0.01)])
+def test_a_layer_starts_as_he_says_or_small(starts_small, deviation):
+    layer = heads.dense(400, "fc", seed=0, starts_small=starts_small)
+    layer.build((None, 500))
+    kernel, bias = layer.get_weights()
+    assert kernel.std() == pytest.approx(deviation, rel=0.01) and abs(kernel.mean()) < 1e-3
+    assert not bias.any()
+
+
+def test_batch_norm_is_as_of_2017_unless_asked_otherwise(networks):
+    for model in networks.values():
+        owners = _subnetworks(model)
+        norms = [
+            layer for owner in owners for layer in owner.layers if isinstance(layer, BatchNorm)
+        ]
+        assert len(norms) == 8 * len(owners) > 0
+        assert {(n.momentum, n.epsilon, n.synchronized) for n in norms} == {(0.99, 1e-3, False)}
