@@ -1,5 +1,13 @@
-"""L3-Net, AVE-Net and AVOL-Net in TensorFlow 2: learning from sound and picture of video."""
+"""L3-Net, AVE-Net and AVOL-Net in TensorFlow 2: learning from sound and picture of video.
 
+    import l3net
+    model = l3net.SavedModel("runs/x/saved_model")
+    embedding, timestamps = l3net.get_audio_embedding(waveform, sample_rate_hz, model=model)
+
+`import l3net` alone does not import TensorFlow: the names below come when they are first used.
+"""
+
+import importlib
 import os
 
 # TensorFlow's C++ start-up notes (duplicate CUDA factories, CPU features) say nothing a user can
@@ -7,3 +15,21 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 __version__ = "0.1.0"
+
+_DEFINED_IN = {
+    "SavedModel": "l3net.saved_model",
+    "get_audio_embedding": "l3net.embeddings",
+    "get_image_embedding": "l3net.embeddings",
+    "get_video_embedding": "l3net.embeddings",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Imports what is listed above when it is asked for (PEP 562)."""
+    if name not in _DEFINED_IN:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_DEFINED_IN[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_DEFINED_IN])

@@ -1,0 +1,249 @@
+"""The audio subnetwork with its front end as a TensorFlow Lite file, checked before it is written.
+
+    python -m l3net.tflite --saved_model=runs/x/saved_model --out=audio.tflite
+    python -m l3net.tflite --saved_model=runs/x/saved_model --out=small.tflite --quantize=dynamic
+
+The file has one signature:
+
+    audio    waveform float32 [batch_size, 48000] in [-1, 1]   -> pool4, embedding float32 [N, D]
+
+It runs on built-in operators alone, the spectrogram too (RFFT2D, COMPLEX_ABS, LOG): no select
+TensorFlow operators, so `tf.lite.Interpreter`, tflite_runtime and the interpreters of Android and
+iOS take it. That is why the number of windows is fixed when the file is made: with a batch of any
+size the converter leaves a StridedSlice of TensorFlow's own in the graph (TensorFlow 2.16).
+
+Beside `audio.tflite` lies `audio.tflite.json`: which weights are in it, and how far its outputs are
+from the SavedModel's on sounds of many kinds. A file that differs by more than `TOLERANCES` is
+refused, and nothing is written.
+"""
+
+import functools
+import json
+import logging
+import pathlib
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+from absl import flags
+
+from l3net import constants, errors, files, saved_model
+from l3net.errors import UserError
+
+OUTPUTS = ("pool4", "embedding", "conv4_2")
+FLOAT32, FLOAT16, DYNAMIC = "none", "float16", "dynamic"
+# Largest difference from the SavedModel, as a share of the output's largest value (ours). Measured
+# on the demo networks: up to 5e-5, 6.5e-2 and 3e-2, all on pure tones: between their lines the
+# logarithm enlarges what the FFT rounds, and float16 rounds the Hann window, too.
+TOLERANCES = {FLOAT32: 1e-3, FLOAT16: 1e-1, DYNAMIC: 1e-1}
+
+_log = logging.getLogger(__name__)
+
+
+def convert(
+    saved_model_dir: str | pathlib.Path,
+    out: str | pathlib.Path,
+    *,
+    outputs: Sequence[str] = (),
+    quantize: str = FLOAT32,
+    batch_size: int = 1,
+) -> dict[str, float]:
+    """Writes the signature `audio` of a SavedModel as a TensorFlow Lite file.
+
+    Args:
+        saved_model_dir: folder that `l3net.export` wrote.
+        out: file to write, replaced if it exists; `out`.json goes beside it.
+        outputs: of OUTPUTS; none takes "pool4" and, where the network has one, "embedding".
+        quantize: "none"; "float16": weights in half the bytes, arithmetic in float32; "dynamic":
+            weights in 8 bits, a quarter of the bytes, and integer arithmetic where the machine has
+            it.
+        batch_size: windows that go through the network at once; fixed in the file.
+
+    Returns:
+        Output name to its difference from the SavedModel's, as a share of the largest value.
+
+    Raises:
+        UserError: if there is no such SavedModel, it has no such output, or the file's outputs
+            differ from its outputs by more than TOLERANCES.
+    """
+    out = pathlib.Path(out)
+    if out.is_dir():
+        raise UserError(f"--out={out} is a folder; name a file in it, such as {out}/audio.tflite")
+    if quantize not in TOLERANCES:
+        raise UserError(f"--quantize={quantize}: need one of {', '.join(TOLERANCES)}")
+    if batch_size < 1:
+        raise UserError(f"--batch_size={batch_size}: need at least 1")
+    network = saved_model.SavedModel(saved_model_dir)
+    outputs = list(outputs) or _default_outputs(network)
+    references = {name: network.features(saved_model.AUDIO, name) for name in outputs}
+    content = _convert(saved_model_dir, outputs, quantize, batch_size)
+    differences = check(content, references, TOLERANCES[quantize])
+    files.write_whole(out, content)
+    description = {
+        "outputs": outputs,
+        "quantize": quantize,
+        "batch_size": batch_size,
+        "difference_from_saved_model": differences,
+        "saved_model": network.metadata,
+    }
+    files.write_whole(out.with_name(f"{out.name}.json"), json.dumps(description, indent=1) + "\n")
+    worst = max(differences.values())
+    _log.info("wrote %s: %.1f MB, %.1e from the SavedModel", out, len(content) / 1e6, worst)
+    return differences
+
+
+def _default_outputs(network: saved_model.SavedModel) -> list[str]:
+    sizes = network.metadata.get("feature_sizes", {}).get(saved_model.AUDIO, {})
+    return ["pool4", *(["embedding"] if "embedding" in sizes else [])]
+
+
+def _convert(
+    saved_model_dir: str | pathlib.Path, outputs: Sequence[str], quantize: str, batch_size: int
+) -> bytes:
+    """Returns the content of the file."""
+    loaded = tf.saved_model.load(str(saved_model_dir))
+    signature = loaded.signatures[saved_model.AUDIO]
+    shape = [batch_size, constants.AUDIO_SAMPLES]
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, name=saved_model.WAVEFORM)])
+    def audio(waveform):
+        given = signature(**{saved_model.WAVEFORM: waveform})
+        return {name: given[name] for name in outputs}
+
+    module = tf.Module()
+    module.audio, module.audio_variables = audio, list(signature.variables)
+    with tempfile.TemporaryDirectory() as folder:
+        # From a SavedModel, for only then the file's signature has names.
+        tf.saved_model.save(module, folder, signatures={saved_model.AUDIO: audio})
+        converter = tf.lite.TFLiteConverter.from_saved_model(
+            folder, signature_keys=[saved_model.AUDIO]
+        )
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        if quantize != FLOAT32:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if quantize == FLOAT16:
+            converter.target_spec.supported_types = [tf.float16]
+        return converter.convert()
+
+
+# --- The check -----------------------------------------------------------------------------------
+def check(
+    content: bytes,
+    references: Mapping[str, Callable[[np.ndarray], np.ndarray]],
+    tolerance: float,
+) -> dict[str, float]:
+    """Compares a file's outputs with the SavedModel's on `check_sounds`.
+
+    Args:
+        content: of the file.
+        references: output name to the function that the SavedModel has for it.
+        tolerance: allowed difference, as a share of the output's largest value.
+
+    Returns:
+        Output name to its difference, as a share of the largest value.
+
+    Raises:
+        UserError: if a difference is larger, or an output is not finite.
+    """
+    sounds = check_sounds()
+    got = run(content, sounds)
+    differences = {}
+    for name, reference in references.items():
+        expected = reference(sounds)
+        scale = np.abs(expected).max()
+        if not np.isfinite(scale):
+            raise UserError(f"{name} of the network is not finite; did the training diverge?")
+        difference = np.abs(got[name] - expected).max()
+        if not difference <= tolerance * scale:
+            raise UserError(
+                f"the converted {name} differs from the SavedModel's by {difference:g} of {scale:g}"
+                f", more than {tolerance:g} of it; nothing was kept (--quantize=none is closest)"
+            )
+        differences[name] = float(difference / scale) if scale else 0.0
+    return differences
+
+
+def run(content: bytes, waveforms: np.ndarray) -> dict[str, np.ndarray]:
+    """Runs windows through a file in batches of its size.
+
+    Args:
+        content: of the file.
+        waveforms: float32 [N, 48000] in [-1, 1]; N is at least 1.
+
+    Returns:
+        Output name to float32 [N, D].
+    """
+    interpreter = tf.lite.Interpreter(model_content=content)
+    size = int(interpreter.get_input_details()[0]["shape"][0])
+    runner = interpreter.get_signature_runner(saved_model.AUDIO)
+    num = len(waveforms)
+    # The last batch is filled up with windows from the beginning.
+    filled = np.take(waveforms, range(-(-num // size) * size), axis=0, mode="wrap")
+    results = [
+        runner(**{saved_model.WAVEFORM: batch}) for batch in saved_model.batches(filled, size)
+    ]
+    return {name: np.concatenate([each[name] for each in results])[:num] for name in results[0]}
+
+
+def check_sounds() -> np.ndarray:
+    """Returns sounds of many kinds, float32 [8, 48000] in [-1, 1], the same each time.
+
+    Silence, noise loud and at the last bit of 16, a tone, a rising tone, a struck bell, clicks, and
+    noise in bursts like syllables.
+    """
+    rng = np.random.default_rng(0)
+    seconds = np.arange(constants.AUDIO_SAMPLES) / constants.SAMPLE_RATE_HZ
+    noise = rng.uniform(-1, 1, constants.AUDIO_SAMPLES)
+    partials = [np.sin(2 * np.pi * 520 * n * seconds) / n for n in (1, 2.76, 5.4, 8.93)]
+    sounds = [
+        np.zeros_like(seconds),
+        noise,
+        noise * 2**-15,
+        0.5 * np.sin(2 * np.pi * 440 * seconds),
+        0.8 * np.sin(2 * np.pi * (100 + 5000 * seconds) * seconds),
+        0.4 * np.exp(-6 * seconds) * np.sum(partials, axis=0),
+        (rng.random(constants.AUDIO_SAMPLES) < 2e-4).astype(np.float64),
+        0.3 * noise * np.sin(2 * np.pi * 4 * seconds) ** 2,
+    ]
+    return np.stack(sounds).astype(np.float32)
+
+
+# --- Entry ---------------------------------------------------------------------------------------
+def _define_flags() -> dict[str, flags.FlagHolder]:
+    """Defines the flags; the keys are the keywords of `convert`."""
+    return {
+        "saved_model_dir": flags.DEFINE_string(
+            "saved_model", None, "Folder that l3net.export wrote.", required=True
+        ),
+        "out": flags.DEFINE_string(
+            "out", None, "File to write, such as audio.tflite; OUT.json beside it.", required=True
+        ),
+        "outputs": flags.DEFINE_multi_enum(
+            "outputs",
+            [],
+            OUTPUTS,
+            "What the file gives; repeat the flag. Default: pool4, and embedding if there is one.",
+        ),
+        "quantize": flags.DEFINE_enum(
+            "quantize",
+            FLOAT32,
+            list(TOLERANCES),
+            "none: float32. float16: half the bytes, float32 arithmetic. dynamic: weights of 8 "
+            "bits, a quarter of the bytes.",
+        ),
+        "batch_size": flags.DEFINE_integer(
+            "batch_size", 1, "Windows at once; fixed in the file.", lower_bound=1
+        ),
+    }
+
+
+def main(argv: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
+    """Reads the flags and converts."""
+    if len(argv) > 1:
+        raise UserError(f"unknown argument {argv[1]!r}; settings are flags, see --help")
+    convert(**{keyword: holder.value for keyword, holder in holders.items()})
+
+
+if __name__ == "__main__":
+    errors.run(functools.partial(main, holders=_define_flags()))
