@@ -112,10 +112,10 @@ TABLE_OF_DEMO_L3 = --saved_model=$(DEMO_L3)/saved_model \
   --demo_clips=$(DEMO)/videos/clips.csv
 
 $(RUNS)/demo/table2.json: $(DEMO_L3)/.made
-	$(TIMED) eval.table2_sound $(TABLE_OF_DEMO_L3) --piczak=small --out_dir=$(@D)
+	$(TIMED) eval.table2_sound $(TABLE_OF_DEMO_L3) --piczak=small --piczak_epochs=10 --out_dir=$(@D)
 
 $(RUNS)/demo/table3.json: $(DEMO_L3)/.made
-	$(TIMED) eval.table3_imagenet $(TABLE_OF_DEMO_L3) --epochs=20 --out_dir=$(@D)
+	$(TIMED) eval.table3_imagenet $(TABLE_OF_DEMO_L3) --epochs=12 --batch_size=32 --out_dir=$(@D)
 
 $(RUNS)/demo/table4.json: $(DEMO_L3)/.made
 	$(TIMED) eval.table4_nmi $(TABLE_OF_DEMO_L3) --num_clusters=14 --out_dir=$(@D)
@@ -246,6 +246,30 @@ else
 reproduce-localization: $(RUNS)/demo/localization.json  ## OTS localization (BOXES= csv and BOXES_SHARDS= folder, AVOL_DIR= your network; else demo data)
 	@cat $(<:.json=.md)
 endif
+
+# --- Figures and the page of everything -----------------------------------------------------------
+FIGURES := $(RUNS)/figures
+DEMO_AVE := $(RUNS)/demo_ave_net
+# One video of each of three classes, from the test split.
+FIGURE_VIDEOS := $(patsubst %,$(FIGURES)/%.mp4,test_flute_000 test_violin_fiddle_000 test_hammer_000)
+
+$(FIGURES)/figures.json: $(RUNS)/demo/table2.json $(DEMO_L3)/.made $(DEMO_AVE)/.made $(DEMO_AVOL)/.made
+	$(TIMED) eval.figures $(TABLE_OF_DEMO_L3) --ave_saved_model=$(DEMO_AVE)/saved_model \
+	  --avol_saved_model=$(DEMO_AVOL)/saved_model --demo_boxes=$(DEMO)/videos/boxes.csv \
+	  --table2=$(RUNS)/demo/table2.json --out_dir=$(@D)
+
+$(FIGURES)/%.mp4: $(DEMO_AVOL)/.made
+	$(RUN) l3net.localize --saved_model=$(DEMO_AVOL)/saved_model \
+	  --video=$(DEMO)/videos/test/$*.mp4 --out=$@
+
+.PHONY: figures
+figures: $(FIGURES)/figures.json $(FIGURE_VIDEOS)  ## Draw every figure of both papers on the demo data (PNG, PDF, sounds, videos)
+
+.PHONY: report
+report: demo-tables figures  ## One page with every table, figure and sound: runs/report/index.html
+	-@$(MAKE) --no-print-directory check-claims  # the page shows a claim that does not hold
+	$(RUN) eval.results_page --tables=$(RUNS)/demo,$(DEMO_L3) --figures=$(FIGURES) \
+	  --videos=$(call joined,$(FIGURE_VIDEOS)) --out_dir=$(RUNS)/report
 
 .PHONY: report-demo
 report-demo: $(DEMO)/shards/.made  ## Look at the demo data set: report.html in its folder of shards

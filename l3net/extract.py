@@ -25,37 +25,24 @@ import dataclasses
 import functools
 import json
 import logging
-import math
-import os
 import pathlib
 import shutil
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import tqdm
 from absl import flags
 
-from l3net import errors, media, saved_model
+from l3net import errors, file_features, media, saved_model
 from l3net.errors import UserError
 
-FEATURES = ("pool4", "conv4_2", "embedding")
-BOTH, SOUND, PICTURE = STREAMS = ("both", "sound", "picture")
+Settings = file_features.Settings
+_PREFIXES = {media.SOUND: "audio_", media.IMAGE: "image_"}  # of a video's keys
 
 _log = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What the numbers in a .npz depend on, besides file and network; see the flags."""
-
-    features: str = "pool4"
-    hop_seconds: float = 0.5
-    center: bool = False
-    frame_rate_hz: float = 1.0
-    video_streams: str = BOTH
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,10 +88,10 @@ def extract_files(
             that would be written to the same .npz.
     """
     settings = Settings() if settings is None else settings
-    _check_settings(settings)
+    settings.check()
     extractor = _Extractor(saved_model.SavedModel(saved_model_dir), settings, batch_size)
     files, outcomes = find_files(inputs, pathlib.Path(out_dir))
-    extractor.require({media.KINDS.get(path.suffix.lower()) for path in files.values()})
+    extractor.features.require({media.KINDS.get(path.suffix.lower()) for path in files.values()})
     seconds = 0.1 if sys.stderr.isatty() else 30.0  # a log file needs no more
     progress = tqdm.tqdm(files.items(), unit="file", dynamic_ncols=True, mininterval=seconds)
     num_failed = len(outcomes)
@@ -113,12 +100,6 @@ def extract_files(
         num_failed += outcomes[-1].status == "failed"
         progress.set_postfix(failed=num_failed, refresh=False)
     return outcomes
-
-
-def _check_settings(settings: Settings) -> None:
-    saved_model.hop_samples(settings.hop_seconds)
-    if not (math.isfinite(settings.frame_rate_hz) and settings.frame_rate_hz > 0):
-        raise UserError(f"--frame_rate_hz={settings.frame_rate_hz}: need a positive number")
 
 
 def find_files(
@@ -142,7 +123,7 @@ def find_files(
     failures = []
     for given in map(pathlib.Path, inputs):
         if given.is_dir():
-            base, (found, complaints) = given, _files_below(given)
+            base, (found, complaints) = given, file_features.files_below(given)
             failures += [Outcome(given, "failed", complaint) for complaint in complaints]
         else:
             base, found = given.parent, [given]
@@ -155,20 +136,6 @@ def find_files(
                     "above both, or extract them into two folders"
                 )
     return files, failures
-
-
-def _files_below(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
-    """Returns the files, and what is wrong with the folder."""
-    found, unreadable = [], []
-    for parent, folders, names in os.walk(folder, onerror=unreadable.append):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        paths = (pathlib.Path(parent, name) for name in sorted(names) if name[0] != ".")
-        found += [path for path in paths if path.suffix.lower() in media.KINDS]
-    complaints = [f"{error.filename}: {error.strerror}" for error in unreadable]
-    if not found and not complaints:
-        known = ", ".join(media.KINDS)
-        complaints = [f"{folder}: the folder holds no file of known suffix ({known})"]
-    return found, complaints
 
 
 def _extract_or_explain(
@@ -193,20 +160,12 @@ class _Extractor:
     """A network and settings, ready to turn files into .npz files."""
 
     def __init__(self, model: saved_model.SavedModel, settings: Settings, batch_size: int):
-        self._model, self._settings, self._batch_size = model, settings, batch_size
-        self._hop = saved_model.hop_samples(settings.hop_seconds)
+        self.features = file_features.FileFeatures(model, settings, batch_size)
+        self._model = model
         self._made_with = {
             **dataclasses.asdict(settings),
             "weights_sha256": model.metadata.get("weights_sha256"),
         }
-
-    def require(self, kinds: set[str | None]) -> None:
-        """Raises UserError unless the network gives the features of these kinds of files."""
-        streams = self._settings.video_streams if media.VIDEO in kinds else None
-        if media.SOUND in kinds or streams in (BOTH, SOUND):
-            self._function(saved_model.AUDIO)
-        if media.IMAGE in kinds or streams in (BOTH, PICTURE):
-            self._function(saved_model.VISION)
 
     def extract(self, path: pathlib.Path, out: pathlib.Path) -> None:
         """Writes the .npz of one file, whole or not at all.
@@ -216,13 +175,10 @@ class _Extractor:
         """
         kind = media.kind_of(path)
         with _npz_when_complete(out) as npz:
-            if kind == media.SOUND:
-                self._add_sound(npz, path, "")
-            elif kind == media.IMAGE:
-                image = media.read_image(path, self._model.frame_px)
-                self._add(npz, "", saved_model.VISION, [image], lambda n: np.zeros(n))
-            else:
-                self._add_video(npz, path)
+            for stream in self.features.streams(path, kind):
+                prefix = _PREFIXES[stream.kind] if kind == media.VIDEO else ""
+                num_rows = npz.add_rows(f"{prefix}embedding", stream.chunks)
+                npz.add(f"{prefix}timestamps", stream.times_seconds(num_rows))
             metadata = {"source": path.name, "kind": kind, **self._made_with}
             metadata["network"] = self._model.metadata.get("model_config")
             metadata["trained_steps"] = self._model.metadata.get("trained_steps")
@@ -241,42 +197,6 @@ class _Extractor:
                 raise UserError(
                     f"{out}: exists, made with {key} {metadata.get(key)}, not {value}; {remedy}"
                 )
-
-    def _function(self, signature: str) -> Callable[[np.ndarray], np.ndarray]:
-        return self._model.features(signature, self._settings.features)
-
-    def _add_video(self, npz: "_Npz", path: pathlib.Path) -> None:
-        if self._settings.video_streams != PICTURE:
-            self._add_sound(npz, path, "audio_")
-        if self._settings.video_streams != SOUND:
-            rate = self._settings.frame_rate_hz
-            frames = media.video_frames(path, frame_rate_hz=rate, frame_px=self._model.frame_px)
-            self._add(npz, "image_", saved_model.VISION, frames, lambda n: np.arange(n) / rate)
-
-    def _add_sound(self, npz: "_Npz", path: pathlib.Path, prefix: str) -> None:
-        windows = saved_model.windows(
-            media.sound_blocks(path), hop=self._hop, center=self._settings.center
-        )
-        self._add(
-            npz,
-            prefix,
-            saved_model.AUDIO,
-            windows,
-            lambda n: saved_model.window_times(n, self._hop),
-        )
-
-    def _add(
-        self,
-        npz: "_Npz",
-        prefix: str,
-        signature: str,
-        items: Iterable[np.ndarray],
-        times: Callable[[int], np.ndarray],
-    ) -> None:
-        function = self._function(signature)
-        embedded = map(function, saved_model.batches(items, self._batch_size))
-        num_rows = npz.add_rows(f"{prefix}embedding", embedded)
-        npz.add(f"{prefix}timestamps", times(num_rows))
 
 
 # --- .npz ----------------------------------------------------------------------------------------
@@ -333,7 +253,7 @@ def _define_flags() -> dict[str, flags.FlagHolder]:
         "features": flags.DEFINE_enum(
             "features",
             "pool4",
-            FEATURES,
+            file_features.FEATURES,
             "pool4: 512-D, global max. conv4_2: 6144-D for sound, before the ReLU (L3 3.3), 8192-D "
             "for pictures, after it (L3 3.4). embedding: 128-D, of networks that have one.",
         ),
@@ -350,7 +270,7 @@ def _define_flags() -> dict[str, flags.FlagHolder]:
             "frame_rate_hz", 1.0, "Pictures taken per second of video (ours)."
         ),
         "video_streams": flags.DEFINE_enum(
-            "video_streams", BOTH, STREAMS, "What to take from a video."
+            "video_streams", file_features.BOTH, file_features.STREAMS, "What to take from a video."
         ),
         "batch_size": flags.DEFINE_integer(
             "batch_size",

@@ -433,7 +433,7 @@ def test_saved_models_that_are_not_usable(network, pictures, tmp_path):
         run([pictures], tmp_path / "none", tmp_path / "out")
     with pytest.raises(UserError, match="no SavedModel of ours"):
         run([pictures], pictures, tmp_path / "out")
-    with pytest.raises(UserError, match="gives conv4_2, .*pool4 for .*'embedding'"):
+    with pytest.raises(UserError, match="gives conv4_2, conv4_2_map, pool4 for .*'embedding'"):
         run([pictures], network, tmp_path / "out", features="embedding")
     with pytest.raises(UserError, match="frame_rate_hz=0"):
         run([pictures], network, tmp_path / "out", frame_rate_hz=0.0)
