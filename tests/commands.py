@@ -118,7 +118,8 @@ def _serve() -> None:
     for line in sys.stdin:
         question = json.loads(line)
         answer = _fork(question["start"]) if "start" in question else _poll(question["poll"])
-        print(json.dumps(answer), flush=True)
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
 
 
 def _poll(pid: int) -> int | None:
@@ -160,7 +161,7 @@ def _execute(wanted: dict) -> int:
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):
             return end.code or 0
-        print(end.code, file=sys.stderr)
+        sys.stderr.write(f"{end.code}\n")
         return 1
     finally:
         atexit._run_exitfuncs()

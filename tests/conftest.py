@@ -26,7 +26,8 @@ TINY_LABELS = ("high", "low")
 # Files whose tests take longest, first: a worker that begins one of them last works alone. Whole
 # files go to workers (pyproject.toml), in the order of collection.
 LONGEST = (
-    *("test_training", "test_distributed", "test_train", "test_export", "test_retrieval"),
+    *("test_training", "test_distributed", "test_training_step", "test_export", "test_train"),
+    "test_retrieval",
     *("test_table3_imagenet", "test_table2_sound", "test_end_to_end", "test_write_shards"),
 )
 

@@ -563,6 +563,10 @@ def test_another_manifest_is_not_overwritten_unless_asked(tmp_path):
         ("imagenet", {"lists": ["a.txt", "b.txt"]}, "imagenet reads one list; got 2"),
         ("folder", {"ontology": "x.json"}, "--ontology is for --dataset=audioset_instruments"),
         ("esc50", {"split_fractions": {"train": 1.0}}, "esc50 has fixed splits"),
+        ("vggsound", {"lists": ["x"], "split_fractions": {"train": 0.5}}, "need shares above 0"),
+        ("flickr_soundnet", {"split_fractions": {"a": 2, "b": -1}}, "need shares above 0"),
+        ("folder", {"split_fractions": {}}, "need shares above 0 that sum to 1"),
+        ("folder", {"split_fractions": {"in/out": 1.0}}, "need a name of letters"),
     ],
 )
 def test_unusable_arguments_are_one_line(tmp_path, dataset, settings, words):

@@ -6,28 +6,20 @@ Each stage is the command that a user would run, in a process of its own; only t
 import json
 import os
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from data_prep import demo
 from data_prep.write_shards import write_shards
+from tests import commands
 
 ROOT = pathlib.Path(__file__).parents[1]
 
 
 def _run(folder: pathlib.Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = commands.run("-m", *arguments, cwd=folder, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -1,9 +1,8 @@
 """Export: signatures, numbers, a SavedModel that needs TensorFlow alone, folders kept safe."""
 
+import functools
 import json
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from l3net.data import augment
 from l3net.errors import UserError
 from l3net.log_spectrogram import log_spectrogram
 from l3net.saved_model import METADATA_FILE
+from tests import commands
 
 TINY = models.ModelConfig("l3_net_ots", width=0.0625, frame_px=64, spectrogram_average=2)
 TRAINED_STEPS = 7
@@ -181,9 +181,7 @@ def test_loads_where_only_tensorflow_is_installed(exported, signatures, tmp_path
     inputs = random_inputs(2)
     np.savez(tmp_path / "inputs.npz", **inputs)
     arguments = [str(exported), str(tmp_path / "inputs.npz"), str(tmp_path / "outputs.npz")]
-    done = subprocess.run(
-        [sys.executable, "-c", ISOLATED, *arguments], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = commands.run("-c", ISOLATED, *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     outputs = np.load(tmp_path / "outputs.npz")
     assert len(outputs.files) == 7
@@ -277,10 +275,21 @@ SIGNATURES = {
 }
 
 
+@pytest.fixture(scope="module")
+def exported_once(tmp_path_factory):
+    """Exports a network of the smallest size, once for all tests."""
+
+    @functools.cache
+    def export_once(name: str) -> pathlib.Path:
+        config = models.ModelConfig(name, **SMALLEST)
+        return export.export(save_tiny_run(tmp_path_factory.mktemp(name) / "run", config=config))
+
+    return export_once
+
+
 @pytest.mark.parametrize("name", list(SIGNATURES))
-def test_every_network_answers_its_signatures(tmp_path, name):
-    config = models.ModelConfig(name, **SMALLEST)
-    folder = export.export(save_tiny_run(tmp_path / "run", config=config))
+def test_every_network_answers_its_signatures(exported_once, name):
+    folder = exported_once(name)
     loaded = saved_model.SavedModel(folder)
     assert loaded.inputs == models.MODELS[name].inputs
     signatures = tf.saved_model.load(str(folder)).signatures
@@ -305,15 +314,12 @@ def test_a_float32_network_is_exported_as_it_is():
     assert export._in_float32(model, TINY) == (model, TINY)
 
 
-def test_half_precision_runs_are_exported_in_float32(tmp_path):
+def test_half_precision_runs_are_exported_in_float32(tmp_path, exported_once):
     config = models.ModelConfig("ave_net", **SMALLEST, precision="bfloat16")
     folder = export.export(save_tiny_run(tmp_path / "half", config=config))
-    same = export.export(
-        save_tiny_run(tmp_path / "full", config=models.ModelConfig("ave_net", **SMALLEST))
-    )
     waveform = random_inputs(2)["waveform"]
     first, second = (
         run_numpy(tf.saved_model.load(str(path)).signatures["audio"], waveform=waveform)
-        for path in (folder, same)
+        for path in (folder, exported_once("ave_net"))
     )
     np.testing.assert_array_equal(first["embedding"], second["embedding"])

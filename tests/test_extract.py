@@ -298,6 +298,18 @@ def test_pictures_are_those_of_their_time(tmp_path):
     np.testing.assert_allclose(times, [0.0, 1.0, 2.0, 3.0], atol=0.08)
 
 
+def test_a_late_picture_is_seen_from_its_start(tmp_path):
+    video = conftest.make_video(
+        tmp_path / "late.mkv",
+        picture="color=black:s=64x64:r=25,geq=lum='16+T*50':cb=128:cr=128",
+        seconds=2.5,
+        picture_late_seconds=0.2,
+    )
+    frames = media.video_frames(video, frame_rate_hz=1.0, frame_px=32)
+    times = [frame.mean() * 219 / 255 / 50 for frame in frames]
+    np.testing.assert_allclose(times, [0.0, 0.8, 1.8], atol=0.08)
+
+
 def test_a_very_short_video_has_a_picture(tmp_path, network):
     video = conftest.make_video(tmp_path / "short.mp4", seconds=0.2)
     assert statuses(run([video], network, tmp_path / "out")) == ["done"]

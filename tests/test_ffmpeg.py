@@ -535,6 +535,31 @@ def test_endless_output_and_endless_complaints_are_bounded(tmp_path, monkeypatch
     assert len(str(caught.value)) < 1000
 
 
+def _refused(*_):
+    raise PermissionError
+
+
+@pytest.mark.parametrize("may_have_large_pipes", [True, False])
+def test_data_gathers_before_it_is_read(monkeypatch, tone, may_have_large_pipes):
+    expected = ffmpeg.decode_clip(tone, seconds=1.0)
+    looks, take = [], ffmpeg_process._Rest.take
+    monkeypatch.setattr(ffmpeg_process._Rest, "take", lambda self: looks.append(take(self)))
+    if not may_have_large_pipes:
+        monkeypatch.setattr(ffmpeg_process.fcntl, "fcntl", _refused)
+    clip = ffmpeg.decode_clip(tone, seconds=1.0)
+    assert clip.frames == expected.frames
+    np.testing.assert_array_equal(clip.waveform, expected.waveform)
+    assert 0 < len(looks) < len(clip.frames)
+
+
+def test_the_end_of_ffmpeg_ends_any_rest(monkeypatch, tone):
+    monkeypatch.setattr(ffmpeg_process, "_SHORTEST_REST_SECONDS", 60.0)
+    monkeypatch.setattr(ffmpeg_process, "_LONGEST_REST_SECONDS", 60.0)
+    began = time.monotonic()
+    assert len(ffmpeg.decode_clip(tone, seconds=1.0).frames) == 25
+    assert time.monotonic() - began < 30
+
+
 def test_which_ffmpeg(tmp_path, monkeypatch):
     fake_ffmpeg(tmp_path, monkeypatch, "exit 1")
     assert ffmpeg.find_ffmpeg() == str(tmp_path / "fake_ffmpeg")

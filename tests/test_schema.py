@@ -35,6 +35,21 @@ def test_python_reader_gives_back_what_was_written(encoding, flow):
             assert getattr(back, field.name) == getattr(clip, field.name), field.name
 
 
+@pytest.mark.parametrize("flow", [{}, FLOW], ids=["no flow", "flow"])
+@pytest.mark.parametrize("encoding", schema.AUDIO_ENCODINGS)
+def test_bytes_are_those_that_protobuf_writes(encoding, flow):
+    sizes = (0, 1, 100, 113, 120, 127, 128, 16_376, 16_384, 2_097_152)  # of one to four byte sizes
+    clip = _clip(audio_encoding=encoding, **flow)
+    jpegs = tuple(b"j" * size for size in (*sizes, *range(len(clip.frames) - len(sizes))))
+    record = schema.encode_clip(dataclasses.replace(clip, frames=jpegs))
+    example = tf.train.SequenceExample.FromString(record)
+    assert [
+        f.bytes_list.value[0]
+        for f in example.feature_lists.feature_list[schema.IMAGE_ENCODED].feature
+    ] == list(jpegs)
+    assert example.SerializeToString(deterministic=True) == record
+
+
 def _encodings_of_the_graph():
     try:
         import tensorflow_io  # noqa: F401

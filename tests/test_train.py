@@ -1,4 +1,5 @@
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -6,12 +7,11 @@ import sys
 
 import pytest
 
-from tests import synthetic_shards
+from tests import commands, tiny_training
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "l3net" / "configs"
 TENSORFLOW_NOTE = re.compile(r"WARNING: All log messages before absl|[IWE]\d{4} .*\.cc:\d+\]")
 SMALL = [
-    "--model=l3_net_ots",
     "--width=0.0625",
     "--frame_px=64",
     "--spectrogram_average=2",
@@ -23,21 +23,17 @@ SMALL = [
 
 
 def _run(*arguments):
-    command = [sys.executable, "-m", "l3net.train", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return commands.run("-m", "l3net.train", *arguments)
 
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shards")
-    clips = [synthetic_shards.make_clip(k, seconds=1.2) for k in range(1, 5)]
-    synthetic_shards.write_shards(folder, clips)
-    synthetic_shards.write_shards(folder, clips[:2], split="val")
-    return folder
+    return tiny_training.make_shards(tmp_path_factory.mktemp("shards"))
 
 
 def test_flags_text_repeats_the_run(tmp_path, shards):
-    first = _run(*SMALL, f"--shards={shards}", "--num_steps=2", f"--run_dir={tmp_path / 'a'}")
+    arguments = [*SMALL, "--model=l3_net_ots", f"--shards={shards}", "--num_steps=2"]
+    first = _run(*arguments, f"--run_dir={tmp_path / 'a'}")
     assert first.returncode == 0, first.stderr
     assert "AVC accuracy" in first.stdout and "4 fixed val pairs" in first.stdout
     assert re.search(r"step 2 of 2: loss \S+, .*, \d+ pairs/s, 0:00:00 left\n", first.stderr)
@@ -50,7 +46,8 @@ def test_flags_text_repeats_the_run(tmp_path, shards):
 
 def test_a_grid_of_learning_rates_is_one_command(tmp_path, shards):
     """One rate diverges; another run starts from the best one, and says so in its files."""
-    arguments = [*SMALL, f"--shards={shards}", "--num_steps=4", "--log_every_steps=2"]
+    arguments = [*SMALL, "--model=supervised_vision", "--num_classes=4", f"--shards={shards}"]
+    arguments += ["--num_steps=4", "--log_every_steps=2"]
     grid = ["--learning_rate_grid=1e18,1e-4", f"--run_dir={tmp_path / 'grid'}"]
     done = _run(*arguments, *grid)
     assert done.returncode == 0, done.stderr
@@ -75,7 +72,6 @@ def test_a_grid_of_learning_rates_is_one_command(tmp_path, shards):
     ("arguments", "message"),
     [
         (["--num_steps=1"], "--run_dir"),
-        (["--num_steps=1", "--run_dir=x"], "--shards must have a value"),
         (["--num_steps=1", "--run_dir=x", "--shards=nowhere"], "shard folder nowhere does not"),
         (["--flagfile=nowhere.flags"], "nowhere.flags"),
         (["--num_steps=1", "--run_dir=x", "--shards=x", "--strategy=multi_worker"], "TF_CONFIG"),
@@ -84,12 +80,26 @@ def test_a_grid_of_learning_rates_is_one_command(tmp_path, shards):
 def test_mistakes_are_one_clear_line(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(CONFIGS.parents[1]))
-    done = _run(*arguments)
+    _check_one_clear_line(_run(*arguments), message)
+    assert not (tmp_path / "x").exists()
+
+
+def _check_one_clear_line(done, message):
     assert done.returncode != 0
     assert message in done.stderr
     # TensorFlow 2.21 (Python 3.13) writes notes of its C++ side whatever the log level.
     lines = [line for line in done.stderr.splitlines() if not TENSORFLOW_NOTE.match(line)]
     assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
+
+
+def test_start_up_says_nothing_else(tmp_path):
+    """A whole process, in which TensorFlow starts, too; its log level is ours to set."""
+    command = [sys.executable, "-m", "l3net.train", "--num_steps=1", f"--run_dir={tmp_path / 'x'}"]
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    _check_one_clear_line(done, "--shards must have a value")
     assert not (tmp_path / "x").exists()
 
 
@@ -105,8 +115,7 @@ for path in sys.argv[1:]:
 
 
 def test_every_flagfile_parses():
-    command = [sys.executable, "-c", PARSE, *map(str, CONFIGS.glob("*.flags"))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = commands.run("-c", PARSE, *map(str, CONFIGS.glob("*.flags")))
     assert done.returncode == 0, done.stderr
 
 

@@ -85,12 +85,15 @@ class BatchNorm(keras.layers.Layer):
         x = tf.cast(inputs, tf.float32)
         axes = list(range(len(x.shape) - 1))
         context = tf.distribute.get_replica_context()
-        sums = tf.stack([tf.reduce_sum(x, axes), tf.reduce_sum(tf.square(x), axes)])
-        count = tf.cast(tf.size(x) / x.shape[-1], tf.float32)
-        sums = context.all_reduce(tf.distribute.ReduceOp.SUM, sums)
-        count = context.all_reduce(tf.distribute.ReduceOp.SUM, count)
-        mean, mean_square = tf.unstack(sums / count)
-        variance = tf.maximum(mean_square - tf.square(mean), 0.0)
+
+        def total(values):
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+        count = total(tf.cast(tf.size(x) / x.shape[-1], tf.float32))
+        mean = total(tf.reduce_sum(x, axes)) / count
+        # Around the mean, though that takes one more exchange: sound's spectrogram is nearly
+        # constant, and the mean square less the squared mean would be rounding errors.
+        variance = total(tf.reduce_sum(tf.square(x - mean), axes)) / count
         gamma, beta = self._tensors(self.gamma, self.beta)
         output = tf.nn.batch_normalization(x, mean, variance, beta, gamma, self.epsilon)
         unbiased = variance * count / tf.maximum(count - 1.0, 1.0)
