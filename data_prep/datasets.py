@@ -125,6 +125,8 @@ def _check_wanted(dataset: str, request: Request) -> None:
         raise UserError(f"--ontology is for --dataset=audioset_instruments; {dataset} reads none")
     if request.split_fractions is not None and kind.fixed_splits:
         raise UserError(f"{dataset} has fixed splits; leave --split_fractions out")
+    if request.split_fractions is not None:
+        manifest.checked_fractions(request.split_fractions)
 
 
 def _check_found(found: Found, request: Request) -> None:

@@ -132,7 +132,7 @@ def decode_clip(
         ]
 
     picture_start, sound_start, jpegs, pcm = ffmpeg_process.run_to_end(
-        path, arguments, 4, timeout_seconds, strict
+        path, arguments, (2, 2), timeout_seconds, strict
     )
     decoded = _Decoded(
         num_late_frames=_first_number(picture_start),
@@ -152,7 +152,7 @@ class _Decoded(NamedTuple):
     num_late_frames: int
     first_sample_seconds: float
     jpegs: list[bytes]
-    pcm: bytes
+    pcm: bytearray
 
 
 class _TooShortError(Exception):
@@ -194,9 +194,9 @@ def _assemble(
     )
 
 
-def _padded(pcm: bytes, num_silent: int) -> np.ndarray:
+def _padded(pcm: bytearray, num_silent: int) -> np.ndarray:
     """Returns int16 sound with silence in front, or cut there where `num_silent` is negative."""
-    samples = np.frombuffer(pcm[: len(pcm) // 2 * 2], "<i2").astype(np.int16)
+    samples = np.frombuffer(pcm, "<i2", len(pcm) // 2)
     silence = np.zeros(max(num_silent, 0), np.int16)
     return np.concatenate([silence, samples[max(-num_silent, 0) :]])
 

@@ -10,21 +10,23 @@ import math
 import os
 import pathlib
 import re
+import select
 import selectors
 import shutil
 import signal
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from l3net.errors import UserError
 
 try:
+    import fcntl
     import resource
 except ImportError:  # not a POSIX system
-    resource = None
+    fcntl = resource = None
 
 _OLDEST = (5, 1)  # knows -fps_mode
 ENVIRONMENT_VARIABLE = "L3NET_FFMPEG"
@@ -44,6 +46,9 @@ _MAX_ADDRESS_SPACE_BYTES = 4 << 30
 _MAX_OUTPUT_BYTES = 1 << 30
 _ERROR_TAIL_BYTES = 4096
 _READ_BYTES = 1 << 16
+# Of a clip's data. Linux lets all processes of a user have 64 MB of pipes: 90 clips at a time.
+_LARGE_PIPE_BYTES = 1 << 18
+_SHORTEST_REST_SECONDS, _LONGEST_REST_SECONDS = 0.001, 0.1
 _STALL_SECONDS = 120.0
 _DIAGNOSIS_SECONDS = 60.0
 # ffmpeg's word, at exit status 0, for a gap in the sound too long to be filled.
@@ -208,16 +213,16 @@ def input_arguments(
 def run_to_end(
     path: str | pathlib.Path,
     arguments: Callable[..., list[str]],
-    num_pipes: int,
+    num_pipes: tuple[int, int],
     timeout_seconds: float,
     strict: bool,
-) -> list[bytes]:
+) -> list[bytearray]:
     """Runs ffmpeg to its end.
 
     Args:
         path: of the input, a regular file.
         arguments: takes one file descriptor per pipe, returns ffmpeg's arguments.
-        num_pipes: how many.
+        num_pipes: how many there are for a few words, and then for data.
         timeout_seconds: of wall-clock time, after which it is killed.
         strict: whether any complaint is a failure, whatever the exit status.
 
@@ -228,14 +233,15 @@ def run_to_end(
         MediaError: if the file is none for us, or ffmpeg failed, was killed or wrote too much.
         UserError: if ffmpeg is missing.
     """
-    outputs = [bytearray() for _ in range(num_pipes)]
-    with _Child(path, arguments, num_pipes, timeout_seconds=timeout_seconds) as child:
-        for index, chunk in child.chunks():
+    num_words, num_data = num_pipes
+    outputs = [bytearray() for _ in range(num_words + num_data)]
+    with _Child(path, arguments, len(outputs), timeout_seconds=timeout_seconds) as child:
+        for index, chunk in child.chunks(gathered=range(num_words, len(outputs))):
             outputs[index] += chunk
             if sum(map(len, outputs)) > _MAX_OUTPUT_BYTES:
                 raise MediaError(path, "failed", "refused", "too much output for one clip")
         child.check(strict)
-    return [bytes(output) for output in outputs]
+    return outputs
 
 
 def stream(path: str | pathlib.Path, arguments: Callable[..., list[str]]) -> Iterator[bytes]:
@@ -319,10 +325,15 @@ class _Child:
         self._process.stderr.close()
         self._process.wait()
 
-    def chunks(self) -> Iterator[tuple[int, bytes]]:
-        """Yields (pipe index, bytes) as they come, lower pipes first, until all are closed."""
+    def chunks(self, gathered: Sequence[int] = ()) -> Iterator[tuple[int, bytes]]:
+        """Yields (pipe index, bytes) as they come, lower pipes first, until all are closed.
+
+        Args:
+            gathered: indices of pipes with so much data that it should gather before it is read.
+        """
         error_pipe = self._process.stderr.fileno()
         indices = {reader: index for index, reader in enumerate(self._readers)}
+        rest = _Rest([self._readers[index] for index in gathered], error_pipe)
         with selectors.DefaultSelector() as selector:
             for reader in (*self._readers, error_pipe):
                 selector.register(reader, selectors.EVENT_READ)
@@ -330,8 +341,11 @@ class _Child:
                 ready = selector.select(max(0.0, self._deadline - time.monotonic()))
                 if not ready or time.monotonic() > self._deadline:
                     self._give_up()
+                if gathered:
+                    rest.take()
+                    ready = selector.select(0)
                 for reader in sorted(key.fd for key, _ in ready):
-                    chunk = os.read(reader, _READ_BYTES)
+                    chunk = rest.read(reader)
                     if not chunk:
                         selector.unregister(reader)
                     elif reader == error_pipe:
@@ -397,6 +411,45 @@ class _Child:
     def _close_readers(self) -> None:
         for reader in self._readers:
             os.close(reader)
+
+
+class _Rest:
+    """Between two looks at pipes, so that data gathers in them: each look costs.
+
+    As long as the fullest takes to be half full, judged by what the last look found.
+
+    Args:
+        pipes: that fill; made larger, if the system lets us.
+        end: the pipe that ends any rest when it is closed.
+    """
+
+    def __init__(self, pipes: Sequence[int], end: int) -> None:
+        self._rooms = {pipe: _enlarged(pipe) for pipe in pipes}
+        self._seconds, self._fullest = _SHORTEST_REST_SECONDS, 0.0  # share of a pipe's room
+        self._end = select.poll()
+        self._end.register(end, 0)  # no other event
+
+    def take(self) -> None:
+        """Waits."""
+        seconds = self._seconds * 0.5 / max(self._fullest, 0.25)
+        self._seconds = min(max(seconds, _SHORTEST_REST_SECONDS), _LONGEST_REST_SECONDS)
+        self._fullest = 0.0
+        self._end.poll(1000 * self._seconds)
+
+    def read(self, pipe: int) -> bytes:
+        """Returns what is in a pipe; b"" at its end."""
+        room = self._rooms.get(pipe, _READ_BYTES)
+        chunk = os.read(pipe, room)
+        self._fullest = max(self._fullest, len(chunk) / room)
+        return chunk
+
+
+def _enlarged(pipe: int) -> int:
+    """Makes a pipe larger, if the system lets us; returns how many bytes it takes, at least."""
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        with contextlib.suppress(OSError):  # this user has too many
+            return fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _LARGE_PIPE_BYTES)
+    return _READ_BYTES
 
 
 def _signal_name(number: int) -> str:

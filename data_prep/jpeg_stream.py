@@ -8,7 +8,7 @@ _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _END_OF_IMAGE, _START_OF_SCAN = 0xD9, 0xDA
 
 
-def split_jpegs(stream: bytes) -> list[bytes]:
+def split_jpegs(stream: bytes | bytearray) -> list[bytes]:
     """Splits JPEGs that stand one after the other.
 
     Args:
@@ -20,26 +20,26 @@ def split_jpegs(stream: bytes) -> list[bytes]:
     Raises:
         ValueError: if something else stands between them.
     """
-    jpegs, start = [], 0
+    jpegs, start, view = [], 0, memoryview(stream)
     while start < len(stream):
-        if stream[start : start + 2] != b"\xff\xd8":
+        if view[start : start + 2] != b"\xff\xd8":
             raise ValueError(f"no JPEG starts at byte {start} of the stream")
         end = _jpeg_end(stream, start + 2)
         if end is None:
             break
-        jpegs.append(stream[start:end])
+        jpegs.append(bytes(view[start:end]))
         start = end
     return jpegs
 
 
-def _jpeg_end(stream: bytes, start: int) -> int | None:
+def _jpeg_end(stream: bytes | bytearray, start: int) -> int | None:
     for marker, position, _ in _segments(stream, start):
         if marker == _END_OF_IMAGE:
             return position
     return None
 
 
-def _segments(stream: bytes, position: int) -> Iterator[tuple[int, int, int]]:
+def _segments(stream: bytes | bytearray, position: int) -> Iterator[tuple[int, int, int]]:
     """Yields (marker, position of its content, size of its content)."""
     match = _MARKER.search(stream, position)
     while match:

@@ -60,14 +60,22 @@ def _num_processors() -> int:
     return os.cpu_count() or 1
 
 
+def worker_context() -> multiprocessing.context.ForkServerContext:
+    """Returns how workers are started: TensorFlow is imported once, in a process without threads.
+
+    The workers, its children, share that memory.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([schema.__name__, ffmpeg.__name__])
+    return context
+
+
 def _run_in_processes(
     shards: Sequence[Shard], job: Job, num_workers: int, report: Callable[[Outcome], None]
 ) -> None:
     # One connection per worker and no shared queue: a killed worker leaves no lock behind, and
-    # its closed connection tells. forkserver: TensorFlow is imported once, and never forked from
-    # a process with threads.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([schema.__name__, ffmpeg.__name__])
+    # its closed connection tells.
+    context = worker_context()
     waiting, busy, processes = list(reversed(shards)), {}, []
     try:
         for _ in range(num_workers):

@@ -142,7 +142,7 @@ def rows_from_folder(
             fractions are unusable.
     """
     folder = pathlib.Path(folder)
-    fractions = _checked_fractions(split_fractions or {"train": 1.0})
+    fractions = checked_fractions({"train": 1.0} if split_fractions is None else split_fractions)
     if not folder.is_dir():
         raise UserError(f"videos folder {folder} does not exist")
     rows = [
@@ -197,15 +197,21 @@ def parse_fractions(text: str) -> dict[str, float]:
         raise UserError(
             f"split fractions {text!r}: need name=share,name=share, such as train=0.9,test=0.1"
         ) from None
-    return _checked_fractions(fractions)
+    return checked_fractions(fractions)
 
 
-def _checked_fractions(fractions: Mapping[str, float]) -> dict[str, float]:
+def checked_fractions(fractions: Mapping[str, float]) -> dict[str, float]:
+    """Returns the shares, as a dict of its own.
+
+    Raises:
+        UserError: if there are none, one is not above 0, they do not sum to 1, or a split's name is
+            unusable.
+    """
     for split in fractions:
         _check_split(split, "split fractions")
     total = math.fsum(fractions.values())
     # Written so that a nan fails, too.
-    if not (min(fractions.values()) > 0 and abs(total - 1) < 1e-6):
+    if not (min(fractions.values(), default=0) > 0 and abs(total - 1) < 1e-6):
         raise UserError(f"split fractions {dict(fractions)}: need shares above 0 that sum to 1")
     return dict(fractions)
 

@@ -206,7 +206,7 @@ def _commit(
 
 def _sha256(path: pathlib.Path) -> str:
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
+    with open(path, "rb", buffering=0) as file:
+        while block := file.read(1 << 16):
             digest.update(block)
     return digest.hexdigest()

@@ -70,7 +70,8 @@ def video_frames(
 
     Args:
         path: of the video.
-        frame_rate_hz: frame k is the picture nearest to k / frame_rate_hz seconds.
+        frame_rate_hz: frame k is the picture shown at k / frame_rate_hz seconds: the last whose
+            timestamp is not later, or the first one where the picture starts later.
         frame_px: of the centre crop.
 
     Yields:
@@ -80,8 +81,8 @@ def video_frames(
         UserError: if the file has no picture or cannot be decoded to its end.
     """
     smallest_side_px = round(frame_px * constants.SMALLEST_SIDE_PX / constants.FRAME_PX)
-    # At a low rate ffmpeg shows the last picture before k + 1/2 frames (0.46 s late at 1 Hz) and
-    # none at all of a very short video; so take every n-th of at least 25 a second.
+    # Every n-th of at least 25 a second: a picture that starts late is repeated in front as it is
+    # at the first of the times, at a low rate long after its start.
     every = max(1, math.ceil(constants.FRAME_RATE_HZ / frame_rate_hz))
     frames = ffmpeg.stream_frames(
         path, frame_rate_hz=frame_rate_hz * every, smallest_side_px=smallest_side_px

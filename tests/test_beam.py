@@ -1,7 +1,6 @@
 import pathlib
 import re
 import resource
-import subprocess
 import sys
 
 import pytest
@@ -11,6 +10,7 @@ from data_prep.manifest import ManifestRow
 from data_prep.write_shards import write_shards
 from l3net.data import schema
 from l3net.errors import UserError
+from tests import commands
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 SETTINGS = {"dataset_name": "tiny", "smallest_side_px": 64, "num_shards": 5, "failure_budget": 1}
@@ -117,14 +117,12 @@ def test_unusable_options_are_told_before_anything_is_written(
 def test_options_come_from_the_flag_and_from_behind_it(tiny_videos, tmp_path):
     needs_beam()
     command = [
-        *(sys.executable, "-m", "data_prep.write_shards", "--runner=beam"),
+        *("-m", "data_prep.write_shards", "--runner=beam"),
         *(f"--videos_dir={tiny_videos}", f"--out_dir={tmp_path / 'out'}"),
         "--beam_options=--runner=NoSuchRunner --job_name='two words'",
         *("--", "--direct_num_workers=3"),
     ]
-    done = subprocess.run(
-        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False
-    )
+    done = commands.run(*command, cwd=REPOSITORY)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     told = "Beam refuses --runner=NoSuchRunner --job_name=two words --direct_num_workers=3: "

@@ -4,8 +4,6 @@ import collections
 import csv
 import json
 import pathlib
-import subprocess
-import sys
 
 import pytest
 import scipy.io
@@ -15,6 +13,7 @@ from data_prep.write_shards import write_shards
 from eval import recordings
 from l3net import constants
 from l3net.errors import UserError
+from tests import commands
 
 ROOT = pathlib.Path(__file__).parents[1]
 REAL = ROOT.parent / "shared" / "data"
@@ -585,14 +584,12 @@ def test_nothing_found_says_what_was_looked_for(tmp_path):
 def test_command_line(tmp_path):
     touch(tmp_path / "media", f"{ID}.mp4")
     path = write(tmp_path / "vggsound.csv", f"{ID},30,hail,train\n")
-    command = [sys.executable, "-m", "data_prep.datasets", "--dataset=vggsound"]
+    command = ["-m", "data_prep.datasets", "--dataset=vggsound"]
     command += [f"--media_dir={tmp_path / 'media'}", f"--manifest={tmp_path / 'manifest.csv'}"]
-    done = subprocess.run(
-        [*command, f"--lists={path}"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = commands.run(*command, f"--lists={path}", cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "train      1        1   0.00        0" in done.stdout
     assert "give --trimmed=yes" in done.stdout
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = commands.run(*command, cwd=ROOT)
     assert done.returncode == 1
     assert done.stderr == "error: vggsound needs --lists: vggsound.csv\n"

@@ -5,8 +5,6 @@ import fnmatch
 import html.parser
 import io
 import pathlib
-import subprocess
-import sys
 
 import PIL.Image
 import pytest
@@ -16,6 +14,7 @@ from data_prep.report import write_report
 from data_prep.write_shards import write_shards
 from l3net.data import schema
 from l3net.errors import UserError
+from tests import commands
 from tests.conftest import make_video
 from tests.prepared_folders import write_folder
 from tests.synthetic_shards import make_clip
@@ -153,11 +152,9 @@ def test_versions_and_settings_are_told(real):
 
 
 def test_the_command(real):
-    command = [sys.executable, "-m", "data_prep.report", f"--shards_dir={real}", "--num_clips=1"]
+    command = ["-m", "data_prep.report", f"--shards_dir={real}", "--num_clips=1"]
     (real / report.REPORT_FILE).unlink(missing_ok=True)
-    done = subprocess.run(
-        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False
-    )
+    done = commands.run(*command, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
     assert "2 clips of videos -> " in done.stderr
     assert "100%" in done.stderr  # the progress bar

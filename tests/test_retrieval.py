@@ -3,8 +3,6 @@
 import csv
 import dataclasses
 import json
-import subprocess
-import sys
 import types
 
 import numpy as np
@@ -13,7 +11,7 @@ import pytest
 from eval import cca, metrics, ontology, retrieval, vgg16
 from l3net import constants, saved_model
 from l3net.errors import UserError
-from tests import synthetic_shards
+from tests import commands, synthetic_shards
 
 CLASSES = ("Harp", "Drill", "Organ", "Flute")
 NUM_TRAIN, NUM_TEST = 60, 124  # 31 of each class: a perfect list of 30 is of one class
@@ -238,8 +236,7 @@ def test_errors_are_one_line(setting, tmp_path):
 
 
 def _run(*arguments):
-    command = [sys.executable, "-m", "eval.retrieval", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return commands.run("-m", "eval.retrieval", *arguments)
 
 
 def test_entry_says_what_it_needs(tmp_path):

@@ -1,13 +1,12 @@
 import json
 import pathlib
-import subprocess
-import sys
 import types
 
 import pytest
 
 from eval import baselines, features, linear_probe, piczak, table2_sound
 from l3net.errors import UserError
+from tests import commands
 from tests.test_features import save_tiny_network
 from tests.test_recordings import write_demo_shards, write_esc50, write_tone
 
@@ -147,9 +146,9 @@ def test_bad_c_is_one_line():
 
 def test_command_line(tmp_path):
     demo = write_demo_shards(tmp_path / "demo")
-    command = [sys.executable, "-m", "eval.table2_sound", f"--demo_shards={demo}"]
+    command = ["-m", "eval.table2_sound", f"--demo_shards={demo}"]
     command += [f"--out_dir={tmp_path / 'out'}", f"--cache_dir={tmp_path / 'cache'}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = commands.run(*command, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "demo data (synthetic)" in done.stdout
     record = json.loads((tmp_path / "out" / "table2.json").read_text())
@@ -160,8 +159,8 @@ def test_command_line(tmp_path):
 
 
 def test_command_line_mistake_is_one_line(tmp_path):
-    command = [sys.executable, "-m", "eval.table2_sound", f"--esc50={tmp_path / 'none'}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    command = ["-m", "eval.table2_sound", f"--esc50={tmp_path / 'none'}"]
+    done = commands.run(*command, cwd=ROOT)
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith("error: the ESC-50 folder")
     assert "Traceback" not in done.stderr

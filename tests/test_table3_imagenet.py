@@ -1,13 +1,12 @@
 import json
 import pathlib
-import subprocess
-import sys
 import types
 
 import pytest
 
 from eval import from_scratch, image_sets, linear_layer, report, table3_imagenet
 from l3net.errors import UserError
+from tests import commands
 from tests.test_image_sets import write_imagenet, write_shards
 from tests.test_linear_layer import save_tiny_vision
 
@@ -169,7 +168,7 @@ def test_bad_rate_is_one_line():
 def test_command_line(tmp_path, paths):
     demo = write_shards(tmp_path / "demo")
     command = [
-        *(sys.executable, "-m", "eval.table3_imagenet"),
+        *("-m", "eval.table3_imagenet"),
         f"--demo_shards={demo}",
         f"--saved_model={paths[OURS]}",
         "--augmentation=none",
@@ -179,7 +178,7 @@ def test_command_line(tmp_path, paths):
         f"--out_dir={tmp_path / 'out'}",
         f"--cache_dir={tmp_path / 'cache'}",
     ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = commands.run(*command, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "out" / "table3.json").read_text())
     assert record["rows"][0]["ours"]["accuracy"] == 100

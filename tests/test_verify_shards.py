@@ -1,8 +1,6 @@
 import dataclasses
 import pathlib
 import shutil
-import subprocess
-import sys
 
 import pytest
 import tensorflow as tf
@@ -11,6 +9,7 @@ from data_prep.verify_shards import verify_shards
 from data_prep.write_shards import write_shards
 from l3net.data import schema
 from l3net.errors import UserError
+from tests import commands
 from tests.conftest import make_video
 
 SHARD = "tiny-train-00000-of-00002"
@@ -225,14 +224,7 @@ def test_another_folder_is_refused(tmp_path):
 
 def test_exit_status_and_last_line(folder):
     (folder / SHARD).unlink()
-    done = subprocess.run(
-        [sys.executable, "-m", "data_prep.verify_shards", f"--shards_dir={folder}"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = commands.run("-m", "data_prep.verify_shards", f"--shards_dir={folder}", cwd=REPOSITORY)
     assert done.returncode == 1
     assert f"{SHARD}: missing" in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("error: 1 fault in ")

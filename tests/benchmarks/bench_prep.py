@@ -16,10 +16,10 @@ Both with one thread, in turn, the least of --repeats each: a ratio holds on a b
 Memory: the peak of a worker as `write_shards` starts it, and how much of that is its own; what it
 shares with the other workers (TensorFlow) is there once.
 
-Speed with one worker and more, wall-clock, which wants an idle machine: --copies shards, each with
-one clip of every video. The steady rate is that between two commit markers; it leaves out the start
-(TensorFlow is imported) and the end (some workers have nothing left to do), which are told beside
-it. --workers= leaves this part out.
+Speed with one worker and more, each with a processor of its own, wall-clock, which wants an idle
+machine: --copies shards, each with one clip of every video. The steady rate is that between two
+commit markers; it leaves out the start (TensorFlow is imported) and the end (some workers have
+nothing left to do), which are told beside it. --workers= leaves this part out.
 """
 
 import dataclasses
@@ -38,7 +38,6 @@ from collections.abc import Callable, Sequence
 from absl import flags
 
 from data_prep import clip_records, ffmpeg, local_processes, manifest, prep_config, shard_files
-from data_prep.write_shards import write_shards
 from l3net import constants, errors
 from l3net.data import schema
 from l3net.errors import UserError
@@ -63,11 +62,10 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)
 def main(argv: list[str]) -> None:
     """Measures and prints."""
     del argv
+    _workers()  # whatever is wrong with them is told at once
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
         videos_dir = pathlib.Path(_VIDEOS_DIR.value or _make_videos(folder / "made")).resolve()
-        if _COPIES.value <= 3 * max(map(int, _WORKERS.value), default=0):
-            raise UserError("need --copies of more than three times the largest of --workers")
         recipe = _recipe(videos_dir)
         rows = _print_ratios(_rows(videos_dir), shard_files.Job(folder, recipe))
         _print_memory(rows, recipe)
@@ -209,24 +207,52 @@ def _print_scaling(
     num_shards, first = _COPIES.value, None
     clips = [_placed(row, shard, num_shards) for row in rows for shard in range(num_shards)]
     manifest.write_manifest(folder / "manifest.csv", clips)
-    for workers in map(int, _WORKERS.value):
+    for workers in _workers():
         began = time.time()
-        write_shards(
-            manifest_path=folder / "manifest.csv",
-            videos_dir=videos_dir,
-            out_dir=folder / "shards",
-            num_shards=num_shards,
-            num_workers=workers,
-        )
+        _write_shards(folder, videos_dir, workers)
         seconds = time.time() - began
         rate = _steady_rate(folder / "shards", workers)
         shutil.rmtree(folder / "shards")
         first = first or rate / workers
         _tell(
-            f"{workers} workers: {rate:.3f} clips/s steady, {rate / workers:.3f} per worker, "
-            f"{rate / workers / first:.2f} of the first line's; {len(clips)} clips in "
-            f"{seconds:.1f} s, start and end {seconds - len(clips) / rate:.1f} s of it"
+            f"{workers} workers on as many processors: {rate:.3f} clips/s steady, "
+            f"{rate / workers:.3f} per worker, {rate / workers / first:.2f} of the first line's; "
+            f"{len(clips)} clips in {seconds:.1f} s, start and end {seconds - len(clips) / rate:.1f} s"
         )
+
+
+def _workers() -> list[int]:
+    """Returns what --workers says.
+
+    Raises:
+        UserError: if there are not so many processors to choose from, or too few --copies.
+    """
+    workers = list(map(int, _WORKERS.value))
+    if not workers:
+        return []
+    if not hasattr(os, "sched_setaffinity"):
+        raise UserError("this system does not let us choose processors; give --workers= for none")
+    num_processors = len(os.sched_getaffinity(0))
+    if not 1 <= min(workers) <= max(workers) <= num_processors:
+        raise UserError(f"--workers={','.join(_WORKERS.value)}: need 1 to {num_processors}")
+    if _COPIES.value <= 3 * max(workers):
+        raise UserError("need --copies of more than three times the largest of --workers")
+    return workers
+
+
+def _write_shards(folder: pathlib.Path, videos_dir: pathlib.Path, workers: int) -> None:
+    """Runs the command; on so many processors, because the parts of one ffmpeg use several."""
+    command = [
+        *(sys.executable, "-m", "data_prep.write_shards", f"--videos_dir={videos_dir}"),
+        *(f"--manifest={folder / 'manifest.csv'}", f"--out_dir={folder / 'shards'}"),
+        *(f"--num_shards={_COPIES.value}", f"--num_workers={workers}"),
+    ]
+    processors = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(processors)[:workers])
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    finally:
+        os.sched_setaffinity(0, processors)
 
 
 def _placed(row: manifest.ManifestRow, shard: int, num_shards: int) -> manifest.ManifestRow:
