@@ -83,7 +83,7 @@ $(RUNS)/demo_%/.made: $(DEMO)/shards/.made l3net/configs/demo_%.flags l3net/conf
 	$(TIMED) l3net.train --flagfile=l3net/configs/demo_$*.flags --run_dir=$(@D) --seed=$(SEED) \
 	  $(if $(filter supervised_pretraining,$*),--init_from=$(RUNS)/demo_supervised_vision$(comma)$(RUNS)/demo_supervised_audio)
 	$(RUN) l3net.export --run_dir=$(@D)
-	$(if $(filter l3_net,$*),$(RUN) l3net.export --run_dir=$(@D) --random_weights)
+	$(if $(filter l3_net,$*),$(RUN) l3net.export --run_dir=$(@D) --random_weights --seed=$(SEED))
 	@touch $@
 
 $(RUNS)/demo_ave_net_of/.made: $(DEMO)/flow_shards/.made

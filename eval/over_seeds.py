@@ -25,7 +25,7 @@ def combine(tables: Sequence[report.Table], seeds: Sequence[str] = ()) -> report
     """Averages tables that differ in the seed alone.
 
     Args:
-        tables: of one name, with the same rows in the same order.
+        tables: of one name; a table may lack rows of the first, or have them in another order.
         seeds: of their networks; their number is told if they are not given.
 
     Returns:
@@ -33,28 +33,27 @@ def combine(tables: Sequence[report.Table], seeds: Sequence[str] = ()) -> report
         there are two or more. A row that was not run with every seed is not averaged: "not run".
 
     Raises:
-        UserError: if the tables have other rows.
+        UserError: if a table has rows that the first lacks.
     """
     first = tables[0]
-    for table in tables[1:]:
-        if _rows_of(table) != _rows_of(first):
+    by_row = [{(row.data, row.method): row for row in table.rows} for table in tables]
+    for table, rows in zip(tables[1:], by_row[1:], strict=True):
+        strange = [method for data, method in rows if (data, method) not in by_row[0]]
+        if table.name != first.name or strange:
             raise UserError(
                 f"tables {first.name!r} and {table.name!r} of different seeds have other rows "
-                f"({len(first.rows)} and {len(table.rows)}); make them by the same command"
+                f"({', '.join(strange) or 'and names'}); name the one with most rows first"
             )
-    rows = [_combined(rows, len(tables)) for rows in zip(*(t.rows for t in tables), strict=True)]
+    rows = [
+        _combined(row, [of_table.get(key) for of_table in by_row]) for key, row in by_row[0].items()
+    ]
     told = f"seeds {', '.join(seeds)}" if seeds else f"{len(tables)} seeds"
     note = f"Mean and standard deviation over networks of {told}."
     return report.Table(first.name, first.title, first.metrics, rows, [note, *first.notes])
 
 
-def _rows_of(table: report.Table) -> tuple[str, list[tuple[str, str]]]:
-    return table.name, [(row.data, row.method) for row in table.rows]
-
-
-def _combined(rows: Sequence[report.Row], num_tables: int) -> report.Row:
-    first = rows[0]
-    if any(row.status != first.status for row in rows):
+def _combined(first: report.Row, rows: Sequence[report.Row | None]) -> report.Row:
+    if any(row is None or row.status != first.status for row in rows):
         return report.Row(
             first.data, first.method, report.NOT_RUN, first.paper, note="not run with every seed"
         )
@@ -68,7 +67,7 @@ def _combined(rows: Sequence[report.Row], num_tables: int) -> report.Row:
         {key: statistics.fmean(found) for key, found in values.items()},
         note=first.note if all(row.note == first.note for row in rows) else "",
         details={"by_seed": values},
-        spread={k: statistics.stdev(v) for k, v in values.items()} if num_tables > 1 else {},
+        spread={k: statistics.stdev(v) for k, v in values.items()} if len(rows) > 1 else {},
     )
 
 

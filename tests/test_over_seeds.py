@@ -38,6 +38,16 @@ def test_a_row_that_one_seed_lacks_is_not_averaged():
     assert row.status == report.NOT_RUN and row.ours == {}
 
 
+def test_rows_may_be_absent_or_in_another_order():
+    whole, other = table(70.0), table(74.0)
+    turned = report.Table(other.name, other.title, other.metrics, other.rows[::-1])
+    assert over_seeds.combine([whole, turned]).rows[0].ours == {"accuracy": 72.0}
+    short = report.Table(other.name, other.title, other.metrics, other.rows[1:])
+    first, quoted = over_seeds.combine([whole, short]).rows
+    assert first.status == report.NOT_RUN and first.note == "not run with every seed"
+    assert quoted.status == report.QUOTED
+
+
 def test_other_rows_are_refused():
     with pytest.raises(UserError, match="other rows"):
         over_seeds.combine([table(70.0), table(70.0, method="Theirs")])

@@ -11,7 +11,8 @@ Processor time, per video, user and system, of this process and its children:
     bare    of ONE ffmpeg call that decodes the same ten seconds, scales, encodes JPEGs of the same
             quality and 16-bit sound, and writes them nowhere
 
-Both with one thread, in turn, the least of --repeats each: a ratio holds on a busy machine, too.
+Both on one processor, which is what a worker has, in turn, the least of --repeats each: a ratio
+holds on a busy machine, too.
 
 Memory: the peak of a worker as `write_shards` starts it, and how much of that is its own; what it
 shares with the other workers (TensorFlow) is there once.
@@ -22,6 +23,7 @@ commit markers; it leaves out the start (TensorFlow is imported) and the end (so
 nothing left to do), which are told beside it. --workers= leaves this part out.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -33,7 +35,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from absl import flags
 
@@ -70,6 +72,20 @@ def main(argv: list[str]) -> None:
         rows = _print_ratios(_rows(videos_dir), shard_files.Job(folder, recipe))
         _print_memory(rows, recipe)
         _print_scaling(rows, videos_dir, folder)
+
+
+@contextlib.contextmanager
+def _processors(number: int) -> Iterator[None]:
+    """Keeps this process and those it starts to so many processors, where the system can."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:number])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _tell(line: str) -> None:
@@ -133,9 +149,10 @@ def _compare(row: manifest.ManifestRow, job: shard_files.Job) -> tuple[float, fl
         return None
     path = job.recipe.videos_dir / row.path
     ours, bare = [], []
-    for _ in range(_REPEATS.value):
-        ours.append(_processor_seconds(lambda: _write_shard(row, job)))
-        bare.append(_processor_seconds(lambda: _bare(path, outcome.num_frames)))
+    with _processors(1):
+        for _ in range(_REPEATS.value):
+            ours.append(_processor_seconds(lambda: _write_shard(row, job)))
+            bare.append(_processor_seconds(lambda: _bare(path, outcome.num_frames)))
     _tell_ratio(row.path, min(ours), min(bare))
     return min(ours), min(bare)
 
@@ -213,11 +230,11 @@ def _print_scaling(
         seconds = time.time() - began
         rate = _steady_rate(folder / "shards", workers)
         shutil.rmtree(folder / "shards")
-        first = first or rate / workers
+        first, rest = first or rate / workers, seconds - len(clips) / rate
         _tell(
             f"{workers} workers on as many processors: {rate:.3f} clips/s steady, "
             f"{rate / workers:.3f} per worker, {rate / workers / first:.2f} of the first line's; "
-            f"{len(clips)} clips in {seconds:.1f} s, start and end {seconds - len(clips) / rate:.1f} s"
+            f"{len(clips)} clips in {seconds:.1f} s, {rest:.1f} s of it start and end"
         )
 
 
@@ -247,12 +264,8 @@ def _write_shards(folder: pathlib.Path, videos_dir: pathlib.Path, workers: int) 
         *(f"--manifest={folder / 'manifest.csv'}", f"--out_dir={folder / 'shards'}"),
         *(f"--num_shards={_COPIES.value}", f"--num_workers={workers}"),
     ]
-    processors = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, sorted(processors)[:workers])
-    try:
+    with _processors(workers):
         subprocess.run(command, check=True, capture_output=True)
-    finally:
-        os.sched_setaffinity(0, processors)
 
 
 def _placed(row: manifest.ManifestRow, shard: int, num_shards: int) -> manifest.ManifestRow:
