@@ -165,9 +165,9 @@ def encode_clip(clip: Clip) -> bytes:
     return b"".join([context, *_serialized_lists(lists)])
 
 
-# As one message, a record's JPEGs would be copied on each of its six levels, ten times what the
-# rest of encoding costs. So the library writes the small parts, and what stands before the large
-# ones is written here: https://protobuf.dev/programming-guides/encoding.
+# As one message, a record's JPEGs would be copied on each of its levels: 30 ms of a processor for a
+# clip of ten seconds in place of 3. So the library writes the small parts, and what stands before
+# the large ones is written here: https://protobuf.dev/programming-guides/encoding.
 _LENGTH_DELIMITED = 2
 _MAP_KEY, _MAP_VALUE = 1, 2
 
