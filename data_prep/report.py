@@ -14,13 +14,12 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-import jinja2
 import PIL.Image
 import tqdm
 from absl import flags
 
 from data_prep import clip_records, report_figures, survey
-from l3net import errors
+from l3net import errors, html_pages
 from l3net.errors import UserError
 from l3net.files import write_whole
 from l3net.log_spectrogram import VALUE_RANGE
@@ -78,13 +77,7 @@ def render(found: survey.Survey, *, seed: int) -> str:
     Returns:
         HTML. Whatever comes from the folder is escaped: file names are strangers' words.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("data_prep"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = html_pages.environment("data_prep")
     environment.filters |= {
         "count": _count,
         "decimal": _decimal,

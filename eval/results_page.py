@@ -15,11 +15,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jinja2
 from absl import flags
 
 from eval import figures, report
-from l3net import errors
+from l3net import errors, html_pages
 from l3net.errors import UserError
 from l3net.files import write_whole
 
@@ -121,7 +120,7 @@ def write_page(
     shown = [_with_copies(figure, pathlib.Path(figures_dir or "."), copy) for figure in drawn]
     has_curves = curves is not None and pathlib.Path(curves).is_file()
     page = (
-        _environment()
+        html_pages.environment("eval")
         .get_template("results.html.j2")
         .render(
             title=title,
@@ -161,16 +160,6 @@ def _copied(out_dir: pathlib.Path, source: str | pathlib.Path) -> str:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
     return (inside / source.name).as_posix()
-
-
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("eval"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
 
 
 # --- Flags ---------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ from absl import flags
 from PIL import Image
 
 from data_prep import ffmpeg, video_writer
-from l3net import constants, errors, files, heat_map, saved_model
+from l3net import constants, errors, files, heat_map, media, saved_model
 from l3net.data import schema
 from l3net.errors import UserError
 
@@ -136,7 +136,7 @@ def localize(
     # Nonsense is told before the network has worked.
     heat_map.Painter(colour_map=settings.colour_map, opacity=settings.opacity)
     model = saved_model.SavedModel(saved_model_dir)
-    with _in_plain_words(), tempfile.TemporaryFile() as spool:
+    with media.in_plain_words(_MISSING), tempfile.TemporaryFile() as spool:
         maps = make_maps(model, video, settings, spool=spool, batch_size=batch_size)
         out.parent.mkdir(parents=True, exist_ok=True)
         video_writer.write_video(
@@ -180,17 +180,6 @@ def _check_paths(video: pathlib.Path, out: pathlib.Path, others: Sequence[pathli
             raise UserError(f"{path} is a folder; name a file to write")
         if path.exists() and path.samefile(video):
             raise UserError(f"{path} is the video itself; it would be written over")
-
-
-@contextlib.contextmanager
-def _in_plain_words() -> Iterator[None]:
-    try:
-        yield
-    except ffmpeg.MediaError as error:
-        words = _MISSING.get(error.reason)
-        if words is None:
-            raise
-        raise UserError(f"{error.path}: {words}") from error
 
 
 # --- Maps ----------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ import contextlib
 import itertools
 import math
 import pathlib
-from collections.abc import Iterator
+import types
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import PIL
@@ -59,7 +60,7 @@ def sound_blocks(path: pathlib.Path) -> Iterator[np.ndarray]:
     Raises:
         UserError: if the file has no sound or cannot be decoded to its end.
     """
-    with _in_plain_words():
+    with in_plain_words():
         yield from ffmpeg.stream_audio(path)
 
 
@@ -87,18 +88,25 @@ def video_frames(
     frames = ffmpeg.stream_frames(
         path, frame_rate_hz=frame_rate_hz * every, smallest_side_px=smallest_side_px
     )
-    with _in_plain_words(), contextlib.closing(frames):
+    with in_plain_words(), contextlib.closing(frames):
         for frame in itertools.islice(frames, 0, None, every):
             yield center_crop(frame, frame_px)
 
 
 @contextlib.contextmanager
-def _in_plain_words() -> Iterator[None]:
-    """Turns what data preparation says of a file without sound or picture into advice."""
+def in_plain_words(missing: Mapping[str, str] = types.MappingProxyType(_MISSING)) -> Iterator[None]:
+    """Turns what data preparation says of a file without sound or picture into advice.
+
+    Args:
+        missing: reason, "no_audio" or "no_video", -> the advice.
+
+    Raises:
+        UserError: in place of a `ffmpeg.MediaError` for such a reason.
+    """
     try:
         yield
     except ffmpeg.MediaError as error:
-        words = _MISSING.get(error.reason)
+        words = missing.get(error.reason)
         if words is None:
             raise
         raise UserError(f"{error.path}: {words}") from error

@@ -9,12 +9,11 @@ import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jinja2
 import numpy as np
 from PIL import Image, ImageOps
 
 from data_prep import ffmpeg
-from l3net import media
+from l3net import html_pages, media
 from l3net.errors import UserError
 
 _TEMPLATE = "search.html.j2"
@@ -37,13 +36,7 @@ def render(
     Returns:
         HTML. File names are strangers' words: everything is escaped.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("l3net"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = html_pages.environment("l3net")
     cards = [
         {
             **result,

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import pathlib
 
@@ -8,6 +9,7 @@ import soundfile
 
 from eval import clips, figures, report, sounding_frames
 from eval.figures import confusion, embeddings, gallery, heat_maps, units
+from eval.figures.clip_source import ClipSource
 from eval.sounding_frames import Annotation
 from l3net import constants
 from l3net.errors import UserError
@@ -45,13 +47,9 @@ class FakeNetwork:
         return run
 
 
-def by_label(described):
-    return clips.classes_of(described, None)
-
-
 @pytest.fixture
-def arguments(tmp_path):
-    return {"data": "tiny", "classes_of": by_label, "seed": 0, "cache_dir": tmp_path / "cache"}
+def source(tiny_shards, tmp_path):
+    return ClipSource(tiny_shards, "train", "tiny", 0, tmp_path / "cache")
 
 
 # --- Which units ---------------------------------------------------------------------------------
@@ -92,8 +90,8 @@ def images_of(drawing) -> list[np.ndarray]:
     return [np.asarray(image.get_array()) for one in axes for image in one.get_images()]
 
 
-def test_units_show_the_frames_and_play_the_sounds_that_excite_them(tiny_shards, arguments):
-    drawn = units.draw(FakeNetwork(), tiny_shards, "train", **arguments)
+def test_units_show_the_frames_and_play_the_sounds_that_excite_them(tiny_shards, source):
+    drawn = units.draw(FakeNetwork(), source)
     assert [one.name for one in drawn] == [
         "units_vision", "units_vision_heat_maps", "units_audio", "units_audio_heat_maps",
     ]  # fmt: skip
@@ -111,17 +109,17 @@ def test_units_show_the_frames_and_play_the_sounds_that_excite_them(tiny_shards,
     assert left and all(one.get_images()[0].get_extent()[3] >= 24000 for one in left)
 
 
-def test_without_labels_units_have_numbers_for_titles(tiny_shards, arguments):
-    arguments["classes_of"] = lambda described: None
-    vision = units.draw(FakeNetwork(), tiny_shards, "train", **arguments)[0]
+def test_without_labels_units_have_numbers_for_titles(source):
+    source = dataclasses.replace(source, has_labels=False)
+    vision = units.draw(FakeNetwork(), source)[0]
     titles = {one.get_title() for one in vision.figure.axes} - {""}
     assert titles == {f"unit {index}" for index in range(NUM_UNITS)}
     assert vision.source == "L3 Fig. 5 and 6" and "no label was used" in vision.caption
 
 
-def test_tsne_shows_every_labelled_item_and_a_legend(tiny_shards, arguments):
+def test_tsne_shows_every_labelled_item_and_a_legend(source):
     networks = {"trained": FakeNetwork(), "random": FakeNetwork()}
-    drawing = embeddings.draw(networks, tiny_shards, "train", **arguments)
+    drawing = embeddings.draw(networks, source)
     titles = [one.get_title() for one in drawing.figure.axes]
     assert titles == [
         "(a) trained, audio", "(b) random, audio", "(c) trained, vision", "(d) random, vision",
@@ -148,8 +146,8 @@ def test_tsne_takes_the_classes_with_most_items():
     assert embeddings.choose_classes(both, 2) == ["a", "b"]
 
 
-def test_retrieval_never_shows_the_query_again(tiny_shards, arguments):
-    drawing = gallery.draw(FakeNetwork(), tiny_shards, "train", **arguments)
+def test_retrieval_never_shows_the_query_again(source):
+    drawing = gallery.draw(FakeNetwork(), source)
     # Four clips: a query and the three others, for three queries of four kinds.
     assert len(images_of(drawing)) == 4 * 3 * 4
     columns: dict[tuple, list] = {}
@@ -206,15 +204,8 @@ def test_one_frame_gets_several_sounds(tiny_shards):
     assert drawing.figure.axes[-1].get_ylabel() == "probability of correspondence"
 
 
-def test_a_video_is_shown_second_by_second(tiny_shards):
-    drawing = heat_maps.draw_video(
-        heat_maps.Localizer(FakeNetwork()),
-        tiny_shards,
-        "train",
-        data="tiny",
-        title_of=heat_maps.titles_by(None),
-        seed=0,
-    )
+def test_a_video_is_shown_second_by_second(source):
+    drawing = heat_maps.draw_video(heat_maps.Localizer(FakeNetwork()), source)
     titles = [one.get_title() for one in drawing.figure.axes]
     assert titles.count("0.5 s") == 4 and titles.count("1.5 s") == 4
     assert len(drawing.sounds) == 4

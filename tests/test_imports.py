@@ -52,12 +52,12 @@ ALLOWED = {
         "l3net.constants", "l3net.errors", "l3net.losses", "l3net.log_spectrogram", "l3net.models",
     ],
     "data_prep": [
-        "l3net", "l3net.constants", "l3net.errors", "l3net.files", "l3net.data.schema",
-        "l3net.data.recording_lists", "l3net.log_spectrogram", "data_prep",
+        "l3net", "l3net.constants", "l3net.errors", "l3net.files", "l3net.html_pages",
+        "l3net.data.schema", "l3net.data.recording_lists", "l3net.log_spectrogram", "data_prep",
     ],
     "eval": [
-        "l3net", "l3net.constants", "l3net.errors", "l3net.files", "l3net.log_spectrogram",
-        "l3net.saved_model", "l3net.heat_map", "l3net.data", "eval",
+        "l3net", "l3net.constants", "l3net.errors", "l3net.files", "l3net.html_pages",
+        "l3net.log_spectrogram", "l3net.saved_model", "l3net.heat_map", "l3net.data", "eval",
     ],
     "eval.from_scratch": [
         "l3net", "l3net.constants", "l3net.errors", "l3net.data", "l3net.models",

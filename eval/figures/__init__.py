@@ -16,11 +16,12 @@ from typing import Any
 
 import matplotlib
 import matplotlib.axes
+import matplotlib.cm
 import matplotlib.figure
 import numpy as np
 import soundfile
 
-from l3net import constants
+from l3net import constants, heat_map
 from l3net.errors import UserError
 from l3net.files import write_whole
 
@@ -90,6 +91,13 @@ def show_image(axes: matplotlib.axes.Axes, image: np.ndarray, title: str = "") -
     axes.set_axis_off()
     if title:
         axes.set_title(title)
+
+
+def colour_bar(figure: matplotlib.figure.Figure, grid: np.ndarray, label: str) -> None:
+    """Draws the scale of heat maps, 0 to 1, beside all axes of a grid."""
+    colours = matplotlib.cm.ScalarMappable(cmap=heat_map.DEFAULT_COLOUR_MAP)
+    colours.set_clim(0, 1)
+    figure.colorbar(colours, ax=list(grid.flat), label=label, shrink=0.5, pad=0.01)
 
 
 def write(drawing: Drawing, out_dir: str | pathlib.Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from absl import flags
 from eval import clips, figures, report, sounding_frames
 from eval import flags as shared
 from eval.figures import confusion, embeddings, gallery, heat_maps, units
+from eval.figures.clip_source import ClipSource
 from l3net import errors, saved_model
 from l3net.data import schema
 from l3net.errors import UserError
@@ -44,50 +45,39 @@ _VIDEO = (("video", "What is making the sound? Along a video", "OTS Fig. 7"),)
 _log = logging.getLogger(__name__)
 
 
-class _Source:
-    """The clips that are shown, and what is known of them."""
-
-    def __init__(self, values: Mapping[str, Any]):
-        self.shards = values["shards"] or values["demo_shards"]
-        if not self.shards:
-            raise UserError(
-                "no clips: give --shards or --demo_shards, folders that data_prep.write_shards made"
-            )
-        self.split, self.seed, self.cache_dir = (
-            values[name] for name in ("split", "seed", "cache_dir")
+def _source(values: Mapping[str, Any]) -> ClipSource:
+    """Finds the clips that the flags name, and what is known of them."""
+    shards = values["shards"] or values["demo_shards"]
+    if not shards:
+        raise UserError(
+            "no clips: give --shards or --demo_shards, folders that data_prep.write_shards made"
         )
-        self.data = clips.data_name(self.shards, self.split)
-        # The demo's truth and boxes tell nothing of real clips.
-        told = None if values["shards"] else values["demo_clips"]
-        self.truth = clips.read_truth(told) if told else None
-        self.boxes = values["boxes"] if values["shards"] else values["demo_boxes"]
-        labels = schema.read_labels(self.shards)
-        self.has_labels = bool(self.truth) or bool(labels)
+    # The demo's truth tells nothing of real clips.
+    told = None if values["shards"] else values["demo_clips"]
+    truth = clips.read_truth(told) if told else None
+    return ClipSource(
+        shards,
+        values["split"],
+        clips.data_name(shards, values["split"]),
+        values["seed"],
+        values["cache_dir"],
+        truth,
+        has_labels=bool(truth) or bool(schema.read_labels(shards)),
+    )
 
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """What the drawing functions of clips take."""
-        return {
-            "data": self.data,
-            "classes_of": self.classes_of,
-            "seed": self.seed,
-            "cache_dir": self.cache_dir,
-        }
 
-    def classes_of(self, described: clips.Described) -> dict | None:
-        return clips.classes_of(described, self.truth) if self.has_labels else None
-
-    def frames(self) -> sounding_frames.FrameSet:
-        if not self.boxes:
-            raise UserError("no annotated boxes: give --boxes (or --demo_boxes)")
-        boxes = sounding_frames.read_boxes(self.boxes)
-        return sounding_frames.from_shards(self.shards, self.split, boxes)
+def _frames(values: Mapping[str, Any], source: ClipSource) -> sounding_frames.FrameSet:
+    """Finds the annotated frames."""
+    boxes = values["boxes"] if values["shards"] else values["demo_boxes"]
+    if not boxes:
+        raise UserError("no annotated boxes: give --boxes (or --demo_boxes)")
+    read = sounding_frames.read_boxes(boxes)
+    return sounding_frames.from_shards(source.shards, source.split, read)
 
 
 def _jobs(values: Mapping[str, Any]) -> list[tuple[tuple, Callable[[], list[figures.Drawing]]]]:
     """Returns what can be drawn: names in case it fails, and a function that draws."""
-    source = _Source(values)
-    place = (source.shards, source.split)
+    source = _source(values)
 
     @functools.cache
     def network(flag: str) -> saved_model.SavedModel:
@@ -107,28 +97,19 @@ def _jobs(values: Mapping[str, Any]) -> list[tuple[tuple, Callable[[], list[figu
             raise UserError("no --table2 was given")
         return report.read_table(values["table2"])[0]
 
-    seed = source.seed
-    title_of = heat_maps.titles_by(source.truth[saved_model.AUDIO] if source.truth else None)
     return [
-        (_UNITS, lambda: units.draw(network("saved_model"), *place, **source.arguments)),
-        (_TSNE, lambda: [embeddings.draw(both(), *place, **source.arguments)]),
+        (_UNITS, lambda: units.draw(network("saved_model"), source)),
+        (_TSNE, lambda: [embeddings.draw(both(), source)]),
         (_CONFUSION, lambda: [confusion.draw(table2())]),
-        (_GALLERY, lambda: [gallery.draw(network("ave_saved_model"), *place, **source.arguments)]),
+        (_GALLERY, lambda: [gallery.draw(network("ave_saved_model"), source)]),
         (
             _LOCALIZATION,
             lambda: [
-                heat_maps.draw_localization(localizer(), source.frames(), seed=seed),
-                heat_maps.draw_sounds(localizer(), source.frames(), seed=seed),
+                heat_maps.draw_localization(localizer(), _frames(values, source), seed=source.seed),
+                heat_maps.draw_sounds(localizer(), _frames(values, source), seed=source.seed),
             ],
         ),
-        (
-            _VIDEO,
-            lambda: [
-                heat_maps.draw_video(
-                    localizer(), *place, data=source.data, title_of=title_of, seed=seed
-                )
-            ],
-        ),
+        (_VIDEO, lambda: [heat_maps.draw_video(localizer(), source)]),
     ]
 
 

@@ -4,15 +4,15 @@
 and reduced clutter, only a subset of actions (13 classes out of 34) is shown".
 """
 
-import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import matplotlib
 import numpy as np
 import sklearn.decomposition
 import sklearn.manifold
 
-from eval import clips, clusters, figures
+from eval import clusters, figures
+from eval.figures.clip_source import ClipSource
 from l3net import saved_model
 from l3net.errors import UserError
 
@@ -60,24 +60,13 @@ def choose_classes(classes: Mapping[str, np.ndarray], num_classes: int = NUM_CLA
 
 def draw(
     networks: Mapping[str, saved_model.SavedModel],
-    shards: str | pathlib.Path,
-    split: str,
-    *,
-    data: str,
-    classes_of: Callable[[clips.Described], Mapping[str, np.ndarray] | None],
-    seed: int,
-    cache_dir: str | pathlib.Path,
+    source: ClipSource,
 ) -> figures.Drawing:
     """Draws L3 Fig. 10.
 
     Args:
         networks: title, such as "trained", -> network; one column each, one or two.
-        shards: prepared folder; the paper takes the test split.
-        split: of the folder.
-        data: its name, for titles.
-        classes_of: see `units.draw`.
-        seed: of the frames and of t-SNE.
-        cache_dir: folder of the cache of features.
+        source: of the clips; its seed is t-SNE's, too.
 
     Returns:
         The figure.
@@ -89,22 +78,22 @@ def draw(
     figure = figures.new_figure(4.2 * len(networks) + 1.9, 7.4)
     grid = figure.subplots(2, len(networks), squeeze=False)
     for column, (title, model) in enumerate(networks.items()):
-        described = clips.describe(model, shards, split, outputs, seed=seed, cache_dir=cache_dir)
-        classes = classes_of(described)
+        described = source.describe(model, outputs)
+        classes = source.classes_of(described)
         if classes is None:
-            raise UserError(f"{shards} has no labels; t-SNE's points would have no colours")
+            raise UserError(f"{source.shards} has no labels; t-SNE's points would have no colours")
         names = choose_classes(classes)
         for row, (modality, what) in enumerate(((AUDIO, "audio"), (VISION, "vision"))):
             kept = np.isin(classes[modality], names)
             if kept.sum() < 4:
                 raise UserError(f"{kept.sum()} labelled {what} items; t-SNE needs 4 or more")
-            places = tsne(described.features[modality][kept], seed=seed)
+            places = tsne(described.features[modality][kept], seed=source.seed)
             _scatter(grid[row, column], places, classes[modality][kept], names)
             letter = "abcd"[row * len(networks) + column]
             grid[row, column].set_title(f"({letter}) {title}, {what}")
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", title="class", frameon=False)
-    figure.suptitle(f"t-SNE of pool4: {data}, {split}")
+    figure.suptitle(f"t-SNE of pool4: {source.title}")
     return figures.Drawing(
         "tsne",
         "t-SNE of learnt and random representations",

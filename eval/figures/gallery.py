@@ -4,13 +4,12 @@
 to display sound, the frame of the video that is aligned with the sound is shown."
 """
 
-import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from eval import clips, figures, ranking
-from eval.figures import units
+from eval import figures, ranking
+from eval.figures.clip_source import ClipSource, Shown
 from l3net import saved_model
 
 VISION, AUDIO = saved_model.VISION, saved_model.AUDIO
@@ -27,24 +26,14 @@ _COLUMN_INCHES = 1.05
 
 def draw(
     model: saved_model.SavedModel,
-    shards: str | pathlib.Path,
-    split: str,
-    *,
-    data: str,
-    classes_of: Callable[[clips.Described], Mapping[str, np.ndarray] | None],
-    seed: int,
-    cache_dir: str | pathlib.Path,
+    source: ClipSource,
 ) -> figures.Drawing:
     """Draws the gallery of retrieval.
 
     Args:
         model: with aligned embeddings (AVE-Net); not one that takes flow or many frames.
-        shards: prepared folder; the paper takes the test split.
-        split: of the folder.
-        data: its name, for titles.
-        classes_of: see `units.draw`; names what is seen and heard, nothing more.
-        seed: of the frames and of the queries, which are drawn at random.
-        cache_dir: folder of the cache of features.
+        source: of the clips; its seed draws the queries, too. What is seen and heard names them,
+            nothing more.
 
     Returns:
         The figure, with the sounds of each column that has some.
@@ -53,10 +42,10 @@ def draw(
         UserError: if the network has no embeddings, or the clips cannot be read.
     """
     outputs = {VISION: "embedding", AUDIO: "embedding"}
-    found = clips.describe(model, shards, split, outputs, seed=seed, cache_dir=cache_dir)
+    found = source.describe(model, outputs)
     features = {name: ranking.l2_normalize(array) for name, array in found.features.items()}
-    classes = classes_of(found)
-    rng = np.random.default_rng(seed)
+    classes = source.classes_of(found)
+    rng = np.random.default_rng(source.seed)
     num_queries = min(NUM_QUERIES, len(found.example_ids))
     queries = rng.choice(len(found.example_ids), num_queries, replace=False)
     columns = [
@@ -65,8 +54,8 @@ def draw(
         for query in queries
     ]
     wanted = {found.example_ids[i] for _, query, got in columns for i in (query, *got)}
-    shown = units.read_shown(shards, split, wanted, frame_px=model.frame_px, seed=seed)
-    return _drawing(columns, found.example_ids, shown, classes, f"{data}, {split}")
+    shown = source.read(wanted, frame_px=model.frame_px)
+    return _drawing(columns, found.example_ids, shown, classes, source.title)
 
 
 def _retrieved(
@@ -82,7 +71,7 @@ def _retrieved(
 def _drawing(
     columns: Sequence[tuple[str, int, list[int]]],
     ids: Sequence[str],
-    shown: units.Shown,
+    shown: Shown,
     classes: Mapping[str, np.ndarray] | None,
     data: str,
 ) -> figures.Drawing:

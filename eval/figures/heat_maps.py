@@ -5,7 +5,6 @@ sound?"). Fig. 7: one video, frames a second apart. Every picture is of a frame 
 sound alone; no motion, no smoothing.
 """
 
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.axes
@@ -15,6 +14,7 @@ import matplotlib.patches
 import numpy as np
 
 from eval import figures, localization_metrics, sounding_frames
+from eval.figures.clip_source import ClipSource
 from eval.sounding_frames import FrameSet, SoundingFrame
 from l3net import constants, heat_map, saved_model
 from l3net.data import schema
@@ -99,7 +99,7 @@ def draw_localization(
         figures.show_image(left, image, name)
         figures.show_image(right, localizer.paint(image, heat), "right" if hit else "WRONG")
         _mark(right, heat, image, view.of_boxes(frame.annotation.boxes))
-    _probability_bar(figure, grid)
+    figures.colour_bar(figure, grid, "probability of correspondence")
     figure.suptitle(f"Where AVOL-Net sees what it hears: {frames.data}")
     return figures.Drawing(
         "localization",
@@ -197,7 +197,7 @@ def draw_sounds(
             figures.show_image(axes, localizer.paint(image, heat))
             axes.set_title(f"\N{EIGHTH NOTE} {_short(one)}\nmaximum {heat.max():.2f}")
             sounds.append(_sound(f"{_short(one)}, on the frame of {_short(frame)}", one.waveform))
-    _probability_bar(figure, grid)
+    figures.colour_bar(figure, grid, "probability of correspondence")
     figure.suptitle(f"One frame, several sounds: {frames.data}")
     return figures.Drawing(
         "sounds",
@@ -219,22 +219,13 @@ def _short(frame: SoundingFrame) -> str:
 # --- OTS Fig. 7 ----------------------------------------------------------------------------------
 def draw_video(
     localizer: Localizer,
-    shards: str | pathlib.Path,
-    split: str,
-    *,
-    data: str,
-    title_of: Callable[[schema.Clip], str],
-    seed: int,
+    source: ClipSource,
 ) -> figures.Drawing:
     """Draws frames of single videos, a second apart, with their maps.
 
     Args:
         localizer: of the network.
-        shards: prepared folder.
-        split: of the folder.
-        data: its name, for titles.
-        title_of: names a clip, such as by its label.
-        seed: of the videos, drawn at random (ours).
+        source: of the clips; its seed draws the videos (ours).
 
     Returns:
         The figure, with the sounds.
@@ -242,11 +233,12 @@ def draw_video(
     Raises:
         UserError: if the folder has no such split.
     """
-    found = schema.find_shards(shards, split)
+    found = schema.find_shards(source.shards, source.split)
     if not found:
-        raise UserError(f"split {split!r} of {shards} has no clips")
+        raise UserError(f"split {source.split!r} of {source.shards} has no clips")
     num_clips = sum(shard.num_clips for shard in found)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(source.seed)
+    title_of = titles_by(source.truth[saved_model.AUDIO] if source.truth else None)
     wanted = set(rng.choice(num_clips, min(NUM_VIDEOS, num_clips), replace=False).tolist())
     chosen = [clip for n, clip in enumerate(schema.read_clips(found)) if n in wanted]
     columns = [_seconds_of(localizer, clip) for clip in chosen]
@@ -264,8 +256,8 @@ def draw_video(
                 grid[row, 2 * number + 1], localizer.paint(image, heat), f"{time:.1f} s"
             )
         sounds.append(_sound(title_of(clip), clip.waveform))
-    _probability_bar(figure, grid)
-    figure.suptitle(f"AVOL-Net along videos: {data}, {split}")
+    figures.colour_bar(figure, grid, "probability of correspondence")
+    figure.suptitle(f"AVOL-Net along videos: {source.title}")
     return figures.Drawing(
         "video",
         "What is making the sound? Along a video",
@@ -293,14 +285,6 @@ def _seconds_of(
 
 
 # --- Both ----------------------------------------------------------------------------------------
-def _probability_bar(figure: matplotlib.figure.Figure, grid: np.ndarray) -> None:
-    colours = matplotlib.cm.ScalarMappable(cmap=heat_map.DEFAULT_COLOUR_MAP)
-    colours.set_clim(0, 1)
-    figure.colorbar(
-        colours, ax=list(grid.flat), label="probability of correspondence", shrink=0.5, pad=0.01
-    )
-
-
 def _sound(title: str, waveform: np.ndarray) -> figures.Sound:
     return figures.Sound(title, waveform.astype(np.float32) / schema.INT16_SCALE)
 

@@ -7,8 +7,7 @@ most (ours), and the reader names them, as the authors did for Flickr-SoundNet.
 """
 
 import dataclasses
-import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import matplotlib.axes
@@ -16,7 +15,8 @@ import matplotlib.cm
 import matplotlib.figure
 import numpy as np
 
-from eval import clips, clusters, figures
+from eval import clusters, figures
+from eval.figures.clip_source import ClipSource, Shown
 from l3net import constants, heat_map, saved_model
 from l3net.errors import UserError
 from l3net.log_spectrogram import VALUE_RANGE, log_spectrogram
@@ -96,63 +96,15 @@ def _dominant(classes: np.ndarray) -> tuple[str, int]:
     return str(names[most]), int(counts[most])
 
 
-@dataclasses.dataclass(frozen=True)
-class Shown:
-    """The items of the chosen units, read again from the shards.
-
-    Attributes:
-        images: example id -> uint8 [frame_px, frame_px, 3].
-        waveforms: example id -> float32 [48000].
-    """
-
-    images: Mapping[str, np.ndarray]
-    waveforms: Mapping[str, np.ndarray]
-
-
-def read_shown(
-    shards: str | pathlib.Path, split: str, wanted: set[str], *, frame_px: int, seed: int
-) -> Shown:
-    """Reads the items of some clips; they are those that `clips.describe` described.
-
-    Args:
-        shards: prepared folder.
-        split: of the folder.
-        wanted: example ids.
-        frame_px: of the network.
-        seed: of the draw, the same as for `clips.describe`.
-
-    Returns:
-        Their frames and sounds.
-    """
-    images, waveforms = {}, {}
-    for block in clips.read_blocks(shards, split, frame_px=frame_px, seed=seed):
-        for place, example_id in enumerate(block.example_ids):
-            if example_id in wanted:
-                images[example_id] = block.images[place]
-                waveforms[example_id] = block.waveforms[place]
-    return Shown(images, waveforms)
-
-
 def draw(
     model: saved_model.SavedModel,
-    shards: str | pathlib.Path,
-    split: str,
-    *,
-    data: str,
-    classes_of: Callable[[clips.Described], Mapping[str, np.ndarray] | None],
-    seed: int,
-    cache_dir: str | pathlib.Path,
+    source: ClipSource,
 ) -> list[figures.Drawing]:
     """Draws the four figures of units.
 
     Args:
         model: with signatures `vision` and `audio` that give conv4_2_map.
-        shards: prepared folder; the papers take test splits.
-        split: of the folder.
-        data: its name, for titles.
-        classes_of: VISION or AUDIO -> class of each described item, or None without labels.
-        seed: of the frame drawn from each clip.
-        cache_dir: folder of the cache of features.
+        source: of the clips.
 
     Returns:
         Visual concepts (L3 Fig. 3), their heat maps (Fig. 4), audio concepts (Fig. 7), audio heat
@@ -162,10 +114,8 @@ def draw(
         UserError: if the network has no such output, the clips cannot be read, or no unit stands
             for a class.
     """
-    found = clips.describe(
-        model, shards, split, {VISION: "pool4", AUDIO: "pool4"}, seed=seed, cache_dir=cache_dir
-    )
-    classes = classes_of(found)
+    found = source.describe(model, {VISION: "pool4", AUDIO: "pool4"})
+    classes = source.classes_of(found)
     units = {
         modality: choose_units(
             found.features[modality], None if classes is None else classes[modality], NUM_UNITS
@@ -180,8 +130,8 @@ def draw(
             )
     ids = found.example_ids
     wanted = {ids[item] for chosen in units.values() for unit in chosen for item in unit.items}
-    shown = read_shown(shards, split, wanted, frame_px=model.frame_px, seed=seed)
-    picked = _Picked(model, ids, shown, f"{data}, {split}", len(ids), classes is not None)
+    shown = source.read(wanted, frame_px=model.frame_px)
+    picked = _Picked(model, ids, shown, source.title, len(ids), classes is not None)
     return [
         picked.visual_concepts(units[VISION]),
         picked.visual_heat_maps(units[VISION]),
@@ -227,7 +177,7 @@ class _Picked:
             for image, one, axes in zip(images, heat, column, strict=False):
                 figures.show_image(axes, painter.paint(image, one, image.shape[:2]))
             column[0].set_title(_heading(unit))
-        _heat_bar(figure, grid, "activation, share of the column's largest")
+        figures.colour_bar(figure, grid, "activation, share of the column's largest")
         figure.suptitle(f"Where single units of conv4_2 respond: {self.data}")
         return figures.Drawing(
             "units_vision_heat_maps",
@@ -284,7 +234,7 @@ class _Picked:
             axes.set_xlabel("time, s")
         for axes in grid[:, 0]:
             axes.set_ylabel("frequency, Hz")
-        _heat_bar(figure, grid, "activation, share of the class's largest")
+        figures.colour_bar(figure, grid, "activation, share of the class's largest")
         figure.suptitle(f"Log-spectrograms and where conv4_2 responds: {self.data}")
         return figures.Drawing(
             "units_audio_heat_maps",
@@ -379,9 +329,3 @@ def _grid(num_columns: int) -> tuple[matplotlib.figure.Figure, np.ndarray]:
     for axes in grid.flat:
         axes.set_axis_off()
     return figure, grid
-
-
-def _heat_bar(figure: matplotlib.figure.Figure, grid: np.ndarray, label: str) -> None:
-    colours = matplotlib.cm.ScalarMappable(cmap=heat_map.DEFAULT_COLOUR_MAP)
-    colours.set_clim(0, 1)
-    figure.colorbar(colours, ax=list(grid.flat), label=label, shrink=0.5, pad=0.01)
