@@ -126,7 +126,8 @@ def _delete_leftovers(out_dir: pathlib.Path, dataset_name: str) -> None:
     beside = (schema.LABELS_FILE, MANIFEST_FILE, schema.PREP_FILE, schema.OUTCOMES_FILE)
     for pattern in (f"{dataset_name}-*.tmp", *(f"{name}.*tmp" for name in beside)):
         for leftover in out_dir.glob(pattern):
-            leftover.unlink()
+            # A worker that outlives its killed run for a moment deletes its own.
+            leftover.unlink(missing_ok=True)
 
 
 # --- Finish --------------------------------------------------------------------------------------

@@ -435,6 +435,24 @@ def test_a_killed_run_goes_on(tiny_shards, tiny_videos, tmp_path):
     assert contents(tmp_path) == contents(tiny_shards)
 
 
+def test_a_worker_that_outlives_its_killed_run_does_not_disturb_the_next(
+    tiny_shards, tiny_videos, tmp_path, monkeypatch
+):
+    (tmp_path / "tiny-train-00000-of-00002.0a1b2c3d.tmp").touch()
+    real = pathlib.Path.glob
+
+    def glob(folder, pattern):
+        for path in real(folder, pattern):
+            if path.suffix == ".tmp":
+                path.unlink()  # by that worker, between our look and our own deletion
+            yield path
+
+    monkeypatch.setattr(pathlib.Path, "glob", glob)
+    prepare(tiny_videos, tmp_path)
+    monkeypatch.undo()
+    assert contents(tmp_path) == contents(tiny_shards)
+
+
 def test_a_killed_worker_stops_the_run_with_one_line(tiny_videos, tmp_path):
     program = tmp_path / "ffmpeg"
     program.write_text(
