@@ -46,7 +46,7 @@ import scipy
 import tqdm
 from absl import flags
 
-from data_prep import box_lists, ffmpeg, manifest
+from data_prep import box_lists, ffmpeg, manifest, video_writer
 from data_prep import demo_scenes as scenes
 from data_prep import demo_sounds as sounds
 from l3net import constants, errors
@@ -309,7 +309,8 @@ def compose(plan: ClipPlan) -> tuple[np.ndarray, scenes.Scene, int]:
 
 def _make_clip(out_dir: pathlib.Path, plan: ClipPlan) -> None:
     waveform, scene, quality = compose(plan)
-    ffmpeg.encode_video(out_dir / plan.path, scenes.render(scene), waveform, quality=quality)
+    path = out_dir / plan.path
+    video_writer.write_same_video(path, scenes.render(scene), waveform, quality=quality)
     done = {
         "silent_label": plan.silent_label if scene.has_silent_object else "",
         "boxes": [] if plan.unrelated else np.round(scene.boxes, 4).tolist(),

@@ -1,4 +1,4 @@
-"""Videos to frames and sound on one time line, by one ffmpeg process each; and the way back.
+"""Videos to frames and sound on one time line, by one ffmpeg process each.
 
 Picture and sound are decoded once, together, onto ONE time line whose zero is the asked start. At
 any time the picture is the one that a player shows then: the last whose timestamp is not later. A
@@ -14,23 +14,21 @@ import contextlib
 import dataclasses
 import itertools
 import math
-import os
 import pathlib
 import re
-import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from data_prep import ffmpeg_process
 from data_prep.ffmpeg_process import ENVIRONMENT_VARIABLE as ENVIRONMENT_VARIABLE
-from data_prep.ffmpeg_process import PICTURE, SOUND, MediaError, find_ffmpeg
+from data_prep.ffmpeg_process import PICTURE, SOUND, MediaError
 from data_prep.ffmpeg_process import ffmpeg_version as ffmpeg_version
+from data_prep.ffmpeg_process import find_ffmpeg as find_ffmpeg
 from data_prep.ffmpeg_process import inside as inside
 from data_prep.jpeg_stream import jpeg_size, split_jpegs
 from l3net import constants
-from l3net.errors import UserError
 
 MIN_COMMON_SECONDS = constants.AUDIO_SECONDS  # a pair needs one second of sound
 DEFAULT_JPEG_QUALITY = 3  # ffmpeg's -q:v, 2 (best) to 31; 3 is visually clean at ~20 KB a frame
@@ -48,7 +46,13 @@ _TOLERANCE_SECONDS = 0.0005
 _FINEST_RATE_HZ = 1000
 _MAX_LATE_SECONDS = 3600.0  # of a streamed file's picture after its sound, or the reverse
 _SILENCE_BYTES = 1 << 16  # at a time
-_PIPE_BYTES = 1 << 20  # of raw frames to encode; Linux's limit for everyone
+# By number of channels. Of a mono file both of two become copies at full level (ffmpeg's own way
+# makes them 3 dB quieter); of surround sound, centre and back are mixed in.
+_MIX = {
+    1: "aformat=channel_layouts=mono",
+    2: "pan=stereo|FL<FL+0.707FC+0.707BL+0.707SL|FR<FR+0.707FC+0.707BR+0.707SR,"
+    "aformat=channel_layouts=stereo",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,22 +238,52 @@ def stream_audio(
             that were yielded.
         UserError: if ffmpeg is missing.
     """
-
-    def arguments(first: int, sound: int) -> list[str]:
-        output = _sound_output(first, sample_rate_hz)
-        return [*_input(path, start_seconds, seconds), *output, f"pipe:{sound}"]
-
     num_bytes = 0
-    stream = ffmpeg_process.stream(path, arguments)
-    with contextlib.closing(stream):
-        late_seconds = _first_seconds(next(stream, b"")) - _lead_seconds(start_seconds)
-        _check_late(path, "sound", late_seconds)
-        num_silent = round(late_seconds * sample_rate_hz)
-        for block in _blocks(_shifted(stream, 2 * num_silent), 2 * block_samples):
+    chunks = stream_pcm(
+        path, sample_rate_hz=sample_rate_hz, start_seconds=start_seconds, seconds=seconds
+    )
+    with contextlib.closing(chunks):
+        for block in _blocks(chunks, 2 * block_samples):
             num_bytes += len(block)
             yield np.frombuffer(block[: len(block) // 2 * 2], "<i2").astype(np.int16)
     if not num_bytes:
         raise MediaError(path, "skipped", "no_audio", "no sound was decoded")
+
+
+def stream_pcm(
+    path: str | pathlib.Path,
+    *,
+    num_channels: int = 1,
+    sample_rate_hz: int = constants.SAMPLE_RATE_HZ,
+    start_seconds: float = 0.0,
+    seconds: float | None = None,
+) -> Iterator[bytes]:
+    """Decodes the sound of a file of any length as bytes, on the time line of `stream_audio`.
+
+    Args:
+        path: of a video or sound file.
+        num_channels: 1 or 2, interleaved.
+        sample_rate_hz: of the result.
+        start_seconds: on the file's own time line.
+        seconds: length; None goes to the end.
+
+    Yields:
+        16-bit little-endian samples, in pieces of any length; none if there is no sound.
+
+    Raises:
+        MediaError: if the file cannot be decoded to its end.
+        UserError: if ffmpeg is missing.
+    """
+
+    def arguments(first: int, sound: int) -> list[str]:
+        output = _sound_output(first, sample_rate_hz, num_channels)
+        return [*_input(path, start_seconds, seconds), *output, f"pipe:{sound}"]
+
+    stream = ffmpeg_process.stream(path, arguments)
+    with contextlib.closing(stream):
+        late_seconds = _first_seconds(next(stream, b"")) - _lead_seconds(start_seconds)
+        _check_late(path, "sound", late_seconds)
+        yield from _shifted(stream, 2 * num_channels * round(late_seconds * sample_rate_hz))
 
 
 def stream_frames(
@@ -399,10 +433,10 @@ def _at_rate(frame_rate_hz: float, lead_seconds: float, num_frames: int | None, 
     )
 
 
-def _sound_output(first: int, sample_rate_hz: int) -> list[str]:
+def _sound_output(first: int, sample_rate_hz: int, num_channels: int = 1) -> list[str]:
     # async=1 fills gaps of more than 0.1 s, so that sound after one keeps its time.
-    filters = f"{_print_first('a', first)},aresample={sample_rate_hz}:async=1,aformat="
-    filters += f"sample_fmts=s16:sample_rates={sample_rate_hz}:channel_layouts=mono"
+    filters = f"{_print_first('a', first)},aresample={sample_rate_hz}:async=1,{_MIX[num_channels]}"
+    filters += f":sample_fmts=s16:sample_rates={sample_rate_hz}"
     return ["-map", SOUND, "-af", filters, "-f", "s16le"]
 
 
@@ -436,64 +470,3 @@ def _scale(smallest_side_px: int | None) -> str:
     # at once takes twice the time.
     colours = "scale=flags=bicubic:out_color_matrix=bt601:out_range=full"
     return f"scale={size}:flags=bicubic,{colours},setsar=1"
-
-
-# --- Encoding ------------------------------------------------------------------------------------
-def encode_video(
-    path: str | pathlib.Path,
-    frames: Iterable[np.ndarray],
-    waveform: np.ndarray,
-    *,
-    frame_rate_hz: float = constants.FRAME_RATE_HZ,
-    sample_rate_hz: int = constants.SAMPLE_RATE_HZ,
-    quality: int = 23,
-) -> None:
-    """Writes an .mp4 (H.264, AAC), whole or not at all; the same bytes for the same input.
-
-    Args:
-        path: of the file; its folder exists.
-        frames: uint8 [height, width, 3] each, RGB, all of one even size; at least one.
-        waveform: int16 [num_samples, num_channels].
-        frame_rate_hz: of the frames.
-        sample_rate_hz: of the waveform.
-        quality: x264's constant rate factor, 0 (lossless) to 51.
-
-    Raises:
-        UserError: if ffmpeg is missing or fails (it may lack x264).
-    """
-    path = pathlib.Path(path)
-    partial, sound = path.with_name(path.name + ".tmp"), path.with_name(path.name + ".pcm.tmp")
-    frames = iter(frames)
-    first = next(frames)
-    size = f"{first.shape[1]}x{first.shape[0]}"
-    arguments = [
-        *(find_ffmpeg(), "-nostdin", "-hide_banner", "-loglevel", "error", "-y"),
-        *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", str(frame_rate_hz)),
-        *("-threads", "1", "-i", "pipe:0"),
-        *("-f", "s16le", "-ar", str(sample_rate_hz), "-ac", str(waveform.shape[1])),
-        *("-i", f"file:{sound}", "-map", "0:v", "-map", "1:a"),
-        *("-c:v", "libx264", "-preset", "ultrafast", "-crf", str(quality), "-threads", "1"),
-        *("-pix_fmt", "yuv420p", "-c:a", "aac", "-aac_coder", "fast", "-b:a", "96k"),
-        *("-fflags", "+bitexact", "-flags:v", "+bitexact", "-flags:a", "+bitexact"),
-        *("-f", "mp4", f"file:{partial}"),
-    ]
-    try:
-        sound.write_bytes(waveform.astype("<i2").tobytes())
-        with subprocess.Popen(
-            arguments,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            pipesize=_PIPE_BYTES,
-        ) as process:
-            with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
-                for frame in itertools.chain([first], frames):
-                    pipe.write(np.ascontiguousarray(frame))
-            said = process.stderr.read()
-        if process.returncode:
-            told = ffmpeg_process.one_line(said, partial)
-            raise UserError(f"ffmpeg cannot encode {path}: {told}")
-        os.replace(partial, path)
-    finally:
-        for leftover in (partial, sound):
-            leftover.unlink(missing_ok=True)

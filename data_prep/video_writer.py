@@ -1,37 +1,21 @@
-"""New pictures for a video that keeps its sound: frames stream in, an .mp4 of any length comes out.
-
-The sound is decoded by one ffmpeg process under the rules for files from strangers
-(data_prep/ffmpeg_process.py), laid on the time line of data_prep/ffmpeg.py and kept on disk until
-the frames come; the encoder gets nothing but samples and pixels.
-"""
+"""Frames and sound to an .mp4 of any length: frames stream in, the file appears only when whole."""
 
 import contextlib
 import itertools
-import math
 import os
 import pathlib
-import re
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from data_prep import ffmpeg_process
-from data_prep.ffmpeg_process import MediaError, find_ffmpeg
+from data_prep import ffmpeg, ffmpeg_process
 from l3net import constants
 from l3net.errors import UserError
 
-NUM_CHANNELS = 2
 DEFAULT_QUALITY = 20
-_BYTES_PER_SAMPLE = 2 * NUM_CHANNELS
-_MARGIN_SECONDS = 1.0
-_MAX_LATE_SECONDS = 3600.0
-_SILENCE_SAMPLES = 1 << 14  # at a time
 _PIPE_BYTES = 1 << 20  # of raw frames; Linux's limit for everyone
-# Of one channel both become copies at full level (ffmpeg's own way makes them 3 dB quieter); of
-# surround sound, centre and back are mixed in.
-_STEREO = "pan=stereo|FL<FL+0.707FC+0.707BL+0.707SL|FR<FR+0.707FC+0.707BR+0.707SR"
 # Untagged HD is taken for BT.709 by players, and rgb24 turned into BT.601 by ffmpeg: say which.
 _COLOURS = (
     "scale=out_color_matrix=bt709:out_range=tv,format=yuv420p,"
@@ -49,15 +33,17 @@ def write_video(
     seconds: float | None = None,
     quality: int = DEFAULT_QUALITY,
 ) -> int:
-    """Writes an .mp4 (H.264, AAC) of new pictures and a file's own sound, whole or not at all.
+    """Writes new pictures with the sound of a file, decoded as files from strangers are.
 
     Frame k is shown at k / frame_rate_hz, when the sound of `start_seconds + k / frame_rate_hz`
     is heard. The sound is encoded anew, 48 kHz stereo; where it starts late, silence goes before
-    it. Frames of odd height or width get their last row or column twice, as H.264 wants.
+    it.
 
     Args:
-        path: of the .mp4; its folder exists. About 0.7 GB an hour is needed beside it meanwhile.
-        frames: uint8 [height, width, 3] each, RGB, all of one size; at least one.
+        path: of the .mp4 (H.264, AAC); its folder exists. The decoded sound, about 0.7 GB an hour,
+            lies beside it meanwhile.
+        frames: uint8 [height, width, 3] each, RGB, all of one size; at least one. Odd heights and
+            widths get their last row or column twice, as H.264 wants.
         sound_of: a video or sound file; not `path`.
         frame_rate_hz: of the frames.
         start_seconds: where the sound begins, on its file's own time line.
@@ -71,13 +57,87 @@ def write_video(
         MediaError: if the sound cannot be decoded to its end.
         UserError: if ffmpeg is missing or fails (it may lack x264), or the disk is full.
     """
-    path = pathlib.Path(path)
+    return _encode(
+        pathlib.Path(path),
+        frames,
+        ffmpeg.stream_pcm(sound_of, num_channels=2, start_seconds=start_seconds, seconds=seconds),
+        frame_rate_hz=frame_rate_hz,
+        num_channels=2,
+        picture_arguments=("-vf", _COLOURS, "-preset", "veryfast", "-crf", str(quality)),
+        other_arguments=("-b:a", "160k", "-movflags", "+faststart"),
+    )
+
+
+def write_same_video(
+    path: str | pathlib.Path,
+    frames: Iterable[np.ndarray],
+    waveform: np.ndarray,
+    *,
+    frame_rate_hz: float = constants.FRAME_RATE_HZ,
+    quality: int = 23,
+) -> None:
+    """Writes frames and a waveform in one thread: the same bytes for the same input.
+
+    Args:
+        path: of the .mp4 (H.264, AAC); its folder exists.
+        frames: as in `write_video`.
+        waveform: int16 [num_samples, num_channels], 48 kHz.
+        frame_rate_hz: of the frames.
+        quality: x264's constant rate factor, 0 (lossless) to 51.
+
+    Raises:
+        UserError: as in `write_video`.
+    """
+    _encode(
+        pathlib.Path(path),
+        frames,
+        [waveform.astype("<i2").tobytes()],
+        frame_rate_hz=frame_rate_hz,
+        num_channels=waveform.shape[1],
+        input_arguments=("-threads", "1"),
+        picture_arguments=(
+            *("-preset", "ultrafast", "-crf", str(quality), "-threads", "1"),
+            *("-pix_fmt", "yuv420p"),
+        ),
+        other_arguments=(
+            *("-aac_coder", "fast", "-b:a", "96k"),
+            *("-fflags", "+bitexact", "-flags:v", "+bitexact", "-flags:a", "+bitexact"),
+        ),
+    )
+
+
+def _encode(
+    path: pathlib.Path,
+    frames: Iterable[np.ndarray],
+    pcm_chunks: Iterable[bytes],
+    *,
+    frame_rate_hz: float,
+    num_channels: int,
+    input_arguments: Sequence[str] = (),
+    picture_arguments: Sequence[str],
+    other_arguments: Sequence[str],
+) -> int:
+    """Writes the file, whole or not at all; returns the number of frames.
+
+    The sound goes to disk first: ffmpeg takes turns reading its inputs, and nobody knows when.
+    """
     # Always the same names: what a killed run left is written over.
     partial, pcm = path.with_name(f".{path.name}.tmp"), path.with_name(f".{path.name}.pcm.tmp")
+    frames = iter(frames)
     try:
         with open(pcm, "wb") as file:
-            file.writelines(_sound(sound_of, start_seconds, seconds))
-        num_frames = _encode(partial, path.name, frames, pcm, frame_rate_hz, quality)
+            file.writelines(pcm_chunks)
+        first = _even(next(frames))
+        arguments = [
+            *(ffmpeg_process.find_ffmpeg(), "-nostdin", "-hide_banner", "-loglevel", "error", "-y"),
+            *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{first.shape[1]}x{first.shape[0]}"),
+            *("-r", str(frame_rate_hz), *input_arguments, "-i", "pipe:0"),
+            *("-f", "s16le", "-ar", str(constants.SAMPLE_RATE_HZ), "-ac", str(num_channels)),
+            *("-i", f"file:{pcm}", "-map", "0:v", "-map", "1:a"),
+            *("-c:v", "libx264", *picture_arguments, "-c:a", "aac", *other_arguments),
+            *("-f", "mp4", f"file:{partial}"),
+        ]
+        num_frames = _run(arguments, path, itertools.chain([first], map(_even, frames)))
         os.replace(partial, path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
@@ -87,75 +147,8 @@ def write_video(
     return num_frames
 
 
-# --- Sound ---------------------------------------------------------------------------------------
-def _sound(
-    path: str | pathlib.Path, start_seconds: float, seconds: float | None
-) -> Iterator[bytes]:
-    """Yields 16-bit stereo at 48 kHz; sample 0 sounds at `start_seconds`."""
-    # Whole seconds, and more than needed: containers round the place that is sought.
-    seek_seconds = max(0, math.floor(start_seconds - _MARGIN_SECONDS))
-    lead_seconds = start_seconds - seek_seconds
-    rules = ffmpeg_process.input_arguments(
-        path,
-        seek_seconds=seek_seconds,
-        seconds=None if seconds is None else lead_seconds + seconds,
-    )
-    rate = constants.SAMPLE_RATE_HZ
-
-    def arguments(first: int, sound: int) -> list[str]:
-        # The first timestamp tells how late the sound starts. async=1 fills gaps.
-        filters = (
-            "ametadata=mode=add:key=l3net:value=1:enable='lt(n,1)',"
-            f"ametadata=mode=print:key=l3net:direct=1:file='pipe\\:{first}',"
-            f"aresample={rate}:async=1,{_STEREO},"
-            f"aformat=sample_fmts=s16:sample_rates={rate}:channel_layouts=stereo"
-        )
-        output = ("-map", ffmpeg_process.SOUND, "-af", filters, "-f", "s16le", f"pipe:{sound}")
-        return [*rules, *output]
-
-    stream = ffmpeg_process.stream(path, arguments)
-    with contextlib.closing(stream):
-        printed = re.search(rb"pts_time:(-?[\d.]+)", next(stream, b""))
-        late_seconds = (float(printed[1]) if printed else 0.0) - lead_seconds
-        if late_seconds > _MAX_LATE_SECONDS:
-            told = f"its sound starts {late_seconds:.0f} s late; at most {_MAX_LATE_SECONDS:.0f} s"
-            raise MediaError(path, "failed", "refused", told)
-        yield from _shifted(stream, round(late_seconds * rate))
-
-
-def _shifted(chunks: Iterator[bytes], num_samples: int) -> Iterator[bytes]:
-    """Puts silence in front of the sound, or cuts there where `num_samples` is negative."""
-    for position in range(0, num_samples, _SILENCE_SAMPLES):
-        yield bytes(min(num_samples - position, _SILENCE_SAMPLES) * _BYTES_PER_SAMPLE)
-    num_cut = max(0, -num_samples) * _BYTES_PER_SAMPLE
-    for chunk in chunks:
-        yield chunk[num_cut:]
-        num_cut = max(0, num_cut - len(chunk))
-
-
-# --- Pictures ------------------------------------------------------------------------------------
-def _encode(
-    partial: pathlib.Path,
-    name: str,
-    frames: Iterable[np.ndarray],
-    pcm: pathlib.Path,
-    frame_rate_hz: float,
-    quality: int,
-) -> int:
-    """Encodes frames and a file of samples; returns the number of frames."""
-    frames = iter(frames)
-    first = _even(next(frames))
-    size = f"{first.shape[1]}x{first.shape[0]}"
-    arguments = [
-        *(find_ffmpeg(), "-nostdin", "-hide_banner", "-loglevel", "error", "-y"),
-        *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", str(frame_rate_hz)),
-        *("-i", "pipe:0"),
-        *("-f", "s16le", "-ar", str(constants.SAMPLE_RATE_HZ), "-ac", str(NUM_CHANNELS)),
-        *("-i", f"file:{pcm}", "-map", "0:v", "-map", "1:a", "-vf", _COLOURS),
-        *("-c:v", "libx264", "-preset", "veryfast", "-crf", str(quality)),
-        *("-c:a", "aac", "-b:a", "160k", "-movflags", "+faststart"),
-        *("-f", "mp4", f"file:{partial}"),
-    ]
+def _run(arguments: Sequence[str], path: pathlib.Path, frames: Iterable[np.ndarray]) -> int:
+    """Feeds frames to an encoder; returns their number."""
     num_frames = 0
     with tempfile.TemporaryFile() as complaints:
         process = subprocess.Popen(
@@ -167,13 +160,13 @@ def _encode(
         )
         # Broken: the encoder has died and says why.
         with process, contextlib.suppress(BrokenPipeError), process.stdin as pipe:
-            for frame in itertools.chain([first], frames):
-                pipe.write(np.ascontiguousarray(_even(frame)))
+            for frame in frames:
+                pipe.write(np.ascontiguousarray(frame))
                 num_frames += 1
         if process.returncode:
             complaints.seek(0)
-            told = ffmpeg_process.one_line(complaints.read(), partial)
-            raise UserError(f"ffmpeg cannot encode {name}: {told}")
+            told = ffmpeg_process.one_line(complaints.read(), arguments[-1])
+            raise UserError(f"ffmpeg cannot encode {path.name}: {told}")
     return num_frames
 
 

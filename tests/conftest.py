@@ -12,6 +12,7 @@ For every test: `make_video(path, ...)` (a function, importable from here), and 
 import pathlib
 import subprocess
 
+import numpy as np
 import pytest
 
 from data_prep import ffmpeg
@@ -77,6 +78,32 @@ def make_video(
     maps = [word for index in range(inputs.count("lavfi")) for word in ("-map", str(index))]
     run_ffmpeg(*inputs, *maps, *codecs, *options, f"file:{path}")
     return path
+
+
+def make_step_video(path: pathlib.Path, size: str, **settings) -> pathlib.Path:
+    """Makes a video whose picture turns from black to white, and whose tone starts, at 1 s.
+
+    Args:
+        path: of the video.
+        size: "WIDTHxHEIGHT".
+        **settings: of `make_video`.
+
+    Returns:
+        The path.
+    """
+    return make_video(
+        path,
+        picture=f"color=black:s={size}:r=25,geq=lum='if(lt(T,0.99),16,235)':cb=128:cr=128",
+        sound="aevalsrc=if(lt(t\\,1)\\,0\\,0.5*sin(2*PI*440*t)):s=48000",
+        **settings,
+    )
+
+
+def steps_of(path: pathlib.Path) -> tuple[float, float]:
+    """Returns when the picture turns white and when the sound starts, seconds."""
+    bright = [frame.mean() > 128 for frame in ffmpeg.stream_frames(path, smallest_side_px=None)]
+    loud = np.abs(np.concatenate(list(ffmpeg.stream_audio(path))).astype(int)) > 3000
+    return bright.index(True) / 25, int(loud.argmax()) / 48_000
 
 
 @pytest.fixture(scope="session")

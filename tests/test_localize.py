@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_prep import ffmpeg, video_writer
+from data_prep import ffmpeg
 from l3net import constants, export, localize, models, saved_model
 from l3net.errors import UserError
 from tests import conftest
@@ -30,12 +30,7 @@ def network(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory):
-    """Two seconds; the picture turns from black to white, the tone starts, at 1 s."""
-    return conftest.make_video(
-        tmp_path_factory.mktemp("video") / "step.mp4",
-        picture="color=black:s=96x65:r=25,geq=lum='if(lt(T,0.99),16,235)':cb=128:cr=128",
-        sound="aevalsrc=if(lt(t\\,1)\\,0\\,0.5*sin(2*PI*440*t)):s=48000",
-    )
+    return conftest.make_step_video(tmp_path_factory.mktemp("video") / "step.mp4", "96x65")
 
 
 @pytest.fixture(scope="module")
@@ -123,13 +118,6 @@ def test_tables(made):
 
 
 # --- The new video -------------------------------------------------------------------------------
-def steps_of(path) -> tuple[float, float]:
-    """Returns when the picture turns white and when the sound starts."""
-    bright = [frame.mean() > 128 for frame in ffmpeg.stream_frames(path, smallest_side_px=None)]
-    loud = np.abs(np.concatenate(list(ffmpeg.stream_audio(path))).astype(int)) > 3000
-    return bright.index(True) / 25, int(loud.argmax()) / RATE
-
-
 def test_without_colour_it_is_the_same_video(made, video):
     path = made[0] / "out.mp4"
     old, new = (list(ffmpeg.stream_frames(p, smallest_side_px=None)) for p in (video, path))
@@ -137,30 +125,10 @@ def test_without_colour_it_is_the_same_video(made, video):
     assert new[0].shape == (66, 96, 3)  # an odd height gets one row more
     for number in (10, 40):
         assert np.abs(new[number][:65].astype(int) - old[number]).mean() < 3
-    assert steps_of(path) == pytest.approx((1.0, 1.0), abs=0.03)
+    assert conftest.steps_of(path) == pytest.approx((1.0, 1.0), abs=0.03)
     loudness = [np.abs(np.concatenate(list(ffmpeg.stream_audio(p)))).max() for p in (video, path)]
     assert loudness[1] == pytest.approx(loudness[0], rel=0.1)
     assert sorted(p.name for p in made[0].iterdir()) == ["maps.csv", "maps.npz", "out.mp4"]
-
-
-@pytest.mark.parametrize(
-    "late", [{"sound_late_seconds": 0.6}, {"picture_late_seconds": 0.6}], ids=["sound", "picture"]
-)
-def test_streams_that_start_late_stay_in_step(late, tmp_path):
-    path = conftest.make_video(
-        tmp_path / "late.mkv",
-        picture="color=black:s=64x48:r=25,geq=lum='if(lt(T,0.99),16,235)':cb=128:cr=128",
-        sound="aevalsrc=if(lt(t\\,1)\\,0\\,0.5*sin(2*PI*440*t)):s=44100",
-        **late,
-    )
-    frames = ffmpeg.stream_frames(path, smallest_side_px=None)
-    out = tmp_path / "out.mp4"
-    video_writer.write_video(out, frames, sound_of=path, frame_rate_hz=25)
-    assert steps_of(out) == pytest.approx(steps_of(path), abs=0.03)
-    frames = ffmpeg.stream_frames(path, smallest_side_px=None, start_seconds=0.5)
-    video_writer.write_video(out, frames, sound_of=path, frame_rate_hz=25, start_seconds=0.5)
-    shifted = tuple(step - 0.5 for step in steps_of(path))
-    assert steps_of(out) == pytest.approx(shifted, abs=0.03)
 
 
 def test_colour_covers_where_the_map_is_high(video, network, tmp_path):
@@ -230,14 +198,6 @@ def test_what_fails_while_painting_leaves_the_old_video(video, network, tmp_path
     monkeypatch.setattr(localize.heat_map.Painter, "paint", stop)
     refused(network, tmp_path, "stopped", video=video)
     assert out.read_text() == "of an earlier run"
-
-
-def test_an_encoder_that_dies_is_one_line(video, tmp_path, monkeypatch):
-    monkeypatch.setattr(video_writer, "_COLOURS", "no_such_filter")
-    frames = (np.zeros((64, 64, 3), np.uint8) for _ in range(100))
-    with pytest.raises(UserError, match="ffmpeg cannot encode out.mp4.*no_such_filter"):
-        video_writer.write_video(tmp_path / "out.mp4", frames, sound_of=video, frame_rate_hz=25)
-    assert not list(tmp_path.iterdir())
 
 
 def test_another_network_is_refused(network, video, tmp_path):
