@@ -254,10 +254,10 @@ DEMO_AVE := $(RUNS)/demo_ave_net
 # One video of each of three classes, from the test split.
 FIGURE_VIDEOS := $(patsubst %,$(FIGURES)/%.mp4,test_flute_000 test_violin_fiddle_000 test_hammer_000)
 
-$(FIGURES)/figures.json: $(RUNS)/demo/table2.json $(DEMO_L3)/.made $(DEMO_AVE)/.made $(DEMO_AVOL)/.made
+$(FIGURES)/figures.json: $(RUNS)/demo/table2.json $(RUNS)/demo/learning_curves.json $(DEMO_L3)/.made $(DEMO_AVE)/.made $(DEMO_AVOL)/.made
 	$(TIMED) eval.figures $(TABLE_OF_DEMO_L3) --ave_saved_model=$(DEMO_AVE)/saved_model \
 	  --avol_saved_model=$(DEMO_AVOL)/saved_model --demo_boxes=$(DEMO)/videos/boxes.csv \
-	  --table2=$(RUNS)/demo/table2.json --out_dir=$(@D)
+	  --table2=$(RUNS)/demo/table2.json --learning_curves=$(RUNS)/demo/learning_curves.json --out_dir=$(@D)
 
 $(FIGURES)/%.mp4: $(DEMO_AVOL)/.made
 	$(RUN) l3net.localize --saved_model=$(DEMO_AVOL)/saved_model \

@@ -1,9 +1,9 @@
-"""Learning curves of training runs: validation accuracy over the pairs seen, as table and picture.
+"""Learning curves of training runs: validation accuracy after so many steps.
 
     python -m eval.learning_curves --runs=runs/demo_ave_net,runs/demo_l3_net --out_dir=runs/demo
 
-Writes learning_curves.json, .md and .png. The accuracies are those that l3net.train measured on
-fixed validation pairs (for classifiers, of classes); nothing is run here.
+Writes learning_curves.json and .md; eval.figures draws them. The accuracies are those that
+l3net.train measured on fixed validation pairs (for classifiers, of classes); nothing is run here.
 """
 
 import dataclasses
@@ -12,7 +12,6 @@ import json
 import pathlib
 from collections.abc import Mapping, Sequence
 
-import matplotlib.figure
 from absl import flags
 
 from eval import flags as shared
@@ -93,7 +92,7 @@ def make_table(curves: Sequence[Curve]) -> report.Table:
                 str(step): 100 * curve.accuracy[step] for step in steps if step in curve.accuracy
             },
             note=f"{curve.model}, {curve.batch_size} pairs a step",
-            details={"accuracy": curve.accuracy},
+            details={"accuracy": curve.accuracy, "batch_size": curve.batch_size},
         )
         for curve in curves
     ]
@@ -106,30 +105,6 @@ def make_table(curves: Sequence[Curve]) -> report.Table:
     )
 
 
-def draw(curves: Sequence[Curve]) -> matplotlib.figure.Figure:
-    """Draws the curves.
-
-    Args:
-        curves: of the runs.
-
-    Returns:
-        A figure: thousands of pairs seen, validation accuracy in per cent.
-    """
-    figure = matplotlib.figure.Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for curve in curves:
-        pairs = [step * curve.batch_size / 1000 for step in curve.accuracy]
-        axes.plot(pairs, [100 * a for a in curve.accuracy.values()], marker=".", label=curve.name)
-    axes.axhline(50, color="grey", linestyle="--", linewidth=1, label="chance (AVC)")
-    axes.set(
-        xlabel="pairs seen, thousands",
-        ylabel="validation accuracy, %",
-        title=f"Learning curves, {', '.join(sorted({curve.data for curve in curves}))} data",
-    )
-    axes.legend(fontsize="small")
-    return figure
-
-
 def _define_flags() -> dict[str, flags.FlagHolder]:
     """Defines the flags; the keys are their names."""
     runs = flags.DEFINE_list("runs", [], "Run directories of l3net.train.")
@@ -137,13 +112,12 @@ def _define_flags() -> dict[str, flags.FlagHolder]:
 
 
 def main(_: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
-    """Reads the flags, writes table and picture."""
+    """Reads the flags and writes the table."""
     values = {name: holder.value for name, holder in holders.items()}
     if not values["runs"]:
         raise UserError("--runs is needed: run directories, separated by commas")
     curves = [read_curve(run_dir) for run_dir in values["runs"]]
-    path = report.make_and_write(lambda: make_table(curves), values)
-    draw(curves).savefig(path.with_suffix(".png"), dpi=150)
+    report.make_and_write(lambda: make_table(curves), values)
 
 
 if __name__ == "__main__":

@@ -91,7 +91,6 @@ def write_page(
     drawn: Sequence[Mapping[str, Any]],
     *,
     figures_dir: str | pathlib.Path | None,
-    curves: str | pathlib.Path | None,
     videos: Sequence[str | pathlib.Path],
     out_dir: str | pathlib.Path,
     title: str,
@@ -102,7 +101,6 @@ def write_page(
         tables: of `read_tables`.
         drawn: of `read_figures`.
         figures_dir: that the figures' paths are relative to.
-        curves: picture of the learning curves, if there is one.
         videos: .mp4 files to show, such as of l3net.localize.
         out_dir: folder of the page.
         title: of the page.
@@ -118,7 +116,6 @@ def write_page(
     out_dir = pathlib.Path(out_dir)
     copy = functools.partial(_copied, out_dir)
     shown = [_with_copies(figure, pathlib.Path(figures_dir or "."), copy) for figure in drawn]
-    has_curves = curves is not None and pathlib.Path(curves).is_file()
     page = (
         html_pages.environment("eval")
         .get_template("results.html.j2")
@@ -126,7 +123,6 @@ def write_page(
             title=title,
             tables=tables,
             figures=shown,
-            curves=copy(curves) if has_curves else None,
             videos=[{"path": copy(path), "name": pathlib.Path(path).stem} for path in videos],
             commit=report.commit() or "unknown",
             commits=sorted({t["commit"] for t in tables.values() if not t["missing"]}),
@@ -180,12 +176,10 @@ def main(argv: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
     if len(argv) > 1:
         raise UserError(f"unknown argument {argv[1]!r}; flags begin with --")
     values = {name: holder.value for name, holder in holders.items()}
-    curves = [pathlib.Path(folder) / "learning_curves.png" for folder in values["tables"]]
     path = write_page(
         read_tables(values["tables"]),
         read_figures(values["figures"]),
         figures_dir=values["figures"],
-        curves=next((path for path in curves if path.is_file()), None),
         videos=values["videos"],
         out_dir=values["out_dir"],
         title=values["title"],

@@ -8,7 +8,8 @@ import pytest
 import soundfile
 
 from eval import clips, figures, report, sounding_frames
-from eval.figures import confusion, embeddings, gallery, heat_maps, units
+from eval.figures import __main__ as figures_command
+from eval.figures import confusion, curves, embeddings, gallery, heat_maps, units
 from eval.figures.clip_source import ClipSource
 from eval.sounding_frames import Annotation
 from l3net import constants
@@ -92,7 +93,7 @@ def images_of(drawing) -> list[np.ndarray]:
 
 def test_units_show_the_frames_and_play_the_sounds_that_excite_them(tiny_shards, source):
     drawn = units.draw(FakeNetwork(), source)
-    assert [one.name for one in drawn] == [
+    assert [one.subject.name for one in drawn] == [
         "units_vision", "units_vision_heat_maps", "units_audio", "units_audio_heat_maps",
     ]  # fmt: skip
     vision, maps, audio, audio_maps = drawn
@@ -114,7 +115,7 @@ def test_without_labels_units_have_numbers_for_titles(source):
     vision = units.draw(FakeNetwork(), source)[0]
     titles = {one.get_title() for one in vision.figure.axes} - {""}
     assert titles == {f"unit {index}" for index in range(NUM_UNITS)}
-    assert vision.source == "L3 Fig. 5 and 6" and "no label was used" in vision.caption
+    assert vision.subject.source == "L3 Fig. 5 and 6" and "no label was used" in vision.caption
 
 
 def test_tsne_shows_every_labelled_item_and_a_legend(source):
@@ -188,7 +189,8 @@ def _ids(tiny_shards):
 )
 def test_localization_tells_right_from_wrong(tiny_shards, box, word):
     localizer = heat_maps.Localizer(FakeNetwork())
-    drawing = heat_maps.draw_localization(localizer, frame_set(tiny_shards, box), seed=0)
+    frames = heat_maps.first_frames(frame_set(tiny_shards, box))
+    drawing = heat_maps.draw_localization(localizer, frames, "tiny", seed=0)
     told = [one.get_title() for one in drawing.figure.axes if one.get_title() in ("right", "WRONG")]
     assert set(told) == {word}
     assert f"{len(told) if word == 'right' else 0} of 4 frames" in drawing.caption
@@ -196,8 +198,8 @@ def test_localization_tells_right_from_wrong(tiny_shards, box, word):
 
 
 def test_one_frame_gets_several_sounds(tiny_shards):
-    frames = frame_set(tiny_shards, (0.0, 0.0, 1.0, 1.0))
-    drawing = heat_maps.draw_sounds(heat_maps.Localizer(FakeNetwork()), frames, seed=0)
+    frames = heat_maps.first_frames(frame_set(tiny_shards, (0.0, 0.0, 1.0, 1.0)))
+    drawing = heat_maps.draw_sounds(heat_maps.Localizer(FakeNetwork()), frames, "tiny", seed=0)
     titles = [one.get_title() for one in drawing.figure.axes]
     assert sum(title.startswith("frame: ") for title in titles) == 4
     assert sum("maximum" in title for title in titles) == 8  # its own, and the other class's
@@ -227,19 +229,61 @@ def test_confusion_is_in_per_cent_of_the_true_class():
         confusion.draw(table2([[3, 1], [0, 2]]), "SVM-MFCC")
 
 
+def test_learning_curves_are_per_cent_over_thousands_of_pairs():
+    details = {"accuracy": {"500": 0.5, "1000": 0.75}, "batch_size": 64}
+    row = report.Row("made up", "ave_net", report.RUN, details=details)
+    (axes,) = curves.draw(report.Table("learning_curves", "T", [], [row])).figure.axes
+    line = axes.lines[0]
+    assert list(line.get_xdata()) == [32.0, 64.0] and list(line.get_ydata()) == [50.0, 75.0]
+    assert axes.get_xlabel() == "pairs seen, thousands" and "made up" in axes.get_title()
+    with pytest.raises(UserError, match='"Ours" has no learning curve'):
+        curves.draw(table2([[1]]))
+
+
+# --- The command ---------------------------------------------------------------------------------
+def test_what_was_not_given_is_listed_as_not_run(tiny_shards, tmp_path):
+    row = report.Row("made up", "x", report.RUN, details={"accuracy": {"5": 0.5}, "batch_size": 64})
+    table = report.Table("learning_curves", "T", [], [row])
+    report.write_table(table, tmp_path, flags={}, seconds=0)
+    flags = ("saved_model", "random_saved_model", "ave_saved_model", "avol_saved_model", "table2")
+    values = dict.fromkeys([*flags, "shards", "demo_clips", "demo_boxes", "cache_dir"])
+    values |= {"demo_shards": str(tiny_shards), "split": "train", "seed": 0}
+    values |= {"out_dir": str(tmp_path), "learning_curves": None}
+    with pytest.raises(UserError, match="nothing could be drawn: no --learning_curves was given"):
+        figures_command.draw_all(values)
+    figures_command.draw_all({**values, "learning_curves": str(tmp_path / "learning_curves.json")})
+    entries = figures.read_list(tmp_path)["figures"]
+    assert {
+        entry["name"]: entry["caption"] for entry in entries if entry["status"] == "not run"
+    } == {
+        **dict.fromkeys((subject.name for subject in units.SUBJECTS), "no --saved_model was given"),
+        "tsne": "no --saved_model was given",
+        "confusion": "no --table2 was given",
+        "retrieval": "no --ave_saved_model was given",
+        "localization": "no annotated boxes: give --boxes (or --demo_boxes)",
+        "sounds": "no annotated boxes: give --boxes (or --demo_boxes)",
+        "video": "no --avol_saved_model was given",
+    }
+    assert (tmp_path / "curves.pdf").is_file()
+
+
 # --- Files ---------------------------------------------------------------------------------------
 def test_a_drawing_is_written_as_png_pdf_and_sound(tmp_path):
     figure = figures.new_figure(2, 2)
     figure.subplots().plot([1, 2])
     wave = np.linspace(-0.5, 0.5, 4800, dtype=np.float32)
-    drawing = figures.Drawing("x", "X", "L3 Fig. 0", "words", figure, [figures.Sound("s", wave)])
+    drawing = figures.Drawing(
+        figures.Subject("x", "X", "L3 Fig. 0"), "words", figure, [figures.Sound("s", wave)]
+    )
     entry = figures.write(drawing, tmp_path)
     assert PIL.Image.open(tmp_path / entry["png"]).size == (300, 300)
     assert (tmp_path / entry["pdf"]).read_bytes().startswith(b"%PDF")
     heard, rate = soundfile.read(tmp_path / entry["sounds"][0]["path"])
     assert rate == 48000
     np.testing.assert_allclose(heard, wave, atol=1 / 32768)
-    figures.write_list([entry, figures.not_run("y", "Y", "L3", "why")], tmp_path, seed=3)
+    figures.write_list(
+        [entry, figures.not_run(figures.Subject("y", "Y", "L3"), "why")], tmp_path, seed=3
+    )
     found = figures.read_list(tmp_path)
     assert [one["status"] for one in found["figures"]] == ["drawn", "not run"]
     assert found["seed"] == 3 and json.loads((tmp_path / "figures.json").read_text()) == found

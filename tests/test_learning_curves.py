@@ -33,14 +33,6 @@ def test_table_has_the_validation_accuracies_by_step(tmp_path):
     assert all("demo data (synthetic)" in row.data for row in table.rows)
 
 
-def test_picture_shows_per_cent_over_thousands_of_pairs(tmp_path):
-    curve = learning_curves.read_curve(_run(tmp_path, "a", {500: 0.5, 1000: 0.75}, batch_size=64))
-    (axes,) = learning_curves.draw([curve]).axes
-    line = axes.lines[0]
-    assert list(line.get_xdata()) == [32.0, 64.0] and list(line.get_ydata()) == [50.0, 75.0]
-    assert axes.get_xlabel() and axes.get_ylabel() and axes.get_title()
-
-
 def test_no_run_or_no_evaluation_is_one_clear_line(tmp_path):
     with pytest.raises(UserError, match="no run of l3net.train"):
         learning_curves.read_curve(tmp_path / "nowhere")

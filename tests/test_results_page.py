@@ -37,15 +37,17 @@ def page(tmp_path_factory) -> pathlib.Path:
     drawing.subplots().plot([1, 2])
     sound = figures.Sound("a tone", np.zeros(4800, np.float32))
     entry = figures.write(
-        figures.Drawing("one", "One", "L3 Fig. 3", "A caption.", drawing, [sound]), folder / "drawn"
+        figures.Drawing(figures.Subject("one", "One", "L3 Fig. 3"), "A caption.", drawing, [sound]),
+        folder / "drawn",
     )
-    missing = figures.not_run("two", "Two", "OTS Fig. 5", "no --avol_saved_model was given")
+    missing = figures.not_run(
+        figures.Subject("two", "Two", "OTS Fig. 5"), "no --avol_saved_model was given"
+    )
     figures.write_list([entry, missing], folder / "drawn")
     return results_page.write_page(
         results_page.read_tables([folder / "tables"]),
         results_page.read_figures(folder / "drawn"),
         figures_dir=folder / "drawn",
-        curves=None,
         videos=[],
         out_dir=folder / "report",
         title="All results",
@@ -128,7 +130,6 @@ def test_nothing_to_show_is_one_line(tmp_path):
             results_page.read_tables([tmp_path]),
             results_page.read_figures(None),
             figures_dir=None,
-            curves=None,
             videos=[],
             out_dir=tmp_path / "report",
             title="x",

@@ -5,6 +5,7 @@ embeddings  L3 Fig. 10: t-SNE of trained and random network
 gallery     OTS Fig. 3: queries and what they retrieve
 heat_maps   OTS Fig. 5 to 7: where AVOL-Net sees what it hears
 confusion   which classes Table 2's classifiers mistake for which
+curves      validation accuracy while the networks were trained
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ import io
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import matplotlib.axes
@@ -48,22 +49,32 @@ class Sound:
     waveform: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True)
-class Drawing:
-    """A figure and what must be told with it.
+class Subject(NamedTuple):
+    """What a figure is of, drawn or not.
 
     Attributes:
         name: of its files.
         title: one line.
         source: the paper's figure, such as "L3 Fig. 3".
-        caption: what is shown, how it was chosen, and from which data.
-        figure: the picture.
-        sounds: that belong to it.
     """
 
     name: str
     title: str
     source: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    """A figure and what must be told with it.
+
+    Attributes:
+        subject: what it is of.
+        caption: what is shown, how it was chosen, and from which data.
+        figure: the picture.
+        sounds: that belong to it.
+    """
+
+    subject: Subject
     caption: str
     figure: matplotlib.figure.Figure
     sounds: Sequence[Sound] = ()
@@ -110,35 +121,32 @@ def write(drawing: Drawing, out_dir: str | pathlib.Path) -> dict[str, Any]:
     Returns:
         Its entry in the list of figures, see `write_list`; paths are relative to the folder.
     """
-    out_dir = pathlib.Path(out_dir)
+    out_dir, name = pathlib.Path(out_dir), drawing.subject.name
     with settings():
         for suffix in (".png", ".pdf"):
             buffer = io.BytesIO()
             drawing.figure.savefig(buffer, format=suffix[1:], dpi=_DPI)
-            write_whole(out_dir / f"{drawing.name}{suffix}", buffer.getvalue())
+            write_whole(out_dir / f"{name}{suffix}", buffer.getvalue())
     sounds = []
     for number, sound in enumerate(drawing.sounds, start=1):
-        path = f"{drawing.name}_sounds/{number:02d}.flac"
+        path = f"{name}_sounds/{number:02d}.flac"
         buffer = io.BytesIO()
         soundfile.write(buffer, sound.waveform, constants.SAMPLE_RATE_HZ, format="FLAC")
         write_whole(out_dir / path, buffer.getvalue())
         sounds.append({"title": sound.title, "path": path})
     return {
-        "name": drawing.name,
+        **drawing.subject._asdict(),
         "status": DRAWN,
-        "title": drawing.title,
-        "source": drawing.source,
         "caption": drawing.caption,
-        "png": f"{drawing.name}.png",
-        "pdf": f"{drawing.name}.pdf",
+        "png": f"{name}.png",
+        "pdf": f"{name}.pdf",
         "sounds": sounds,
     }
 
 
-def not_run(name: str, title: str, source: str, reason: str) -> dict[str, Any]:
+def not_run(subject: Subject, reason: str) -> dict[str, Any]:
     """Returns the entry of a figure that could not be drawn, with the reason."""
-    entry = {"name": name, "status": NOT_RUN, "title": title, "source": source}
-    return {**entry, "caption": reason, "sounds": []}
+    return {**subject._asdict(), "status": NOT_RUN, "caption": reason, "sounds": []}
 
 
 LIST_FILE = "figures.json"

@@ -5,8 +5,7 @@
         --shards=data/audioset/shards --boxes=data/audioset/boxes.csv --out_dir=runs/figures
 
 What is not given is not drawn, and figures.json says so. Without --shards, --demo_shards stands in
-and every title says so. Learning curves are drawn by eval.learning_curves, a whole video with its
-sound by l3net.localize.
+and every title says so. A whole video with its sound is drawn by l3net.localize.
 """
 
 import functools
@@ -20,27 +19,11 @@ from absl import flags
 
 from eval import clips, figures, report, sounding_frames
 from eval import flags as shared
-from eval.figures import confusion, embeddings, gallery, heat_maps, units
+from eval.figures import confusion, curves, embeddings, gallery, heat_maps, units
 from eval.figures.clip_source import ClipSource
 from l3net import errors, saved_model
 from l3net.data import schema
 from l3net.errors import UserError
-
-# Name, title and source of each figure, in the order of the list, as far as it may be missing.
-_UNITS = (
-    ("units_vision", "Learnt visual concepts", "L3 Fig. 3"),
-    ("units_vision_heat_maps", "Visual semantic heat maps", "L3 Fig. 4"),
-    ("units_audio", "Learnt audio concepts", "L3 Fig. 7"),
-    ("units_audio_heat_maps", "Audio semantic heat maps", "L3 Fig. 9"),
-)
-_TSNE = (("tsne", "t-SNE of learnt and random representations", "L3 Fig. 10"),)
-_CONFUSION = (("confusion", "Confusion matrix of sound classification", "L3 Table 2"),)
-_GALLERY = (("retrieval", "Cross-modal and intra-modal retrieval", "OTS Fig. 3"),)
-_LOCALIZATION = (
-    ("localization", "What is making the sound?", "OTS Fig. 5"),
-    ("sounds", "What would make this sound?", "OTS Fig. 6"),
-)
-_VIDEO = (("video", "What is making the sound? Along a video", "OTS Fig. 7"),)
 
 _log = logging.getLogger(__name__)
 
@@ -75,42 +58,49 @@ def _frames(values: Mapping[str, Any], source: ClipSource) -> sounding_frames.Fr
     return sounding_frames.from_shards(source.shards, source.split, read)
 
 
-def _jobs(values: Mapping[str, Any]) -> list[tuple[tuple, Callable[[], list[figures.Drawing]]]]:
-    """Returns what can be drawn: names in case it fails, and a function that draws."""
+def _jobs(
+    values: Mapping[str, Any],
+) -> list[tuple[Sequence[figures.Subject], Callable[[], list[figures.Drawing]]]]:
+    """Returns what can be drawn: subjects, in case it fails, and a function that draws them."""
     source = _source(values)
 
     @functools.cache
     def network(flag: str) -> saved_model.SavedModel:
-        if not values[flag]:
-            raise UserError(f"no --{flag} was given")
-        return saved_model.SavedModel(values[flag])
+        return saved_model.SavedModel(_given(values, flag))
+
+    def table(flag: str) -> report.Table:
+        return report.read_table(_given(values, flag))[0]
+
+    def both() -> dict[str, saved_model.SavedModel]:
+        return {"trained": network("saved_model"), "random": network("random_saved_model")}
 
     @functools.cache
     def localizer() -> heat_maps.Localizer:
         return heat_maps.Localizer(network("avol_saved_model"))
 
-    def both() -> dict[str, saved_model.SavedModel]:
-        return {"trained": network("saved_model"), "random": network("random_saved_model")}
-
-    def table2() -> report.Table:
-        if not values["table2"]:
-            raise UserError("no --table2 was given")
-        return report.read_table(values["table2"])[0]
+    def localizations() -> list[figures.Drawing]:
+        annotated = _frames(values, source)
+        frames = heat_maps.first_frames(annotated)
+        return [
+            draw(localizer(), frames, annotated.data, seed=source.seed)
+            for draw in (heat_maps.draw_localization, heat_maps.draw_sounds)
+        ]
 
     return [
-        (_UNITS, lambda: units.draw(network("saved_model"), source)),
-        (_TSNE, lambda: [embeddings.draw(both(), source)]),
-        (_CONFUSION, lambda: [confusion.draw(table2())]),
-        (_GALLERY, lambda: [gallery.draw(network("ave_saved_model"), source)]),
-        (
-            _LOCALIZATION,
-            lambda: [
-                heat_maps.draw_localization(localizer(), _frames(values, source), seed=source.seed),
-                heat_maps.draw_sounds(localizer(), _frames(values, source), seed=source.seed),
-            ],
-        ),
-        (_VIDEO, lambda: [heat_maps.draw_video(localizer(), source)]),
+        ([curves.SUBJECT], lambda: [curves.draw(table("learning_curves"))]),
+        (units.SUBJECTS, lambda: units.draw(network("saved_model"), source)),
+        ([embeddings.SUBJECT], lambda: [embeddings.draw(both(), source)]),
+        ([confusion.SUBJECT], lambda: [confusion.draw(table("table2"))]),
+        ([gallery.SUBJECT], lambda: [gallery.draw(network("ave_saved_model"), source)]),
+        ([heat_maps.LOCALIZATION, heat_maps.SOUNDS], localizations),
+        ([heat_maps.VIDEO], lambda: [heat_maps.draw_video(localizer(), source)]),
     ]
+
+
+def _given(values: Mapping[str, Any], flag: str) -> str:
+    if not values[flag]:
+        raise UserError(f"no --{flag} was given")
+    return values[flag]
 
 
 def draw_all(values: Mapping[str, Any]) -> pathlib.Path:
@@ -126,14 +116,14 @@ def draw_all(values: Mapping[str, Any]) -> pathlib.Path:
         UserError: if there are no clips, or nothing at all could be drawn.
     """
     entries: list[dict[str, Any]] = []
-    for names, draw in tqdm.tqdm(_jobs(values), desc="figures", disable=None):
+    for subjects, draw in tqdm.tqdm(_jobs(values), desc="figures", disable=None):
         try:
             with figures.settings():
                 drawings = draw()
                 entries += [figures.write(drawing, values["out_dir"]) for drawing in drawings]
         except UserError as error:
-            _log.warning("%s not drawn: %s", names[0][0], error)
-            entries += [figures.not_run(*name, str(error)) for name in names]
+            _log.warning("%s not drawn: %s", subjects[0].name, error)
+            entries += [figures.not_run(subject, str(error)) for subject in subjects]
     if all(entry["status"] == figures.NOT_RUN for entry in entries):
         raise UserError(f"nothing could be drawn: {entries[0]['caption']}")
     facts = {"flags": dict(values), "seed": values["seed"], "commit": report.commit()}
@@ -153,6 +143,7 @@ def _define_flags() -> dict[str, flags.FlagHolder]:
         string("demo_clips", None, "clips.csv of the demo data: what is really seen and heard."),
         string("demo_boxes", None, "boxes.csv of the demo data."),
         string("table2", None, "table2.json, for its confusion matrix."),
+        string("learning_curves", None, "learning_curves.json of eval.learning_curves."),
     ]
     return {**shared.define(), **{holder.name: holder for holder in holders}}
 

@@ -8,6 +8,8 @@ import numpy as np
 from eval import figures, report
 from l3net.errors import UserError
 
+SUBJECT = figures.Subject("confusion", "Confusion matrix of sound classification", "L3 Table 2")
+
 
 def draw(table: report.Table, method: str = "Ours") -> figures.Drawing:
     """Draws the confusion matrix of one row.
@@ -42,9 +44,7 @@ def draw(table: report.Table, method: str = "Ours") -> figures.Drawing:
     figure.colorbar(image, label="share of the true class's recordings, %", shrink=0.8)
     accuracy = rows[0].ours.get("accuracy")
     return figures.Drawing(
-        "confusion",
-        "Confusion matrix of sound classification",
-        "L3 Table 2",
+        SUBJECT,
         f'Row "{method}" of Table 2, {rows[0].data}, accuracy {accuracy:.1f} %: of the '
         "recordings of each class (rows, 100 %) how many were told to be of which class "
         "(columns). The papers show no such figure.",

@@ -17,6 +17,7 @@ from l3net import saved_model
 from l3net.errors import UserError
 
 VISION, AUDIO = saved_model.VISION, saved_model.AUDIO
+SUBJECT = figures.Subject("tsne", "t-SNE of learnt and random representations", "L3 Fig. 10")
 NUM_CLASSES = 13
 _PERPLEXITY = 30.0  # scikit-learn's and van der Maaten's default
 _NUM_COMPONENTS = 50  # before t-SNE, as van der Maaten and Hinton did
@@ -95,9 +96,7 @@ def draw(
     figure.legend(handles, labels, loc="outside right center", title="class", frameon=False)
     figure.suptitle(f"t-SNE of pool4: {source.title}")
     return figures.Drawing(
-        "tsne",
-        "t-SNE of learnt and random representations",
-        "L3 Fig. 10",
+        SUBJECT,
         "Each point: pool4 of a frame or of a second of sound, one of each clip, laid out by t-SNE "
         "(axes have no unit). Colours: the class, which no training saw; at most "
         f"{NUM_CLASSES} classes, those with most clips.",

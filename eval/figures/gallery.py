@@ -13,6 +13,7 @@ from eval.figures.clip_source import ClipSource, Shown
 from l3net import saved_model
 
 VISION, AUDIO = saved_model.VISION, saved_model.AUDIO
+SUBJECT = figures.Subject("retrieval", "Cross-modal and intra-modal retrieval", "OTS Fig. 3")
 NUM_RETRIEVED = 5
 NUM_QUERIES = 3  # of each kind
 KINDS = {
@@ -107,9 +108,7 @@ def _drawing(
                 )
     figure.suptitle(f"What AVE-Net retrieves: {data}", fontsize=11)
     return figures.Drawing(
-        "retrieval",
-        "Cross-modal and intra-modal retrieval",
-        "OTS Fig. 3",
+        SUBJECT,
         f"Columns: a query (top) and the {num_rows - 1} nearest of {len(ids)} items of other clips "
         "by Euclidean distance of AVE-Net's embeddings. Queries were drawn at random (ours), the "
         "same for all four kinds. Items marked with a note are sounds, shown by the frame at their "

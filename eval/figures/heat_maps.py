@@ -5,6 +5,7 @@ sound?"). Fig. 7: one video, frames a second apart. Every picture is of a frame 
 sound alone; no motion, no smoothing.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.axes
@@ -20,6 +21,9 @@ from l3net import constants, heat_map, saved_model
 from l3net.data import schema
 from l3net.errors import UserError
 
+LOCALIZATION = figures.Subject("localization", "What is making the sound?", "OTS Fig. 5")
+SOUNDS = figures.Subject("sounds", "What would make this sound?", "OTS Fig. 6")
+VIDEO = figures.Subject("video", "What is making the sound? Along a video", "OTS Fig. 7")
 NUM_RIGHT, NUM_WRONG = 9, 3
 NUM_FRAMES, NUM_SOUNDS = 4, 4  # of Fig. 6: rows, sounds each
 NUM_VIDEOS, NUM_SECONDS = 4, 5  # of Fig. 7: columns, rows
@@ -64,25 +68,42 @@ class Localizer:
         return self._painter.paint(image, heat, image.shape[:2])
 
 
+def first_frames(frames: FrameSet, max_frames: int = 512) -> list[SoundingFrame]:
+    """Reads annotated frames.
+
+    Args:
+        frames: of the data set.
+        max_frames: read, from the first on.
+
+    Returns:
+        The frames.
+
+    Raises:
+        UserError: if no clip has an annotated frame.
+    """
+    found = (frame for frame in frames.read() if isinstance(frame, SoundingFrame))
+    first = list(itertools.islice(found, max_frames))
+    if not first:
+        raise UserError(f"{frames.data}: none of the annotated clips is there; do the ids agree?")
+    return first
+
+
 # --- OTS Fig. 5 ----------------------------------------------------------------------------------
 def draw_localization(
-    localizer: Localizer, frames: FrameSet, *, seed: int, max_frames: int = 512
+    localizer: Localizer, frames: Sequence[SoundingFrame], data: str, *, seed: int
 ) -> figures.Drawing:
     """Draws annotated frames and AVOL-Net's maps, right cases and wrong ones.
 
     Args:
         localizer: of the network.
         frames: annotated.
+        data: their name, for the title.
         seed: of which are shown: drawn at random, not the nicest (ours).
-        max_frames: looked at, from the first on.
 
     Returns:
         The figure, with the sounds.
-
-    Raises:
-        UserError: if no clip has an annotated frame.
     """
-    judged = [_judged(localizer, frame) for frame in _first(frames, max_frames)]
+    judged = [_judged(localizer, frame) for frame in frames]
     hits = [one for one in judged if one[-1]]
     misses = [one for one in judged if not one[-1]]
     rng = np.random.default_rng(seed)
@@ -100,11 +121,9 @@ def draw_localization(
         figures.show_image(right, localizer.paint(image, heat), "right" if hit else "WRONG")
         _mark(right, heat, image, view.of_boxes(frame.annotation.boxes))
     figures.colour_bar(figure, grid, "probability of correspondence")
-    figure.suptitle(f"Where AVOL-Net sees what it hears: {frames.data}")
+    figure.suptitle(f"Where AVOL-Net sees what it hears: {data}")
     return figures.Drawing(
-        "localization",
-        "What is making the sound?",
-        "OTS Fig. 5",
+        LOCALIZATION,
         f"Pairs: what the network sees, and over it the map for that frame and the second of sound "
         f"around it. Box: what sounds, annotated. Ring: the map's maximum, right if it lies in the "
         f"box: {len(hits)} of {len(judged)} frames. {min(NUM_RIGHT, len(hits))} right and "
@@ -120,18 +139,6 @@ def _judged(localizer: Localizer, frame: SoundingFrame):
     heat = localizer.maps([image], [frame.waveform])[0]
     point = view.to_frame(heat_map.peak(heat, image.shape[:2]))
     return frame, image, view, heat, localization_metrics.is_hit(point, frame.annotation.boxes)
-
-
-def _first(frames: FrameSet, max_frames: int) -> list[SoundingFrame]:
-    found = []
-    for frame in frames.read():
-        if isinstance(frame, SoundingFrame):
-            found.append(frame)
-            if len(found) == max_frames:
-                break
-    if not found:
-        raise UserError(f"{frames.data}: none of the annotated clips is there; do the ids agree?")
-    return found
 
 
 def _drawn(items: Sequence, count: int, rng: np.random.Generator) -> list:
@@ -157,15 +164,15 @@ def _mark(
 
 # --- OTS Fig. 6 ----------------------------------------------------------------------------------
 def draw_sounds(
-    localizer: Localizer, frames: FrameSet, *, seed: int, max_frames: int = 512
+    localizer: Localizer, frames: Sequence[SoundingFrame], data: str, *, seed: int
 ) -> figures.Drawing:
     """Draws one frame with its own sound and with sounds of other classes, row by row.
 
     Args:
         localizer: of the network.
         frames: annotated, with labels.
+        data: their name, for the title.
         seed: of frames and sounds, drawn at random (ours).
-        max_frames: looked at, from the first on.
 
     Returns:
         The figure, with the sounds.
@@ -173,14 +180,13 @@ def draw_sounds(
     Raises:
         UserError: if the frames are of fewer than two classes.
     """
-    found = _first(frames, max_frames)
     by_class: dict[str, list[SoundingFrame]] = {}
-    for frame in found:
+    for frame in frames:
         by_class.setdefault(frame.annotation.label, []).append(frame)
     if len(by_class) < 2:
-        raise UserError(f"{frames.data} is of one class; need sounds of other classes")
+        raise UserError(f"{data} is of one class; need sounds of other classes")
     rng = np.random.default_rng(seed)
-    rows = _drawn(found, NUM_FRAMES, rng)
+    rows = _drawn(frames, NUM_FRAMES, rng)
     num_sounds = min(NUM_SOUNDS, len(by_class))
     figure = figures.new_figure(
         _INCHES * (1 + num_sounds) + 1.1, (_INCHES + 0.45) * len(rows) + 0.5
@@ -198,11 +204,9 @@ def draw_sounds(
             axes.set_title(f"\N{EIGHTH NOTE} {_short(one)}\nmaximum {heat.max():.2f}")
             sounds.append(_sound(f"{_short(one)}, on the frame of {_short(frame)}", one.waveform))
     figures.colour_bar(figure, grid, "probability of correspondence")
-    figure.suptitle(f"One frame, several sounds: {frames.data}")
+    figure.suptitle(f"One frame, several sounds: {data}")
     return figures.Drawing(
-        "sounds",
-        "What would make this sound?",
-        "OTS Fig. 6",
+        SOUNDS,
         "Rows: a frame, and over it AVOL-Net's map for its own sound (first) and for sounds of "
         "other classes. Above each map: the class that is heard, and the map's largest value, the "
         "probability that frame and sound correspond. Where it is small, the network sees nothing "
@@ -259,9 +263,7 @@ def draw_video(
     figures.colour_bar(figure, grid, "probability of correspondence")
     figure.suptitle(f"AVOL-Net along videos: {source.title}")
     return figures.Drawing(
-        "video",
-        "What is making the sound? Along a video",
-        "OTS Fig. 7",
+        VIDEO,
         "Each pair of columns: frames of one video, one second apart, and AVOL-Net's maps for each "
         "with the second of sound around it. Every frame goes through the network by itself. "
         "Videos were drawn at random (ours). `python -m l3net.localize` does so for a whole video.",

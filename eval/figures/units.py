@@ -25,6 +25,11 @@ VISION, AUDIO = saved_model.VISION, saved_model.AUDIO
 TOP = clusters.TOP
 NUM_UNITS = 9  # columns of L3 Fig. 3, 4 and 7
 NUM_SPECTROGRAM_UNITS = 4  # pairs of columns of L3 Fig. 9
+TOP_FRAMES = figures.Subject("units_vision", "Learnt visual concepts", "L3 Fig. 3")
+FRAME_MAPS = figures.Subject("units_vision_heat_maps", "Visual semantic heat maps", "L3 Fig. 4")
+TOP_SOUNDS = figures.Subject("units_audio", "Learnt audio concepts", "L3 Fig. 7")
+SOUND_MAPS = figures.Subject("units_audio_heat_maps", "Audio semantic heat maps", "L3 Fig. 9")
+SUBJECTS = (TOP_FRAMES, FRAME_MAPS, TOP_SOUNDS, SOUND_MAPS)
 _MAP = "conv4_2_map"
 _HZ_PER_BAND = constants.SAMPLE_RATE_HZ / constants.FFT_LENGTH
 _COLUMN_INCHES, _ROW_INCHES = 1.15, 1.15
@@ -159,9 +164,7 @@ class _Picked:
             column[0].set_title(_heading(unit))
         figure.suptitle(f"Frames that excite single units of pool4 most: {self.data}")
         return figures.Drawing(
-            "units_vision",
-            "Learnt visual concepts",
-            "L3 Fig. 3" if self.has_labels else "L3 Fig. 5 and 6",
+            TOP_FRAMES if self.has_labels else TOP_FRAMES._replace(source="L3 Fig. 5 and 6"),
             f"Each column: the five of {self.num_items} frames that excite one unit of the vision "
             f"subnetwork's pool4 most, the strongest on top. {self._how_chosen('frames')}",
             figure,
@@ -180,9 +183,7 @@ class _Picked:
         figures.colour_bar(figure, grid, "activation, share of the column's largest")
         figure.suptitle(f"Where single units of conv4_2 respond: {self.data}")
         return figures.Drawing(
-            "units_vision_heat_maps",
-            "Visual semantic heat maps",
-            "L3 Fig. 4" if self.has_labels else "L3 Fig. 5 and 6",
+            FRAME_MAPS if self.has_labels else FRAME_MAPS._replace(source="L3 Fig. 5 and 6"),
             "The frames of the figure before; over each the channel of conv4_2 (after the ReLU) "
             "whose maximum is the unit of pool4, enlarged linearly.",
             figure,
@@ -204,9 +205,7 @@ class _Picked:
             )
         figure.suptitle(f"Sounds that excite single units of pool4 most: {self.data}")
         return figures.Drawing(
-            "units_audio",
-            "Learnt audio concepts",
-            "L3 Fig. 7" if self.has_labels else "L3 Fig. 8",
+            TOP_SOUNDS if self.has_labels else TOP_SOUNDS._replace(source="L3 Fig. 8"),
             f"Each column: the five of {self.num_items} seconds of sound that excite one unit of "
             "the audio subnetwork's pool4 most. For want of a picture of sound the frame at its "
             "middle is shown; no picture was used. The sounds themselves: the five seconds of each "
@@ -237,9 +236,7 @@ class _Picked:
         figures.colour_bar(figure, grid, "activation, share of the class's largest")
         figure.suptitle(f"Log-spectrograms and where conv4_2 responds: {self.data}")
         return figures.Drawing(
-            "units_audio_heat_maps",
-            "Audio semantic heat maps",
-            "L3 Fig. 9",
+            SOUND_MAPS,
             "Each pair of columns: log-spectrograms (left) of the five sounds that excite a unit "
             "most, black silent, white loud, and the channel of conv4_2 (after the ReLU) whose "
             f"maximum is that unit (right). {self._how_chosen('sounds')}",
