@@ -13,14 +13,12 @@ Then `data_prep.write_shards --manifest=… --videos_dir=…` for videos. Beside
 Lists, layouts and where their formats are described: docs/datasets.md.
 """
 
-import csv
 import dataclasses
 import functools
-import io
 import pathlib
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from absl import flags
 
@@ -29,7 +27,7 @@ from data_prep.dataset_lists import TEST, TRAIN, VAL
 from data_prep.dataset_rows import DATASETS, Found, Missing, Request
 from l3net import errors
 from l3net.errors import UserError
-from l3net.files import write_whole
+from l3net.files import csv_text, write_whole
 
 MISSING_FILE, BOXES_FILE = "missing.csv", "boxes.csv"
 LABELS_FROM = ("none", "directory")
@@ -156,20 +154,12 @@ def _write(path: pathlib.Path, found: Found, overwrite: bool) -> None:
             )
         columns = [field.name for field in dataclasses.fields(Missing)]
         rows = ([getattr(item, column) for column in columns] for item in found.missing)
-        write_whole(path.with_name(MISSING_FILE), _csv_text(columns, rows))
+        write_whole(path.with_name(MISSING_FILE), csv_text(columns, rows))
         if found.boxes is not None:
-            write_whole(path.with_name(BOXES_FILE), _csv_text(box_lists.COLUMNS, found.boxes))
+            write_whole(path.with_name(BOXES_FILE), csv_text(box_lists.COLUMNS, found.boxes))
         new.replace(path)
     finally:
         new.unlink(missing_ok=True)
-
-
-def _csv_text(columns: Sequence[str], rows: Iterable[Sequence]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 # --- What is told --------------------------------------------------------------------------------

@@ -24,10 +24,8 @@ A clip depends on the seed and its name only, so more clips or workers change no
 """
 
 import concurrent.futures
-import csv
 import dataclasses
 import functools
-import io
 import json
 import logging
 import math
@@ -51,7 +49,7 @@ from data_prep import demo_scenes as scenes
 from data_prep import demo_sounds as sounds
 from l3net import constants, errors
 from l3net.errors import UserError
-from l3net.files import write_whole
+from l3net.files import csv_text, write_whole
 
 VERSION = 5  # of the drawings and sounds; another version is another data set
 SPLITS = ("train", "val", "test")
@@ -393,9 +391,10 @@ def _finish(out_dir: pathlib.Path, config: dict, plans: Sequence[ClipPlan]) -> N
         for p in plans
     ]
     manifest.write_manifest(out_dir / MANIFEST_FILE, rows)
-    _write_csv(out_dir / CLIPS_FILE, CLIPS_COLUMNS, (_clip_row(p, done[p]) for p in plans))
+    clips = (_clip_row(plan, done[plan]) for plan in plans)
+    write_whole(out_dir / CLIPS_FILE, csv_text(CLIPS_COLUMNS, clips))
     boxes = (row for plan in plans for row in _box_rows(plan, done[plan]["boxes"]))
-    _write_csv(out_dir / BOXES_FILE, box_lists.COLUMNS, boxes)
+    write_whole(out_dir / BOXES_FILE, csv_text(box_lists.COLUMNS, boxes))
     content = {
         "note": _NOTE,
         "finished": True,
@@ -427,14 +426,6 @@ def _box_rows(plan: ClipPlan, boxes: Sequence[Sequence[float]]) -> Iterable[tupl
     for frame, box in enumerate(boxes):
         time = f"{frame / constants.FRAME_RATE_HZ:.2f}"
         yield plan.example_id, frame, time, *(f"{side:.4f}" for side in box), plan.label
-
-
-def _write_csv(path: pathlib.Path, columns: Sequence[str], rows: Iterable[Sequence]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    write_whole(path, text.getvalue())
 
 
 # --- Command line --------------------------------------------------------------------------------

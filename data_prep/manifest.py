@@ -12,14 +12,14 @@ import dataclasses
 import hashlib
 import logging
 import math
-import os
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from data_prep import media_index
 from l3net import constants
 from l3net.errors import UserError
+from l3net.files import csv_text, write_whole
 
 COLUMNS = ("example_id", "media_id", "path", "start_seconds", "end_seconds", "split", "labels")
 LABEL_SEPARATOR = "|"
@@ -96,23 +96,22 @@ def write_manifest(path: str | pathlib.Path, rows: Sequence[ManifestRow]) -> Non
     Raises:
         UserError: if the file cannot be written, or a row could not be read back.
     """
-    path = pathlib.Path(path)
-    partial = path.with_name(path.name + ".tmp")
+    lines = (_line(row, f"row {index} for {path}") for index, row in enumerate(rows))
+    text = csv_text(COLUMNS, lines)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            for index, row in enumerate(rows):
-                # Not dataclasses.asdict, which copies deeply and takes most of the time.
-                fields = {column: getattr(row, column) for column in COLUMNS}
-                fields["labels"] = LABEL_SEPARATOR.join(row.labels)
-                if _row_from_fields(fields, f"row {index} for {path}") != row:
-                    raise UserError(f"row {index} for {path} would not read back the same: {row}")
-                writer.writerow(fields.values())
-        os.replace(partial, path)
+        write_whole(path, text)
     except OSError as error:
         raise UserError(f"cannot write the manifest {path}: {error}") from error
+
+
+def _line(row: ManifestRow, where: str) -> Iterable:
+    """Returns the cells of a row; raises UserError if they would not read back the same."""
+    # Not dataclasses.asdict, which copies deeply and takes most of the time.
+    fields = {column: getattr(row, column) for column in COLUMNS}
+    fields["labels"] = LABEL_SEPARATOR.join(row.labels)
+    if _row_from_fields(fields, where) != row:
+        raise UserError(f"{where} would not read back the same: {row}")
+    return fields.values()
 
 
 def rows_from_folder(

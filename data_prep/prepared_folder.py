@@ -5,10 +5,8 @@ manifest.csv, prep.json) and last (outcomes.csv), each whole or not at all.
 """
 
 import contextlib
-import csv
 import dataclasses
 import fcntl
-import io
 import json
 import logging
 import pathlib
@@ -21,7 +19,7 @@ from data_prep.prep_config import LATER_SETTINGS, Config
 from data_prep.shard_files import Job, Shard, read_outcomes
 from l3net.data import schema
 from l3net.errors import UserError
-from l3net.files import write_whole
+from l3net.files import csv_text, write_whole
 
 MANIFEST_FILE = "manifest.csv"  # the rows a folder was made from, kept beside its shards
 _LOCK_FILE = ".lock"
@@ -151,11 +149,9 @@ def finish(shards: Sequence[Shard], job: Job) -> Counter:
             f"{job.out_dir} has {len(outcomes)} outcomes for {num_rows} rows; delete it"
         )
     outcomes.sort(key=lambda outcome: outcome.example_id)
-    table = io.StringIO(newline="")
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(field.name for field in dataclasses.fields(Outcome))
-    writer.writerows(dataclasses.astuple(outcome) for outcome in outcomes)
-    write_whole(job.out_dir / schema.OUTCOMES_FILE, table.getvalue())
+    columns = [field.name for field in dataclasses.fields(Outcome)]
+    table = csv_text(columns, map(dataclasses.astuple, outcomes))
+    write_whole(job.out_dir / schema.OUTCOMES_FILE, table)
     _log.info("%.1f minutes of clips", sum(outcome.seconds for outcome in outcomes) / 60)
     return Counter((outcome.outcome, outcome.reason) for outcome in outcomes)
 

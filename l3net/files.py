@@ -1,8 +1,11 @@
-"""Writes a file whole, then gives it its name: nobody ever sees half of it."""
+"""Files written whole, then given their name: nobody ever sees half of one. And CSV text."""
 
+import csv
+import io
 import os
 import pathlib
 import secrets
+from collections.abc import Iterable, Sequence
 
 
 def write_whole(path: str | pathlib.Path, data: str | bytes) -> None:
@@ -25,3 +28,12 @@ def write_whole(path: str | pathlib.Path, data: str | bytes) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Iterable]) -> str:
+    """Returns a table as CSV: a line of column names, then the rows, each ended by a newline."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue()

@@ -17,7 +17,6 @@ is whole.
 """
 
 import contextlib
-import csv
 import dataclasses
 import functools
 import io
@@ -366,13 +365,11 @@ def write_csv(path: str | pathlib.Path, maps: Maps) -> None:
     Raises:
         UserError: if it cannot be written.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("time_seconds", "corresponds", "y", "x"))
+    rows = []
     for time_seconds, heat in zip(maps.times_seconds, maps.values, strict=True):
         y, x = heat_map.peak(heat, maps.seen_px)
-        writer.writerow((f"{time_seconds:.3f}", f"{heat.max():.6f}", f"{y:.4f}", f"{x:.4f}"))
-    _write(path, text.getvalue())
+        rows.append((f"{time_seconds:.3f}", f"{heat.max():.6f}", f"{y:.4f}", f"{x:.4f}"))
+    _write(path, files.csv_text(("time_seconds", "corresponds", "y", "x"), rows))
 
 
 def _write(path: str | pathlib.Path, data: str | bytes) -> None:

@@ -76,7 +76,7 @@ class SavedModel:
         Raises:
             UserError: if this network has no such signature or output.
         """
-        function = self._signature(signature)
+        function = self.signature(signature)
         if output not in function.structured_outputs:
             have = ", ".join(sorted(function.structured_outputs))
             raise UserError(
@@ -118,7 +118,7 @@ class SavedModel:
     def _of_pairs(
         self, signature: str, output: str
     ) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
-        function = self._signature(signature)
+        function = self.signature(signature)
         names = list(function.structured_input_signature[1])
         return lambda pairs: function(**{name: tf.constant(pairs[name]) for name in names})[
             output
@@ -129,7 +129,19 @@ class SavedModel:
         """The network's inputs, of constants.FRAME, FRAMES, FLOW, LOG_SPECTROGRAM."""
         return tuple(self.metadata.get("inputs", (constants.FRAME, constants.LOG_SPECTROGRAM)))
 
-    def _signature(self, name: str):
+    def signature(self, name: str) -> Callable[..., dict[str, tf.Tensor]]:
+        """Returns a signature as a TensorFlow function, gradients and all.
+
+        Args:
+            name: "audio", "vision", "avc" or "localize".
+
+        Returns:
+            A function from keyword tensors to named tensors; see the head of this file. It lives
+            as long as this object.
+
+        Raises:
+            UserError: if the network has no such signature.
+        """
         function = self._loaded.signatures.get(name)
         if function is None:
             have = ", ".join(sorted(self._loaded.signatures)) or "none"

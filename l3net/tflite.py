@@ -77,7 +77,7 @@ def convert(
     network = saved_model.SavedModel(saved_model_dir)
     outputs = list(outputs) or _default_outputs(network)
     references = {name: network.features(saved_model.AUDIO, name) for name in outputs}
-    content = _convert(saved_model_dir, outputs, quantize, batch_size)
+    content = _convert(network.signature(saved_model.AUDIO), outputs, quantize, batch_size)
     differences = check(content, references, TOLERANCES[quantize])
     files.write_whole(out, content)
     description = {
@@ -99,11 +99,12 @@ def _default_outputs(network: saved_model.SavedModel) -> list[str]:
 
 
 def _convert(
-    saved_model_dir: str | pathlib.Path, outputs: Sequence[str], quantize: str, batch_size: int
+    signature: Callable[..., dict[str, tf.Tensor]],
+    outputs: Sequence[str],
+    quantize: str,
+    batch_size: int,
 ) -> bytes:
     """Returns the content of the file."""
-    loaded = tf.saved_model.load(str(saved_model_dir))
-    signature = loaded.signatures[saved_model.AUDIO]
     shape = [batch_size, constants.AUDIO_SAMPLES]
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, name=saved_model.WAVEFORM)])

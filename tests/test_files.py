@@ -1,6 +1,6 @@
 import pytest
 
-from l3net.files import write_whole
+from l3net.files import csv_text, write_whole
 
 
 def test_half_written_files_are_never_seen(tmp_path, monkeypatch):
@@ -22,3 +22,7 @@ def test_text_is_utf8_and_bytes_are_themselves(tmp_path):
     write_whole(tmp_path / "bytes", b"\x00\xff")
     assert (tmp_path / "text").read_bytes() == "§ 3".encode()
     assert (tmp_path / "bytes").read_bytes() == b"\x00\xff"
+
+
+def test_csv_is_lines_of_cells_quoted_where_need_be():
+    assert csv_text(["a", "b"], [(1, "x, y"), ("", 'z"')]) == 'a,b\n1,"x, y"\n,"z"""\n'

@@ -71,11 +71,8 @@ class Classifier(tf.Module):
 
     def __init__(self, saved_model_dir: str | pathlib.Path, num_classes: int):
         super().__init__(name="classifier")
-        saved_model.read_metadata(saved_model_dir)
-        loaded = tf.saved_model.load(str(saved_model_dir))
-        if saved_model.AUDIO not in loaded.signatures:
-            raise UserError(f"{saved_model_dir} hears nothing: it has no signature 'audio'")
-        self._audio = loaded.signatures[saved_model.AUDIO]
+        network = saved_model.SavedModel(saved_model_dir)
+        self._audio = network.signature(saved_model.AUDIO)
         # Held here, for signatures hold them weakly; the other subnetwork is left behind.
         self._variables = list(self._audio.variables)
         self.trunk = list(self._audio.trainable_variables)
