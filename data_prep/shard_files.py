@@ -20,7 +20,7 @@ from data_prep.clip_records import FAILED, OK, Outcome
 from data_prep.prep_config import Config
 from l3net.data import schema
 from l3net.errors import UserError
-from l3net.files import write_whole
+from l3net.files import sha256_of, write_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +158,7 @@ def write_shard(shard: Shard, job: Job, report: Callable[[Outcome], None]) -> No
 def _results(shard: Shard, job: Job) -> Iterator[tuple[Outcome, bytes | None]]:
     """Yields (outcome, record) per row; what an earlier run could do is not done again."""
     path, marker = job.out_dir / shard.name, _read_marker(shard, job)
-    if marker is None or _sha256(path) != marker["sha256"]:
+    if marker is None or sha256_of(path) != marker["sha256"]:
         for row in shard.rows:
             yield clip_records.make_record(row, job.recipe)
         return
@@ -194,7 +194,7 @@ def _commit(
         "num_clips": len(made),
         "media_ids": sorted({outcome.media_id for outcome in made}),
         "num_bytes": partial.stat().st_size,
-        "sha256": _sha256(partial),
+        "sha256": sha256_of(partial),
         "config_hash": job.recipe.config.hash(),
         "outcomes": [dataclasses.asdict(outcome) for outcome in outcomes],
     }
@@ -202,11 +202,3 @@ def _commit(
     marker_path.unlink(missing_ok=True)
     os.replace(partial, path)
     write_whole(marker_path, json.dumps(marker, indent=1) + "\n")
-
-
-def _sha256(path: pathlib.Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb", buffering=0) as file:
-        while block := file.read(1 << 16):
-            digest.update(block)
-    return digest.hexdigest()

@@ -6,7 +6,6 @@ python -m data_prep.verify_shards --shards_dir=shards/my
 import collections
 import dataclasses
 import functools
-import hashlib
 import json
 import logging
 import pathlib
@@ -23,6 +22,7 @@ from data_prep.prep_config import LATER_SETTINGS
 from l3net import constants, errors
 from l3net.data import schema
 from l3net.errors import UserError
+from l3net.files import sha256_of
 
 DEFAULT_FRAMES_PER_CLIP = 8
 _MAX_LISTED = 50
@@ -137,7 +137,7 @@ def _check_shard(folder: _Folder, split: str, name: str) -> None:
     marker = _marker(folder, path)
     if marker and marker["num_bytes"] != num_bytes:
         folder.fault(name, f"has {num_bytes} bytes, its marker says {marker['num_bytes']}")
-    elif marker and marker["sha256"] != _sha256(path):
+    elif marker and marker["sha256"] != sha256_of(path):
         folder.fault(name, "its bytes are not those its marker was made for (sha256)")
     clips = list(_check_records(folder, split, path))
     if marker and marker["num_clips"] != len(clips):
@@ -168,14 +168,6 @@ def _marker(folder: _Folder, path: pathlib.Path) -> dict | None:
     if marker["config_hash"] != folder.config_hash:
         folder.fault(marker_path.name, "was made with another configuration than prep.json's")
     return marker
-
-
-def _sha256(path: pathlib.Path) -> str:
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _check_records(folder: _Folder, split: str, path: pathlib.Path) -> Iterator[tuple[str, str]]:

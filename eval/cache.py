@@ -15,8 +15,6 @@ import numpy as np
 
 from l3net.files import write_whole
 
-_CHUNK_BYTES = 1 << 20
-
 
 def key_of(*parts: Any) -> str:
     """Returns a key for a result that depends on these parts and on nothing else.
@@ -28,15 +26,6 @@ def key_of(*parts: Any) -> str:
         64 hexadecimal digits.
     """
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def hash_file(path: pathlib.Path) -> str:
-    """Returns the SHA-256 of a file's contents, 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def hash_array(array: np.ndarray) -> str:

@@ -5,6 +5,7 @@ import pathlib
 
 from eval import cache
 from l3net import saved_model
+from l3net.files import sha256_of
 
 NAIVE = "naive"
 
@@ -35,9 +36,7 @@ class ExportedNetwork:
         files = [self.path / "saved_model.pb"]
         for folder in ("variables", "assets"):
             files += sorted(p for p in (self.path / folder).rglob("*") if p.is_file())
-        return cache.key_of(
-            [[p.relative_to(self.path).as_posix(), cache.hash_file(p)] for p in files]
-        )
+        return cache.key_of([[p.relative_to(self.path).as_posix(), sha256_of(p)] for p in files])
 
     @functools.cached_property
     def loaded(self) -> saved_model.SavedModel:

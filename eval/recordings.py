@@ -22,6 +22,7 @@ from l3net import constants
 from l3net.data import recording_lists, schema
 from l3net.data.recording_lists import TEST, TRAIN, ListedRecording
 from l3net.errors import UserError
+from l3net.files import sha256_of
 
 # Ours: the papers name no resampler; this is resampy's more exact filter.
 RESAMPLING = "kaiser_best"
@@ -140,7 +141,7 @@ def _from_listed(
         name,
         listed.label,
         listed.split.removeprefix("fold"),
-        functools.cache(lambda: cache.key_of(cache.hash_file(path), seconds)),
+        functools.cache(lambda: cache.key_of(sha256_of(path), seconds)),
         functools.partial(load_file, path, seconds),
     )
 

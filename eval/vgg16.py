@@ -11,9 +11,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from eval import cache
 from l3net import constants, saved_model
 from l3net.errors import UserError
+from l3net.files import sha256_of
 
 LAST_HIDDEN = "fc2"
 
@@ -53,7 +53,7 @@ class Vgg16:
                 "Keras' vgg16_weights_tf_dim_ordering_tf_kernels.h5, with the top layers"
             ) from error
         self.metadata: dict[str, Any] = {
-            "vgg16_weights": cache.hash_file(path),
+            "vgg16_weights": sha256_of(path),
             "keras": keras.__version__,
         }
         self._network = keras.Model(network.input, network.get_layer(LAST_HIDDEN).output)

@@ -1,11 +1,14 @@
-"""Files written whole, then given their name: nobody ever sees half of one. And CSV text."""
+"""Files written whole, then given their name: nobody ever sees half of one. CSV text, hashes."""
 
 import csv
+import hashlib
 import io
 import os
 import pathlib
 import secrets
 from collections.abc import Iterable, Sequence
+
+_READ_BYTES = 1 << 18
 
 
 def write_whole(path: str | pathlib.Path, data: str | bytes) -> None:
@@ -37,3 +40,12 @@ def csv_text(columns: Sequence[str], rows: Iterable[Iterable]) -> str:
     writer.writerow(columns)
     writer.writerows(rows)
     return text.getvalue()
+
+
+def sha256_of(path: str | pathlib.Path) -> str:
+    """Returns the SHA-256 of a file's content, 64 hexadecimal digits; memory stays small."""
+    digest = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:
+        while block := file.read(_READ_BYTES):
+            digest.update(block)
+    return digest.hexdigest()

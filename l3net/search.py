@@ -16,7 +16,6 @@ belongs to the network that it was made with; another one is refused.
 
 import dataclasses
 import functools
-import hashlib
 import itertools
 import json
 import logging
@@ -51,7 +50,6 @@ MODALITIES = (ANY, IMAGE, SOUND)
 # A long query is thinned out evenly: every entry of the index is compared with each of these.
 MAX_QUERY_VECTORS = 256
 _DEFAULTS = {"hop_seconds": 0.5, "center": False, "frame_rate_hz": 1.0}
-_READ_BYTES = 1 << 20
 _LENGTH_TOLERANCE = 1e-3
 
 _log = logging.getLogger(__name__)
@@ -190,7 +188,7 @@ def _add(
 ) -> bool:
     """Adds one file; returns False if its content is there already."""
     kind = media.kind_of(path)
-    sha256 = _sha256(path)
+    sha256 = files.sha256_of(path)
     known = adder.find(sha256)
     if known is not None and adder.is_there(known):
         return False
@@ -236,14 +234,6 @@ def _of_length_one(vectors: np.ndarray) -> np.ndarray:
             "an AVE-Net"
         )
     return vectors
-
-
-def _sha256(path: pathlib.Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(_READ_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 # --- Asking --------------------------------------------------------------------------------------
@@ -295,7 +285,7 @@ def make_query(
     chosen = _thinned(len(stacked))
     return Query(
         path,
-        _sha256(path),
+        files.sha256_of(path),
         stacked[chosen],
         [modalities[k] for k in chosen],
         [times[k] for k in chosen],
