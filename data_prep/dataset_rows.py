@@ -24,6 +24,7 @@ from data_prep.manifest import ManifestRow
 from data_prep.media_index import IMAGE_SECONDS, MediaFile
 from l3net import constants
 from l3net.data import recording_lists
+from l3net.data.file_kinds import IMAGE, SUFFIXES, VIDEO
 from l3net.data.recording_lists import ListedRecording
 from l3net.errors import UserError
 
@@ -304,7 +305,7 @@ def imagenet(request: Request) -> Found:
     seen = set()
     for split in (TRAIN, VAL):
         if (request.media_dir / split).is_dir():
-            paths = media_index.media_paths(request.media_dir / split, media_index.IMAGE_SUFFIXES)
+            paths = media_index.media_paths(request.media_dir / split, SUFFIXES[IMAGE])
             for path in sorted(_progress(paths, f"{split} images", "image")):
                 seen.add(_add_image(found, split, path, listed))
     if not found.rows:
@@ -340,7 +341,7 @@ def flickr_soundnet_test(request: Request) -> Found:
     found = Found()
     listed = (item for path in request.lists for item in box_lists.read_flickr_boxes(path))
     clips, boxes = _with_boxes(listed, found, _VIDEO_ID)
-    paths = media_index.media_paths(request.media_dir, media_index.IMAGE_SUFFIXES)
+    paths = media_index.media_paths(request.media_dir, SUFFIXES[IMAGE])
     wanted = {clip.video_id for clip in clips}
     index = media_index.index_folder(paths, media_index.plain_names, wanted)
     for clip in clips:
@@ -465,9 +466,7 @@ def _split(request: Request, clip: ListedClip) -> str:
 
 
 def _videos(request: Request) -> Iterator[str]:
-    return _progress(
-        media_index.media_paths(request.media_dir, media_index.VIDEO_SUFFIXES), "files", "file"
-    )
+    return _progress(media_index.media_paths(request.media_dir, SUFFIXES[VIDEO]), "files", "file")
 
 
 def _index(

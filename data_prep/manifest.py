@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from data_prep import media_index
 from l3net import constants
+from l3net.data.file_kinds import SUFFIXES, VIDEO
 from l3net.errors import UserError
 from l3net.files import csv_text, write_whole
 
@@ -123,7 +124,7 @@ def rows_from_folder(
 ) -> list[ManifestRow]:
     """Makes one row per video file in a folder and its subfolders: its first seconds.
 
-    Files are told by their suffix (`media_index.VIDEO_SUFFIXES`); hidden ones are left out. The
+    Files are told by their suffix (`l3net.data.file_kinds`); hidden ones are left out. The
     split of a file depends on its relative path and the seed only, so adding files moves no other.
 
     Args:
@@ -146,12 +147,12 @@ def rows_from_folder(
         raise UserError(f"videos folder {folder} does not exist")
     rows = [
         ManifestRow(path, path, path, 0.0, max_seconds, split_of(path, fractions, seed))
-        for path in sorted(media_index.media_paths(folder, media_index.VIDEO_SUFFIXES))
+        for path in sorted(media_index.media_paths(folder, SUFFIXES[VIDEO]))
     ]
     if not rows:
         raise UserError(
             f"no video file in {folder}; looked for "
-            f"{' '.join(sorted(media_index.VIDEO_SUFFIXES))}; "
+            f"{' '.join(SUFFIXES[VIDEO])}; "
             "give --manifest to name files of any kind"
         )
     return rows

@@ -17,13 +17,6 @@ from l3net import constants
 from l3net.errors import UserError
 
 AUTO, YES, NO = TRIMMED = ("auto", "yes", "no")
-VIDEO_SUFFIXES = frozenset(
-    (
-        *(".3g2", ".3gp", ".asf", ".avi", ".f4v", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
-        *(".mpeg", ".mpg", ".mts", ".ogv", ".qt", ".ts", ".vob", ".webm", ".wmv"),
-    )
-)
-IMAGE_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".webp"))
 IMAGE_SECONDS = 1 / constants.FRAME_RATE_HZ  # an image is a clip of one frame
 _NUMBERS = r"(?:_(\d+(?:\.\d+)?))?(?:_(\d+(?:\.\d+)?))?"
 _CLIP_NAMES = tuple(

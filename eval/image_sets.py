@@ -19,10 +19,10 @@ from PIL import Image
 
 from eval import cache
 from l3net.data import schema
+from l3net.data.file_kinds import IMAGE, SUFFIXES
 from l3net.errors import UserError
 
 IMAGENET_CLASSES, IMAGENET_TRAIN, IMAGENET_VAL = 1000, 1_281_167, 50_000
-_SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
 _TRAIN, _VAL, _TEST = "train", "val", "test"
 
 
@@ -155,7 +155,7 @@ def _class_folders(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
 
 
 def _images(folder: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES[IMAGE])
 
 
 def _listed(

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from l3net import constants, media, saved_model
+from l3net.data import file_kinds
 from l3net.errors import UserError
 from l3net.saved_model import AUDIO, VISION, SavedModel
 
@@ -207,7 +208,7 @@ def get_video_embedding(
     """
     _check_batch_size(batch_size)
     path, hop = pathlib.Path(path), saved_model.hop_samples(hop_size)
-    if media.kind_of(path) != media.VIDEO:
+    if media.kind_of(path) != file_kinds.VIDEO:
         raise UserError(f"{path}: not a video by its suffix; l3net.extract takes sounds and images")
     network = _load(model)
     output = choose_output(network, output, AUDIO, VISION)

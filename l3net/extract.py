@@ -37,10 +37,11 @@ import tqdm
 from absl import flags
 
 from l3net import errors, file_features, media, saved_model
+from l3net.data import file_kinds
 from l3net.errors import UserError
 
 Settings = file_features.Settings
-_PREFIXES = {media.SOUND: "audio_", media.IMAGE: "image_"}  # of a video's keys
+_PREFIXES = {file_kinds.SOUND: "audio_", file_kinds.IMAGE: "image_"}  # of a video's keys
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +92,9 @@ def extract_files(
     settings.check()
     extractor = _Extractor(saved_model.SavedModel(saved_model_dir), settings, batch_size)
     files, outcomes = find_files(inputs, pathlib.Path(out_dir))
-    extractor.features.require({media.KINDS.get(path.suffix.lower()) for path in files.values()})
+    extractor.features.require(
+        {file_kinds.KINDS.get(path.suffix.lower()) for path in files.values()}
+    )
     seconds = 0.1 if sys.stderr.isatty() else 30.0  # a log file needs no more
     progress = tqdm.tqdm(files.items(), unit="file", dynamic_ncols=True, mininterval=seconds)
     num_failed = len(outcomes)
@@ -176,7 +179,7 @@ class _Extractor:
         kind = media.kind_of(path)
         with _npz_when_complete(out) as npz:
             for stream in self.features.streams(path, kind):
-                prefix = _PREFIXES[stream.kind] if kind == media.VIDEO else ""
+                prefix = _PREFIXES[stream.kind] if kind == file_kinds.VIDEO else ""
                 num_rows = npz.add_rows(f"{prefix}embedding", stream.chunks)
                 npz.add(f"{prefix}timestamps", stream.times_seconds(num_rows))
             metadata = {"source": path.name, "kind": kind, **self._made_with}

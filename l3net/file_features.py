@@ -5,18 +5,22 @@ file depend on nothing but the file, the network and the settings.
 """
 
 import dataclasses
+import logging
 import math
 import os
 import pathlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
 from l3net import media, saved_model
+from l3net.data import file_kinds
 from l3net.errors import UserError
 
 FEATURES = ("pool4", "conv4_2", "embedding")
 BOTH, SOUND, PICTURE = STREAMS = ("both", "sound", "picture")
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Stream:
     """The features of one stream of a file.
 
     Attributes:
-        kind: media.SOUND or media.IMAGE.
+        kind: file_kinds.SOUND or file_kinds.IMAGE.
         chunks: of features float32 [n, D], computed as they are taken.
         times_seconds: from a number of rows to their times, float64, on the file's own time line:
             where a window of one second starts (its middle if `center`), or when a frame is shown.
@@ -84,13 +88,13 @@ class FileFeatures:
         """Raises UserError unless the network gives the features of these kinds of files.
 
         Args:
-            kinds: of media.SOUND, IMAGE and VIDEO; others are passed over.
+            kinds: of file_kinds.SOUND, IMAGE and VIDEO; others are passed over.
         """
         kinds = set(kinds)
-        streams = self.settings.video_streams if media.VIDEO in kinds else None
-        if media.SOUND in kinds or streams in (BOTH, SOUND):
+        streams = self.settings.video_streams if file_kinds.VIDEO in kinds else None
+        if file_kinds.SOUND in kinds or streams in (BOTH, SOUND):
             self._function(saved_model.AUDIO)
-        if media.IMAGE in kinds or streams in (BOTH, PICTURE):
+        if file_kinds.IMAGE in kinds or streams in (BOTH, PICTURE):
             self._function(saved_model.VISION)
 
     def streams(self, path: pathlib.Path, kind: str) -> Iterator[Stream]:
@@ -104,11 +108,11 @@ class FileFeatures:
             UserError: if the file lacks a stream; while chunks are taken, if it cannot be decoded.
         """
         wanted = self.settings.video_streams
-        if kind == media.SOUND or (kind == media.VIDEO and wanted != PICTURE):
+        if kind == file_kinds.SOUND or (kind == file_kinds.VIDEO and wanted != PICTURE):
             yield self.sound(media.sound_blocks(path))
-        if kind == media.IMAGE:
+        if kind == file_kinds.IMAGE:
             yield self.pictures([media.read_image(path, self.model.frame_px)], 0.0)
-        if kind == media.VIDEO and wanted != SOUND:
+        if kind == file_kinds.VIDEO and wanted != SOUND:
             rate = self.settings.frame_rate_hz
             frames = media.video_frames(path, frame_rate_hz=rate, frame_px=self.model.frame_px)
             yield self.pictures(frames, rate)
@@ -124,7 +128,7 @@ class FileFeatures:
         times = saved_model.window_times
         step_seconds = float(times(2, hop)[1])
         chunks = self._chunks(saved_model.AUDIO, windows)
-        return Stream(media.SOUND, chunks, lambda num: times(num, hop), step_seconds)
+        return Stream(file_kinds.SOUND, chunks, lambda num: times(num, hop), step_seconds)
 
     def pictures(self, images: Iterable[np.ndarray], rate_hz: float) -> Stream:
         """Returns the features of pictures.
@@ -135,8 +139,8 @@ class FileFeatures:
         """
         chunks = self._chunks(saved_model.VISION, images)
         if not rate_hz:
-            return Stream(media.IMAGE, chunks, np.zeros, 0.0)
-        return Stream(media.IMAGE, chunks, lambda num: np.arange(num) / rate_hz, 1 / rate_hz)
+            return Stream(file_kinds.IMAGE, chunks, np.zeros, 0.0)
+        return Stream(file_kinds.IMAGE, chunks, lambda num: np.arange(num) / rate_hz, 1 / rate_hz)
 
     def _chunks(self, signature: str, items: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         return map(self._function(signature), saved_model.batches(items, self._batch_size))
@@ -154,13 +158,20 @@ def files_below(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
     Returns:
         (the files, sorted folder by folder; what is wrong with the folder, a line each).
     """
-    found, unreadable = [], []
+    found, unreadable, others = [], [], Counter()
     for parent, folders, names in os.walk(folder, onerror=unreadable.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         paths = (pathlib.Path(parent, name) for name in sorted(names) if name[0] != ".")
-        found += [path for path in paths if path.suffix.lower() in media.KINDS]
+        for path in paths:
+            if path.suffix.lower() in file_kinds.KINDS:
+                found.append(path)
+            else:
+                others[path.suffix.lower() or "no suffix"] += 1
+    if others:
+        told = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
+        _log.info("%s: %d other files left out (%s)", folder, others.total(), told)
     complaints = [f"{error.filename}: {error.strerror}" for error in unreadable]
     if not found and not complaints:
-        known = ", ".join(media.KINDS)
+        known = ", ".join(file_kinds.KINDS)
         complaints = [f"{folder}: the folder holds no file of known suffix ({known})"]
     return found, complaints

@@ -13,18 +13,9 @@ from PIL import Image, ImageOps
 
 from data_prep import ffmpeg
 from l3net import constants
+from l3net.data.file_kinds import KINDS
 from l3net.errors import UserError
 
-SOUND, IMAGE, VIDEO = "sound", "image", "video"
-_SUFFIXES = {
-    SOUND: (".wav", ".flac", ".ogg", ".mp3", ".m4a", ".aac", ".opus", ".aif", ".aiff"),
-    IMAGE: (".jpg", ".jpeg", ".png"),
-    VIDEO: (
-        *(".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v"),
-        *(".mpg", ".mpeg", ".ogv", ".flv", ".3gp"),
-    ),
-}
-KINDS = {suffix: kind for kind, suffixes in _SUFFIXES.items() for suffix in suffixes}
 _MISSING = {
     "no_audio": "no audio track (for a video, --video_streams=picture takes the pictures alone)",
     "no_video": "no picture (for a video, --video_streams=sound takes the sound alone)",
@@ -116,8 +107,8 @@ def read_image(path: pathlib.Path, frame_px: int) -> np.ndarray:
     """Reads an image upright (EXIF orientation applied) and takes its centre crop.
 
     Args:
-        path: of a JPEG or PNG file; of an animation the first picture counts, and transparency
-            is dropped.
+        path: of a JPEG, PNG, WebP or BMP file; of an animation the first picture counts, and
+            transparency is dropped.
         frame_px: of the crop.
 
     Returns:

@@ -41,8 +41,8 @@ from l3net import (
     search_index,
     search_page,
 )
+from l3net.data.file_kinds import IMAGE, SOUND, VIDEO
 from l3net.errors import UserError
-from l3net.search_index import IMAGE, SOUND
 
 TABLE, JSON, HTML = FORMATS = ("table", "json", "html")
 ANY = "any"
@@ -214,12 +214,12 @@ def _streams(
             yield from map(_of_length_one, stream.chunks)
         except UserError as error:
             reason = getattr(error.__cause__, "reason", getattr(error, "reason", None))
-            if kind != media.VIDEO or reason not in ("no_audio", "no_video"):
+            if kind != VIDEO or reason not in ("no_audio", "no_video"):
                 raise
             num_missing, lacking = num_missing + 1, error
 
     for stream in features.streams(path, kind):
-        modality = SOUND if stream.kind == media.SOUND else IMAGE
+        modality = SOUND if stream.kind == SOUND else IMAGE
         yield modality, chunks_there_are(stream), stream.step_seconds
     if num_missing == 2:
         raise UserError(f"{path}: neither sound nor picture") from lacking
@@ -262,7 +262,7 @@ def make_query(
     path = pathlib.Path(path)
     kind = media.kind_of(path)
     if start_seconds is not None:
-        if kind == media.IMAGE:
+        if kind == IMAGE:
             raise UserError(f"--query_start={start_seconds:g}: {path} is an image, without times")
         if not 0 <= start_seconds < math.inf:
             raise UserError(f"--query_start={start_seconds}: need 0 or more")
@@ -271,7 +271,7 @@ def make_query(
         streams = _streams(features, path, kind)
     vectors, modalities, times = [], [], []
     for name, chunks, step_seconds in streams:
-        if modality in (ANY, name) or kind != media.VIDEO:
+        if modality in (ANY, name) or kind != VIDEO:
             rows = np.concatenate([np.zeros((0, constants.EMBEDDING_UNITS)), *chunks])
             vectors.append(rows)
             modalities += [name] * len(rows)
@@ -307,14 +307,14 @@ def _at(
     modality: str,
 ) -> Iterator[tuple[str, Iterable[np.ndarray], float]]:
     """Yields the second of sound that begins at a time, and the frame in its middle."""
-    if kind == media.SOUND or modality in (ANY, SOUND):
+    if kind == SOUND or modality in (ANY, SOUND):
         blocks = ffmpeg.stream_audio(
             path, start_seconds=start_seconds, seconds=constants.AUDIO_SECONDS
         )
         waveform = np.concatenate([np.zeros(0, np.int16), *blocks])
         sound = features.sound([waveform[: constants.AUDIO_SAMPLES]])
         yield SOUND, map(_of_length_one, itertools.islice(sound.chunks, 1)), 0.0
-    if kind == media.VIDEO and modality in (ANY, IMAGE):
+    if kind == VIDEO and modality in (ANY, IMAGE):
         middle = start_seconds + constants.AUDIO_SECONDS / 2
         frame_px = features.model.frame_px
         image = search_page.frame_at(

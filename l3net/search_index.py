@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from l3net.data.file_kinds import IMAGE, SOUND
 from l3net.errors import UserError
 from l3net.files import write_whole
 
@@ -37,7 +38,7 @@ try:
 except ImportError:  # not a POSIX system
     fcntl = None
 
-SOUND, IMAGE = MODALITIES = ("sound", "image")
+MODALITIES = (SOUND, IMAGE)
 EXACT_ROWS = 250_000
 NUM_PROBES = 32
 _FORMAT = 1

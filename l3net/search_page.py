@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from data_prep import ffmpeg
-from l3net import html_pages, media
+from l3net import html_pages
+from l3net.data import file_kinds
 from l3net.errors import UserError
 
 _TEMPLATE = "search.html.j2"
@@ -106,13 +107,13 @@ def thumbnail(path: str | pathlib.Path, kind: str, time_seconds: float) -> str:
 
     Args:
         path: of the file.
-        kind: media.SOUND, IMAGE or VIDEO.
+        kind: file_kinds.SOUND, IMAGE or VIDEO.
         time_seconds: of a video.
     """
     try:
-        if kind == media.VIDEO:
+        if kind == file_kinds.VIDEO:
             return _as_url(Image.fromarray(frame_at(path, time_seconds, _THUMBNAIL_PX)))
-        if kind == media.IMAGE:
+        if kind == file_kinds.IMAGE:
             with Image.open(path) as image:
                 image.draft("RGB", (2 * _THUMBNAIL_PX,) * 2)
                 return _as_url(ImageOps.exif_transpose(image).convert("RGB"))

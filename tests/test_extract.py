@@ -10,7 +10,7 @@ import soundfile
 import tensorflow as tf
 from PIL import Image
 
-from l3net import constants, export, extract, media, saved_model
+from l3net import constants, export, extract, file_features, media, saved_model
 from l3net.errors import UserError
 from tests import conftest
 from tests.test_export import POOL4, TINY, save_tiny_run
@@ -214,6 +214,15 @@ def folder(tmp_path_factory):
     (folder / "notes.txt").write_text("no media")
     (folder / ".hidden.wav").write_text("not looked at")
     return folder
+
+
+def test_files_of_other_kinds_are_counted_and_left_out(tmp_path, caplog):
+    for name in ("a.ts", "b.WEBM", "c.webp", "d.txt", "e.txt", "f"):
+        (tmp_path / name).touch()
+    with caplog.at_level("INFO"):
+        found, complaints = file_features.files_below(tmp_path)
+    assert [path.name for path in found] == ["a.ts", "b.WEBM", "c.webp"] and not complaints
+    assert "3 other files left out (2 .txt, 1 no suffix)" in caplog.text
 
 
 @pytest.fixture(scope="module")

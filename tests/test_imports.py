@@ -40,6 +40,7 @@ ALLOWED = {
     "l3net.log_spectrogram": ["l3net.constants"],
     "l3net.data.schema": ["l3net.constants", "l3net.errors"],
     "l3net.data.recording_lists": ["l3net.errors"],
+    "l3net.data.file_kinds": [],
     "l3net.data.augment": ["l3net.constants"],
     "l3net.data.avc_pairs": ["l3net.constants"],
     "l3net.data.input_pipeline": [
@@ -53,7 +54,8 @@ ALLOWED = {
     ],
     "data_prep": [
         "l3net", "l3net.constants", "l3net.errors", "l3net.files", "l3net.html_pages",
-        "l3net.data.schema", "l3net.data.recording_lists", "l3net.log_spectrogram", "data_prep",
+        "l3net.data.schema", "l3net.data.recording_lists", "l3net.data.file_kinds",
+        "l3net.log_spectrogram", "data_prep",
     ],
     "eval": [
         "l3net", "l3net.constants", "l3net.errors", "l3net.files", "l3net.html_pages",
