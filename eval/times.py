@@ -8,6 +8,7 @@ The log has a line `name<TAB>seconds` per command that succeeded. `make reproduc
 
 import functools
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -34,16 +35,15 @@ def run(command: Sequence[str], log: pathlib.Path, name: str) -> int:
         UserError: if the command cannot be started.
     """
     started = time.monotonic()
+    # The command gets an interrupt as well (what is handled here is default there), and ends in its
+    # own way.
+    handler = signal.signal(signal.SIGINT, lambda *_: None)
     try:
-        process = subprocess.Popen(command)
+        status = subprocess.Popen(command).wait()
     except OSError as error:
         raise UserError(f"cannot run {command[0]}: {error.strerror}") from error
-    while True:
-        try:
-            status = process.wait()
-            break
-        except KeyboardInterrupt:  # the command got it as well, and ends in its own way
-            continue
+    finally:
+        signal.signal(signal.SIGINT, handler)
     if status == 0:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a") as file:

@@ -2,7 +2,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -45,6 +44,5 @@ def test_interrupt_lets_the_command_end_in_its_own_way(tmp_path):
         [*command, sys.executable, "-c", inner], stdout=subprocess.PIPE, start_new_session=True
     )
     assert process.stdout.readline() == b"ready\n"
-    time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(30) == 7 and not (tmp_path / "log").exists()
