@@ -5,6 +5,7 @@ allowed; whatever becomes of the process is a MediaError with a reason.
 """
 
 import contextlib
+import errno
 import functools
 import math
 import os
@@ -173,9 +174,10 @@ def _check_regular(path: str | pathlib.Path) -> None:
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError) as error:
-        raise MediaError(
-            path, "failed", "missing", getattr(error, "strerror", str(error))
-        ) from error
+        # Whether `resolve` raises for a loop of links depends on the version of Python.
+        reason = "refused" if getattr(error, "errno", None) == errno.ELOOP else "missing"
+        told = getattr(error, "strerror", str(error))
+        raise MediaError(path, "failed", reason, told) from error
     if not stat.S_ISREG(mode):
         raise MediaError(path, "failed", "refused", "not a regular file")
 
