@@ -119,15 +119,16 @@ def spectrogram(clip: SampleClip) -> Picture:
 def _picture(
     draw: Callable[[matplotlib.axes.Axes], None], size_inches: tuple[float, float]
 ) -> Picture:
+    width_px, height_px = (round(side * _PX_PER_INCH) for side in size_inches)
+    dpi = 2 * _PX_PER_INCH
+    # Matplotlib cuts fractions of a pixel off, those of rounding errors, too.
+    inches = [(2 * side_px + 0.25) / dpi for side_px in (width_px, height_px)]
     uris = {}
     for name, theme in THEMES.items():
         with matplotlib.rc_context(_settings(theme)):
-            figure = matplotlib.figure.Figure(
-                figsize=size_inches, dpi=2 * _PX_PER_INCH, layout="constrained"
-            )
+            figure = matplotlib.figure.Figure(figsize=inches, dpi=dpi, layout="constrained")
             draw(figure.subplots())
             uris[name] = _data_uri(figure)
-    width_px, height_px = (round(side * _PX_PER_INCH) for side in size_inches)
     return Picture(width_px=width_px, height_px=height_px, **uris)
 
 
