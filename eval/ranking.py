@@ -5,8 +5,10 @@ kept, so memory does not grow with queries x items.
 """
 
 import dataclasses
+import sys
 
 import numpy as np
+import tqdm
 
 from eval import metrics, ontology
 
@@ -52,7 +54,9 @@ def nearest(
     padded[: len(items)] = items
     step = max(1, SCORES_AT_ONCE // size)
     found = np.empty((len(queries), k), np.int64)
-    for start in range(0, len(queries), step):
+    starts = range(0, len(queries), step)
+    seconds = 0.1 if sys.stderr.isatty() else 30.0  # a log file needs no more
+    for start in tqdm.tqdm(starts, desc="nearest", delay=5, leave=False, mininterval=seconds):
         scores = queries[start : start + step] @ padded.T
         scores[:, len(items) :] = -np.inf
         if leave_out_own:
