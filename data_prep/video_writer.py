@@ -63,8 +63,10 @@ def write_video(
         ffmpeg.stream_pcm(sound_of, num_channels=2, start_seconds=start_seconds, seconds=seconds),
         frame_rate_hz=frame_rate_hz,
         num_channels=2,
-        picture_arguments=("-vf", _COLOURS, "-preset", "veryfast", "-crf", str(quality)),
-        other_arguments=("-b:a", "160k", "-movflags", "+faststart"),
+        encoding=(
+            *("-vf", _COLOURS, "-preset", "veryfast", "-crf", str(quality)),
+            *("-b:a", "160k", "-movflags", "+faststart"),
+        ),
     )
 
 
@@ -94,13 +96,10 @@ def write_same_video(
         [waveform.astype("<i2").tobytes()],
         frame_rate_hz=frame_rate_hz,
         num_channels=waveform.shape[1],
-        input_arguments=("-threads", "1"),
-        picture_arguments=(
+        decoding=("-threads", "1"),
+        encoding=(
             *("-preset", "ultrafast", "-crf", str(quality), "-threads", "1"),
-            *("-pix_fmt", "yuv420p"),
-        ),
-        other_arguments=(
-            *("-aac_coder", "fast", "-b:a", "96k"),
+            *("-pix_fmt", "yuv420p", "-aac_coder", "fast", "-b:a", "96k"),
             *("-fflags", "+bitexact", "-flags:v", "+bitexact", "-flags:a", "+bitexact"),
         ),
     )
@@ -113,13 +112,13 @@ def _encode(
     *,
     frame_rate_hz: float,
     num_channels: int,
-    input_arguments: Sequence[str] = (),
-    picture_arguments: Sequence[str],
-    other_arguments: Sequence[str],
+    decoding: Sequence[str] = (),
+    encoding: Sequence[str],
 ) -> int:
     """Writes the file, whole or not at all; returns the number of frames.
 
-    The sound goes to disk first: ffmpeg takes turns reading its inputs, and nobody knows when.
+    `decoding` are ffmpeg's arguments for reading the frames, `encoding` those of the result. The
+    sound goes to disk first: ffmpeg takes turns reading its inputs, and nobody knows when.
     """
     # Always the same names: what a killed run left is written over.
     partial, pcm = path.with_name(f".{path.name}.tmp"), path.with_name(f".{path.name}.pcm.tmp")
@@ -131,10 +130,10 @@ def _encode(
         arguments = [
             *(ffmpeg_process.find_ffmpeg(), "-nostdin", "-hide_banner", "-loglevel", "error", "-y"),
             *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{first.shape[1]}x{first.shape[0]}"),
-            *("-r", str(frame_rate_hz), *input_arguments, "-i", "pipe:0"),
+            *("-r", str(frame_rate_hz), *decoding, "-i", "pipe:0"),
             *("-f", "s16le", "-ar", str(constants.SAMPLE_RATE_HZ), "-ac", str(num_channels)),
             *("-i", f"file:{pcm}", "-map", "0:v", "-map", "1:a"),
-            *("-c:v", "libx264", *picture_arguments, "-c:a", "aac", *other_arguments),
+            *("-c:v", "libx264", "-c:a", "aac", *encoding),
             *("-f", "mp4", f"file:{partial}"),
         ]
         num_frames = _run(arguments, path, itertools.chain([first], map(_even, frames)))

@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import math
 import pathlib
-import types
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -51,7 +50,7 @@ def sound_blocks(path: pathlib.Path) -> Iterator[np.ndarray]:
     Raises:
         UserError: if the file has no sound or cannot be decoded to its end.
     """
-    with in_plain_words():
+    with in_plain_words(_MISSING):
         yield from ffmpeg.stream_audio(path)
 
 
@@ -79,13 +78,13 @@ def video_frames(
     frames = ffmpeg.stream_frames(
         path, frame_rate_hz=frame_rate_hz * every, smallest_side_px=smallest_side_px
     )
-    with in_plain_words(), contextlib.closing(frames):
+    with in_plain_words(_MISSING), contextlib.closing(frames):
         for frame in itertools.islice(frames, 0, None, every):
             yield center_crop(frame, frame_px)
 
 
 @contextlib.contextmanager
-def in_plain_words(missing: Mapping[str, str] = types.MappingProxyType(_MISSING)) -> Iterator[None]:
+def in_plain_words(missing: Mapping[str, str]) -> Iterator[None]:
     """Turns what data preparation says of a file without sound or picture into advice.
 
     Args:

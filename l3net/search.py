@@ -219,8 +219,7 @@ def _streams(
             num_missing, lacking = num_missing + 1, error
 
     for stream in features.streams(path, kind):
-        modality = SOUND if stream.kind == SOUND else IMAGE
-        yield modality, chunks_there_are(stream), stream.step_seconds
+        yield stream.kind, chunks_there_are(stream), stream.step_seconds
     if num_missing == 2:
         raise UserError(f"{path}: neither sound nor picture") from lacking
 

@@ -80,12 +80,15 @@ def make_video(
     return path
 
 
-def make_step_video(path: pathlib.Path, size: str, **settings) -> pathlib.Path:
+def make_step_video(
+    path: pathlib.Path, size: str, *, sample_rate_hz: int = 48_000, **settings
+) -> pathlib.Path:
     """Makes a video whose picture turns from black to white, and whose tone starts, at 1 s.
 
     Args:
         path: of the video.
         size: "WIDTHxHEIGHT".
+        sample_rate_hz: of the sound.
         **settings: of `make_video`.
 
     Returns:
@@ -94,7 +97,7 @@ def make_step_video(path: pathlib.Path, size: str, **settings) -> pathlib.Path:
     return make_video(
         path,
         picture=f"color=black:s={size}:r=25,geq=lum='if(lt(T,0.99),16,235)':cb=128:cr=128",
-        sound="aevalsrc=if(lt(t\\,1)\\,0\\,0.5*sin(2*PI*440*t)):s=48000",
+        sound=f"aevalsrc=if(lt(t\\,1)\\,0\\,0.5*sin(2*PI*440*t)):s={sample_rate_hz}",
         **settings,
     )
 

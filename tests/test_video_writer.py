@@ -19,7 +19,7 @@ def noise(height: int, width: int, count: int = 25) -> list[np.ndarray]:
     "late", [{"sound_late_seconds": 0.6}, {"picture_late_seconds": 0.6}], ids=["sound", "picture"]
 )
 def test_streams_that_start_late_stay_in_step(late, tmp_path):
-    path = conftest.make_step_video(tmp_path / "late.mkv", "64x48", **late)
+    path = conftest.make_step_video(tmp_path / "late.mkv", "64x48", sample_rate_hz=44_100, **late)
     frames = ffmpeg.stream_frames(path, smallest_side_px=None)
     out = tmp_path / "out.mp4"
     video_writer.write_video(out, frames, sound_of=path, frame_rate_hz=25)
