@@ -27,7 +27,7 @@ from data_prep.dataset_lists import TEST, TRAIN, VAL
 from data_prep.dataset_rows import DATASETS, Found, Missing, Request
 from l3net import errors
 from l3net.errors import UserError
-from l3net.files import csv_text, write_whole
+from l3net.files import write_csv
 
 MISSING_FILE, BOXES_FILE = "missing.csv", "boxes.csv"
 LABELS_FROM = ("none", "directory")
@@ -154,9 +154,9 @@ def _write(path: pathlib.Path, found: Found, overwrite: bool) -> None:
             )
         columns = [field.name for field in dataclasses.fields(Missing)]
         rows = ([getattr(item, column) for column in columns] for item in found.missing)
-        write_whole(path.with_name(MISSING_FILE), csv_text(columns, rows))
+        write_csv(path.with_name(MISSING_FILE), columns, rows)
         if found.boxes is not None:
-            write_whole(path.with_name(BOXES_FILE), csv_text(box_lists.COLUMNS, found.boxes))
+            write_csv(path.with_name(BOXES_FILE), box_lists.COLUMNS, found.boxes)
         new.replace(path)
     finally:
         new.unlink(missing_ok=True)

@@ -49,7 +49,7 @@ from data_prep import demo_scenes as scenes
 from data_prep import demo_sounds as sounds
 from l3net import constants, errors
 from l3net.errors import UserError
-from l3net.files import csv_text, write_whole
+from l3net.files import write_csv, write_whole
 
 VERSION = 5  # of the drawings and sounds; another version is another data set
 SPLITS = ("train", "val", "test")
@@ -392,9 +392,9 @@ def _finish(out_dir: pathlib.Path, config: dict, plans: Sequence[ClipPlan]) -> N
     ]
     manifest.write_manifest(out_dir / MANIFEST_FILE, rows)
     clips = (_clip_row(plan, done[plan]) for plan in plans)
-    write_whole(out_dir / CLIPS_FILE, csv_text(CLIPS_COLUMNS, clips))
+    write_csv(out_dir / CLIPS_FILE, CLIPS_COLUMNS, clips)
     boxes = (row for plan in plans for row in _box_rows(plan, done[plan]["boxes"]))
-    write_whole(out_dir / BOXES_FILE, csv_text(box_lists.COLUMNS, boxes))
+    write_csv(out_dir / BOXES_FILE, box_lists.COLUMNS, boxes)
     content = {
         "note": _NOTE,
         "finished": True,

@@ -20,7 +20,7 @@ from data_prep import media_index
 from l3net import constants
 from l3net.data.file_kinds import SUFFIXES, VIDEO
 from l3net.errors import UserError
-from l3net.files import csv_text, write_whole
+from l3net.files import write_csv
 
 COLUMNS = ("example_id", "media_id", "path", "start_seconds", "end_seconds", "split", "labels")
 LABEL_SEPARATOR = "|"
@@ -98,9 +98,8 @@ def write_manifest(path: str | pathlib.Path, rows: Sequence[ManifestRow]) -> Non
         UserError: if the file cannot be written, or a row could not be read back.
     """
     lines = (_line(row, f"row {index} for {path}") for index, row in enumerate(rows))
-    text = csv_text(COLUMNS, lines)
     try:
-        write_whole(path, text)
+        write_csv(path, COLUMNS, lines)
     except OSError as error:
         raise UserError(f"cannot write the manifest {path}: {error}") from error
 

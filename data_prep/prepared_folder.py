@@ -19,7 +19,7 @@ from data_prep.prep_config import LATER_SETTINGS, Config
 from data_prep.shard_files import Job, Shard, read_outcomes
 from l3net.data import schema
 from l3net.errors import UserError
-from l3net.files import csv_text, write_whole
+from l3net.files import write_csv, write_whole
 
 MANIFEST_FILE = "manifest.csv"  # the rows a folder was made from, kept beside its shards
 _LOCK_FILE = ".lock"
@@ -150,8 +150,8 @@ def finish(shards: Sequence[Shard], job: Job) -> Counter:
         )
     outcomes.sort(key=lambda outcome: outcome.example_id)
     columns = [field.name for field in dataclasses.fields(Outcome)]
-    table = csv_text(columns, map(dataclasses.astuple, outcomes))
-    write_whole(job.out_dir / schema.OUTCOMES_FILE, table)
+    rows = map(dataclasses.astuple, outcomes)
+    write_csv(job.out_dir / schema.OUTCOMES_FILE, columns, rows)
     _log.info("%.1f minutes of clips", sum(outcome.seconds for outcome in outcomes) / 60)
     return Counter((outcome.outcome, outcome.reason) for outcome in outcomes)
 

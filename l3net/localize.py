@@ -351,7 +351,8 @@ def write_npz(path: str | pathlib.Path, maps: Maps) -> None:
     }
     data = io.BytesIO()
     np.savez_compressed(data, **arrays)
-    _write(path, data.getvalue())
+    with _told(path):
+        files.write_whole(path, data.getvalue())
 
 
 def write_csv(path: str | pathlib.Path, maps: Maps) -> None:
@@ -369,12 +370,14 @@ def write_csv(path: str | pathlib.Path, maps: Maps) -> None:
     for time_seconds, heat in zip(maps.times_seconds, maps.values, strict=True):
         y, x = heat_map.peak(heat, maps.seen_px)
         rows.append((f"{time_seconds:.3f}", f"{heat.max():.6f}", f"{y:.4f}", f"{x:.4f}"))
-    _write(path, files.csv_text(("time_seconds", "corresponds", "y", "x"), rows))
+    with _told(path):
+        files.write_csv(path, ("time_seconds", "corresponds", "y", "x"), rows)
 
 
-def _write(path: str | pathlib.Path, data: str | bytes) -> None:
+@contextlib.contextmanager
+def _told(path: str | pathlib.Path) -> Iterator[None]:
     try:
-        files.write_whole(path, data)
+        yield
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 

@@ -1,6 +1,6 @@
 import pytest
 
-from l3net.files import csv_text, write_whole
+from l3net.files import write_csv, write_whole
 
 
 def test_half_written_files_are_never_seen(tmp_path, monkeypatch):
@@ -24,5 +24,14 @@ def test_text_is_utf8_and_bytes_are_themselves(tmp_path):
     assert (tmp_path / "bytes").read_bytes() == b"\x00\xff"
 
 
-def test_csv_is_lines_of_cells_quoted_where_need_be():
-    assert csv_text(["a", "b"], [(1, "x, y"), ("", 'z"')]) == 'a,b\n1,"x, y"\n,"z"""\n'
+def test_csv_is_lines_of_cells_quoted_where_need_be(tmp_path):
+    write_csv(tmp_path / "t.csv", ["a", "b"], [(1, "x, y"), ("", 'z"')])
+    assert (tmp_path / "t.csv").read_bytes() == b'a,b\n1,"x, y"\n,"z"""\n'
+
+
+def test_a_row_that_fails_leaves_the_old_table(tmp_path):
+    path = tmp_path / "t.csv"
+    write_csv(path, ["a"], [[1]])
+    with pytest.raises(ZeroDivisionError):
+        write_csv(path, ["a"], ([1 // k] for k in (1, 0)))
+    assert path.read_bytes() == b"a\n1\n" and list(tmp_path.iterdir()) == [path]
