@@ -59,11 +59,11 @@ DEMO_AVOL := $(RUNS)/demo_avol_net
 DEMO_TABLES := avc_accuracy table2 table3 table4 retrieval localization
 # Notes how long each step took; `make reproduce-all` tells.
 TIMES := runs/times.tsv
-TIMED = $(RUN) eval.times --log=$(TIMES) --name=$(patsubst %/.made,%,$@) -- $(RUN)
+TIMED = $(RUN) eval.reporting.times --log=$(TIMES) --name=$(patsubst %/.made,%,$@) -- $(RUN)
 joined = $(subst $(space),$(comma),$(strip $(1)))
 saved_models = $(call joined,$(1:%=%/saved_model))
 
-$(DEMO)/videos/.made: $(READY) data_prep/demo.py data_prep/demo_sounds.py data_prep/demo_scenes.py
+$(DEMO)/videos/.made: $(READY) data_prep/demo.py data_prep/demo_data/sounds.py data_prep/demo_data/scenes.py
 	$(TIMED) data_prep.demo --out_dir=$(DEMO)/videos
 	@touch $@
 
@@ -99,7 +99,7 @@ train-demo: $(RUNS)/demo/avc_accuracy.json $(RUNS)/demo/learning_curves.json  ##
 
 # --- Tables on the demo data ----------------------------------------------------------------------
 $(RUNS)/demo/learning_curves.json: $(DEMO_NETWORKS:%=$(RUNS)/demo_%/.made)
-	$(TIMED) eval.learning_curves --runs=$(call joined,$(DEMO_NETWORKS:%=$(RUNS)/demo_%)) \
+	$(TIMED) eval.reporting.curves --runs=$(call joined,$(DEMO_NETWORKS:%=$(RUNS)/demo_%)) \
 	  --out_dir=$(@D)
 
 $(RUNS)/demo/avc_accuracy.json: $(DEMO_NETWORKS:%=$(RUNS)/demo_%/.made)
@@ -145,13 +145,13 @@ reproduce-all: $(READY)  ## Every table of both papers on the demo data (90 minu
 	@rm -f $(TIMES)
 	@for seed in $(EACH_SEED); do $(MAKE) --no-print-directory demo-tables SEED=$$seed || exit 1; done
 	@for seed in $(EACH_SEED); do cat $(patsubst %,$$([ $$seed = 0 ] && echo runs || echo runs/seed$$seed)/demo/%.md,$(DEMO_TABLES)); done
-	$(if $(word 2,$(EACH_SEED)),$(RUN) eval.over_seeds --seeds=$(SEEDS) --out_dir=runs/demo/over_seeds $(TABLES_OF_SEEDS))
-	@$(RUN) eval.times --log=$(TIMES)
+	$(if $(word 2,$(EACH_SEED)),$(RUN) eval.reporting.seeds --seeds=$(SEEDS) --out_dir=runs/demo/over_seeds $(TABLES_OF_SEEDS))
+	@$(RUN) eval.reporting.times --log=$(TIMES)
 
 .PHONY: check-claims
 check-claims: $(READY)  ## Check the papers' orderings on the demo tables of SEEDS, fail if one does not hold
 	@for seed in $(EACH_SEED); do $(MAKE) --no-print-directory demo-tables SEED=$$seed || exit 1; done
-	@$(RUN) eval.claims --out_dir=runs/demo $(TABLES_OF_SEEDS)
+	@$(RUN) eval.reporting.claims --out_dir=runs/demo $(TABLES_OF_SEEDS)
 
 # --- Tables: of your own networks and data, else those on the demo data ---------------------------
 # make reproduce-table2 RUN_DIR=runs/l3_net ESC50=data/ESC-50
@@ -284,9 +284,9 @@ bench: $(READY)  ## Measure input pipeline, training step and linear probe (idle
 
 .PHONY: readme
 readme: $(READY)  ## Put the demo tables of the last run into README.md and docs/
-	$(RUN) eval.readme_tables --names=networks,table2 runs/demo/avc_accuracy.md runs/demo/table2.md
-	$(RUN) eval.readme_tables --readme=docs/measurements.md runs/demo/learning_curves.md
-	$(RUN) eval.readme_tables --readme=docs/demo_results.md \
+	$(RUN) eval.reporting.docs_tables --names=networks,table2 runs/demo/avc_accuracy.md runs/demo/table2.md
+	$(RUN) eval.reporting.docs_tables --readme=docs/measurements.md runs/demo/learning_curves.md
+	$(RUN) eval.reporting.docs_tables --readme=docs/demo_results.md \
 	  $(patsubst %,runs/demo/%.md,claims table3 table4 retrieval localization)
 
 .PHONY: clean

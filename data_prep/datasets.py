@@ -22,9 +22,9 @@ from collections.abc import Mapping, Sequence
 
 from absl import flags
 
-from data_prep import box_lists, manifest, media_index
-from data_prep.dataset_lists import TEST, TRAIN, VAL
-from data_prep.dataset_rows import DATASETS, Found, Missing, Request
+from data_prep.lists import box_lists, manifest, media_index
+from data_prep.lists.dataset_lists import TEST, TRAIN, VAL
+from data_prep.lists.dataset_rows import DATASETS, Found, Missing, Request
 from l3net import errors
 from l3net.errors import UserError
 from l3net.files import write_csv

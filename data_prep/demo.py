@@ -11,7 +11,7 @@ percussion, tools), and only clips.csv tells its class.
 Files, below --out_dir:
 
     demo.json               configuration, counts, versions, and what this is
-    manifest.csv            see data_prep/manifest.py; a clip's label is the family it belongs to
+    manifest.csv            a clip's label is the family it belongs to
     clips.csv               example_id,split,label,heard_label,unrelated,silent_label,family: the
                             truth; `label` is the class that is seen
     boxes.csv               example_id,frame,time_seconds,ymin,xmin,ymax,xmax,label: the sounding
@@ -44,12 +44,12 @@ import scipy
 import tqdm
 from absl import flags
 
-from data_prep import box_lists, ffmpeg, manifest, video_writer
-from data_prep import demo_scenes as scenes
-from data_prep import demo_sounds as sounds
+from data_prep.demo_data import scenes, sounds
+from data_prep.lists import box_lists, manifest
 from l3net import constants, errors
 from l3net.errors import UserError
 from l3net.files import write_csv, write_whole
+from l3net.media import ffmpeg, video_writer
 
 VERSION = 5  # of the drawings and sounds; another version is another data set
 SPLITS = ("train", "val", "test")

@@ -18,7 +18,8 @@ import PIL.Image
 import tqdm
 from absl import flags
 
-from data_prep import clip_records, report_figures, survey
+from data_prep.shards import clip_records
+from data_prep.survey import figures, survey
 from l3net import errors, html_pages
 from l3net.errors import UserError
 from l3net.files import write_whole
@@ -92,7 +93,7 @@ def render(found: survey.Survey, *, seed: int) -> str:
         share=_share,
         pictures=_pictures(found),
         sample=_sample(found),
-        themes=report_figures.THEMES,
+        themes=figures.THEMES,
         spectrogram_range=VALUE_RANGE,
         reasons=_reasons(found),
         frame_sizes=found.frame_sizes_px.most_common(_MAX_FRAME_SIZES),
@@ -104,12 +105,12 @@ def render(found: survey.Survey, *, seed: int) -> str:
 
 
 # --- Parts of the page ---------------------------------------------------------------------------
-def _pictures(found: survey.Survey) -> dict[str, report_figures.Picture]:
+def _pictures(found: survey.Survey) -> dict[str, figures.Picture]:
     sound = found.sound
     return {
-        "durations": report_figures.histogram(found.durations_seconds, "duration, s"),
-        "rms": report_figures.histogram(sound.rms_dbfs, "RMS level, dBFS", trim=True),
-        "peak": report_figures.histogram(sound.peak_dbfs, "peak level, dBFS", trim=True),
+        "durations": figures.histogram(found.durations_seconds, "duration, s"),
+        "rms": figures.histogram(sound.rms_dbfs, "RMS level, dBFS", trim=True),
+        "peak": figures.histogram(sound.peak_dbfs, "peak level, dBFS", trim=True),
     }
 
 
@@ -132,7 +133,7 @@ def _labels(found: survey.Survey) -> list[tuple[str, dict[str, int], int]]:
 
 def _sample(
     found: survey.Survey,
-) -> list[tuple[survey.SampleClip, str, report_figures.Picture]]:
+) -> list[tuple[survey.SampleClip, str, figures.Picture]]:
     """Returns (clip, frame, log-spectrogram) of the clips to show."""
     clips = tqdm.tqdm(
         found.sample,
@@ -141,7 +142,7 @@ def _sample(
         file=sys.stderr,
         mininterval=0.2 if sys.stderr.isatty() else 30,
     )
-    return [(clip, _frame_uri(clip), report_figures.spectrogram(clip)) for clip in clips]
+    return [(clip, _frame_uri(clip), figures.spectrogram(clip)) for clip in clips]
 
 
 def _frame_uri(clip: survey.SampleClip) -> str:
@@ -154,7 +155,7 @@ def _frame_uri(clip: survey.SampleClip) -> str:
             f"clip {clip.example_id}: the frame at {clip.frame_seconds:g} s is no JPEG ({error}); "
             "data_prep.verify_shards finds every bad record, write_shards makes it again"
         ) from error
-    return report_figures.data_uri(clip.frame, "image/jpeg")
+    return figures.data_uri(clip.frame, "image/jpeg")
 
 
 # --- Words ---------------------------------------------------------------------------------------

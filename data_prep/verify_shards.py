@@ -17,12 +17,13 @@ import tensorflow as tf
 import tqdm
 from absl import flags
 
-from data_prep import ffmpeg, optical_flow
-from data_prep.prep_config import LATER_SETTINGS
+from data_prep.shards import optical_flow
+from data_prep.shards.config import LATER_SETTINGS
 from l3net import constants, errors
 from l3net.data import schema
-from l3net.errors import UserError
+from l3net.errors import UserError, first_line
 from l3net.files import sha256_of
+from l3net.media import ffmpeg
 
 DEFAULT_FRAMES_PER_CLIP = 8
 _MAX_LISTED = 50
@@ -181,10 +182,10 @@ def _check_records(folder: _Folder, split: str, path: pathlib.Path) -> Iterator[
         except StopIteration:
             return
         except tf.errors.OpError as error:
-            folder.fault(where, f"unreadable, and all after it ({_first_line(error)})")
+            folder.fault(where, f"unreadable, and all after it ({first_line(error)})")
             return
         except Exception as error:  # noqa: BLE001  any damage may come out of a damaged record
-            folder.fault(where, f"is no clip ({_first_line(error)})")
+            folder.fault(where, f"is no clip ({first_line(error)})")
         else:
             earlier = folder.record_of_example.setdefault(clip.example_id, where)
             if earlier != where:
@@ -197,10 +198,6 @@ def _check_records(folder: _Folder, split: str, path: pathlib.Path) -> Iterator[
             summary.seconds += len(clip.waveform) / constants.SAMPLE_RATE_HZ
             yield clip.example_id, clip.media_id
         index += 1
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 # --- One clip ------------------------------------------------------------------------------------
@@ -266,7 +263,7 @@ def _jpeg_faults(
             if index in chosen:
                 found = tuple(tf.io.decode_jpeg(jpeg, channels=size[2]).shape[:2])
         except (ValueError, tf.errors.OpError) as error:
-            yield f"{name} {index} is no JPEG ({_first_line(error)})"
+            yield f"{name} {index} is no JPEG ({first_line(error)})"
             continue
         if found != size[:2]:
             yield f"{name} {index} is {found[1]}x{found[0]} px, stated {size[1]}x{size[0]}"

@@ -16,19 +16,13 @@ from collections.abc import Mapping, Sequence
 
 from absl import flags
 
-from data_prep import (
-    beam,
-    clip_records,
-    ffmpeg,
-    local_processes,
-    manifest,
-    prep_config,
-    prepared_folder,
-    shard_files,
-)
+from data_prep.lists import manifest
+from data_prep.shards import beam, clip_records, folder, processes, writer
+from data_prep.shards import config as prep_config
 from l3net import constants, errors
 from l3net.data import schema
 from l3net.errors import UserError
+from l3net.media import ffmpeg
 
 LOCAL, BEAM = RUNNERS = ("local", "beam")
 DEFAULT_FAILURE_BUDGET = 0.5
@@ -86,18 +80,18 @@ def write_shards(
     rows, videos_dir = _rows(manifest_path, videos_dir, media.max_seconds, split_fractions, seed)
     config = prep_config.make_config(rows, media, dataset_name=dataset_name, num_shards=num_shards)
     out_dir = pathlib.Path(out_dir)
-    with shard_files.disk_errors(out_dir), prepared_folder.locked(out_dir):
-        label_indices = prepared_folder.begin(out_dir, config, rows)
+    with writer.disk_errors(out_dir), folder.locked(out_dir):
+        label_indices = folder.begin(out_dir, config, rows)
         recipe = clip_records.Recipe(config, label_indices, videos_dir, timeout_seconds)
-        job = shard_files.Job(out_dir, recipe, retry_failed)
-        shards = shard_files.all_shards(rows, config)
-        unfinished = [shard for shard in shards if not shard_files.is_finished(shard, job)]
+        job = writer.Job(out_dir, recipe, retry_failed)
+        shards = writer.all_shards(rows, config)
+        unfinished = [shard for shard in shards if not writer.is_finished(shard, job)]
         if runner == BEAM and unfinished:
             beam.write_shards(unfinished, job, options=beam_options)
         else:
-            local_processes.write_shards(unfinished, job, num_workers=num_workers)
-        counts = prepared_folder.finish(shards, job)
-    prepared_folder.judge(counts, failure_budget, out_dir)
+            processes.write_shards(unfinished, job, num_workers=num_workers)
+        counts = folder.finish(shards, job)
+    folder.judge(counts, failure_budget, out_dir)
     return {
         outcome: sum(n for (o, _), n in counts.items() if o == outcome)
         for outcome in clip_records.OUTCOMES

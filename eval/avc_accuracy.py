@@ -21,11 +21,15 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from eval import clips, metrics, networks, report
-from eval import flags as shared
-from l3net import constants, errors, saved_model
+from eval.methods import networks
+from eval.metrics import accuracy as metrics
+from eval.reporting import flags as shared
+from eval.reporting import tables
+from eval.sets import clips
+from l3net import constants, errors
 from l3net.data import augment, avc_pairs, fixed_pairs, schema
 from l3net.errors import UserError
+from l3net.inference import saved_model
 
 _THRESHOLD_SPLIT = "val"
 _BATCH_SIZE = 50
@@ -183,7 +187,7 @@ def supervised_direct(
 
 
 # --- The table -----------------------------------------------------------------------------------
-def make_table(models: Sequence[saved_model.SavedModel], questions: Questions) -> report.Table:
+def make_table(models: Sequence[saved_model.SavedModel], questions: Questions) -> tables.Table:
     """Measures and describes the accuracy of each network.
 
     Args:
@@ -200,14 +204,14 @@ def make_table(models: Sequence[saved_model.SavedModel], questions: Questions) -
     rows = [_row(model, questions, data) for model in models]
     rows += _direct_rows(models, questions, data)
     rows += _rows_not_run({row.method for row in rows}, f"{data}, {questions.sampling} sampling")
-    return report.Table(
+    return tables.Table(
         "avc_accuracy",
         "AVC accuracy on held-out pairs (chance 50 %)",
         [
-            report.Metric("accuracy", "accuracy %"),
-            report.Metric("parameters", "parameters, M", decimals=2, in_paper=False),
-            report.Metric("minutes", "training, min", in_paper=False),
-            report.Metric("pairs_per_second", "pairs/s", decimals=0, in_paper=False),
+            tables.Metric("accuracy", "accuracy %"),
+            tables.Metric("parameters", "parameters, M", decimals=2, in_paper=False),
+            tables.Metric("minutes", "training, min", in_paper=False),
+            tables.Metric("pairs_per_second", "pairs/s", decimals=0, in_paper=False),
         ],
         rows,
         [
@@ -218,7 +222,7 @@ def make_table(models: Sequence[saved_model.SavedModel], questions: Questions) -
     )
 
 
-def _row(model: saved_model.SavedModel, questions: Questions, data: str) -> report.Row:
+def _row(model: saved_model.SavedModel, questions: Questions, data: str) -> tables.Row:
     kind = networks.kind(model)
     method, paper, where = _METHODS.get(kind, (kind, {}, ""))
     sampling = networks.training_flag(model, "sampling")
@@ -233,10 +237,10 @@ def _row(model: saved_model.SavedModel, questions: Questions, data: str) -> repo
     else:
         measured = accuracy(model, questions)
     steps = f"{model.metadata.get('trained_steps', '?')} steps"
-    return report.Row(
+    return tables.Row(
         f"{data}, {questions.sampling} sampling",
         method,
-        report.RUN,
+        tables.RUN,
         paper=paper,
         ours={"accuracy": 100 * measured, **_cost(model)},
         note=f"{kind}, {steps}" + (f"; paper: {where}" if where else ""),
@@ -244,16 +248,16 @@ def _row(model: saved_model.SavedModel, questions: Questions, data: str) -> repo
     )
 
 
-def _rows_not_run(methods: Set[str], data: str) -> list[report.Row]:
+def _rows_not_run(methods: Set[str], data: str) -> list[tables.Row]:
     rows = [*_METHODS.values(), *_SAMPLED.values(), _DIRECT]
     return [
-        report.Row(data, method, report.NOT_RUN, paper, note=f"paper: {where}")
+        tables.Row(data, method, tables.NOT_RUN, paper, note=f"paper: {where}")
         for method, paper, where in rows
         if paper and method not in methods
     ]
 
 
-def _direct_rows(models, questions: Questions, data: str) -> list[report.Row]:
+def _direct_rows(models, questions: Questions, data: str) -> list[tables.Row]:
     by_kind = {networks.kind(model): model for model in models}
     if not {_VISION, _AUDIO} <= set(by_kind):
         return []
@@ -266,10 +270,10 @@ def _direct_rows(models, questions: Questions, data: str) -> list[report.Row]:
     }
     method, paper, where = _DIRECT
     return [
-        report.Row(
+        tables.Row(
             f"{data}, {questions.sampling} sampling",
             method,
-            report.RUN,
+            tables.RUN,
             paper=paper,
             ours={"accuracy": 100 * measured, **summed},
             note=f"threshold {threshold:.3g} from {_THRESHOLD_SPLIT}; paper: {where}",
@@ -318,11 +322,11 @@ def main(_: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
     names = [field.name for field in dataclasses.fields(Questions)]
     questions = Questions(**{name: values[name] for name in names})
 
-    def make() -> report.Table:
+    def make() -> tables.Table:
         models = [saved_model.SavedModel(pathlib.Path(folder)) for folder in folders]
         return make_table(models, questions)
 
-    report.make_and_write(make, values)
+    tables.make_and_write(make, values)
 
 
 if __name__ == "__main__":

@@ -26,13 +26,16 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from eval import flags as shared
-from eval import localization_metrics as metrics
-from eval import report, sounding_frames
-from eval.sounding_frames import FrameSet, SoundingFrame
-from l3net import errors, heat_map, saved_model
+from eval.metrics import localization as metrics
+from eval.reporting import flags as shared
+from eval.reporting import tables
+from eval.sets import sounding_frames
+from eval.sets.sounding_frames import FrameSet, SoundingFrame
+from l3net import errors
 from l3net.data import schema
 from l3net.errors import UserError
+from l3net.inference import saved_model
+from l3net.media import heat_map
 
 CENTRE, OURS, MISMATCHED = "Image centre", "AVOL-Net", "AVOL-Net, sound of another class"
 # OTS §4.1: shares of 500 validation clips of AudioSet-Instruments.
@@ -216,7 +219,7 @@ def make_table(
     consensus: int = 1,
     whole_frame: bool = False,
     seed: int = 0,
-) -> report.Table:
+) -> tables.Table:
     """Measures and describes the localization; see `judge`.
 
     Returns:
@@ -241,17 +244,17 @@ def make_table(
     }
     data = f"{frames.data}, {len(judged)} frames"
     rows = [_row(data, method, measured.get(method)) for method in PAPER]
-    return report.Table(
+    return tables.Table(
         "localization",
         "OTS §4.1: localization of what sounds",
         [
-            report.Metric("hits", "hits %"),
-            report.Metric("maximum", "mean maximum of the map", decimals=3, in_paper=False),
-            report.Metric("empty", "empty maps %", in_paper=False),
-            report.Metric("moved", "maximum moved %", in_paper=False),
-            report.Metric("empty_or_moved", "empty or moved %", in_paper=False),
-            report.Metric("ciou", "cIoU %", in_paper=False),
-            report.Metric("auc", "AUC %", in_paper=False),
+            tables.Metric("hits", "hits %"),
+            tables.Metric("maximum", "mean maximum of the map", decimals=3, in_paper=False),
+            tables.Metric("empty", "empty maps %", in_paper=False),
+            tables.Metric("moved", "maximum moved %", in_paper=False),
+            tables.Metric("empty_or_moved", "empty or moved %", in_paper=False),
+            tables.Metric("ciou", "cIoU %", in_paper=False),
+            tables.Metric("auc", "AUC %", in_paper=False),
         ],
         rows,
         _notes(left_out, consensus, whole_frame, measured[OURS]["tied"]),
@@ -299,15 +302,15 @@ def _line(one: Judged) -> dict[str, Any]:
     }
 
 
-def _row(data: str, method: str, measured: dict[str, Any] | None) -> report.Row:
+def _row(data: str, method: str, measured: dict[str, Any] | None) -> tables.Row:
     paper = PAPER[method]
     if measured is None:
-        return report.Row(data, method, report.NOT_RUN, paper, note="no sound of another class")
+        return tables.Row(data, method, tables.NOT_RUN, paper, note="no sound of another class")
     names = ("hits", "maximum", "empty", "moved", "empty_or_moved", "ciou", "auc")
     ours = {name: measured[name] for name in names if name in measured}
     low, high = measured["hits_95_percent"]
-    return report.Row(
-        data, method, report.RUN, paper, ours, f"hits: 95 % in {low:.1f} to {high:.1f}", measured
+    return tables.Row(
+        data, method, tables.RUN, paper, ours, f"hits: 95 % in {low:.1f} to {high:.1f}", measured
     )
 
 
@@ -399,12 +402,12 @@ def main(argv: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
     if values["consensus"] < 1:
         raise UserError(f"--consensus={values['consensus']}: need 1 or more")
 
-    def make() -> report.Table:
+    def make() -> tables.Table:
         model = saved_model.SavedModel(pathlib.Path(values["saved_model"]))
         chosen = {name: values[name] for name in ("consensus", "whole_frame", "seed")}
         return make_table(model, read_frames(values), **chosen)
 
-    report.make_and_write(make, values)
+    tables.make_and_write(make, values)
 
 
 if __name__ == "__main__":

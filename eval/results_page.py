@@ -17,8 +17,9 @@ from typing import Any
 
 from absl import flags
 
-from eval import figures, report
-from l3net import errors, html_pages
+from eval import figures
+from eval.reporting import tables as report
+from l3net import errors, html_pages, provenance
 from l3net.errors import UserError
 from l3net.files import write_whole
 
@@ -124,9 +125,9 @@ def write_page(
             tables=tables,
             figures=shown,
             videos=[{"path": copy(path), "name": pathlib.Path(path).stem} for path in videos],
-            commit=report.commit() or "unknown",
+            commit=provenance.commit() or "unknown",
             commits=sorted({t["commit"] for t in tables.values() if not t["missing"]}),
-            versions=report.versions(),
+            versions=provenance.versions(),
         )
     )
     path = out_dir / "index.html"

@@ -4,7 +4,8 @@
         --shards=data/audioset/shards --ontology=data/audioset/ontology.json --out_dir=runs/audioset
 
 From each test clip one random frame and the 1 s of sound around it make the data base; each of them
-is a query, too. How relevant a clip is to another follows from its labels, see `eval.ontology`.
+is a query, too. How relevant a clip is to another follows from its labels, see
+`eval.sets.ontology`.
 
 What the paper leaves open, and how it is read here:
 - Gain: 2^r - 1. Random chance then scores .35 on AudioSet-Instruments, near the paper's .407; with
@@ -30,11 +31,15 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from eval import cca, clips, metrics, networks, ontology, ranking, report, vgg16
-from eval import flags as shared
-from l3net import errors, saved_model
+from eval.methods import cca, networks, vgg16
+from eval.metrics import accuracy, ranking
+from eval.reporting import flags as shared
+from eval.reporting import tables
+from eval.sets import clips, ontology
+from l3net import errors
 from l3net.data import schema
 from l3net.errors import UserError
+from l3net.inference import saved_model
 
 _log = logging.getLogger(__name__)
 
@@ -98,7 +103,7 @@ class Setting:
     split: str = "test"
     train_split: str = "train"
     val_split: str = "val"
-    gain: str = metrics.EXPONENTIAL
+    gain: str = accuracy.EXPONENTIAL
     query_in_database: bool = True
     cca_regularization: float | None = None
     cca_max_clips: int = 50_000
@@ -263,7 +268,7 @@ class _Rows:
     ):
         self._setting, self._classes, self._truth = setting, classes, truth
         self._databases: dict[str, Database] = {}
-        self.rows: dict[str, list[report.Row]] = {method: [] for method in PAPER}
+        self.rows: dict[str, list[tables.Row]] = {method: [] for method in PAPER}
 
     @property
     def database(self) -> Database | None:
@@ -283,8 +288,8 @@ class _Rows:
         remark = _REMARKS.get(method)
         note = "; ".join(part for part in (note, remark) if part)
         self.rows[method].append(
-            report.Row(
-                self.data, method, report.RUN, _paper(method), scores["ndcg"], note,
+            tables.Row(
+                self.data, method, tables.RUN, _paper(method), scores["ndcg"], note,
                 {**scores, **details},
             )
         )  # fmt: skip
@@ -427,7 +432,7 @@ def make_table(
     classes: ontology.Ontology,
     vgg: vgg16.Vgg16 | None = None,
     truth: Mapping[str, Mapping[str, str]] | None = None,
-) -> report.Table:
+) -> tables.Table:
     """Scores each network, and random chance.
 
     Args:
@@ -458,19 +463,19 @@ def make_table(
     rows = [row for method in PAPER for row in table.rows[method] or [_not_run(method, table.data)]]
     headings = [f"{direction.replace('_', '-')}" for direction in DIRECTIONS]
     columns = [
-        report.Metric(direction, heading, decimals=3)
+        tables.Metric(direction, heading, decimals=3)
         for direction, heading in zip(DIRECTIONS, headings, strict=True)
     ]
     title = f"OTS Table 1: cross-modal and intra-modal retrieval, mean nDCG@{NUM_RETRIEVED}"
-    return report.Table("retrieval", title, columns, rows, _notes(setting, table, truth))
+    return tables.Table("retrieval", title, columns, rows, _notes(setting, table, truth))
 
 
-def _not_run(method: str, data: str) -> report.Row:
+def _not_run(method: str, data: str) -> tables.Row:
     needs = {VGG: "--vgg16_weights", VGG_CCA: "--vgg16_weights and an L3-Net"}
     network = L3 if method == L3_CCA else method
     note = f"needs {needs.get(method, f'the SavedModel of {network}')}"
     note = "; ".join(part for part in (note, _REMARKS.get(method)) if part)
-    return report.Row(data, method, report.NOT_RUN, _paper(method), note=note)
+    return tables.Row(data, method, tables.NOT_RUN, _paper(method), note=note)
 
 
 def _notes(
@@ -532,7 +537,7 @@ def _define_flags() -> dict[str, flags.FlagHolder]:
             "val_split", "val", "Split that CCA's regularisation is chosen on."
         ),
         "gain": flags.DEFINE_enum(
-            "gain", metrics.EXPONENTIAL, metrics.GAINS, "Worth of relevance r: 2^r - 1, or r."
+            "gain", accuracy.EXPONENTIAL, accuracy.GAINS, "Worth of relevance r: 2^r - 1, or r."
         ),
         "query_in_database": flags.DEFINE_bool(
             "query_in_database", True, "Whether im-im and aud-aud queries may find themselves."
@@ -565,7 +570,7 @@ def main(argv: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
     # The demo's truth tells nothing of real clips.
     told = None if values["shards"] else values["demo_clips"]
 
-    def make() -> report.Table:
+    def make() -> tables.Table:
         models = [saved_model.SavedModel(pathlib.Path(folder)) for folder in folders]
         weights = values["vgg16_weights"]
         return make_table(
@@ -576,7 +581,7 @@ def main(argv: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
             truth=clips.read_truth(told) if told else None,
         )
 
-    report.make_and_write(make, values)
+    tables.make_and_write(make, values)
 
 
 if __name__ == "__main__":

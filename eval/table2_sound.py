@@ -19,9 +19,12 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from eval import baselines, cache, features, linear_probe, metrics, piczak, recordings, report
-from eval import flags as shared
-from eval.networks import in_words
+from eval.methods import baselines, features, linear_probe, piczak
+from eval.methods.networks import in_words
+from eval.metrics import accuracy
+from eval.reporting import cache, tables
+from eval.reporting import flags as shared
+from eval.sets import recordings
 from l3net import errors
 from l3net.errors import UserError
 
@@ -118,7 +121,7 @@ def make_table(
     c: float | None,
     seed: int,
     convnet: piczak.Recipe | None = None,
-) -> report.Table:
+) -> tables.Table:
     """Runs every row that can be run.
 
     Args:
@@ -143,26 +146,26 @@ def make_table(
     for name in PAPER:
         if name not in present:
             rows += _ordered_rows(name, f"{name} (not given)", {})
-    return report.Table(
+    return tables.Table(
         "table2",
         "L3 Table 2: sound classification",
-        [report.Metric("accuracy", "accuracy %")],
+        [tables.Metric("accuracy", "accuracy %")],
         rows,
         _notes(c, sets),
     )
 
 
-def _ordered_rows(name: str, data: str, ran: dict[str, report.Row]) -> list[report.Row]:
+def _ordered_rows(name: str, data: str, ran: dict[str, tables.Row]) -> list[tables.Row]:
     """Returns the rows of a data set in the paper's order, those not run as quoted or not run."""
     order = PAPER.get(name, dict.fromkeys(_OUR_METHODS))
     rows = []
     for method, quoted in order.items():
-        missing = report.NOT_RUN if method in _OUR_METHODS else report.QUOTED
+        missing = tables.NOT_RUN if method in _OUR_METHODS else tables.QUOTED
         paper = {} if quoted is None else {"accuracy": quoted}
         note = _NOT_RUN_NOTES.get(method, "")
-        made = ran.get(method) or report.Row(data, method, missing, note=note)
+        made = ran.get(method) or tables.Row(data, method, missing, note=note)
         rows.append(
-            report.Row(made.data, method, made.status, paper, made.ours, made.note, made.details)
+            tables.Row(made.data, method, made.status, paper, made.ours, made.note, made.details)
         )
     return rows
 
@@ -186,7 +189,7 @@ def _run_rows(
     cache_dir: pathlib.Path,
     c: float | None,
     seed: int,
-) -> dict[str, report.Row]:
+) -> dict[str, tables.Row]:
     found = {}
     for method, network in networks.items():
         found[method] = _network_row(data, method, network, cache_dir, c, seed)
@@ -202,7 +205,7 @@ def _network_row(
     cache_dir: pathlib.Path,
     c: float | None,
     seed: int,
-) -> report.Row:
+) -> tables.Row:
     def run() -> dict[str, Any]:
         described = features.extract(network, data.recordings, output=_OUTPUT, cache_dir=cache_dir)
         outcome = linear_probe.evaluate(
@@ -229,7 +232,7 @@ def _network_row(
 
 def _baseline_row(
     data: recordings.RecordingSet, method: str, cache_dir: pathlib.Path, seed: int
-) -> report.Row:
+) -> tables.Row:
     def run() -> dict[str, Any]:
         described = baselines.extract(data.recordings, cache_dir=cache_dir)
         predictions = baselines.evaluate(
@@ -243,7 +246,7 @@ def _baseline_row(
 
 def _convnet_row(
     data: recordings.RecordingSet, recipe: piczak.Recipe, cache_dir: pathlib.Path, seed: int
-) -> report.Row:
+) -> tables.Row:
     described = dataclasses.asdict(recipe)
 
     def run() -> dict[str, Any]:
@@ -254,7 +257,7 @@ def _convnet_row(
 
 
 def _summary(data: recordings.RecordingSet, predictions: np.ndarray) -> dict[str, Any]:
-    return metrics.accuracy_summary(
+    return accuracy.accuracy_summary(
         data.labels, predictions, data.parts, tested=data.test_parts, classes=data.classes
     )
 
@@ -278,9 +281,9 @@ def _remembered(
 
 def _row(
     data: recordings.RecordingSet, method: str, details: dict[str, Any], note: str
-) -> report.Row:
+) -> tables.Row:
     ours = {"accuracy": details["accuracy"]}
-    return report.Row(data.data, method, report.RUN, {}, ours, note, details)
+    return tables.Row(data.data, method, tables.RUN, {}, ours, note, details)
 
 
 def _define_flags() -> dict[str, flags.FlagHolder]:
@@ -365,7 +368,7 @@ def main(argv: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
     convnet = _recipe(values)
     given = {OURS_RANDOM: values["random_saved_model"], OURS: values["saved_model"]}
 
-    def make() -> report.Table:
+    def make() -> tables.Table:
         networks = {name: features.AudioNetwork(path) for name, path in given.items() if path}
         sets = read_sets(
             esc50=values["esc50"],
@@ -384,7 +387,7 @@ def main(argv: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
             convnet=convnet,
         )
 
-    report.make_and_write(make, values)
+    tables.make_and_write(make, values)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,10 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from eval import cache, from_scratch, image_sets, linear_layer, networks, report
-from eval import flags as shared
+from eval.methods import from_scratch, linear_layer, networks
+from eval.reporting import cache, tables
+from eval.reporting import flags as shared
+from eval.sets import image_sets
 from l3net import errors
 from l3net.errors import UserError
 
@@ -127,7 +129,7 @@ def make_table(
     settings: Settings,
     cache_dir: pathlib.Path,
     scratch: from_scratch.ModelConfig | None = None,
-) -> report.Table:
+) -> tables.Table:
     """Runs every row that can be run.
 
     Args:
@@ -150,26 +152,26 @@ def make_table(
     if not images.is_imagenet:
         rows = [ran.pop(method) for method in (OURS_RANDOM, OURS, FROM_SCRATCH) if method in ran]
     rows += [_paper_row(method, ran.get(method), images) for method in PAPER]
-    return report.Table(
+    return tables.Table(
         "table3",
         "L3 Table 3: ImageNet classification, a linear layer on frozen features",
-        [report.Metric("accuracy", "top-1 accuracy %")],
+        [tables.Metric("accuracy", "top-1 accuracy %")],
         rows,
         _notes(images, settings),
     )
 
 
-def _paper_row(method: str, made: report.Row | None, images: image_sets.ImageSet) -> report.Row:
+def _paper_row(method: str, made: tables.Row | None, images: image_sets.ImageSet) -> tables.Row:
     """Returns a row of the paper, with our number if there is one."""
     paper = {"accuracy": PAPER[method]}
     if made is not None:
         return dataclasses.replace(made, paper=paper)
     if method not in _NOT_RUN_NOTES:
-        return report.Row("ImageNet", method, report.QUOTED, paper)
+        return tables.Row("ImageNet", method, tables.QUOTED, paper)
     note = _NOT_RUN_NOTES[method]
     if not images.is_imagenet and method != FROM_SCRATCH:
         note = "needs all of ImageNet"
-    return report.Row("ImageNet", method, report.NOT_RUN, paper, note=note)
+    return tables.Row("ImageNet", method, tables.NOT_RUN, paper, note=note)
 
 
 def _notes(images: image_sets.ImageSet, settings: Settings) -> list[str]:
@@ -198,7 +200,7 @@ def _frozen_row(
     network: linear_layer.VisionNetwork,
     settings: Settings,
     cache_dir: pathlib.Path,
-) -> report.Row:
+) -> tables.Row:
     training = settings.training(network.default_image_px)
     protocol = [linear_layer.PROTOCOL, network.content_hash, dataclasses.asdict(training)]
     rate, choice = _rate(images, network, training, protocol, settings, cache_dir)
@@ -268,7 +270,7 @@ def _scratch_row(
     config: from_scratch.ModelConfig,
     settings: Settings,
     cache_dir: pathlib.Path,
-) -> report.Row:
+) -> tables.Row:
     training = settings.training(linear_layer.default_image_px(config.frame_px))
     rate = settings.scratch_learning_rate
     described = {
@@ -304,7 +306,7 @@ def _row(
     cache_dir: pathlib.Path,
     note: Sequence[str],
     details: dict[str, Any],
-) -> report.Row:
+) -> tables.Row:
     """Makes a row from the accuracy with each seed, that depends on `asked`, images and seed."""
     data_hash = [images.train.content_hash, images.val.content_hash]
 
@@ -323,7 +325,7 @@ def _row(
         "data_hash": data_hash,
     }
     ours = {"accuracy": float(np.mean(found))}
-    return report.Row(images.data, method, report.RUN, {}, ours, ", ".join(note), details)
+    return tables.Row(images.data, method, tables.RUN, {}, ours, ", ".join(note), details)
 
 
 def _remembered(
@@ -437,7 +439,7 @@ def main(argv: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
     asked = ("imagenet", "imagenet_val_labels", "num_classes", "images_per_class", "demo_shards")
     asked += ("demo_clips", "frames_per_clip", "seed")
 
-    def make() -> report.Table:
+    def make() -> tables.Table:
         frozen = {name: linear_layer.VisionNetwork(path) for name, path in given.items() if path}
         like_ours = from_scratch.config_like(frozen.get(OURS))
         return make_table(
@@ -448,7 +450,7 @@ def main(argv: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
             scratch=like_ours if values["from_scratch"] else None,
         )
 
-    report.make_and_write(make, values)
+    tables.make_and_write(make, values)
 
 
 if __name__ == "__main__":

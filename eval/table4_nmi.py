@@ -19,10 +19,13 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from eval import clips, clusters, report
-from eval import flags as shared
-from l3net import errors, saved_model
+from eval.metrics import clusters
+from eval.reporting import flags as shared
+from eval.reporting import tables
+from eval.sets import clips
+from l3net import errors
 from l3net.errors import UserError
+from l3net.inference import saved_model
 
 RANDOM, OURS_RANDOM, OURS = "Random assignments", "Ours random", "Ours"
 VISION, AUDIO = saved_model.VISION, saved_model.AUDIO
@@ -68,7 +71,7 @@ def make_table(
     truth: Mapping[str, Mapping[str, str]] | None,
     protocol: Protocol,
     cache_dir: str | pathlib.Path,
-) -> report.Table:
+) -> tables.Table:
     """Measures clusters and units of vision and audio.
 
     Args:
@@ -108,14 +111,14 @@ def make_table(
         data = f"{clips.data_name(shards, split)}, {len(known)} {what}"
         methods = (RANDOM, OURS_RANDOM, OURS)
         rows += [_row(data, method, modality, measured.get(method)) for method in methods]
-    return report.Table(
+    return tables.Table(
         "table4",
         "L3 Table 4 and §3.5.3: clusters and units of pool4 against the classes",
         [
-            report.Metric("nmi", "NMI", decimals=3),
-            report.Metric("adjusted", "adjusted MI", decimals=3, in_paper=False),
-            report.Metric("units_4_of_5", "classes with a unit, 4 of 5", decimals=0),
-            report.Metric("units_3_of_5", "classes with a unit, 3 of 5", decimals=0),
+            tables.Metric("nmi", "NMI", decimals=3),
+            tables.Metric("adjusted", "adjusted MI", decimals=3, in_paper=False),
+            tables.Metric("units_4_of_5", "classes with a unit, 4 of 5", decimals=0),
+            tables.Metric("units_3_of_5", "classes with a unit, 3 of 5", decimals=0),
         ],
         rows,
         _notes(classes, protocol),
@@ -178,15 +181,15 @@ def _agreement(found: clusters.Agreement) -> dict[str, Any]:
     }
 
 
-def _row(data: str, method: str, modality: str, measured: dict[str, Any] | None) -> report.Row:
+def _row(data: str, method: str, modality: str, measured: dict[str, Any] | None) -> tables.Row:
     paper = PAPER[method, modality]
     if measured is None:
-        return report.Row(
-            data, method, report.NOT_RUN, paper, note=f"no SavedModel given; {modality}"
+        return tables.Row(
+            data, method, tables.NOT_RUN, paper, note=f"no SavedModel given; {modality}"
         )
     names = ("nmi", "adjusted", *NUM_NEEDED)
     ours = {name: measured[name] for name in names if name in measured}
-    return report.Row(data, method, report.RUN, paper, ours, modality, measured)
+    return tables.Row(data, method, tables.RUN, paper, ours, modality, measured)
 
 
 def _notes(classes: Mapping[str, np.ndarray], protocol: Protocol) -> list[str]:
@@ -258,7 +261,7 @@ def main(argv: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
     # The demo's truth tells nothing of real clips.
     truth_path = None if values["shards"] else values["demo_clips"]
 
-    def make() -> report.Table:
+    def make() -> tables.Table:
         networks = {name: saved_model.SavedModel(path) for name, path in given.items() if path}
         return make_table(
             networks,
@@ -269,7 +272,7 @@ def main(argv: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
             cache_dir=values["cache_dir"],
         )
 
-    report.make_and_write(make, values)
+    tables.make_and_write(make, values)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 __version__ = "0.1.0"
 
 _DEFINED_IN = {
-    "SavedModel": "l3net.saved_model",
-    "get_audio_embedding": "l3net.embeddings",
-    "get_image_embedding": "l3net.embeddings",
-    "get_video_embedding": "l3net.embeddings",
+    "SavedModel": "l3net.inference.saved_model",
+    "get_audio_embedding": "l3net.inference.embeddings",
+    "get_image_embedding": "l3net.inference.embeddings",
+    "get_video_embedding": "l3net.inference.embeddings",
 }
 
 

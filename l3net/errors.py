@@ -15,6 +15,11 @@ class UserError(Exception):
     """A mistake that the user can mend; its message is one complete line."""
 
 
+def first_line(error: BaseException) -> str:
+    """Returns the first line of an error's message; its type if it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def run(main: Callable[[Sequence[str]], None]) -> None:
     """Runs an entry point: parses flags, logs to stderr, turns errors for people into one line.
 

@@ -5,8 +5,8 @@
     python -m l3net.export --run_dir=runs/x --random_weights  # -> runs/x/saved_model_random
 
 The SavedModel needs TensorFlow and nothing else: `tf.saved_model.load(folder).signatures["audio"]`.
-See `l3net.saved_model` for the signatures; assets.extra/l3net.json inside the folder says where
-the weights come from.
+See `l3net.inference.saved_model` for the signatures; assets.extra/l3net.json inside the folder says
+where the weights come from.
 
 Batch norm is not folded into the convolutions: measured on two CPU cores (AMD EPYC, TensorFlow
 2.16, float32, full-width stride-2 audio tower, batch 8) that gave 1.04 times the speed, for
@@ -33,13 +33,15 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from l3net import checkpoints, constants, errors, models, saved_model
-from l3net import run_dir as run_files
+from l3net import constants, errors, models
 from l3net.constants import AUDIO_GRID, IMAGE_GRID
 from l3net.data import augment
 from l3net.errors import UserError
+from l3net.inference import saved_model
 from l3net.log_spectrogram import log_spectrogram, log_spectrogram_shape
 from l3net.models import convnets
+from l3net.training import checkpoints
+from l3net.training import run_dir as run_files
 
 FLAGS_FILE = "flags.txt"
 RELATIVE_TOLERANCE = 1e-4

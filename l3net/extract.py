@@ -36,9 +36,10 @@ import numpy as np
 import tqdm
 from absl import flags
 
-from l3net import errors, file_features, media, saved_model
-from l3net.data import file_kinds
-from l3net.errors import UserError
+from l3net import errors
+from l3net.errors import UserError, first_line
+from l3net.inference import file_features, saved_model
+from l3net.media import file_kinds, images
 
 Settings = file_features.Settings
 _PREFIXES = {file_kinds.SOUND: "audio_", file_kinds.IMAGE: "image_"}  # of a video's keys
@@ -153,7 +154,7 @@ def _extract_or_explain(
         return Outcome(path, "failed", str(error))
     except Exception as error:  # whatever is wrong with this file, the others must go on
         _log.debug("%s", path, exc_info=True)
-        reason = f"{path}: {type(error).__name__}: {saved_model.first_line(error)}"
+        reason = f"{path}: {type(error).__name__}: {first_line(error)}"
         return Outcome(path, "failed", reason)
     return Outcome(path, "done")
 
@@ -176,7 +177,7 @@ class _Extractor:
         Raises:
             UserError: if the file gives no features.
         """
-        kind = media.kind_of(path)
+        kind = images.kind_of(path)
         with _npz_when_complete(out) as npz:
             for stream in self.features.streams(path, kind):
                 prefix = _PREFIXES[stream.kind] if kind == file_kinds.VIDEO else ""

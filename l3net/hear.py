@@ -18,8 +18,9 @@ from collections.abc import Iterable
 import numpy as np
 import tensorflow as tf
 
-from l3net import constants, embeddings, saved_model
+from l3net import constants
 from l3net.errors import UserError
+from l3net.inference import embeddings, saved_model
 
 ENVIRONMENT_VARIABLE = "L3NET_SAVED_MODEL"
 TIMESTAMP_HOP_SAMPLES = 2_400  # 50 ms

@@ -33,10 +33,12 @@ import tqdm
 from absl import flags
 from PIL import Image
 
-from data_prep import ffmpeg, video_writer
-from l3net import constants, errors, files, heat_map, media, saved_model
+from l3net import constants, errors, files
 from l3net.data import schema
 from l3net.errors import UserError
+from l3net.inference import saved_model
+from l3net.media import ffmpeg, heat_map, video_writer
+from l3net.media import images as media
 
 PROBABILITY, STRETCHED = SCALES = ("probability", "stretched")
 BLEND, HOLD = BETWEEN = ("blend", "hold")

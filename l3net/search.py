@@ -30,19 +30,11 @@ import numpy as np
 import tqdm
 from absl import flags
 
-from data_prep import ffmpeg
-from l3net import (
-    constants,
-    errors,
-    file_features,
-    files,
-    media,
-    saved_model,
-    search_index,
-    search_page,
-)
-from l3net.data.file_kinds import IMAGE, SOUND, VIDEO
-from l3net.errors import UserError
+from l3net import constants, errors, files
+from l3net.errors import UserError, first_line
+from l3net.inference import file_features, saved_model, search_index, search_page
+from l3net.media import ffmpeg, images
+from l3net.media.file_kinds import IMAGE, SOUND, VIDEO
 
 TABLE, JSON, HTML = FORMATS = ("table", "json", "html")
 ANY = "any"
@@ -166,7 +158,7 @@ def add_files(
             except Exception as error:  # whatever is wrong with this file, the others must go on
                 _log.debug("%s", path, exc_info=True)
                 name = type(error).__name__
-                complaints.append(f"{path}: {name}: {saved_model.first_line(error)}")
+                complaints.append(f"{path}: {name}: {first_line(error)}")
                 counts["failed"] += 1
             bar.set_postfix(failed=counts["failed"], refresh=False)
     index.build_clusters()
@@ -187,7 +179,7 @@ def _add(
     adder: search_index.Adder, features: file_features.FileFeatures, path: pathlib.Path
 ) -> bool:
     """Adds one file; returns False if its content is there already."""
-    kind = media.kind_of(path)
+    kind = images.kind_of(path)
     sha256 = files.sha256_of(path)
     known = adder.find(sha256)
     if known is not None and adder.is_there(known):
@@ -259,7 +251,7 @@ def make_query(
         UserError: if the file gives none.
     """
     path = pathlib.Path(path)
-    kind = media.kind_of(path)
+    kind = images.kind_of(path)
     if start_seconds is not None:
         if kind == IMAGE:
             raise UserError(f"--query_start={start_seconds:g}: {path} is an image, without times")
@@ -319,7 +311,7 @@ def _at(
         image = search_page.frame_at(
             path, middle, round(frame_px * constants.SMALLEST_SIDE_PX / constants.FRAME_PX)
         )
-        pictures = features.pictures([media.center_crop(image, frame_px)], 0.0)
+        pictures = features.pictures([images.center_crop(image, frame_px)], 0.0)
         yield IMAGE, map(_of_length_one, pictures.chunks), 0.0
 
 
@@ -405,7 +397,7 @@ def _answer(
         content = {**about, "index": str(index.folder), "results": list(results)}
         return json.dumps(content, indent=1) + "\n"
     folder = pathlib.Path.cwd() if out is None else out.parent
-    kind = media.kind_of(query.path)
+    kind = images.kind_of(query.path)
     return search_page.render(
         {
             **about,

@@ -28,8 +28,9 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from l3net import constants, errors, files, saved_model
+from l3net import constants, errors, files
 from l3net.errors import UserError
+from l3net.inference import saved_model
 
 OUTPUTS = ("pool4", "embedding", "conv4_2")
 FLOAT32, FLOAT16, DYNAMIC = "none", "float16", "dynamic"

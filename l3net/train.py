@@ -9,7 +9,7 @@ The same command resumes a stopped run. The run directory's flags.txt is itself 
 
 trains one run for each learning rate, in runs/grid/learning_rate_0.001 and so on, and compares
 them in runs/grid/grid_search.md. On several machines, the same command on each, with TF_CONFIG in
-the environment (see `l3net.distribution`).
+the environment (see `l3net.training.distribution`).
 """
 
 import dataclasses
@@ -20,10 +20,11 @@ import sys
 import tensorflow as tf
 from absl import flags
 
-from l3net import constants, distribution, errors, grid_search, models, training
+from l3net import constants, errors, models
 from l3net.data import avc_pairs, input_pipeline
 from l3net.errors import UserError
-from l3net.trainer import TrainingConfig
+from l3net.training import distribution, grid_search, loop
+from l3net.training.step import TrainingConfig
 
 FLAGS_FILE = "flags.txt"
 _NOT_KEPT = ("run_dir", "learning_rate_grid")  # flags that are not of one run
@@ -105,12 +106,12 @@ def _train(run_dir: str | pathlib.Path, strategy: tf.distribute.Strategy) -> dic
         inputs=network.inputs,
         labels=network.is_classifier,
     )
-    return training.train(
+    return loop.train(
         run_dir,
         model_config,
         pipeline_config,
         _from_flags(TrainingConfig),
-        _from_flags(training.Schedule),
+        _from_flags(loop.Schedule),
         strategy=strategy,
         notes={FLAGS_FILE: _flags_text()},
     )

@@ -15,9 +15,9 @@ import subprocess
 import numpy as np
 import pytest
 
-from data_prep import ffmpeg
-from data_prep.manifest import ManifestRow, write_manifest
+from data_prep.lists.manifest import ManifestRow, write_manifest
 from data_prep.write_shards import write_shards
+from l3net.media import ffmpeg
 
 TINY_SPLITS = ("train",) * 4 + ("val",) * 2 + ("test",) * 2
 TINY_COLOURS = ("red", "blue", "lime", "black", "yellow", "purple", "orange", "white")

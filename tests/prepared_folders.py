@@ -3,7 +3,7 @@
 import json
 import pathlib
 
-from data_prep.manifest import ManifestRow, write_manifest
+from data_prep.lists.manifest import ManifestRow, write_manifest
 from l3net.data import schema
 from tests.synthetic_shards import write_shards
 

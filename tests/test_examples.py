@@ -12,10 +12,10 @@ import pytest
 import tensorflow as tf
 
 import l3net
-from eval import recordings
+from eval.sets import recordings
 from l3net.errors import UserError
-from tests.test_features import save_tiny_network
-from tests.test_recordings import write_esc50, write_tone
+from tests.eval.test_features import save_tiny_network
+from tests.eval.test_recordings import write_esc50, write_tone
 
 EXAMPLES = pathlib.Path(__file__).parents[1] / "docs" / "examples"
 # The others need a folder of data; each of these has its tests below.

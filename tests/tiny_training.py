@@ -6,9 +6,10 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from l3net import checkpoints, models, training
+from l3net import models
 from l3net.data import input_pipeline, schema
-from l3net.trainer import Trainer, TrainingConfig
+from l3net.training import checkpoints, loop
+from l3net.training.step import Trainer, TrainingConfig
 from tests import synthetic_shards
 
 MODEL = models.ModelConfig(
@@ -66,12 +67,12 @@ def train(
     **pipeline,
 ):
     """Calls `training.train` with the tiny settings, some of them changed."""
-    return training.train(
+    return loop.train(
         run_dir,
         model,
         pipeline_config(model, **pipeline),
         TrainingConfig(str(shards), **{"learning_rate": 1e-3, **(config or {})}),
-        training.Schedule(num_steps=num_steps, **{**SCHEDULE, **(schedule or {})}),
+        loop.Schedule(num_steps=num_steps, **{**SCHEDULE, **(schedule or {})}),
         strategy=strategy,
     )
 

@@ -27,7 +27,7 @@ from absl import flags
 from sklearn import linear_model, metrics, pipeline, preprocessing
 
 import l3net
-from eval import recordings
+from eval.sets import recordings
 from l3net import constants, errors, files
 from l3net.errors import UserError
 

@@ -34,9 +34,10 @@ import tensorflow as tf
 import tqdm
 from absl import flags
 
-from eval import recordings
-from l3net import constants, errors, files, saved_model
+from eval.sets import recordings
+from l3net import constants, errors, files
 from l3net.errors import UserError
+from l3net.inference import saved_model
 
 READERS = {
     "esc10": recordings.read_esc10,

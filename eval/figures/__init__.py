@@ -22,9 +22,10 @@ import matplotlib.figure
 import numpy as np
 import soundfile
 
-from l3net import constants, heat_map
+from l3net import constants
 from l3net.errors import UserError
 from l3net.files import write_whole
+from l3net.media import heat_map
 
 DRAWN, NOT_RUN = "drawn", "not run"
 _DPI = 150

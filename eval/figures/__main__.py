@@ -17,13 +17,16 @@ from typing import Any
 import tqdm
 from absl import flags
 
-from eval import clips, figures, report, sounding_frames
-from eval import flags as shared
+from eval import figures
 from eval.figures import confusion, curves, embeddings, gallery, heat_maps, units
 from eval.figures.clip_source import ClipSource
-from l3net import errors, saved_model
+from eval.reporting import flags as shared
+from eval.reporting import tables
+from eval.sets import clips, sounding_frames
+from l3net import errors, provenance
 from l3net.data import schema
 from l3net.errors import UserError
+from l3net.inference import saved_model
 
 _log = logging.getLogger(__name__)
 
@@ -68,8 +71,8 @@ def _jobs(
     def network(flag: str) -> saved_model.SavedModel:
         return saved_model.SavedModel(_given(values, flag))
 
-    def table(flag: str) -> report.Table:
-        return report.read_table(_given(values, flag))[0]
+    def table(flag: str) -> tables.Table:
+        return tables.read_table(_given(values, flag))[0]
 
     def both() -> dict[str, saved_model.SavedModel]:
         return {"trained": network("saved_model"), "random": network("random_saved_model")}
@@ -126,8 +129,8 @@ def draw_all(values: Mapping[str, Any]) -> pathlib.Path:
             entries += [figures.not_run(subject, str(error)) for subject in subjects]
     if all(entry["status"] == figures.NOT_RUN for entry in entries):
         raise UserError(f"nothing could be drawn: {entries[0]['caption']}")
-    facts = {"flags": dict(values), "seed": values["seed"], "commit": report.commit()}
-    return figures.write_list(entries, values["out_dir"], **facts, versions=report.versions())
+    facts = {"flags": dict(values), "seed": values["seed"], "commit": provenance.commit()}
+    return figures.write_list(entries, values["out_dir"], **facts, versions=provenance.versions())
 
 
 # --- Flags ---------------------------------------------------------------------------------------
@@ -143,7 +146,7 @@ def _define_flags() -> dict[str, flags.FlagHolder]:
         string("demo_clips", None, "clips.csv of the demo data: what is really seen and heard."),
         string("demo_boxes", None, "boxes.csv of the demo data."),
         string("table2", None, "table2.json, for its confusion matrix."),
-        string("learning_curves", None, "learning_curves.json of eval.learning_curves."),
+        string("learning_curves", None, "learning_curves.json of eval.reporting.curves."),
     ]
     return {**shared.define(), **{holder.name: holder for holder in holders}}
 

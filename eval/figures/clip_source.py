@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from eval import clips
+from eval.sets import clips
 
 
 @dataclasses.dataclass(frozen=True)

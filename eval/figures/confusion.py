@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from eval import figures, report
+from eval import figures
+from eval.reporting import tables
 from l3net.errors import UserError
 
 SUBJECT = figures.Subject("confusion", "Confusion matrix of sound classification", "L3 Table 2")
 
 
-def draw(table: report.Table, method: str = "Ours") -> figures.Drawing:
+def draw(table: tables.Table, method: str = "Ours") -> figures.Drawing:
     """Draws the confusion matrix of one row.
 
     Args:

@@ -1,16 +1,17 @@
 """Learning curves: validation accuracy over the pairs seen, of the runs that a table lists."""
 
-from eval import figures, report
+from eval import figures
+from eval.reporting import tables
 from l3net.errors import UserError
 
 SUBJECT = figures.Subject("curves", "Learning curves", "Training")
 
 
-def draw(table: report.Table) -> figures.Drawing:
+def draw(table: tables.Table) -> figures.Drawing:
     """Draws the curves.
 
     Args:
-        table: of `eval.learning_curves`.
+        table: of `eval.reporting.curves`.
 
     Returns:
         The figure: thousands of pairs seen, validation accuracy in per cent.
@@ -23,7 +24,7 @@ def draw(table: report.Table) -> figures.Drawing:
     for row in table.rows:
         if not {"accuracy", "batch_size"} <= row.details.keys():
             raise UserError(
-                f'"{row.method}" has no learning curve; eval.learning_curves makes them'
+                f'"{row.method}" has no learning curve; eval.reporting.curves makes them'
             )
         accuracy, batch_size = row.details["accuracy"], row.details["batch_size"]
         pairs = [int(step) * batch_size / 1000 for step in accuracy]

@@ -11,10 +11,11 @@ import numpy as np
 import sklearn.decomposition
 import sklearn.manifold
 
-from eval import clusters, figures
+from eval import figures
 from eval.figures.clip_source import ClipSource
-from l3net import saved_model
+from eval.metrics import clusters
 from l3net.errors import UserError
+from l3net.inference import saved_model
 
 VISION, AUDIO = saved_model.VISION, saved_model.AUDIO
 SUBJECT = figures.Subject("tsne", "t-SNE of learnt and random representations", "L3 Fig. 10")

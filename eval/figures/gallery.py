@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from eval import figures, ranking
+from eval import figures
 from eval.figures.clip_source import ClipSource, Shown
-from l3net import saved_model
+from eval.metrics import ranking
+from l3net.inference import saved_model
 
 VISION, AUDIO = saved_model.VISION, saved_model.AUDIO
 SUBJECT = figures.Subject("retrieval", "Cross-modal and intra-modal retrieval", "OTS Fig. 3")

@@ -14,12 +14,16 @@ import matplotlib.figure
 import matplotlib.patches
 import numpy as np
 
-from eval import figures, localization_metrics, sounding_frames
+from eval import figures
 from eval.figures.clip_source import ClipSource
-from eval.sounding_frames import FrameSet, SoundingFrame
-from l3net import constants, heat_map, saved_model
+from eval.metrics import localization
+from eval.sets import sounding_frames
+from eval.sets.sounding_frames import FrameSet, SoundingFrame
+from l3net import constants
 from l3net.data import schema
 from l3net.errors import UserError
+from l3net.inference import saved_model
+from l3net.media import heat_map
 
 LOCALIZATION = figures.Subject("localization", "What is making the sound?", "OTS Fig. 5")
 SOUNDS = figures.Subject("sounds", "What would make this sound?", "OTS Fig. 6")
@@ -46,7 +50,7 @@ class Localizer:
         self._localize, self._frame_px = model.localization(), model.frame_px
         self._painter = heat_map.Painter()
 
-    def see(self, jpeg: bytes) -> tuple[np.ndarray, localization_metrics.View]:
+    def see(self, jpeg: bytes) -> tuple[np.ndarray, localization.View]:
         """Decodes what the network sees of a frame; see `sounding_frames.decode`."""
         return sounding_frames.decode(jpeg, self._frame_px)
 
@@ -138,7 +142,7 @@ def _judged(localizer: Localizer, frame: SoundingFrame):
     image, view = localizer.see(frame.jpeg)
     heat = localizer.maps([image], [frame.waveform])[0]
     point = view.to_frame(heat_map.peak(heat, image.shape[:2]))
-    return frame, image, view, heat, localization_metrics.is_hit(point, frame.annotation.boxes)
+    return frame, image, view, heat, localization.is_hit(point, frame.annotation.boxes)
 
 
 def _drawn(items: Sequence, count: int, rng: np.random.Generator) -> list:

@@ -15,11 +15,14 @@ import matplotlib.cm
 import matplotlib.figure
 import numpy as np
 
-from eval import clusters, figures
+from eval import figures
 from eval.figures.clip_source import ClipSource, Shown
-from l3net import constants, heat_map, saved_model
+from eval.metrics import clusters
+from l3net import constants
 from l3net.errors import UserError
+from l3net.inference import saved_model
 from l3net.log_spectrogram import VALUE_RANGE, log_spectrogram
+from l3net.media import heat_map
 
 VISION, AUDIO = saved_model.VISION, saved_model.AUDIO
 TOP = clusters.TOP

@@ -27,7 +27,7 @@ import soundfile
 import tensorflow as tf
 
 from l3net import constants
-from l3net.errors import UserError
+from l3net.errors import UserError, first_line
 
 # Context features.
 EXAMPLE_ID = "example/id"
@@ -62,7 +62,7 @@ IMAGE_ENCODED = "image/encoded"
 IMAGE_TIMESTAMP = "image/timestamp"
 AUDIO_BYTES = "WAVEFORM/feature/bytes"
 AUDIO_FLOATS = "WAVEFORM/feature/floats"
-FLOW_ENCODED = "flow/encoded"  # see data_prep.optical_flow
+FLOW_ENCODED = "flow/encoded"  # see data_prep.shards.optical_flow
 
 PCM16, FLAC, FLOATS = AUDIO_ENCODINGS = ("pcm16", "flac", "floats")
 INT16_SCALE = 32768.0  # int16 sample / 32768 = float sample in [-1, 1)
@@ -393,7 +393,7 @@ def read_clips(shards: list[Shard]) -> Iterator[Clip]:
                 yield clip_from_bytes(serialized)
         except (tf.errors.DataLossError, ValueError) as error:
             raise UserError(
-                f"shard {shard.path} is damaged ({str(error).splitlines()[0]}); "
+                f"shard {shard.path} is damaged ({first_line(error)}); "
                 "data_prep.verify_shards finds every bad record, write_shards makes it again"
             ) from error
 

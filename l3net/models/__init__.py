@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 import keras
 import tensorflow as tf
 
-from l3net import constants, losses
+from l3net import constants
 from l3net.errors import UserError
 from l3net.log_spectrogram import log_spectrogram_shape
+from l3net.models import losses
 from l3net.models.ave_net import ave_net
 from l3net.models.avol_net import avol_net
 from l3net.models.convnets import ConvNetSettings

@@ -14,7 +14,7 @@ import numpy as np
 from absl import app, flags
 from sklearn.svm import LinearSVC
 
-from eval import linear_probe
+from eval.methods import linear_probe
 
 _RECORDINGS = flags.DEFINE_integer("recordings", 2000, "Number of recordings.")
 _SUBCLIPS = flags.DEFINE_integer("subclips", 10, "Subclips per recording.")

@@ -39,10 +39,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 from absl import flags
 
-from data_prep import clip_records, ffmpeg, local_processes, manifest, prep_config, shard_files
+from data_prep.lists import manifest
+from data_prep.shards import clip_records, processes, writer
+from data_prep.shards import config as prep_config
 from l3net import constants, errors
 from l3net.data import schema
 from l3net.errors import UserError
+from l3net.media import ffmpeg
 
 _VIDEOS_DIR = flags.DEFINE_string("videos_dir", None, "Folder of videos; none makes three.")
 _REPEATS = flags.DEFINE_integer("repeats", 9, "Measurements of each; the least counts.")
@@ -69,7 +72,7 @@ def main(argv: list[str]) -> None:
         folder = pathlib.Path(temporary)
         videos_dir = pathlib.Path(_VIDEOS_DIR.value or _make_videos(folder / "made")).resolve()
         recipe = _recipe(videos_dir)
-        rows = _print_ratios(_rows(videos_dir), shard_files.Job(folder, recipe))
+        rows = _print_ratios(_rows(videos_dir), writer.Job(folder, recipe))
         _print_memory(rows, recipe)
         _print_scaling(rows, videos_dir, folder)
 
@@ -125,7 +128,7 @@ def _recipe(videos_dir: pathlib.Path) -> clip_records.Recipe:
 
 # --- Processor time ------------------------------------------------------------------------------
 def _print_ratios(
-    rows: Sequence[manifest.ManifestRow], job: shard_files.Job
+    rows: Sequence[manifest.ManifestRow], job: writer.Job
 ) -> list[manifest.ManifestRow]:
     """Prints a line per video and one for all; returns the rows that give a clip."""
     ratios = [_compare(row, job) for row in rows]
@@ -141,7 +144,7 @@ def _tell_ratio(name: str, ours: float, bare: float) -> None:
     _tell(f"{name[:40]:40s} ours {ours:6.3f} s   bare {bare:6.3f} s   ratio {ours / bare:.3f}")
 
 
-def _compare(row: manifest.ManifestRow, job: shard_files.Job) -> tuple[float, float] | None:
+def _compare(row: manifest.ManifestRow, job: writer.Job) -> tuple[float, float] | None:
     """Prints a video's line; returns (ours, bare) in seconds, None if it gives no clip."""
     outcome, _ = clip_records.make_record(row, job.recipe)  # and warms the file's cache
     if outcome.outcome != clip_records.OK:
@@ -157,10 +160,10 @@ def _compare(row: manifest.ManifestRow, job: shard_files.Job) -> tuple[float, fl
     return min(ours), min(bare)
 
 
-def _write_shard(row: manifest.ManifestRow, job: shard_files.Job) -> None:
-    name = shard_files.shard_name_of(row, job.recipe.config)
+def _write_shard(row: manifest.ManifestRow, job: writer.Job) -> None:
+    name = writer.shard_name_of(row, job.recipe.config)
     schema.marker_path(job.out_dir / name).unlink(missing_ok=True)  # or it would be kept
-    shard_files.write_shard(shard_files.make_shard(name, [row]), job, lambda _: None)
+    writer.write_shard(writer.make_shard(name, [row]), job, lambda _: None)
 
 
 def _bare(path: pathlib.Path, num_frames: int) -> None:
@@ -195,7 +198,7 @@ def _print_memory(rows: Sequence[manifest.ManifestRow], recipe: clip_records.Rec
     if not pathlib.Path("/proc/self/smaps_rollup").exists():
         _tell("memory: not told by this system")
         return
-    with local_processes.worker_context().Pool(1) as pool:
+    with processes.worker_context().Pool(1) as pool:
         peak, own = pool.apply(_worker_memory, (rows, recipe))
     # From a small process: a child's figure begins with that of the process that starts it.
     command = [sys.executable, "-c", _FFMPEG_PEAK]
@@ -271,7 +274,7 @@ def _write_shards(folder: pathlib.Path, videos_dir: pathlib.Path, workers: int) 
 def _placed(row: manifest.ManifestRow, shard: int, num_shards: int) -> manifest.ManifestRow:
     """Returns the row with an example_id that takes it into a certain shard."""
     ids = (f"{row.example_id}_{shard}_{number}" for number in itertools.count())
-    example_id = next(name for name in ids if shard_files.shard_of(name, num_shards) == shard)
+    example_id = next(name for name in ids if writer.shard_of(name, num_shards) == shard)
     return dataclasses.replace(row, example_id=example_id)
 
 

@@ -16,7 +16,8 @@ import time
 import numpy as np
 from absl import app, flags
 
-from eval import ontology, ranking
+from eval.metrics import ranking
+from eval.sets import ontology
 
 _CLIPS = flags.DEFINE_list("clips", ["4361", "100000"], "Numbers of clips.")
 _SIZE = flags.DEFINE_integer("size", 128, "Features per clip.")

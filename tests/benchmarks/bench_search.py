@@ -20,7 +20,7 @@ from collections.abc import Callable
 import numpy as np
 from absl import app, flags
 
-from l3net import search_index
+from l3net.inference import search_index
 
 _ROWS = flags.DEFINE_integer("rows", 1_000_000, "Vectors in the index.")
 _SIZE = flags.DEFINE_integer("size", 128, "Numbers per vector.")

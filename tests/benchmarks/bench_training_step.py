@@ -29,7 +29,7 @@ from absl import app, flags
 from l3net import constants, models
 from l3net.data import augment, input_pipeline
 from l3net.models import convnets
-from l3net.trainer import Trainer, TrainingConfig
+from l3net.training.step import Trainer, TrainingConfig
 from tests import synthetic_shards
 
 

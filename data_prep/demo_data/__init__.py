@@ -1,0 +1,1 @@
+"""The demo data set's pictures, motions and sounds."""

@@ -1,0 +1,1 @@
+"""Which clips a data set has, and where their media are."""

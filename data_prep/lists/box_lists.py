@@ -1,0 +1,145 @@
+"""Boxes around what sounds, from two published localization sets -> rows of one boxes.csv.
+
+Shares of height and width, one row per box; a frame may have several rows. The demo data set's
+boxes.csv (data_prep/demo.py) has the same columns.
+"""
+
+import pathlib
+import re
+import xml.etree.ElementTree
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from data_prep.lists import dataset_lists
+from data_prep.lists.dataset_lists import TEST, Entry, ListedClip, Unusable
+from data_prep.lists.media_index import IMAGE_SECONDS
+from l3net import constants
+from l3net.errors import UserError
+
+# VGG-SS: the boxes are drawn on "the 125th frame of a 25fps video", the middle of the 10 s.
+VGGSS_FRAME = 125
+# Flickr-SoundNet's boxes are in pixels of frames of this size.
+FLICKR_FRAME_PX = 256
+_VGGSS_FILE = re.compile(r"(?P<video_id>.{11})_(?P<start>\d{6})")
+
+
+class Box(NamedTuple):
+    """A box in one frame; a row of boxes.csv.
+
+    Attributes:
+        example_id: of the clip.
+        frame: at 25 fps, from the beginning of the clip; an image is frame 0.
+        time_seconds: of the frame.
+        ymin, xmin, ymax, xmax: in [0, 1].
+        label: of what sounds, "" if not told.
+    """
+
+    example_id: str
+    frame: int
+    time_seconds: str
+    ymin: str
+    xmin: str
+    ymax: str
+    xmax: str
+    label: str
+
+
+COLUMNS = Box._fields
+
+
+def read_vggss(path: str | pathlib.Path) -> Iterator[tuple[Entry, list[Box]]]:
+    """Reads vggss.json: [{"file": "ID_000030", "class": …, "bbox": [[xmin, ymin, xmax, ymax], …]}].
+
+    Args:
+        path: of the file.
+
+    Yields:
+        Each clip of 10 s with its boxes; those without area are left out.
+
+    Raises:
+        UserError: if the file cannot be read or has another format.
+    """
+    path = pathlib.Path(path)
+    what = '[{"file": "ID_000030", "class": …, "bbox": [[xmin, ymin, xmax, ymax], …]}, …]'
+    content = dataset_lists.read_json(path)
+    if not isinstance(content, list):
+        raise UserError(f"{path}: got a JSON {type(content).__name__}; need {what}")
+    for number, item in enumerate(content, 1):
+        try:
+            yield _vggss_entry(item, path.name, number)
+        except (KeyError, TypeError, ValueError) as error:
+            if number == 1:
+                raise UserError(f"{path}, entry 1: got {item!r}; need {what}") from error
+            yield Unusable(f"{item!r}: {error!r}", path.name, number), []
+
+
+def _vggss_entry(item: dict, source: str, number: int) -> tuple[ListedClip, list[Box]]:
+    match = _VGGSS_FILE.fullmatch(item["file"])
+    start, label = float(match["start"]), item["class"]
+    end = start + constants.CLIP_SECONDS
+    clip = ListedClip(match["video_id"], start, end, TEST, (label,), source, number)
+    boxes = [
+        _box(clip.clip_id, VGGSS_FRAME, (ymin, xmin, ymax, xmax), label)
+        for xmin, ymin, xmax, ymax in item["bbox"]
+    ]
+    return clip, [box for box in boxes if box]
+
+
+def read_flickr_boxes(folder: str | pathlib.Path) -> Iterator[tuple[Entry, list[Box]]]:
+    """Reads the annotations of Flickr-SoundNet's test set: one XML file per frame.
+
+    Every annotator's boxes become rows, so a frame on which three agree has three. An element
+    `bbox` holds xmin, ymin, xmax, ymax, by these names, or as its last four of five elements in
+    this order.
+
+    Args:
+        folder: of ID.xml.
+
+    Yields:
+        Each frame (as a clip of one frame) with its boxes.
+
+    Raises:
+        UserError: if the folder has no XML file, or the first one has another format.
+    """
+    folder = pathlib.Path(folder)
+    paths = sorted(folder.glob("*.xml"))
+    if not paths:
+        raise UserError(f"{folder} has no .xml file; need the folder of annotations, ID.xml each")
+    for number, path in enumerate(paths, 1):
+        try:
+            root = xml.etree.ElementTree.parse(path).getroot()
+            boxes = [_flickr_box(path.stem, element) for element in root.iter("bbox")]
+        except (OSError, xml.etree.ElementTree.ParseError, ValueError) as error:
+            if number == 1:
+                raise UserError(
+                    f"{path}: {error}; need XML with elements bbox of xmin, ymin, xmax, ymax"
+                ) from error
+            yield Unusable(str(error), path.name, 1), []
+        else:
+            frame = ListedClip(path.stem, 0.0, IMAGE_SECONDS, TEST, (), path.name, 1)
+            yield frame, [box for box in boxes if box]
+
+
+def _flickr_box(example_id: str, element: xml.etree.ElementTree.Element) -> Box | None:
+    by_name = {child.tag: child.text or "" for child in element}
+    names = ("xmin", "ymin", "xmax", "ymax")
+    if set(names) <= by_name.keys():
+        texts = [by_name[name] for name in names]
+    elif len(element) == 5:
+        texts = [child.text or "" for child in element][1:]
+    else:
+        raise ValueError(f"bbox has the elements {', '.join(by_name) or 'none'}")
+    xmin, ymin, xmax, ymax = (float(text) / FLICKR_FRAME_PX for text in texts)
+    return _box(example_id, 0, (ymin, xmin, ymax, xmax), "")
+
+
+def _box(
+    example_id: str, frame: int, sides: tuple[float, float, float, float], label: str
+) -> Box | None:
+    """Returns the box, cut at the frame's borders; None if nothing is left of it."""
+    ymin, xmin, ymax, xmax = (min(max(float(side), 0.0), 1.0) for side in sides)
+    if not (ymin < ymax and xmin < xmax):
+        return None
+    time = f"{frame / constants.FRAME_RATE_HZ:.2f}"
+    written = (f"{side:.4f}" for side in (ymin, xmin, ymax, xmax))
+    return Box(example_id, frame, time, *written, label)

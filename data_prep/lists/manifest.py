@@ -1,0 +1,291 @@
+"""The manifest: a CSV of the clips to cut, one row each.
+
+    example_id,media_id,path,start_seconds,end_seconds,split,labels
+    dog_1,dog,animals/dog.mp4,0.0,10.0,train,Bark|Dog
+
+`example_id` is unique; `media_id` names the video (negatives pair different ones); `path` is
+relative to the folder of videos, with "/" between its parts; `labels` may be empty.
+"""
+
+import csv
+import dataclasses
+import hashlib
+import logging
+import math
+import pathlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from data_prep.lists import media_index
+from l3net import constants
+from l3net.errors import UserError
+from l3net.files import write_csv
+from l3net.media.file_kinds import SUFFIXES, VIDEO
+
+COLUMNS = ("example_id", "media_id", "path", "start_seconds", "end_seconds", "split", "labels")
+LABEL_SEPARATOR = "|"
+_SPLIT = re.compile(r"[A-Za-z0-9_]+")
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class ManifestRow:
+    """One clip to cut out of one video.
+
+    Attributes:
+        example_id: unique within the manifest.
+        media_id: of the video; several clips may share it.
+        path: of the video, relative to the folder of videos, posix style.
+        start_seconds, end_seconds: the wanted extent on the video's own time line.
+        split: such as "train"; letters, digits and "_".
+        labels: label strings, may be empty.
+    """
+
+    example_id: str
+    media_id: str
+    path: str
+    start_seconds: float
+    end_seconds: float
+    split: str
+    labels: tuple[str, ...] = ()
+
+
+def read_manifest(path: str | pathlib.Path) -> list[ManifestRow]:
+    """Reads and checks a manifest.
+
+    Args:
+        path: of the CSV file, UTF-8.
+
+    Returns:
+        Its rows, in the order of the file; at least one.
+
+    Raises:
+        UserError: if the file cannot be read, a column is missing or unknown, a row is unusable or
+            an example_id comes twice; the message names file and line.
+    """
+    rows, line_of = [], {}
+    try:
+        # utf-8-sig: spreadsheet programs put a byte-order mark in front.
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            _check_columns(reader.fieldnames or (), path)
+            for fields in reader:
+                where = f"{path}, line {reader.line_num}"
+                row = _row_from_fields(fields, where)
+                if row.example_id in line_of:
+                    raise UserError(
+                        f"{where}: example_id {row.example_id!r} was used in line "
+                        f"{line_of[row.example_id]} already; every row needs its own"
+                    )
+                line_of[row.example_id] = reader.line_num
+                rows.append(row)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"cannot read the manifest {path} as a UTF-8 CSV file: {error}") from error
+    if not rows:
+        raise UserError(f"{path} has no rows under its column names; need at least one clip")
+    _warn_about_leaks(rows, path)
+    return rows
+
+
+def write_manifest(path: str | pathlib.Path, rows: Sequence[ManifestRow]) -> None:
+    """Writes a manifest, whole or not at all; `read_manifest` gives the same rows back.
+
+    Args:
+        path: of the CSV file; its folder is made if need be.
+        rows: the clips.
+
+    Raises:
+        UserError: if the file cannot be written, or a row could not be read back.
+    """
+    lines = (_line(row, f"row {index} for {path}") for index, row in enumerate(rows))
+    try:
+        write_csv(path, COLUMNS, lines)
+    except OSError as error:
+        raise UserError(f"cannot write the manifest {path}: {error}") from error
+
+
+def _line(row: ManifestRow, where: str) -> Iterable:
+    """Returns the cells of a row; raises UserError if they would not read back the same."""
+    # Not dataclasses.asdict, which copies deeply and takes most of the time.
+    fields = {column: getattr(row, column) for column in COLUMNS}
+    fields["labels"] = LABEL_SEPARATOR.join(row.labels)
+    if _row_from_fields(fields, where) != row:
+        raise UserError(f"{where} would not read back the same: {row}")
+    return fields.values()
+
+
+def rows_from_folder(
+    folder: str | pathlib.Path,
+    *,
+    max_seconds: float = constants.CLIP_SECONDS,
+    split_fractions: Mapping[str, float] | None = None,
+    seed: int = 0,
+) -> list[ManifestRow]:
+    """Makes one row per video file in a folder and its subfolders: its first seconds.
+
+    Files are told by their suffix (`l3net.media.file_kinds`); hidden ones are left out. The
+    split of a file depends on its relative path and the seed only, so adding files moves no other.
+
+    Args:
+        folder: of videos.
+        max_seconds: length of each clip; L3 §3.1 takes the first 10 s.
+        split_fractions: split name -> share, such as {"train": 0.8, "val": 0.1, "test": 0.1};
+            None puts all in "train".
+        seed: of the split.
+
+    Returns:
+        The rows, sorted by path, without labels.
+
+    Raises:
+        UserError: if the folder does not exist, cannot be read or has no video file, or the
+            fractions are unusable.
+    """
+    folder = pathlib.Path(folder)
+    fractions = checked_fractions({"train": 1.0} if split_fractions is None else split_fractions)
+    if not folder.is_dir():
+        raise UserError(f"videos folder {folder} does not exist")
+    rows = [
+        ManifestRow(path, path, path, 0.0, max_seconds, split_of(path, fractions, seed))
+        for path in sorted(media_index.media_paths(folder, SUFFIXES[VIDEO]))
+    ]
+    if not rows:
+        raise UserError(
+            f"no video file in {folder}; looked for "
+            f"{' '.join(SUFFIXES[VIDEO])}; "
+            "give --manifest to name files of any kind"
+        )
+    return rows
+
+
+def split_of(media_id: str, fractions: Mapping[str, float], seed: int = 0) -> str:
+    """Returns the split of a video: a seeded hash of its id, compared with cumulated shares.
+
+    Args:
+        media_id: of the video.
+        fractions: split name -> share; the shares sum to 1.
+        seed: another seed gives another partition.
+
+    Returns:
+        A key of `fractions`.
+    """
+    digest = hashlib.sha256(f"{seed}:{media_id}".encode()).digest()
+    position = int.from_bytes(digest[:8], "big") / 2**64
+    for split, fraction in fractions.items():
+        if position < fraction:
+            return split
+        position -= fraction
+    return split  # rounding of the sum; the last one
+
+
+def parse_fractions(text: str) -> dict[str, float]:
+    """Parses "train=0.8,val=0.1,test=0.1".
+
+    Args:
+        text: as given in a flag.
+
+    Returns:
+        split name -> share, in the order given.
+
+    Raises:
+        UserError: if the text has another form, or the shares are unusable.
+    """
+    try:
+        pairs = [part.split("=") for part in text.split(",")]
+        fractions = {split.strip(): float(share) for split, share in pairs}
+    except ValueError:
+        raise UserError(
+            f"split fractions {text!r}: need name=share,name=share, such as train=0.9,test=0.1"
+        ) from None
+    return checked_fractions(fractions)
+
+
+def checked_fractions(fractions: Mapping[str, float]) -> dict[str, float]:
+    """Returns the shares, as a dict of its own.
+
+    Raises:
+        UserError: if there are none, one is not above 0, they do not sum to 1, or a split's name is
+            unusable.
+    """
+    for split in fractions:
+        _check_split(split, "split fractions")
+    total = math.fsum(fractions.values())
+    # Written so that a nan fails, too.
+    if not (min(fractions.values(), default=0) > 0 and abs(total - 1) < 1e-6):
+        raise UserError(f"split fractions {dict(fractions)}: need shares above 0 that sum to 1")
+    return dict(fractions)
+
+
+def _check_columns(columns: Sequence[str], path: str | pathlib.Path) -> None:
+    if sorted(columns) != sorted(COLUMNS):
+        raise UserError(
+            f"{path}, line 1: got the columns {', '.join(columns) or 'none'}; "
+            f"need exactly {', '.join(COLUMNS)}"
+        )
+
+
+def _row_from_fields(fields: Mapping[str, object], where: str) -> ManifestRow:
+    # DictReader puts surplus fields under None and fills missing ones with None.
+    if None in fields or None in fields.values():
+        raise UserError(f"{where}: too many or too few fields; need {len(COLUMNS)} (quote commas)")
+    for column in ("example_id", "media_id", "path"):
+        if not fields[column] or "\0" in str(fields[column]):
+            raise UserError(f"{where}: {column} is {fields[column]!r}; need a name")
+    start = _seconds(fields, "start_seconds", where)
+    end = _seconds(fields, "end_seconds", where)
+    if start < 0 or end <= start:
+        raise UserError(
+            f"{where}: got start_seconds {start} and end_seconds {end}; need 0 <= start < end"
+        )
+    _check_split(fields["split"], where)
+    return ManifestRow(
+        fields["example_id"],
+        fields["media_id"],
+        fields["path"],
+        start,
+        end,
+        fields["split"],
+        _labels(fields["labels"], where),
+    )
+
+
+def _seconds(fields: Mapping[str, object], column: str, where: str) -> float:
+    try:
+        value = float(fields[column])
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UserError(f"{where}: {column} is {fields[column]!r}; need seconds, such as 12.5")
+    return value
+
+
+def _check_split(split: str, where: str) -> None:
+    if not _SPLIT.fullmatch(split):
+        raise UserError(
+            f"{where}: split is {split!r}; need a name of letters, digits and _, such as train"
+        )
+
+
+def _labels(text: str, where: str) -> tuple[str, ...]:
+    if not text:
+        return ()
+    labels = tuple(text.split(LABEL_SEPARATOR))
+    if not all(label.strip() and label.isprintable() for label in labels):
+        raise UserError(
+            f"{where}: labels is {text!r}; need printable names with {LABEL_SEPARATOR} between them"
+        )
+    return labels
+
+
+def _warn_about_leaks(rows: Sequence[ManifestRow], path: str | pathlib.Path) -> None:
+    splits: dict[str, set[str]] = {}
+    for row in rows:
+        splits.setdefault(row.media_id, set()).add(row.split)
+    leaks = sorted(media_id for media_id, names in splits.items() if len(names) > 1)
+    if leaks:
+        _log.warning(
+            "%s: %d videos have clips in several splits (first: %s), so test clips may resemble "
+            "training clips",
+            path,
+            len(leaks),
+            leaks[0],
+        )

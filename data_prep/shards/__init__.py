@@ -1,0 +1,1 @@
+"""From rows of a manifest to shards."""

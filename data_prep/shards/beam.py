@@ -1,0 +1,168 @@
+"""Writes shards on a cluster, through Apache Beam: Flink, Spark, Dataflow, or Beam's own runner.
+
+    manifest.csv -> (shard, row) -> grouped by shard -> write_shard
+
+The job graph holds no row: one worker reads the manifest from the prepared folder and the runner
+carries the rows. Every worker sees the prepared folder and the videos at the same paths (a network
+file system). Nothing comes back but the files: shards and their commit markers say what is done.
+"""
+
+import contextlib
+import dataclasses
+import io
+import pathlib
+import sys
+import threading
+import time
+import types
+from collections.abc import Iterable, Iterator, Sequence
+
+import tqdm
+
+from data_prep.lists import manifest
+from data_prep.shards import folder, writer
+from data_prep.shards.writer import Job, Shard
+from l3net.data import schema
+from l3net.errors import UserError
+
+_SECONDS_BETWEEN_LOOKS = 10.0  # at the markers, over a network
+_SECONDS_FOR_MARKERS = 120.0  # a network file system may show new files late
+
+
+def check_options(options: Sequence[str]) -> None:
+    """Tells before anything is written what would keep the pipeline from starting.
+
+    Args:
+        options: Beam's pipeline options.
+
+    Raises:
+        UserError: if Beam is not installed, there is no such runner, or an option's value is
+            unusable. Options that Beam does not know are for the runner; Beam warns of them.
+    """
+    beam, said = _beam(), io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):  # argparse shows how to use all of them
+            runner = _pipeline_options(options).get_all_options()["runner"]
+        beam.runners.create_runner(runner or "DirectRunner")
+    except (SystemExit, ValueError) as error:
+        lines = said.getvalue().strip().splitlines() or [str(error)]
+        raise UserError(f"Beam refuses {' '.join(options)}: {lines[-1]}") from error
+
+
+def write_shards(shards: Sequence[Shard], job: Job, *, options: Sequence[str] = ()) -> None:
+    """Writes the shards, with a progress bar per shard.
+
+    Args:
+        shards: those that are not finished; the workers look for themselves, too.
+        job: what they have in common; its manifest.csv is written.
+        options: Beam's pipeline options, such as "--runner=FlinkRunner"; none is Beam's own local
+            runner.
+
+    Raises:
+        UserError: if Beam is not installed, the pipeline fails, or it ends and the folder lacks
+            shards.
+    """
+    beam, job = _beam(), dataclasses.replace(job, out_dir=job.out_dir.absolute())
+    try:
+        with (
+            _progress(shards, job),
+            beam.Pipeline(options=_pipeline_options(options)) as pipeline,
+        ):
+            _build(beam, pipeline, job)
+    except Exception as error:  # whatever a runner raises; its last line is the worker's
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        what = lines[-1] if lines else type(error).__name__
+        raise UserError(
+            f"the Beam pipeline failed ({what}); finished shards are kept, the same command goes on"
+        ) from error
+    _wait_for_markers(shards, job)
+
+
+def _pipeline_options(options: Sequence[str]):
+    return _beam().options.pipeline_options.PipelineOptions(list(options))
+
+
+def _beam() -> types.ModuleType:
+    # Here, not above: everything else works without it.
+    try:
+        import apache_beam
+        import apache_beam.options.pipeline_options
+    except ImportError as error:
+        raise UserError(
+            f"--runner=beam needs Apache Beam ({error}); run pip install 'l3net[beam]'"
+        ) from error
+    return apache_beam
+
+
+@contextlib.contextmanager
+def _progress(shards: Sequence[Shard], job: Job) -> Iterator[None]:
+    """Shows how many shards got a new marker, the only thing that every runner shows alike."""
+    markers = [schema.marker_path(job.out_dir / shard.name) for shard in shards]
+    before = [_changed_ns(path) for path in markers]
+    over = threading.Event()
+
+    def watch(bar: tqdm.tqdm) -> None:
+        while True:
+            last_look = over.wait(_SECONDS_BETWEEN_LOOKS)
+            now = [_changed_ns(path) for path in markers]
+            bar.update(sum(a != b for a, b in zip(now, before, strict=True) if a) - bar.n)
+            if last_look:
+                return
+
+    with tqdm.tqdm(total=len(shards), unit="shard", file=sys.stderr) as bar:
+        watcher = threading.Thread(target=watch, args=(bar,), daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join()
+
+
+def _wait_for_markers(shards: Sequence[Shard], job: Job) -> None:
+    """Waits until this machine sees what the workers wrote; raises UserError if it never does."""
+    deadline = time.monotonic() + _SECONDS_FOR_MARKERS
+    job = dataclasses.replace(job, retry_failed=False)  # what failed again is finished, too
+    while missing := [shard for shard in shards if not writer.is_finished(shard, job)]:
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"the Beam pipeline ended, but {job.out_dir} lacks {len(missing)} of {len(shards)} "
+                "shards; every worker must see this folder at this path"
+            )
+        time.sleep(1.0)
+
+
+def _changed_ns(path: pathlib.Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _build(beam: types.ModuleType, pipeline, job: Job) -> None:
+    _ = (
+        pipeline
+        | "Manifest" >> beam.Create([str(job.out_dir / folder.MANIFEST_FILE)])
+        | "Rows" >> beam.FlatMap(_rows_of_shards, job)
+        | "Shards" >> beam.GroupByKey()
+        | "Write" >> beam.Map(_write, job)
+    )
+
+
+def _rows_of_shards(
+    manifest_path: str, job: Job
+) -> Iterator[tuple[str, manifest.ManifestRow | None]]:
+    """Yields (shard name, row), and (shard name, None) once for each: a shard may have no row."""
+    config = job.recipe.config
+    for name in writer.shard_names(config):
+        yield name, None
+    for row in manifest.read_manifest(manifest_path):
+        yield writer.shard_name_of(row, config), row
+
+
+def _write(name_and_rows: tuple[str, Iterable[manifest.ManifestRow | None]], job: Job) -> None:
+    name, rows = name_and_rows
+    shard = writer.make_shard(name, (row for row in rows if row is not None))
+    # A runner that lost a worker's answer asks again.
+    if not writer.is_finished(shard, job):
+        writer.write_shard(shard, job, lambda outcome: None)

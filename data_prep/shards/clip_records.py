@@ -1,0 +1,158 @@
+"""One row of the manifest -> one record, or why not: the only work that costs time.
+
+`make_record` depends on its arguments, the video file and the ffmpeg in use, and touches nothing
+else: local processes and the workers of a cluster call the same function.
+"""
+
+import dataclasses
+import pathlib
+import time
+from collections.abc import Mapping
+
+from data_prep.lists import manifest
+from data_prep.shards import optical_flow
+from data_prep.shards.config import Config
+from l3net import constants
+from l3net.data import schema
+from l3net.media import ffmpeg
+
+OK, SKIPPED, FAILED = OUTCOMES = ("ok", "skipped", "failed")
+_FLOWS_AT_ONCE = 10  # between two looks at the clock: 3 s at 256 pixels
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of one row of the manifest; a row of outcomes.csv.
+
+    Attributes:
+        example_id, media_id, path, split: of the row.
+        outcome: "ok", "skipped" or "failed".
+        reason: why not ok: "flow" if the optical flow failed, else see `ffmpeg.MediaError`.
+        detail: more words.
+        num_frames, num_samples, seconds: of the clip; 0 unless ok.
+    """
+
+    example_id: str
+    media_id: str
+    path: str
+    split: str
+    outcome: str
+    reason: str = ""
+    detail: str = ""
+    num_frames: int = 0
+    num_samples: int = 0
+    seconds: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How every clip of a folder is made.
+
+    Attributes:
+        config: of the folder.
+        label_indices: label -> line number in labels.txt.
+        videos_dir: root of the manifest's paths, resolved.
+        timeout_seconds: wall-clock limit per clip, flow included.
+    """
+
+    config: Config
+    label_indices: Mapping[str, int]
+    videos_dir: pathlib.Path
+    timeout_seconds: float
+
+
+def make_record(row: manifest.ManifestRow, recipe: Recipe) -> tuple[Outcome, bytes | None]:
+    """Decodes and encodes one clip; whatever is wrong with its file is its outcome.
+
+    Args:
+        row: of the manifest.
+        recipe: how clips are made.
+
+    Returns:
+        The outcome, and the record if it is "ok".
+
+    Raises:
+        UserError: if ffmpeg or OpenCV is missing.
+    """
+    told = {key: getattr(row, key) for key in ("example_id", "media_id", "path", "split")}
+    config, deadline = recipe.config, time.monotonic() + recipe.timeout_seconds
+    try:
+        decoded = ffmpeg.decode_clip(
+            ffmpeg.inside(recipe.videos_dir, row.path),
+            start_seconds=row.start_seconds,
+            seconds=config.clip_seconds(row),
+            frame_rate_hz=config.frame_rate_hz,
+            smallest_side_px=config.smallest_side_px,
+            jpeg_quality=config.jpeg_quality,
+            strict=config.strict,
+            timeout_seconds=recipe.timeout_seconds,
+        )
+        flow = _flow(row, decoded, recipe, deadline) if config.flow_smallest_side_px else None
+        record = schema.encode_clip(_clip(row, decoded, flow, recipe))
+    except ffmpeg.MediaError as error:
+        return Outcome(
+            **told, outcome=error.outcome, reason=error.reason, detail=error.detail
+        ), None
+    except ValueError as error:
+        return Outcome(**told, outcome=FAILED, reason="decode", detail=str(error)), None
+    num_samples = len(decoded.waveform)
+    return Outcome(
+        **told,
+        outcome=OK,
+        num_frames=len(decoded.frames),
+        num_samples=num_samples,
+        seconds=round(num_samples / constants.SAMPLE_RATE_HZ, 6),
+    ), record
+
+
+def _flow(
+    row: manifest.ManifestRow, decoded: ffmpeg.DecodedClip, recipe: Recipe, deadline: float
+) -> optical_flow.Flow:
+    """Computes the flow, a few frames at a time, until the time is up."""
+    frames, jpegs = decoded.frames, []
+    for first in range(0, max(1, len(frames) - 1), _FLOWS_AT_ONCE):
+        if time.monotonic() > deadline:
+            told = f"not done after {recipe.timeout_seconds:g} s, at frame {first} of {len(frames)}"
+            raise ffmpeg.MediaError(row.path, FAILED, "timeout", f"optical flow {told}")
+        try:
+            flow = optical_flow.tv_l1(
+                frames[first : first + _FLOWS_AT_ONCE + 1],
+                smallest_side_px=recipe.config.flow_smallest_side_px,
+            )
+        except ValueError as error:
+            told = f"from frame {first} on: {error}"
+            raise ffmpeg.MediaError(row.path, FAILED, "flow", told) from error
+        jpegs += flow.jpegs
+    return dataclasses.replace(flow, jpegs=tuple(jpegs))
+
+
+def _clip(
+    row: manifest.ManifestRow,
+    decoded: ffmpeg.DecodedClip,
+    flow: optical_flow.Flow | None,
+    recipe: Recipe,
+) -> schema.Clip:
+    config = recipe.config
+    clip = schema.Clip(
+        example_id=row.example_id,
+        dataset_name=config.dataset_name,
+        media_id=row.media_id,
+        data_path=row.path,
+        labels=row.labels,
+        label_indices=tuple(recipe.label_indices[label] for label in row.labels),
+        frame_rate_hz=config.frame_rate_hz,
+        audio_encoding=config.audio_encoding,
+        prep_version=config.prep_version,
+        config_hash=config.hash(),
+        ffmpeg_version=ffmpeg.ffmpeg_version(),
+        **{field.name: getattr(decoded, field.name) for field in dataclasses.fields(decoded)},
+    )
+    if flow is None:
+        return clip
+    return dataclasses.replace(
+        clip,
+        flows=flow.jpegs,
+        flow_scale_px=flow.scale_px,
+        flow_height_px=flow.height_px,
+        flow_width_px=flow.width_px,
+    )

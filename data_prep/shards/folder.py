@@ -1,0 +1,184 @@
+"""The folder around the shards: begun once, finished as often as it takes; see `schema`.
+
+One run at a time works in a folder. What lies beside the shards is written first (labels.txt,
+manifest.csv, prep.json) and last (outcomes.csv), each whole or not at all.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import logging
+import pathlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from data_prep.lists import manifest
+from data_prep.shards import optical_flow
+from data_prep.shards.clip_records import FAILED, OK, Outcome
+from data_prep.shards.config import LATER_SETTINGS, Config
+from data_prep.shards.writer import Job, Shard, read_outcomes
+from l3net.data import schema
+from l3net.errors import UserError
+from l3net.files import write_csv, write_whole
+from l3net.media import ffmpeg
+
+MANIFEST_FILE = "manifest.csv"  # the rows a folder was made from, kept beside its shards
+_LOCK_FILE = ".lock"
+_log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def locked(out_dir: pathlib.Path) -> Iterator[None]:
+    """Keeps a second run out of the folder; the system drops the lock of a killed run."""
+    out_dir.mkdir(parents=True, exist_ok=True)
+    with open(out_dir / _LOCK_FILE, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another write_shards is at work in {out_dir}; wait for it") from None
+        yield
+
+
+# --- Begin ---------------------------------------------------------------------------------------
+def begin(
+    out_dir: pathlib.Path, config: Config, rows: Sequence[manifest.ManifestRow]
+) -> dict[str, int]:
+    """Writes or checks what lies beside the shards; what a killed run left half-written goes.
+
+    Args:
+        out_dir: the folder, locked.
+        config: of this run.
+        rows: of the manifest.
+
+    Returns:
+        label -> line number in labels.txt.
+
+    Raises:
+        UserError: if the folder was made with another configuration, or OpenCV lacks.
+    """
+    before = _read_prep(out_dir)
+    prep = {"config_hash": config.hash(), "config": config.content(), **_versions(config)}
+    if before is not None:
+        _check_same_config(out_dir, before, config)
+        # Those it was begun with stay, so that every later run with others tells.
+        prep |= _warned_versions(out_dir, before, _versions(config))
+    _delete_leftovers(out_dir, config.dataset_name)
+    labels = sorted({label for row in rows for label in row.labels})
+    write_whole(out_dir / schema.LABELS_FILE, "".join(f"{label}\n" for label in labels))
+    manifest.write_manifest(out_dir / MANIFEST_FILE, rows)
+    # Last: a folder with this file has the others.
+    write_whole(out_dir / schema.PREP_FILE, json.dumps(prep, indent=1, sort_keys=True) + "\n")
+    return {label: index for index, label in enumerate(labels)}
+
+
+def _versions(config: Config) -> dict[str, str]:
+    """Returns the versions that the bytes of a clip depend on; tells here if a program lacks."""
+    versions = {"ffmpeg_version": ffmpeg.ffmpeg_version()}
+    if config.flow_smallest_side_px:
+        versions["opencv_version"] = optical_flow.opencv_version()
+    return versions
+
+
+def _read_prep(out_dir: pathlib.Path) -> dict | None:
+    path = out_dir / schema.PREP_FILE
+    if not path.exists():
+        return None
+    try:
+        prep = json.loads(path.read_text())
+        return {**prep, "config": LATER_SETTINGS | prep["config"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error}); delete {out_dir} and start anew") from error
+
+
+def _check_same_config(out_dir: pathlib.Path, prep: Mapping, config: Config) -> None:
+    before, now = prep["config"], dataclasses.asdict(config)
+    changes = [
+        f"{key} was {before.get(key)!r}, now {now.get(key)!r}"
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key)
+    ]
+    if changes:
+        raise UserError(
+            f"{out_dir} was made with another configuration: {'; '.join(changes)}; "
+            "use another --out_dir, or delete this one"
+        )
+
+
+def _warned_versions(
+    out_dir: pathlib.Path, before: Mapping, now: Mapping[str, str]
+) -> dict[str, str]:
+    """Returns the versions that the folder was begun with; warns if they are others now."""
+    begun = {key: before.get(key, version) for key, version in now.items()}
+    if begun != now:
+        _log.warning(
+            "%s was begun with %s and goes on with %s; clips may differ slightly",
+            out_dir,
+            *(
+                ", ".join(f"{key.split('_')[0]} {version}" for key, version in versions.items())
+                for versions in (begun, now)
+            ),
+        )
+    return begun
+
+
+def _delete_leftovers(out_dir: pathlib.Path, dataset_name: str) -> None:
+    beside = (schema.LABELS_FILE, MANIFEST_FILE, schema.PREP_FILE, schema.OUTCOMES_FILE)
+    for pattern in (f"{dataset_name}-*.tmp", *(f"{name}.*tmp" for name in beside)):
+        for leftover in out_dir.glob(pattern):
+            # A worker that outlives its killed run for a moment deletes its own.
+            leftover.unlink(missing_ok=True)
+
+
+# --- Finish --------------------------------------------------------------------------------------
+def finish(shards: Sequence[Shard], job: Job) -> Counter:
+    """Merges the outcomes of all shards into one file.
+
+    Args:
+        shards: all of them, finished.
+        job: what they have in common.
+
+    Returns:
+        (outcome, reason) -> number of rows.
+
+    Raises:
+        UserError: if a marker is not of this manifest.
+    """
+    outcomes = [outcome for shard in shards for outcome in read_outcomes(shard, job)]
+    num_rows = sum(len(shard.rows) for shard in shards)
+    if len(outcomes) != num_rows:
+        raise UserError(
+            f"{job.out_dir} has {len(outcomes)} outcomes for {num_rows} rows; delete it"
+        )
+    outcomes.sort(key=lambda outcome: outcome.example_id)
+    columns = [field.name for field in dataclasses.fields(Outcome)]
+    rows = map(dataclasses.astuple, outcomes)
+    write_csv(job.out_dir / schema.OUTCOMES_FILE, columns, rows)
+    _log.info("%.1f minutes of clips", sum(outcome.seconds for outcome in outcomes) / 60)
+    return Counter((outcome.outcome, outcome.reason) for outcome in outcomes)
+
+
+def judge(counts: Counter, failure_budget: float, out_dir: pathlib.Path) -> None:
+    """Prints the summary.
+
+    Args:
+        counts: as `finish` returns them.
+        failure_budget: share of the rows that may fail.
+        out_dir: the folder.
+
+    Raises:
+        UserError: if no clip came out, or more failed than the budget allows.
+    """
+    total = counts.total()
+    lines = [f"{n:7d} {outcome} {reason}" for (outcome, reason), n in sorted(counts.items())]
+    _log.info("%d rows -> %s\n%s", total, out_dir, "\n".join(lines))
+    num_failed = sum(n for (outcome, _), n in counts.items() if outcome == FAILED)
+    told = ", ".join(f"{n} {outcome} {reason}".strip() for (outcome, reason), n in counts.items())
+    table = out_dir / schema.OUTCOMES_FILE
+    if not counts[OK, ""]:
+        raise UserError(f"no clip came out of {total} rows ({told}); see {table}")
+    if num_failed > failure_budget * total:
+        raise UserError(
+            f"{num_failed} of {total} rows failed, more than the --failure_budget of "
+            f"{failure_budget:g} allows ({told}); see {table}"
+        )

@@ -1,0 +1,138 @@
+"""Writes shards on one machine: a process per processor, one shard at a time each."""
+
+import contextlib
+import logging
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+import tqdm
+
+from data_prep.shards import writer
+from data_prep.shards.clip_records import FAILED, Outcome
+from data_prep.shards.writer import Job, Shard
+from l3net.data import schema
+from l3net.errors import UserError
+from l3net.media import ffmpeg
+
+_log = logging.getLogger(__name__)
+
+
+def write_shards(shards: Sequence[Shard], job: Job, *, num_workers: int | None = None) -> None:
+    """Writes the shards, with a progress bar per clip.
+
+    Args:
+        shards: those that are not finished.
+        job: what they have in common.
+        num_workers: processes; None is one per processor.
+
+    Raises:
+        UserError: if the disk refuses or a worker died.
+    """
+    # Large shards first, so that none is left alone at the end.
+    shards = sorted(shards, key=lambda shard: -len(shard.rows))
+    num_workers = min(num_workers or _num_processors(), len(shards))
+    with tqdm.tqdm(
+        total=sum(len(shard.rows) for shard in shards),
+        unit="clip",
+        file=sys.stderr,
+        mininterval=0.2 if sys.stderr.isatty() else 30,
+    ) as bar:
+
+        def report(outcome: Outcome) -> None:
+            bar.update()
+            if outcome.outcome == FAILED:
+                _log.debug("%s: %s %s", outcome.path, outcome.reason, outcome.detail)
+
+        if num_workers <= 1:
+            for shard in shards:
+                writer.write_shard(shard, job, report)
+        else:
+            _run_in_processes(shards, job, num_workers, report)
+
+
+def _num_processors() -> int:
+    # Those this process may use: a container or job may have fewer than the machine.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def worker_context() -> multiprocessing.context.ForkServerContext:
+    """Returns how workers are started: TensorFlow is imported once, in a process without threads.
+
+    The workers, its children, share that memory.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([schema.__name__, ffmpeg.__name__])
+    return context
+
+
+def _run_in_processes(
+    shards: Sequence[Shard], job: Job, num_workers: int, report: Callable[[Outcome], None]
+) -> None:
+    # One connection per worker and no shared queue: a killed worker leaves no lock behind, and
+    # its closed connection tells.
+    context = worker_context()
+    waiting, busy, processes = list(reversed(shards)), {}, []
+    try:
+        for _ in range(num_workers):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(theirs, job), daemon=True)
+            process.start()
+            theirs.close()
+            processes.append(process)
+            busy[ours] = process
+            ours.send(waiting.pop())
+        while busy:
+            for connection in multiprocessing.connection.wait(list(busy)):
+                _on_message(connection, busy, waiting, report)
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join()
+
+
+def _on_message(
+    connection: multiprocessing.connection.Connection,
+    busy: dict[multiprocessing.connection.Connection, multiprocessing.Process],
+    waiting: list[Shard],
+    report: Callable[[Outcome], None],
+) -> None:
+    """Takes one message of a worker: an outcome, an error, or None: the shard is done."""
+    try:
+        message = connection.recv()
+        if isinstance(message, UserError):
+            raise message
+        if isinstance(message, Outcome):
+            report(message)
+        elif waiting:
+            connection.send(waiting.pop())
+        else:
+            connection.send(None)
+            busy.pop(connection)
+    except (EOFError, ConnectionError):
+        process = busy[connection]
+        process.join()
+        raise UserError(
+            f"a worker process died (exit status {process.exitcode}; -9 is often a lack of "
+            "memory); finished shards are kept: run the same command again, perhaps with a "
+            "smaller --num_workers"
+        ) from None
+
+
+def _work(connection: multiprocessing.connection.Connection, job: Job) -> None:
+    """Body of a worker process: shards to write come in, outcomes go out."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides
+    with contextlib.suppress(EOFError, ConnectionError):  # the main process is gone
+        while shard := connection.recv():
+            try:
+                writer.write_shard(shard, job, connection.send)
+            except UserError as error:
+                connection.send(error)
+                return
+            connection.send(None)

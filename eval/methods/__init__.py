@@ -1,0 +1,1 @@
+"""What is evaluated: features and the classifiers on them."""

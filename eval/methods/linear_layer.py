@@ -1,0 +1,424 @@
+"""One linear layer on frozen image features, trained as the Inception networks were (L3 §3.4).
+
+Softmax cross-entropy with label smoothing 0.1, learning rate x0.94 every two epochs (Szegedy et
+al. 2016), Adam. The network runs on every crop of every epoch; without augmentation its features
+are computed once. Ours: no weight decay, and what L3 does not give: learning rate, batch, length.
+"""
+
+import dataclasses
+import functools
+import logging
+import pathlib
+from collections.abc import Iterator, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from eval.methods import epochs, image_crops, networks
+from eval.reporting import cache
+from eval.sets.image_sets import Split
+from l3net import constants
+from l3net.errors import UserError
+from l3net.inference import saved_model
+
+_log = logging.getLogger(__name__)
+
+LABEL_SMOOTHING = 0.1
+DECAY, EPOCHS_PER_DECAY = 0.94, 2
+INCEPTION, NONE = AUGMENTATIONS = ("inception", "none")
+# Ours: L3 names no learning rate. Chosen on a part of the training images, see `choose_rate`.
+RATE_GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+HELD_OUT_SHARE = 0.1
+OUTPUT = "conv4_2"  # after the ReLU, max-pooled to 4x4x512 (L3 §3.4)
+# Part of every cache key: raise it when the steps from an image to features or a layer change.
+PROTOCOL = "linear layer v1"
+_CHUNK_IMAGES = 512
+_OPEN_CHUNKS = 256  # each holds a file open, and 1024 is a usual limit
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How a layer, or with `from_scratch` the whole network, is trained.
+
+    Attributes:
+        augmentation: INCEPTION, or NONE: the central crop of every image.
+        image_px: side of the crops.
+        num_epochs: over the training images.
+        batch_size: of Adam's steps.
+    """
+
+    augmentation: str
+    image_px: int
+    num_epochs: int
+    batch_size: int
+
+    def __post_init__(self):
+        if self.augmentation not in AUGMENTATIONS:
+            raise UserError(
+                f"got augmentation {self.augmentation!r}; need one of {', '.join(AUGMENTATIONS)}"
+            )
+        if min(self.image_px, self.num_epochs, self.batch_size) < 1:
+            raise UserError(
+                f"got {self.num_epochs} epochs, batches of {self.batch_size}, images of "
+                f"{self.image_px} px; need at least 1 of each"
+            )
+
+
+def default_image_px(frame_px: int) -> int:
+    """Returns 256 for a network trained on 224 px crops (L3 §3.4), for others in proportion."""
+    return round(frame_px * constants.SMALLEST_SIDE_PX / constants.FRAME_PX)
+
+
+class VisionNetwork(networks.ExportedNetwork):
+    """The picture half of an exported network."""
+
+    def __init__(self, path: str | pathlib.Path):
+        """See `networks.ExportedNetwork`.
+
+        Raises:
+            UserError: if there is no SavedModel of ours, or its network sees more than one image.
+        """
+        super().__init__(path)
+        inputs = set(self.metadata.get("inputs", ())) - {constants.LOG_SPECTROGRAM}
+        if inputs and inputs != {constants.FRAME}:
+            raise UserError(
+                f"{path} takes {', '.join(sorted(inputs))}, not single images; give a network that "
+                "sees one frame"
+            )
+
+    @property
+    def default_image_px(self) -> int:
+        """See the function of the same name."""
+        return default_image_px(self.metadata["frame_px"])
+
+    def __call__(self, images: np.ndarray, output: str = OUTPUT) -> np.ndarray:
+        """Runs the network.
+
+        Args:
+            images: uint8 [num, height, width, 3].
+            output: name of an output of the `vision` signature.
+
+        Returns:
+            float32 [num, num_features].
+
+        Raises:
+            UserError: if the SavedModel is damaged, has no such signature or output, or the images
+                are too small for it.
+        """
+        try:
+            return self.loaded.features(saved_model.VISION, output)(images)
+        except tf.errors.InvalidArgumentError as error:
+            size = "x".join(map(str, images.shape[1:3]))
+            raise UserError(
+                f"{self.path} cannot take {size} images (its {output} must be at least 4x4); give "
+                f"a larger --image_px, {self.default_image_px} or more"
+            ) from error
+
+
+# --- Features of central crops -------------------------------------------------------------------
+class CentralFeatures:
+    """Features of the central crops of some images, on disk in chunks."""
+
+    def __init__(self, folder: pathlib.Path, keys: Sequence[str]):
+        """Takes the cache's keys of float32 [512, num_features] each, the last perhaps shorter."""
+        self._chunk = functools.lru_cache(_OPEN_CHUNKS)(
+            lambda number: cache.read_array(folder, keys[number])
+        )
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Returns float32 [len(rows), num_features]."""
+        # Copied: a view would keep its chunk open.
+        places = (divmod(int(row), _CHUNK_IMAGES) for row in rows)
+        return np.stack([np.array(self._chunk(number)[place]) for number, place in places])
+
+
+def central_features(
+    network: VisionNetwork, split: Split, training: Training, *, cache_dir: pathlib.Path
+) -> CentralFeatures:
+    """Returns the features of central crops, computing only those that are not yet on disk.
+
+    An image takes 32 KB (8192 features): 1.6 GB for ImageNet's val, 42 GB for its train.
+
+    Args:
+        network: the SavedModel.
+        split: the images.
+        training: of which the image size counts.
+        cache_dir: folder of the cache.
+
+    Returns:
+        The features.
+
+    Raises:
+        UserError: if an image cannot be read.
+    """
+    folder = pathlib.Path(cache_dir) / "features"
+    keys = []
+    with tqdm.tqdm(total=len(split), desc=OUTPUT, unit="image", disable=None) as bar:
+        for start in range(0, len(split), _CHUNK_IMAGES):
+            rows = np.arange(start, min(start + _CHUNK_IMAGES, len(split)))
+            identities = [split.identities[row] for row in rows]
+            key = cache.key_of(PROTOCOL, network.content_hash, training.image_px, identities)
+            keys.append(key)
+            if cache.read_array(folder, key) is None:
+                crops = image_crops.batches(
+                    split, rows, side_px=training.image_px, batch_size=training.batch_size
+                )
+                values = np.concatenate([network(images) for images, _ in crops])
+                cache.write_array(folder, key, values)
+            bar.update(len(rows))
+    return CentralFeatures(folder, keys)
+
+
+# --- Training ------------------------------------------------------------------------------------
+def smoothed_cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Returns softmax cross-entropy with label smoothing (Szegedy et al. 2016, §7).
+
+    Args:
+        labels: int64 [batch].
+        logits: float32 [batch, num_classes].
+
+    Returns:
+        float32 [], the mean over the batch.
+    """
+    targets = tf.one_hot(labels, logits.shape[-1])
+    each = keras.losses.categorical_crossentropy(
+        targets, logits, from_logits=True, label_smoothing=LABEL_SMOOTHING
+    )
+    return tf.reduce_mean(each)
+
+
+def compile_model(model: keras.Model, rate: float, training: Training, num_images: int) -> None:
+    """Gives a model the loss, the optimizer and the learning rate's schedule.
+
+    Args:
+        model: of logits.
+        rate: the initial learning rate.
+        training: of which the batch size counts.
+        num_images: of an epoch.
+    """
+    num_batches = -(-num_images // training.batch_size)
+    schedule = keras.optimizers.schedules.ExponentialDecay(
+        rate, EPOCHS_PER_DECAY * num_batches, DECAY, staircase=True
+    )
+    model.compile(keras.optimizers.Adam(schedule), smoothed_cross_entropy)
+
+
+def build(num_features: int, num_classes: int, seed: int) -> keras.Model:
+    """Builds a linear layer.
+
+    Args:
+        num_features: 8192 in the paper.
+        num_classes: 1000 in the paper.
+        seed: of the weights.
+
+    Returns:
+        A model: float32 [batch, num_features] to logits float32 [batch, num_classes].
+    """
+    start = keras.initializers.GlorotUniform(seed=seed)
+    layer = keras.layers.Dense(num_classes, kernel_initializer=start)
+    return keras.Sequential([keras.Input((num_features,)), layer])
+
+
+def train(
+    network: VisionNetwork,
+    split: Split,
+    training: Training,
+    *,
+    rates: Sequence[float],
+    num_classes: int,
+    seed: int,
+    cache_dir: pathlib.Path,
+) -> list[keras.Model]:
+    """Trains a layer for each learning rate, all beside each other on the same crops.
+
+    The network costs more than the layers, so a grid of rates costs little more than one. A run
+    that was killed goes on after its last epoch on disk, see `epochs.remaining`.
+
+    Args:
+        network: the SavedModel.
+        split: the training images.
+        training: see `Training`.
+        rates: initial learning rates.
+        num_classes: number of classes.
+        seed: of the weights, the crops and their order.
+        cache_dir: folder of the cache.
+
+    Returns:
+        The layers, in the order of the rates.
+
+    Raises:
+        UserError: if an image cannot be read, or every layer diverges.
+    """
+    central = None
+    if training.augmentation == NONE:
+        central = central_features(network, split, training, cache_dir=cache_dir)
+    num_features = _num_features(network, training)
+    models = [build(num_features, num_classes, seed) for _ in rates]
+    for model, rate in zip(models, rates, strict=True):
+        compile_model(model, rate, training, len(split))
+    described = [dataclasses.asdict(training), list(rates), num_classes, seed]
+    key = cache.key_of(PROTOCOL, network.content_hash, split.content_hash, described)
+    epochs.train(
+        models,
+        lambda epoch: _batches(network, split, training, central, (seed, epoch)),
+        training.num_epochs,
+        num_examples=len(split),
+        path=pathlib.Path(cache_dir) / "training" / f"{key}.npz",
+        what="linear layer",
+    )
+    return models
+
+
+def _num_features(network: VisionNetwork, training: Training) -> int:
+    side = training.image_px
+    return network(np.zeros((1, side, side, 3), np.uint8)).shape[1]
+
+
+def _batches(
+    network: VisionNetwork,
+    split: Split,
+    training: Training,
+    central: CentralFeatures | None,
+    seed: tuple[int, int],
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields features and labels of one epoch."""
+    if central is None:
+        for images, rows in shuffled_crops(split, training, seed):
+            yield network(images), split.labels[rows]
+        return
+    order = _shuffled(split, seed)
+    for start in range(0, len(order), training.batch_size):
+        rows = order[start : start + training.batch_size]
+        yield central.take(rows), split.labels[rows]
+
+
+def _shuffled(split: Split, seed: tuple[int, int]) -> np.ndarray:
+    return np.random.default_rng(seed).permutation(len(split))
+
+
+def shuffled_crops(
+    split: Split, training: Training, seed: tuple[int, int]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Reads the training crops of one epoch, in an order of its own.
+
+    Args:
+        split: the images.
+        training: see `Training`.
+        seed: of order and crops: that of the run, and the epoch.
+
+    Yields:
+        (uint8 [N, image_px, image_px, 3], int64 [N] rows).
+
+    Raises:
+        UserError: if an image cannot be read.
+    """
+    yield from image_crops.batches(
+        split,
+        _shuffled(split, seed),
+        side_px=training.image_px,
+        batch_size=training.batch_size,
+        seed=seed if training.augmentation == INCEPTION else None,
+    )
+
+
+def accuracies(
+    network: VisionNetwork,
+    split: Split,
+    training: Training,
+    models: Sequence[keras.Model],
+    *,
+    cache_dir: pathlib.Path,
+) -> list[float]:
+    """Measures layers on the central crop of every image, each image once.
+
+    Args:
+        network: the SavedModel.
+        split: the images.
+        training: of which image size and batch count.
+        models: the layers.
+        cache_dir: folder of the cache.
+
+    Returns:
+        Top-1 accuracy of each layer in [0, 1].
+
+    Raises:
+        UserError: if an image cannot be read.
+    """
+    central = central_features(network, split, training, cache_dir=cache_dir)
+    right = np.zeros(len(models), np.int64)
+    for start in range(0, len(split), training.batch_size):
+        rows = np.arange(start, min(start + training.batch_size, len(split)))
+        inputs = central.take(rows)
+        for position, model in enumerate(models):
+            found = model(inputs, training=False).numpy().argmax(axis=1)
+            right[position] += np.sum(found == split.labels[rows])
+    return [float(count / len(split)) for count in right]
+
+
+def held_out(labels: np.ndarray, seed: int) -> np.ndarray:
+    """Draws a tenth of the training images, evenly over the classes, to choose a learning rate on.
+
+    Args:
+        labels: int [num_images].
+        seed: of the draw.
+
+    Returns:
+        bool [num_images]; of a class with several images at least one is held out, of a class with
+        one image none.
+    """
+    rng = np.random.default_rng(seed)
+    held = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        if len(members) > 1:
+            held[members[: max(1, round(HELD_OUT_SHARE * len(members)))]] = True
+    return held
+
+
+def choose_rate(
+    network: VisionNetwork,
+    split: Split,
+    training: Training,
+    *,
+    num_classes: int,
+    seed: int,
+    cache_dir: pathlib.Path,
+    grid: Sequence[float] = RATE_GRID,
+) -> tuple[float, list[float]]:
+    """Chooses the learning rate that does best on a held-out tenth of the training images.
+
+    Args:
+        network: the SavedModel.
+        split: the training images.
+        training: see `Training`.
+        num_classes: number of classes.
+        seed: of the draw and of the training.
+        cache_dir: folder of the cache.
+        grid: increasing learning rates.
+
+    Returns:
+        The rate, the smallest of equals, and the accuracy of each rate of the grid.
+
+    Raises:
+        UserError: if an image cannot be read, or every class has but one image.
+    """
+    held = held_out(split.labels, seed)
+    if not held.any():
+        raise UserError("every class has one training image: none is left to choose a rate on")
+    rest, probe = split.take(np.flatnonzero(~held)), split.take(np.flatnonzero(held))
+    # Before the training, of which a run that is killed later would keep nothing.
+    central_features(network, probe, training, cache_dir=cache_dir)
+    models = train(
+        network,
+        rest,
+        training,
+        rates=grid,
+        num_classes=num_classes,
+        seed=seed,
+        cache_dir=cache_dir,
+    )
+    found = accuracies(network, probe, training, models, cache_dir=cache_dir)
+    _log.info("held-out accuracy of learning rates %s: %s", list(grid), found)
+    return grid[int(np.argmax(found))], found

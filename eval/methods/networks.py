@@ -1,0 +1,81 @@
+"""Exported networks: their SavedModels, and which of the papers' they are, as metadata tells."""
+
+import functools
+import pathlib
+
+from eval.reporting import cache
+from l3net.files import sha256_of
+from l3net.inference import saved_model
+
+NAIVE = "naive"
+
+
+class ExportedNetwork:
+    """An exported network, seen only as a SavedModel; a half of it is what a table needs.
+
+    Attributes:
+        path: of the SavedModel.
+        metadata: what the exporter wrote about it (model_config, trained_steps, trained_on ...).
+    """
+
+    def __init__(self, path: str | pathlib.Path):
+        """Looks at the folder; the graph is loaded on first use.
+
+        Args:
+            path: of a SavedModel.
+
+        Raises:
+            UserError: if there is no SavedModel of ours.
+        """
+        self.path = pathlib.Path(path)
+        self.metadata = saved_model.read_metadata(path)
+
+    @functools.cached_property
+    def content_hash(self) -> str:
+        """SHA-256 over the graph and its variables; the metadata does not count."""
+        files = [self.path / "saved_model.pb"]
+        for folder in ("variables", "assets"):
+            files += sorted(p for p in (self.path / folder).rglob("*") if p.is_file())
+        return cache.key_of([[p.relative_to(self.path).as_posix(), sha256_of(p)] for p in files])
+
+    @functools.cached_property
+    def loaded(self) -> saved_model.SavedModel:
+        """The SavedModel, loaded on first use; UserError if it is damaged."""
+        return saved_model.SavedModel(self.path)
+
+
+def kind(model: saved_model.SavedModel | ExportedNetwork) -> str:
+    """Returns the name under which `l3net.train` knows the network, such as "ave_net"."""
+    return str(model.metadata.get("model_config", {}).get("model", "network"))
+
+
+def training_flag(model: saved_model.SavedModel, name: str) -> str | None:
+    """Returns the value of a flag of its training run, None if the SavedModel does not tell."""
+    start = f"--{name}="
+    values = [line for line in model.metadata.get("run_flags", []) if line.startswith(start)]
+    return values[-1].removeprefix(start) if values else None
+
+
+def is_random(model: saved_model.SavedModel) -> bool:
+    """Returns whether the network was never trained."""
+    return bool(model.metadata.get("random_weights"))
+
+
+def in_words(model: saved_model.SavedModel | ExportedNetwork, *, width: bool = False) -> str:
+    """Returns in a few words what it is and how long it was trained, for a table's note.
+
+    Args:
+        model: the network.
+        width: whether to tell the channel multiplier, too, if the SavedModel does.
+
+    Returns:
+        Such as "ave_net, 50 steps, on demo", or "ave_net, width 0.5, 50 steps, on demo".
+    """
+    words = [kind(model)]
+    multiplier = model.metadata.get("model_config", {}).get("width")
+    if width and multiplier is not None:
+        words.append(f"width {multiplier:g}")
+    words.append(f"{model.metadata.get('trained_steps', '?')} steps")
+    if model.metadata.get("trained_on"):
+        words.append(f"on {model.metadata['trained_on']}")
+    return ", ".join(words)

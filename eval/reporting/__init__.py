@@ -1,0 +1,1 @@
+"""Tables, cached results, claims, seeds, curves."""

@@ -1,0 +1,353 @@
+"""Checks what the papers claim, as orderings, against the numbers of our tables.
+
+    python -m eval.reporting.claims --out_dir=runs/demo runs/demo/*.json
+
+The papers' numbers belong to data that is not here; what the method must show anywhere is who is
+better than whom. The tables are those of eval's scripts; of several seeds, give every file: a claim
+holds if it does for the means. Exit status 1 if one fails, or could not be checked.
+
+Where a paper says "equal", "well above" or "at chance", `CLAIMS` says what is taken for it (ours).
+"""
+
+import dataclasses
+import functools
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from absl import flags
+
+from eval.reporting import tables as report
+from l3net import errors
+from l3net.errors import UserError
+
+AVC, SOUND, IMAGENET, CLUSTERS = "avc_accuracy", "table2", "table3", "table4"
+RETRIEVAL, LOCALIZATION = "retrieval", "localization"
+L3, AVE, NAIVE = "L3-Net, as in OTS", "AVE-Net", "AVE-Net, no shortcut prevention"
+CROSS, EVERY = ("im_aud", "aud_im"), ("im_im", "im_aud", "aud_im", "aud_aud")
+HOLDS, FAILS = "holds", "FAILS"
+
+
+@dataclasses.dataclass(frozen=True)
+class Number:
+    """A number of our tables.
+
+    Attributes:
+        table: its name.
+        method: of the row.
+        metrics: whose mean is meant.
+        data_ends: what the row's data must end with, where a table has several rows of a method.
+    """
+
+    table: str
+    method: str
+    metrics: tuple[str, ...]
+    data_ends: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """left >= factor * right, or, with `within`, |left - right| <= within * span.
+
+    Attributes:
+        text: what is claimed.
+        source: paper and section.
+        left, right: what is compared; a plain number for a constant.
+        factor: see above.
+        strict: whether equal numbers fail.
+        within: largest difference of what should be equal, in units of `span`.
+        span: two numbers whose difference is the unit; None is 1.
+    """
+
+    text: str
+    source: str
+    left: Number
+    right: Number | float
+    factor: float = 1.0
+    strict: bool = True
+    within: float | None = None
+    span: tuple[Number, Number] | None = None
+
+
+def _avc(method: str) -> Number:
+    return Number(AVC, method, ("accuracy",))
+
+
+def _ndcg(method: str, *directions: str) -> Number:
+    return Number(RETRIEVAL, method, directions)
+
+
+def _trained_above_random(what: str, source: str, table: str, metric: str, ends: str = "") -> Claim:
+    ours, untrained = (Number(table, name, (metric,), ends) for name in ("Ours", "Ours random"))
+    return Claim(f"{what}: trained above random network", source, ours, untrained)
+
+
+def _clusters(what: str, ends: str) -> list[Claim]:
+    ours, untrained = (Number(CLUSTERS, name, ("nmi",), ends) for name in ("Ours", "Ours random"))
+    text = f"NMI, {what}: trained at least 1.5 times the random network's"
+    return [
+        _trained_above_random(f"NMI, {what}", "L3 Table 4", CLUSTERS, "nmi", ends),
+        Claim(text, "L3 Table 4", ours, untrained, factor=1.5, strict=False),
+        *(
+            _trained_above_random(
+                f"Classes with a unit, {count} of 5, {what}",
+                "L3 §3.5.3",
+                CLUSTERS,
+                f"units_{count}_of_5",
+                ends,
+            )
+            for count in (4, 3)
+        ),
+    ]
+
+
+CLAIMS = (
+    Claim("L3-Net's AVC above chance", "L3 Table 1", _avc(L3), 50.0),
+    Claim(
+        "L3-Net's AVC not below supervised direct",
+        "L3 Table 1",
+        _avc(L3),
+        _avc("Supervised direct"),
+        strict=False,
+    ),
+    _trained_above_random("Sounds classified", "L3 Table 2", SOUND, "accuracy"),
+    _trained_above_random("Images classified", "L3 Table 3", IMAGENET, "accuracy"),
+    *_clusters("vision", "frames"),
+    *_clusters("audio", "sounds"),
+    Claim("AVE-Net's AVC not below L3-Net's", "OTS §3.1", _avc(AVE), _avc(L3), strict=False),
+    # Features that were never aligned rank classes in some fixed wrong order, which may be better
+    # or worse than chance: a quarter of the way to AVE-Net still counts as chance (ours).
+    Claim(
+        "L3-Net's cross-modal retrieval at chance (ours: within a quarter of the way to AVE-Net)",
+        "OTS Table 1",
+        _ndcg("L3-Net", *CROSS),
+        _ndcg("Random chance", *CROSS),
+        within=0.25,
+        span=(_ndcg(AVE, *CROSS), _ndcg("Random chance", *CROSS)),
+    ),
+    Claim(
+        "L3-Net with CCA well above L3-Net across modalities (ours: 1.2 times; paper: 1.36)",
+        "OTS Table 1",
+        _ndcg("L3-Net with CCA", *CROSS),
+        _ndcg("L3-Net", *CROSS),
+        factor=1.2,
+    ),
+    Claim(
+        "AVE-Net above L3-Net with CCA across modalities",
+        "OTS Table 1",
+        _ndcg(AVE, *CROSS),
+        _ndcg("L3-Net with CCA", *CROSS),
+    ),
+    *(
+        Claim(
+            f"AVE-Net's {direction.replace('_', '-')} retrieval not below L3-Net's",
+            "OTS Table 1",
+            _ndcg(AVE, direction),
+            _ndcg("L3-Net", direction),
+            strict=False,
+        )
+        for direction in ("im_im", "aud_aud")
+    ),
+    Claim("Without shortcut prevention AVC goes up", "OTS §3.3", _avc(NAIVE), _avc(AVE)),
+    Claim(
+        "Without shortcut prevention retrieval goes down (mean of four directions)",
+        "OTS §3.3",
+        _ndcg(AVE, *EVERY),
+        _ndcg(NAIVE, *EVERY),
+    ),
+    Claim(
+        "AVOL-Net's AVC equal to AVE-Net's (ours: within 3 points)",
+        "OTS §4.1",
+        _avc("AVOL-Net"),
+        _avc(AVE),
+        within=3.0,
+    ),
+    Claim(
+        "AVOL-Net localizes better than the image centre",
+        "OTS §4.1",
+        Number(LOCALIZATION, "AVOL-Net", ("hits",)),
+        Number(LOCALIZATION, "Image centre", ("hits",)),
+    ),
+    Claim(
+        "Mismatched sound empties or moves most maps",
+        "OTS §4.1",
+        Number(LOCALIZATION, "AVOL-Net, sound of another class", ("empty_or_moved",)),
+        50.0,
+    ),
+)
+
+
+class _NotRunError(Exception):
+    """A number that a claim needs was not measured."""
+
+
+class Numbers:
+    """Looks numbers up in the tables of one seed."""
+
+    def __init__(self, tables: Mapping[str, report.Table]):
+        """Takes the tables, by name."""
+        self._tables = tables
+
+    def row(self, number: Number) -> report.Row:
+        """Finds a number's row.
+
+        Raises:
+            _NotRunError: if there is none that was run.
+            UserError: if there are several.
+        """
+        if number.table not in self._tables:
+            raise _NotRunError(f"no table {number.table!r}")
+        rows = [
+            row
+            for row in self._tables[number.table].rows
+            if row.method == number.method
+            and row.data.endswith(number.data_ends)
+            and row.status == report.RUN
+        ]
+        if not rows:
+            raise _NotRunError(f"{number.table}: {number.method!r} was not run")
+        if len(rows) > 1:
+            raise UserError(
+                f"table {number.table!r} has {len(rows)} rows {number.method!r} that were run; "
+                "claims are checked on one data set at a time"
+            )
+        return rows[0]
+
+    def value(self, number: Number | float) -> float:
+        """Returns a number; see `row`."""
+        if not isinstance(number, Number):
+            return float(number)
+        ours = self.row(number).ours
+        missing = [metric for metric in number.metrics if metric not in ours]
+        if missing:
+            raise _NotRunError(f"{number.table}: {number.method!r} has no {', '.join(missing)}")
+        return statistics.fmean(ours[metric] for metric in number.metrics)
+
+
+def holds(claim: Claim, left: float, right: float, span: float = 1.0) -> bool:
+    """Decides on a claim.
+
+    Args:
+        claim: see `Claim`.
+        left: its first number.
+        right: its second number.
+        span: the unit of `within`.
+
+    Returns:
+        Whether it holds.
+    """
+    if claim.within is not None:
+        return abs(left - right) <= claim.within * span
+    bound = claim.factor * right
+    return left > bound if claim.strict else left >= bound
+
+
+def check(claim: Claim, seeds: Sequence[Numbers]) -> report.Row:
+    """Checks one claim on the means over seeds.
+
+    Args:
+        claim: to check.
+        seeds: the numbers of each seed.
+
+    Returns:
+        A row with "left" and "right"; its note begins with HOLDS or FAILS, or its status is not
+        run.
+    """
+    try:
+        lefts, rights = ([seed.value(n) for seed in seeds] for n in (claim.left, claim.right))
+        spans = [1.0] * len(seeds)
+        if claim.span is not None:
+            spans = [seed.value(claim.span[0]) - seed.value(claim.span[1]) for seed in seeds]
+        data = seeds[0].row(claim.left).data
+    except _NotRunError as error:
+        return report.Row("", claim.text, report.NOT_RUN, note=f"{claim.source}; {error}")
+    means = [statistics.fmean(values) for values in (lefts, rights, spans)]
+    verdict = HOLDS if holds(claim, *means) else FAILS
+    if len(seeds) > 1:
+        count = sum(holds(claim, *values) for values in zip(lefts, rights, spans, strict=True))
+        verdict += f" (in {count} of {len(seeds)} seeds)"
+    return report.Row(
+        data,
+        claim.text,
+        report.RUN,
+        ours={"left": means[0], "right": means[1]},
+        note=f"{verdict}; {claim.source}",
+        details={"left": lefts, "right": rights, "spans": spans, "holds": verdict[:5] == HOLDS},
+    )
+
+
+def make_table(seeds: Sequence[Numbers]) -> report.Table:
+    """Checks every claim.
+
+    Args:
+        seeds: the numbers of each seed.
+
+    Returns:
+        A row per claim.
+    """
+    return report.Table(
+        "claims",
+        "What the papers claim, on the data at hand",
+        [
+            report.Metric("left", "first number", decimals=3, in_paper=False),
+            report.Metric("right", "second number", decimals=3, in_paper=False),
+        ],
+        [check(claim, seeds) for claim in CLAIMS],
+        [
+            f"Means over {len(seeds)} seed(s). First and second number: of what the claim names "
+            "first and second; accuracies and shares in per cent.",
+        ],
+    )
+
+
+def group(tables: Sequence[report.Table]) -> list[Numbers]:
+    """Puts tables into seeds: the first of every name is of the first seed, and so on.
+
+    Args:
+        tables: of any names.
+
+    Returns:
+        The numbers of each seed.
+
+    Raises:
+        UserError: if some table is there for fewer seeds than others, or there is none.
+    """
+    by_name: dict[str, list[report.Table]] = {}
+    for table in tables:
+        by_name.setdefault(table.name, []).append(table)
+    counts = {name: len(found) for name, found in by_name.items()}
+    if len(set(counts.values())) != 1:
+        raise UserError(f"need every table once for each seed, at least one; got {counts}")
+    count = next(iter(counts.values()))
+    return [Numbers({name: found[i] for name, found in by_name.items()}) for i in range(count)]
+
+
+def verdict(table: report.Table) -> str | None:
+    """Returns what is wrong in one line, None if every claim holds."""
+    failed = [row.method for row in table.rows if not row.details.get("holds", True)]
+    not_run = [row.method for row in table.rows if row.status == report.NOT_RUN]
+    if not failed and not not_run:
+        return None
+    return (
+        f"{len(table.rows) - len(failed) - len(not_run)} of {len(table.rows)} claims hold; fail: "
+        f"{'; '.join(failed) or 'none'}; not checked: {'; '.join(not_run) or 'none'}"
+    )
+
+
+def main(argv: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
+    """Reads the tables, checks the claims, fails if one does."""
+    values: dict[str, Any] = {name: holder.value for name, holder in holders.items()}
+    if len(argv) < 2:
+        raise UserError("name the .json files of tables; see --help")
+    table = make_table(group([report.read_table(path)[0] for path in argv[1:]]))
+    report.write_table(table, values["out_dir"], flags={**values, "tables": argv[1:]}, seconds=0.0)
+    wrong = verdict(table)
+    if wrong:
+        raise UserError(wrong)
+    sys.stdout.write(f"All {len(table.rows)} claims hold.\n")
+
+
+if __name__ == "__main__":
+    out_dir = flags.DEFINE_string("out_dir", "runs/demo", "Folder for claims.json and claims.md.")
+    errors.run(functools.partial(main, holders={"out_dir": out_dir}))

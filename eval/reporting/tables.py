@@ -1,0 +1,225 @@
+"""Writes a table of results: .json for programs, .md for people, the same on the terminal.
+
+The paper's number stands beside ours in every row, every row names its data, and what was not run
+says so.
+"""
+
+import dataclasses
+import json
+import pathlib
+import sys
+import time
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from l3net import provenance
+from l3net.errors import UserError
+from l3net.files import write_whole
+
+RUN, NOT_RUN, QUOTED = "run", "not run", "quoted"
+NUM_TEXT_COLUMNS = 2  # data and method
+_PACKAGES = ("keras", "librosa", "numpy", "scikit-learn", "scipy", "soundfile", "tensorflow")
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """A column of numbers.
+
+    Attributes:
+        key: in `Row.paper` and `Row.ours`.
+        heading: with its unit, such as "accuracy %".
+        decimals: digits after the point.
+        in_paper: whether the papers give such numbers; else the column is ours alone.
+    """
+
+    key: str
+    heading: str
+    decimals: int = 1
+    in_paper: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    Attributes:
+        data: what it was measured on, such as "ESC-10 (400 real recordings)".
+        method: in the paper's words.
+        status: RUN; NOT_RUN; or QUOTED, a row that we never run and only repeat from the paper.
+        paper: metric key -> the paper's number; metrics it does not give are left out.
+        ours: metric key -> our number.
+        note: one short remark, such as why a row was not run.
+        details: anything JSON can hold; for the .json only.
+        spread: metric key -> standard deviation of ours over seeds, where there are several.
+    """
+
+    data: str
+    method: str
+    status: str
+    paper: dict[str, float] = dataclasses.field(default_factory=dict)
+    ours: dict[str, float] = dataclasses.field(default_factory=dict)
+    note: str = ""
+    details: dict[str, Any] = dataclasses.field(default_factory=dict)
+    spread: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table of results.
+
+    Attributes:
+        name: of its files, such as "table2".
+        title: one line.
+        metrics: its columns of numbers.
+        rows: its lines.
+        notes: remarks below it.
+    """
+
+    name: str
+    title: str
+    metrics: Sequence[Metric]
+    rows: Sequence[Row]
+    notes: Sequence[str] = ()
+
+
+def cells(table: Table) -> list[list[str]]:
+    """Returns the texts of a table, the paper's numbers beside ours.
+
+    Args:
+        table: to show.
+
+    Returns:
+        The header, then a line for each row; the first NUM_TEXT_COLUMNS cells and the last are
+        words, the others numbers.
+    """
+    header = ["Data", "Method"]
+    for metric in table.metrics:
+        both = [f"{metric.heading}, paper", f"{metric.heading}, ours"]
+        header += both if metric.in_paper else [metric.heading]
+    lines = [header + ["Note"]]
+    for row in table.rows:
+        line = [row.data, row.method]
+        for metric in table.metrics:
+            both = [
+                _cell(metric, row.paper, ""),
+                _cell(metric, row.ours, _blank(row), row.spread),
+            ]
+            line += both if metric.in_paper else both[1:]
+        lines.append([*line, row.note])
+    return lines
+
+
+def markdown(table: Table) -> str:
+    """Returns the table as Markdown, the paper's numbers beside ours."""
+    grid = _aligned(cells(table), num_text=NUM_TEXT_COLUMNS)
+    return "\n".join([f"# {table.title}", "", *grid, "", *(f"- {n}" for n in table.notes), ""])
+
+
+def _blank(row: Row) -> str:
+    return {NOT_RUN: "not run", QUOTED: "(quoted)"}.get(row.status, "")
+
+
+def _cell(
+    metric: Metric,
+    values: Mapping[str, float],
+    blank: str,
+    spread: Mapping[str, float] = types.MappingProxyType({}),
+) -> str:
+    value = values.get(metric.key)
+    if value is None:
+        return blank
+    text = f"{value:.{metric.decimals}f}"
+    deviation = spread.get(metric.key)
+    return text if deviation is None else f"{text} ± {deviation:.{metric.decimals}f}"
+
+
+def _aligned(lines: list[list[str]], num_text: int) -> list[str]:
+    """Pads the columns so that the source reads as a table too; numbers to the right."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    last = len(widths) - 1
+
+    def joined(cells: list[str]) -> str:
+        padded = [
+            cell.ljust(width) if i < num_text or i == last else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return "| " + " | ".join(padded) + " |"
+
+    rule = [
+        "-" * w if i < num_text or i == last else "-" * (w - 1) + ":" for i, w in enumerate(widths)
+    ]
+    return [joined(lines[0]), joined(rule), *(joined(line) for line in lines[1:])]
+
+
+def make_and_write(make: Callable[[], Table], flags: dict[str, Any]) -> pathlib.Path:
+    """Ends a table script: makes the table, takes the time of that, writes it; see `write_table`.
+
+    Args:
+        make: makes the table.
+        flags: flag name -> value, of the run; "out_dir" is the folder.
+
+    Returns:
+        Path of the .json file.
+    """
+    started = time.monotonic()
+    table = make()
+    seconds = time.monotonic() - started
+    return write_table(table, flags["out_dir"], flags=dict(sorted(flags.items())), seconds=seconds)
+
+
+def write_table(
+    table: Table, out_dir: str | pathlib.Path, *, flags: dict[str, Any], seconds: float
+) -> pathlib.Path:
+    """Writes `<name>.json` and `<name>.md` into a folder and the table to the terminal.
+
+    Args:
+        table: to write.
+        out_dir: folder, made if need be.
+        flags: flag name -> value, of the run.
+        seconds: wall-clock time that the table took.
+
+    Returns:
+        Path of the .json file.
+    """
+    path = pathlib.Path(out_dir) / f"{table.name}.json"
+    record = {
+        **dataclasses.asdict(table),
+        "flags": flags,
+        "seed": flags.get("seed"),
+        "seconds": round(seconds, 1),
+        "commit": provenance.commit(),
+        "versions": provenance.versions(),
+    }
+    origin = f"Made in {seconds:.0f} s at commit {(record['commit'] or 'unknown')[:12]}"
+    seed = f", seed {record['seed']}" if record["seed"] is not None else ""
+    origin += f"{seed}; flags, versions and all details: {path.name}."
+    text = markdown(dataclasses.replace(table, notes=[*table.notes, origin]))
+    write_whole(path, json.dumps(record, indent=1) + "\n")
+    write_whole(path.with_suffix(".md"), text)
+    sys.stdout.write(text)
+    return path
+
+
+def read_table(path: str | pathlib.Path) -> tuple[Table, dict[str, Any]]:
+    """Reads a table back.
+
+    Args:
+        path: of its .json file.
+
+    Returns:
+        The table, and what else the file holds: flags, seed, seconds, commit, versions.
+
+    Raises:
+        UserError: if there is no such file, or it holds no table.
+    """
+    try:
+        record = json.loads(pathlib.Path(path).read_text())
+        fields = {field.name: record.pop(field.name) for field in dataclasses.fields(Table)}
+        fields["metrics"] = [Metric(**metric) for metric in fields["metrics"]]
+        fields["rows"] = [Row(**row) for row in fields["rows"]]
+        return Table(**fields), record
+    except OSError as error:
+        raise UserError(f"no table in {path}: {error.strerror}; run its script first") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is no table of this version; run its script again") from error

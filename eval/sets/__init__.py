@@ -1,0 +1,1 @@
+"""What is evaluated on: recordings, clips, images, boxes."""

@@ -1,0 +1,453 @@
+"""Frames and seconds of sound of prepared clips, as the evaluations put them to networks.
+
+From each clip a frame is drawn at random, with the 1 s of sound around it (OTS §3.1: "a single
+frame and surrounding 1 s of audio are sampled randomly from each test video"). What is drawn
+depends on the seed and the clip's id alone: every network, and every folder in which the same clip
+was prepared (with optical flow or without), gives the same items.
+"""
+
+import csv
+import dataclasses
+import hashlib
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from eval.reporting import cache
+from l3net import constants
+from l3net.data import augment, avc_pairs, input_pipeline, schema
+from l3net.errors import UserError
+from l3net.inference import saved_model
+
+BLOCK_ITEMS = 64  # read, and kept in the cache, together
+_BATCH_SIZE = 32
+_SAMPLING = "naive"  # of avc_pairs: the second of sound is centred on the frame
+# Part of every cache key: raise it when the steps from a clip to a network's inputs change.
+PROTOCOL = "clips v1"
+
+
+class Network(Protocol):
+    """What is asked of a network: `saved_model.SavedModel` answers, and so does `vgg16.Vgg16`."""
+
+    metadata: dict[str, Any]
+    frame_px: int
+    inputs: tuple[str, ...]
+
+    def features(self, signature: str, output: str) -> Callable[[Any], np.ndarray]:
+        """Returns one output as a function; see `saved_model.SavedModel.features`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Items:
+    """Frames of clips, each with its second of sound.
+
+    Attributes:
+        example_ids: of the clips.
+        labels: of the clips, each none, one or several.
+        times_seconds: float64 [N], of the frames, from the clip's start.
+        frame_indices: int64 [N], of the frames within the clip.
+        images: uint8 [N, frame_px, frame_px, 3], the centre crop that the networks were trained
+            for (224/256 of the smallest side).
+        waveforms: float32 [N, 48000] in [-1, 1], the frame at its middle; nearer to the clip's
+            ends only where no frame has half a second on both sides.
+        frames: uint8 [N, 25, frame_px, frame_px, 3] around the frame; None unless asked for.
+        flow: float32 [N, frame_px, frame_px, 20] in [-1, 1]; None unless asked for.
+    """
+
+    example_ids: tuple[str, ...]
+    labels: tuple[tuple[str, ...], ...]
+    times_seconds: np.ndarray
+    frame_indices: np.ndarray
+    images: np.ndarray
+    waveforms: np.ndarray
+    frames: np.ndarray | None = None
+    flow: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.example_ids)
+
+    def part(self, rows: slice) -> "Items":
+        """Returns some of the items, without copying what is seen and heard."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return Items(**{k: None if v is None else v[rows] for k, v in values.items()})
+
+
+# --- Reading -------------------------------------------------------------------------------------
+def folder_for(model: Network, shards: str, flow_shards: str | None) -> str:
+    """Returns which of two prepared folders of the same clips a network is shown.
+
+    Args:
+        model: the network.
+        shards: folder of most networks.
+        flow_shards: folder with optical flow, None if there is none.
+
+    Returns:
+        The folder with flow if the network takes flow, else the other.
+
+    Raises:
+        UserError: if the network takes flow and no folder with flow was given.
+    """
+    if constants.FLOW not in model.inputs:
+        return shards
+    if flow_shards is None:
+        raise UserError("a network takes optical flow; give --flow_shards")
+    return flow_shards
+
+
+def read_blocks(
+    shards: str | pathlib.Path,
+    split: str,
+    *,
+    frame_px: int,
+    seed: int,
+    num_per_clip: int = 1,
+    inputs: Sequence[str] = (constants.FRAME, constants.LOG_SPECTROGRAM),
+    max_clips: int | None = None,
+) -> Iterator[Items]:
+    """Draws frames with their seconds of sound from every clip of a split.
+
+    An item of 224x224 takes 0.35 MB (25 frames 3.8 MB more, flow 4 MB), so they come in blocks.
+
+    Args:
+        shards: prepared folder.
+        split: of the folder.
+        frame_px: height and width of the frames.
+        seed: of the draw.
+        num_per_clip: frames per clip, drawn one by one.
+        inputs: of the network; FRAMES and FLOW of constants ask for what most do not need.
+        max_clips: ends after so many clips; the preparation has spread them over the shards at
+            random.
+
+    Yields:
+        Up to BLOCK_ITEMS items, clip by clip in the order of the shards.
+
+    Raises:
+        UserError: if the folder lacks the split, or flow that is asked for, or a clip is too short.
+    """
+    found = schema.find_shards(shards, split)
+    if not found:
+        raise UserError(f"split {split!r} of {shards} has no clips")
+    stored = schema.read_format(found[0].path)
+    input_pipeline.check_pictures(found, stored, tuple(inputs))
+    decode = _decoder(frame_px, augment.jpeg_ratio(stored.smallest_side_px, frame_px))
+    num_clips = sum(shard.num_clips for shard in found)
+    num_clips = num_clips if max_clips is None else min(num_clips, max_clips)
+    waiting: list[dict[str, Any]] = []
+    with tqdm(total=num_clips, desc=f"{split} clips", unit="clip", disable=None) as bar:
+        for _, clip in zip(range(num_clips), schema.read_clips(found), strict=False):
+            waiting += _cut(clip, seed, num_per_clip, inputs)
+            while len(waiting) >= BLOCK_ITEMS:
+                yield _stacked(waiting[:BLOCK_ITEMS], decode)
+                waiting = waiting[BLOCK_ITEMS:]
+            bar.update()
+    if waiting:
+        yield _stacked(waiting, decode)
+
+
+def read_items(shards: str | pathlib.Path, split: str, **settings: Any) -> Items:
+    """Reads all that `read_blocks` yields into memory at once.
+
+    Args:
+        shards: prepared folder.
+        split: of the folder.
+        **settings: the other arguments of `read_blocks`.
+
+    Returns:
+        The items, clip by clip in the order of the shards.
+
+    Raises:
+        UserError: see `read_blocks`.
+    """
+    blocks = list(read_blocks(shards, split, **settings))
+
+    def join(name: str) -> tuple | np.ndarray | None:
+        values = [getattr(block, name) for block in blocks]
+        if isinstance(values[0], tuple):
+            return sum(values, ())
+        return None if values[0] is None else np.concatenate(values)
+
+    return Items(**{field.name: join(field.name) for field in dataclasses.fields(Items)})
+
+
+def _cut(
+    clip: schema.Clip, seed: int, num_per_clip: int, inputs: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Draws items from a clip; their pictures stay JPEG."""
+    if len(clip.waveform) < constants.AUDIO_SAMPLES:
+        seconds = len(clip.waveform) / constants.SAMPLE_RATE_HZ
+        raise UserError(f"clip {clip.example_id} has {seconds:.2f} s of sound; need 1 s or more")
+    own = hashlib.sha256(clip.example_id.encode()).digest()
+    rng = np.random.default_rng([seed, int.from_bytes(own[:8], "little")])
+    times_us = np.array(clip.timestamps_us) - clip.start_us
+    index, starts, _ = avc_pairs.draw_times(
+        tf.constant(times_us, tf.int64),
+        len(clip.waveform),
+        tf.constant(rng.random((num_per_clip, avc_pairs.NUM_TIME_DRAWS), np.float32)),
+        sampling=_SAMPLING,
+        num_padding_frames=clip.num_padding_frames,
+    )
+    return [
+        {
+            "example_id": clip.example_id,
+            "labels": clip.labels,
+            "time_seconds": times_us[frame] / constants.MICROSECONDS,
+            "frame_index": frame,
+            "waveform": clip.waveform[start : start + constants.AUDIO_SAMPLES],
+            "pictures": _pictures(clip, frame, inputs),
+        }
+        for frame, start in zip(index.numpy(), starts.numpy(), strict=True)
+    ]
+
+
+def _pictures(clip: schema.Clip, frame: int, inputs: Sequence[str]) -> dict[str, Any]:
+    """Picks the JPEGs that `input_pipeline.decode_pictures` takes."""
+
+    def around(pictures: Sequence[bytes], count: int) -> list[bytes]:
+        padding = clip.num_padding_frames
+        window = avc_pairs.frame_window(
+            tf.constant([frame]), count, len(pictures), num_padding_frames=padding
+        )
+        return [pictures[place] for place in window[0].numpy()]
+
+    picked: dict[str, Any] = {"jpeg": clip.frames[frame]}
+    if constants.FRAMES in inputs:
+        picked["jpegs"] = around(clip.frames, constants.NUM_FRAMES_MF)
+    if constants.FLOW in inputs:
+        picked["flow_jpegs"] = around(clip.flows, constants.NUM_FLOW_FRAMES)
+    return picked
+
+
+def _decoder(frame_px: int, ratio: int) -> Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]:
+    """Returns a function that decodes the pictures of one item, centre crop."""
+    return tf.function(
+        lambda pair: input_pipeline.decode_pictures(pair, None, frame_px=frame_px, ratio=ratio)
+    )
+
+
+def _stacked(cut: list[dict[str, Any]], decode: Callable) -> Items:
+    pictures = [
+        decode({name: tf.constant(jpegs) for name, jpegs in item["pictures"].items()})
+        for item in cut
+    ]
+
+    def stack(name: str) -> np.ndarray | None:
+        return np.stack([p[name].numpy() for p in pictures]) if name in pictures[0] else None
+
+    flow = stack("flow")
+    levels = np.stack([item["waveform"] for item in cut]).astype(np.float32)
+    return Items(
+        example_ids=tuple(item["example_id"] for item in cut),
+        labels=tuple(item["labels"] for item in cut),
+        times_seconds=np.array([item["time_seconds"] for item in cut], np.float64),
+        frame_indices=np.array([item["frame_index"] for item in cut], np.int64),
+        images=stack("image"),
+        waveforms=levels / np.float32(schema.INT16_SCALE),
+        frames=stack("images"),
+        flow=None if flow is None else augment.flow_to_float(flow).numpy(),
+    )
+
+
+def read_truth(path: str | pathlib.Path) -> dict[str, dict[str, str]]:
+    """Reads what is really seen and heard in the clips of the demo data, whose labels are loose.
+
+    Args:
+        path: of its clips.csv, with columns example_id, label (what is seen) and heard_label.
+
+    Returns:
+        `saved_model.VISION` or `AUDIO` -> example id -> class.
+
+    Raises:
+        UserError: if it cannot be read or lacks a column.
+    """
+    columns = {saved_model.VISION: "label", saved_model.AUDIO: "heard_label"}
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return {
+            modality: {row["example_id"]: row[column] for row in rows}
+            for modality, column in columns.items()
+        }
+    except (OSError, KeyError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"cannot read {path} ({error}); need a CSV with columns example_id, label, heard_label"
+        ) from error
+
+
+def data_name(shards: str | pathlib.Path, split: str) -> str:
+    """Returns how a row or a title names a prepared folder; the demo data says that it is that.
+
+    Raises:
+        UserError: if there is no such split.
+    """
+    found = schema.find_shards(shards, split)
+    if not found:
+        raise UserError(f"split {split!r} of {shards} has no clips")
+    name = found[0].dataset_name
+    return "demo data (synthetic)" if name.startswith("demo") else name
+
+
+# --- Features ------------------------------------------------------------------------------------
+def embed(
+    model: Network,
+    items: Items,
+    signature: str,
+    output: str,
+    *,
+    cache_dir: str | pathlib.Path,
+) -> np.ndarray:
+    """Returns one output of a network for every item; computes only what is not yet on disk.
+
+    Args:
+        model: the network.
+        items: read with the model's own `frame_px` and `inputs`.
+        signature: `saved_model.VISION` or `AUDIO`.
+        output: such as "pool4" or "embedding".
+        cache_dir: folder of the cache.
+
+    Returns:
+        float32 [N, D].
+
+    Raises:
+        UserError: if the network has no such output, or gives numbers that are not finite.
+    """
+    folder = pathlib.Path(cache_dir) / "features"
+    starts = range(0, len(items), BLOCK_ITEMS)
+    parts = [items.part(slice(start, start + BLOCK_ITEMS)) for start in starts]
+    quiet = True if len(parts) == 1 else None
+    return np.concatenate(
+        [
+            _embed_block(model, part, signature, output, folder)
+            for part in tqdm(parts, desc=output, unit="block", disable=quiet)
+        ]
+    )
+
+
+def _embed_block(
+    model: Network, items: Items, signature: str, output: str, folder: pathlib.Path
+) -> np.ndarray:
+    given = _given(model, items, signature)
+    key = cache.key_of(
+        PROTOCOL, model.metadata, signature, output,
+        {name: cache.hash_array(array) for name, array in given.items()},
+    )  # fmt: skip
+    kept = cache.read_array(folder, key)
+    if kept is not None:
+        return np.array(kept)
+    run = model.features(signature, output)
+    found = []
+    for start in range(0, len(items), _BATCH_SIZE):
+        batch = {name: array[start : start + _BATCH_SIZE] for name, array in given.items()}
+        found.append(run(next(iter(batch.values())) if len(batch) == 1 else batch))
+    values = np.concatenate(found)
+    if not np.isfinite(values).all():
+        raise UserError(f"{output} of {signature} is not finite; did the training diverge?")
+    cache.write_array(folder, key, values)
+    return values
+
+
+def _given(model: Network, items: Items, signature: str) -> dict[str, np.ndarray]:
+    """Returns what a signature takes of the items, by its inputs' names."""
+    if signature == saved_model.AUDIO:
+        return {saved_model.WAVEFORM: items.waveforms}
+    sources = {
+        constants.FRAME: (saved_model.IMAGE, items.images),
+        constants.FRAMES: (saved_model.IMAGES, items.frames),
+        constants.FLOW: (saved_model.FLOW, items.flow),
+    }
+    return dict(sources[name] for name in model.inputs if name in sources)
+
+
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """Features of the items of a split, in the order of the clips' ids.
+
+    Attributes:
+        example_ids: of the items' clips.
+        labels: of the items' clips.
+        features: signature -> float32 [N, D].
+        digest: short hash of the shards' content.
+    """
+
+    example_ids: tuple[str, ...]
+    labels: tuple[tuple[str, ...], ...]
+    features: Mapping[str, np.ndarray]
+    digest: str
+
+
+def describe(
+    model: Network,
+    shards: str | pathlib.Path,
+    split: str,
+    outputs: Mapping[str, str],
+    *,
+    seed: int,
+    cache_dir: str | pathlib.Path,
+    num_per_clip: int = 1,
+    max_clips: int | None = None,
+) -> Described:
+    """Draws items from a split and describes them, one block of them in memory at a time.
+
+    Args:
+        model: the network.
+        shards: prepared folder.
+        split: of the folder.
+        outputs: signature -> output, those to compute.
+        seed: of the draw.
+        cache_dir: folder of the cache.
+        num_per_clip: frames per clip.
+        max_clips: see `read_blocks`.
+
+    Returns:
+        The features; whatever folder the same clips come from, in the same order.
+
+    Raises:
+        UserError: see `read_blocks` and `embed`.
+    """
+    digest = schema.content_digest(schema.find_shards(shards, split))
+    blocks = read_blocks(
+        shards,
+        split,
+        frame_px=model.frame_px,
+        seed=seed,
+        num_per_clip=num_per_clip,
+        inputs=model.inputs,
+        max_clips=max_clips,
+    )
+    ids, labels, found = [], [], {signature: [] for signature in outputs}
+    for block in blocks:
+        ids += block.example_ids
+        labels += block.labels
+        for signature, output in outputs.items():
+            found[signature].append(embed(model, block, signature, output, cache_dir=cache_dir))
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    return Described(
+        tuple(ids[place] for place in order),
+        tuple(labels[place] for place in order),
+        {signature: np.concatenate(arrays)[order] for signature, arrays in found.items()},
+        digest,
+    )
+
+
+def classes_of(
+    described: Described, truth: Mapping[str, Mapping[str, str]] | None
+) -> dict[str, np.ndarray]:
+    """Returns what is seen and what is heard in described items.
+
+    Args:
+        described: of `describe`.
+        truth: see `read_truth`; None takes the clips' first label for both.
+
+    Returns:
+        `saved_model.VISION` or `AUDIO` -> str [N], the class, "" without one.
+    """
+    if truth is None:
+        first = np.array([labels[0] if labels else "" for labels in described.labels])
+        return {saved_model.VISION: first, saved_model.AUDIO: first}
+    return {
+        modality: np.array([known.get(name, "") for name in described.example_ids])
+        for modality, known in truth.items()
+    }

@@ -1,0 +1,272 @@
+"""Labelled images to train a linear classifier on and to test it (L3 §3.4), read where they lie.
+
+- ImageNet: `train/n01440764/*.JPEG` and `val/`, with class folders too, or flat with a list of the
+  images' classes.
+- demo: frames of a prepared shard folder (l3net.data.schema), its splits train and test.
+
+Nothing is decoded until `read_rgb` is called.
+"""
+
+import csv
+import dataclasses
+import functools
+import io
+import pathlib
+from collections.abc import Iterable
+
+import numpy as np
+from PIL import Image
+
+from eval.reporting import cache
+from l3net.data import schema
+from l3net.errors import UserError
+from l3net.media.file_kinds import IMAGE, SUFFIXES
+
+IMAGENET_CLASSES, IMAGENET_TRAIN, IMAGENET_VAL = 1000, 1_281_167, 50_000
+_TRAIN, _VAL, _TEST = "train", "val", "test"
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Some labelled images.
+
+    Attributes:
+        sources: of each image its path, or the encoded image itself.
+        identities: of each image a text that changes when it does: name and size of a file (hashing
+            the 150 GB of ImageNet would take longer than reading it), or a hash.
+        labels: int64 [num_images], indices into the classes.
+    """
+
+    sources: tuple[str | bytes, ...]
+    identities: tuple[str, ...]
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def take(self, rows: Iterable[int]) -> "Split":
+        """Returns some of the images, in the order given."""
+        rows = np.asarray(rows, np.int64)
+        return Split(
+            tuple(self.sources[row] for row in rows),
+            tuple(self.identities[row] for row in rows),
+            self.labels[rows],
+        )
+
+    @functools.cached_property
+    def content_hash(self) -> str:
+        """A hash of every image's identity and label."""
+        return cache.key_of(self.identities, self.labels.tolist())
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSet:
+    """A data set of images.
+
+    Attributes:
+        data: how a table's row names it.
+        classes: names; the position is the class index.
+        train: to train on.
+        val: to test on.
+        is_imagenet: whether this is all of ImageNet, so that the paper's numbers compare.
+    """
+
+    data: str
+    classes: tuple[str, ...]
+    train: Split
+    val: Split
+    is_imagenet: bool
+
+
+def read_rgb(source: str | bytes) -> np.ndarray:
+    """Decodes an image.
+
+    Args:
+        source: its path, or the encoded image itself. Pillow reads what ImageNet holds beside plain
+            JPEGs: a PNG under the name .JPEG, JPEGs in CMYK.
+
+    Returns:
+        uint8 [height, width, 3].
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    try:
+        with Image.open(source if isinstance(source, str) else io.BytesIO(source)) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        name = source if isinstance(source, str) else "of a shard"
+        raise UserError(f"cannot read the image {name}: {error}") from error
+
+
+# --- ImageNet ------------------------------------------------------------------------------------
+def read_imagenet(
+    folder: str | pathlib.Path,
+    *,
+    val_labels: str | pathlib.Path | None = None,
+    num_classes: int | None = None,
+    images_per_class: int | None = None,
+    seed: int = 0,
+) -> ImageSet:
+    """Reads ImageNet, or a part of it.
+
+    Args:
+        folder: holds train/ and val/.
+        val_labels: for a flat val/: a file with "name class" on each line, or the class alone, line
+            by line in the order of the images' names.
+        num_classes: of the sorted classes take the first; None takes all.
+        images_per_class: train on that many of each class; None takes all. Tested is on every
+            image of the classes.
+        seed: of the images drawn.
+
+    Returns:
+        The set; `data` says what part of the official set it is.
+
+    Raises:
+        UserError: if a folder is missing or empty, or the classes do not agree.
+    """
+    folder = pathlib.Path(folder)
+    train = _class_folders(folder / _TRAIN)
+    if not train:
+        raise UserError(f"{folder / _TRAIN} holds no class folders of images")
+    classes = sorted(train)[:num_classes]
+    if len(classes) < 2:
+        raise UserError(f"{folder / _TRAIN} has {len(classes)} class(es); need two or more")
+    val = _class_folders(folder / _VAL) or _listed(folder / _VAL, val_labels)
+    missing = [name for name in classes if not val.get(name)]
+    if missing:
+        raise UserError(f"{folder / _VAL} has no image of {len(missing)} classes, as {missing[0]}")
+    rng = np.random.default_rng(seed)
+    if images_per_class is not None:
+        train = {name: _drawn(train[name], images_per_class, rng) for name in classes}
+    splits = [_from_files(folder, [found[name] for name in classes]) for found in (train, val)]
+    sizes = (len(classes), *map(len, splits))
+    is_all = sizes == (IMAGENET_CLASSES, IMAGENET_TRAIN, IMAGENET_VAL)
+    part = "part of ImageNet ({} of 1000 classes, {} training and {} val images)".format(*sizes)
+    return ImageSet("ImageNet" if is_all else part, tuple(classes), *splits, is_imagenet=is_all)
+
+
+def _class_folders(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
+    """Returns the images of each class folder; empty if there are no class folders."""
+    if not folder.is_dir():
+        raise UserError(f"the image folder {folder} does not exist; need train/ and val/")
+    found = {path.name: _images(path) for path in sorted(folder.iterdir()) if path.is_dir()}
+    return {name: images for name, images in found.items() if images}
+
+
+def _images(folder: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES[IMAGE])
+
+
+def _listed(
+    folder: pathlib.Path, val_labels: str | pathlib.Path | None
+) -> dict[str, list[pathlib.Path]]:
+    """Returns the images of a flat folder by class, as a list tells them."""
+    images = _images(folder)
+    if not images:
+        raise UserError(f"{folder} holds no images, nor class folders of images")
+    if val_labels is None:
+        raise UserError(f"{folder} has no class folders; give --imagenet_val_labels, a list")
+    try:
+        text = pathlib.Path(val_labels).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read --imagenet_val_labels={val_labels}: {error}") from error
+    lines = [line.replace(",", " ").split() for line in text.splitlines() if line.strip()]
+    if all(len(line) == 1 for line in lines) and len(lines) == len(images):
+        lines = [[path.name, *line] for path, line in zip(images, lines, strict=True)]
+    class_of = {pathlib.Path(line[0]).stem: line[1] for line in lines if len(line) > 1}
+    found: dict[str, list[pathlib.Path]] = {}
+    for path in images:
+        if path.stem not in class_of:
+            raise UserError(
+                f"{val_labels} does not tell the class of {path.name}; need a line 'name class' "
+                f"for each image, or {len(images)} classes alone in the order of the names"
+            )
+        found.setdefault(class_of[path.stem], []).append(path)
+    return found
+
+
+def _drawn(paths: list[pathlib.Path], count: int, rng: np.random.Generator) -> list[pathlib.Path]:
+    if count < 1:
+        raise UserError(f"got {count} images per class; need at least 1")
+    rows = rng.permutation(len(paths))[:count]
+    return [paths[row] for row in sorted(rows)]
+
+
+def _from_files(root: pathlib.Path, by_class: list[list[pathlib.Path]]) -> Split:
+    paths = [path for images in by_class for path in images]
+    identities = [f"{path.relative_to(root).as_posix()} {path.stat().st_size}" for path in paths]
+    labels = np.repeat(np.arange(len(by_class)), [len(images) for images in by_class])
+    return Split(tuple(map(str, paths)), tuple(identities), labels)
+
+
+# --- Prepared shards -----------------------------------------------------------------------------
+def read_shards(
+    folder: str | pathlib.Path,
+    seen_csv: str | pathlib.Path | None = None,
+    *,
+    frames_per_clip: int = 1,
+) -> ImageSet:
+    """Reads frames of the labelled clips of a prepared folder; they stand in for ImageNet.
+
+    Ours: training frames are equally spaced in their clip, tested is on the middle frame; of a clip
+    with several labels the first counts; clips without a label are left out. The JPEGs are held in
+    memory, some 15 kB each.
+
+    Args:
+        folder: as data_prep.write_shards leaves it, with splits train and test.
+        seen_csv: columns example_id and label, which then count instead of the clips' labels:
+            clips.csv of the demo data, whose labels are as loose as those of real videos, where
+            ImageNet's are curated.
+        frames_per_clip: of each training clip.
+
+    Returns:
+        The set.
+
+    Raises:
+        UserError: if a split is missing, the classes do not agree, or `seen_csv` cannot be read.
+    """
+    if frames_per_clip < 1:
+        raise UserError(f"got {frames_per_clip} frames per clip; need at least 1")
+    seen = _read_seen(seen_csv) if seen_csv else None
+    found, name = {}, ""
+    for part, count in ((_TRAIN, frames_per_clip), (_TEST, 1)):
+        found[part] = []
+        for clip in schema.read_clips(schema.find_shards(folder, part)):
+            name = clip.dataset_name
+            label = next(iter(clip.labels), None) if seen is None else seen.get(clip.example_id)
+            if label and clip.frames:
+                found[part] += [(frame, label) for frame in _spaced(clip.frames, count)]
+    classes = sorted({label for _, label in found[_TRAIN]})
+    unknown = {label for _, label in found[_TEST]} - set(classes)
+    if len(classes) < 2 or unknown or not found[_TEST]:
+        raise UserError(
+            f"{folder} has {len(classes)} classes in split train, {len(found[_TEST])} labelled "
+            f"clips in test, and {len(unknown)} test classes without a training clip; need two "
+            "classes or more, and every test class in train"
+        )
+    splits = [_from_frames(found[part], classes) for part in (_TRAIN, _TEST)]
+    kind = "demo data (synthetic)" if name.startswith("demo") else name
+    sizes = f"frames, {len(classes)} classes, {len(splits[0])} to train, {len(splits[1])} to test"
+    return ImageSet(f"{kind}: {sizes}", tuple(classes), *splits, is_imagenet=False)
+
+
+def _spaced(frames: tuple[bytes, ...], count: int) -> list[bytes]:
+    """Returns equally spaced frames; one is the middle one."""
+    return [frames[(2 * number + 1) * len(frames) // (2 * count)] for number in range(count)]
+
+
+def _read_seen(path: str | pathlib.Path) -> dict[str, str]:
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return {row["example_id"]: row["label"] for row in csv.DictReader(file)}
+    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(
+            f"cannot read {path} ({error}); need a CSV with columns example_id and label"
+        ) from None
+
+
+def _from_frames(frames: list[tuple[bytes, str]], classes: list[str]) -> Split:
+    identities = tuple(cache.hash_array(np.frombuffer(jpeg, np.uint8)) for jpeg, _ in frames)
+    labels = np.array([classes.index(label) for _, label in frames], np.int64)
+    return Split(tuple(jpeg for jpeg, _ in frames), identities, labels)

@@ -1,0 +1,301 @@
+"""Labelled recordings of the sound classification benchmarks (L3 §3.3), read where they lie.
+
+- ESC-50, ESC-10 and DCASE 2013 in the layouts of l3net.data.recording_lists; every listed file must
+  be there.
+- demo: a prepared shard folder (l3net.data.schema), its splits train and test.
+
+Nothing is decoded until `Recording.load` is called.
+"""
+
+import csv
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import resampy
+import soundfile
+
+from eval.reporting import cache
+from l3net import constants
+from l3net.data import recording_lists, schema
+from l3net.data.recording_lists import TEST, TRAIN, ListedRecording
+from l3net.errors import UserError, first_line
+from l3net.files import sha256_of
+
+# Ours: the papers name no resampler; this is resampy's more exact filter.
+RESAMPLING = "kaiser_best"
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """One labelled sound.
+
+    Attributes:
+        name: unique within its set.
+        label: its class.
+        part: its fold ("1" to "5"), or TRAIN or TEST where the data set fixes a split.
+        content_hash: returns a hash of what `load` returns: of the file, or of a shard's samples;
+            read once.
+        load: sample rate in Hz -> mono float32 [num_samples] in [-1, 1].
+    """
+
+    name: str
+    label: str
+    part: str
+    content_hash: Callable[[], str]
+    load: Callable[[int], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordingSet:
+    """The recordings of one data set.
+
+    Attributes:
+        name: such as "ESC-50".
+        data: how a table's row names its data, such as "ESC-10 (400 real recordings)".
+        recordings: in a fixed order.
+    """
+
+    name: str
+    data: str
+    recordings: tuple[Recording, ...]
+
+    @property
+    def classes(self) -> list[str]:
+        """Sorted class names; the position is the class index."""
+        return sorted({recording.label for recording in self.recordings})
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Int64 [num_recordings], indices into `classes`."""
+        index = {label: position for position, label in enumerate(self.classes)}
+        return np.array([index[recording.label] for recording in self.recordings])
+
+    @property
+    def parts(self) -> np.ndarray:
+        """Str [num_recordings], the fold or split of each recording."""
+        return np.array([recording.part for recording in self.recordings])
+
+    @property
+    def test_parts(self) -> list[str]:
+        """The parts that are tested on, each once: every fold, or the test split alone."""
+        found = sorted(set(self.parts))
+        return [TEST] if TEST in found else found
+
+    def content_hash(self) -> str:
+        """Returns a hash of every recording's contents, label and part."""
+        return cache.key_of([[r.content_hash(), r.label, r.part] for r in self.recordings])
+
+
+# --- Sound files ---------------------------------------------------------------------------------
+def load_file(
+    path: pathlib.Path,
+    seconds: float | None = None,
+    sample_rate_hz: int = constants.SAMPLE_RATE_HZ,
+) -> np.ndarray:
+    """Reads a sound file as one channel at one rate.
+
+    Args:
+        path: of a file that libsndfile reads (wav, ogg, flac).
+        seconds: pads with zeros or cuts to this length; None keeps the file's.
+        sample_rate_hz: of the result; other rates are resampled (RESAMPLING).
+
+    Returns:
+        float32 [num_samples] in [-1, 1], the mean of the channels.
+
+    Raises:
+        UserError: if the file cannot be read, or holds no sound.
+    """
+    try:
+        samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise UserError(f"cannot read the recording {path}: {first_line(error)}") from error
+    if not len(samples):
+        raise UserError(f"the recording {path} holds no sound")
+    mono = samples.mean(axis=1)
+    if rate_hz != sample_rate_hz:
+        mono = resampy.resample(mono, rate_hz, sample_rate_hz, filter=RESAMPLING)
+    if seconds is not None:
+        length = round(seconds * sample_rate_hz)
+        mono = np.pad(mono[:length], (0, max(0, length - len(mono))))
+    return np.clip(mono, -1, 1).astype(np.float32, copy=False)
+
+
+def _from_listed(
+    folder: pathlib.Path, listed: ListedRecording, name: str, seconds: float | None = None
+) -> Recording:
+    path = folder / listed.path
+    if listed.problem:
+        raise UserError(f"{folder}: {listed.problem}")
+    if not path.is_file():
+        raise UserError(f"the recording {path} is listed but does not exist")
+    if path.stat().st_size == 0:
+        raise UserError(f"the recording {path} has zero bytes; fetch it again")
+    return Recording(
+        name,
+        listed.label,
+        listed.split.removeprefix("fold"),
+        functools.cache(lambda: cache.key_of(sha256_of(path), seconds)),
+        functools.partial(load_file, path, seconds),
+    )
+
+
+def _existing(folder: str | pathlib.Path, what: str) -> pathlib.Path:
+    folder = pathlib.Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"the {what} folder {folder} does not exist")
+    return folder
+
+
+def _checked_set(name: str, recordings: list[Recording], official: int) -> RecordingSet:
+    """Makes a set whose `data` says how much of the official set it holds."""
+    if len({recording.part for recording in recordings}) < 2:
+        raise UserError(f"{name}: all recordings are in one fold; need at least two to test")
+    if len({recording.label for recording in recordings}) < 2:
+        raise UserError(f"{name}: all recordings are of one class; need at least two")
+    count = len(recordings)
+    amount = f"{count}" if count == official else f"{count} of {official}"
+    return RecordingSet(name, f"{name} ({amount} real recordings)", tuple(recordings))
+
+
+# --- The benchmarks ------------------------------------------------------------------------------
+def read_esc50(folder: str | pathlib.Path) -> RecordingSet:
+    """Reads ESC-50: 2000 recordings of 5 s, 50 classes, 5 folds.
+
+    Args:
+        folder: see `recording_lists.list_esc50`.
+
+    Returns:
+        The set; parts are folds.
+
+    Raises:
+        UserError: if a folder, the list or a recording is missing, empty or malformed.
+    """
+    folder = _existing(folder, "ESC-50")
+    return _checked_set(
+        "ESC-50", _esc_recordings(folder, recording_lists.list_esc50(folder)), official=2000
+    )
+
+
+def read_esc10(folder: str | pathlib.Path) -> RecordingSet:
+    """Reads ESC-10: 400 recordings of 5 s, 10 classes, 5 folds, in either layout.
+
+    Args:
+        folder: see `recording_lists.list_esc10`.
+
+    Returns:
+        The set; parts are folds.
+
+    Raises:
+        UserError: if the folder is in neither layout, or something is missing or malformed.
+    """
+    folder = _existing(folder, "ESC-10")
+    return _checked_set(
+        "ESC-10", _esc_recordings(folder, recording_lists.list_esc10(folder)), official=400
+    )
+
+
+def _esc_recordings(folder: pathlib.Path, listed: Iterable[ListedRecording]) -> list[Recording]:
+    seconds = recording_lists.ESC_SECONDS
+    return [
+        _from_listed(folder, each, each.path.removeprefix("audio/"), seconds) for each in listed
+    ]
+
+
+def read_dcase2013(folder: str | pathlib.Path) -> RecordingSet:
+    """Reads the DCASE 2013 scenes: 10 classes, 30 s; 100 recordings to train, 100 to test.
+
+    L3 §3.3 writes "10 training and 100 test clips per class"; the published sets hold 10 of each
+    per class.
+
+    Args:
+        folder: see `recording_lists.list_dcase2013`.
+
+    Returns:
+        The set; parts are TRAIN and TEST.
+
+    Raises:
+        UserError: if a folder is missing or empty, or a recording's class is not to be found.
+    """
+    folder = _existing(folder, "DCASE 2013")
+    recordings = [
+        _from_listed(folder, each, f"{each.split}/{pathlib.PurePath(each.path).name}")
+        for each in recording_lists.list_dcase2013(folder)
+    ]
+    return _checked_set("DCASE 2013", recordings, official=200)
+
+
+# --- Prepared shards -----------------------------------------------------------------------------
+def read_shards(
+    folder: str | pathlib.Path, heard_csv: str | pathlib.Path | None = None
+) -> RecordingSet:
+    """Reads the labelled clips of a prepared folder; a recording is a clip's sound.
+
+    Ours: of a clip with several labels the first counts; clips without a label are left out. The
+    sound is held in memory as 16-bit samples, about 1 MB per 10 s.
+
+    Args:
+        folder: as data_prep.write_shards leaves it, with splits train and test.
+        heard_csv: columns example_id and heard_label, which then count instead of the clips'
+            labels: clips.csv of the demo data, whose labels are as loose as those of real videos,
+            where the benchmarks' are curated.
+
+    Returns:
+        The set; parts are TRAIN and TEST.
+
+    Raises:
+        UserError: if a split is missing, fewer than two classes are labelled, or `heard_csv`
+            cannot be read or has no such columns.
+    """
+    heard = _read_heard(heard_csv) if heard_csv else None
+    recordings = []
+    dataset_name = ""
+    for part in (TRAIN, TEST):
+        for clip in schema.read_clips(schema.find_shards(folder, part)):
+            dataset_name = clip.dataset_name
+            label = next(iter(clip.labels), None) if heard is None else heard.get(clip.example_id)
+            if label and len(clip.waveform):
+                recordings.append(_from_clip(clip, label, part))
+    for part in (TRAIN, TEST):
+        classes = {recording.label for recording in recordings if recording.part == part}
+        if len(classes) < 2:
+            raise UserError(
+                f"split {part!r} of {folder} has {len(classes)} labelled classes; need two or more"
+            )
+    is_demo = dataset_name.startswith("demo")
+    data = "demo data (synthetic)" if is_demo else f"{dataset_name} ({len(recordings)} clips)"
+    return RecordingSet("demo data" if is_demo else dataset_name, data, tuple(recordings))
+
+
+def _read_heard(path: str | pathlib.Path) -> dict[str, str]:
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return {row["example_id"]: row["heard_label"] for row in csv.DictReader(file)}
+    except (OSError, KeyError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"cannot read {path} ({error}); need a CSV with columns example_id and heard_label"
+        ) from None
+
+
+def _from_clip(clip: schema.Clip, label: str, part: str) -> Recording:
+    return Recording(
+        clip.example_id,
+        label,
+        part,
+        functools.cache(functools.partial(cache.hash_array, clip.waveform)),
+        functools.partial(_load_samples, clip.waveform),
+    )
+
+
+def _load_samples(
+    samples: np.ndarray, sample_rate_hz: int = constants.SAMPLE_RATE_HZ
+) -> np.ndarray:
+    waveform = samples.astype(np.float32) / schema.INT16_SCALE
+    if sample_rate_hz == constants.SAMPLE_RATE_HZ:
+        return waveform
+    resampled = resampy.resample(
+        waveform, constants.SAMPLE_RATE_HZ, sample_rate_hz, filter=RESAMPLING
+    )
+    return np.clip(resampled, -1, 1).astype(np.float32, copy=False)

@@ -1,0 +1,1 @@
+"""Sound, images and video: ffmpeg, reading and writing."""

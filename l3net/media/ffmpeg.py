@@ -1,0 +1,472 @@
+"""Videos to frames and sound on one time line, by one ffmpeg process each.
+
+Picture and sound are decoded once, together, onto ONE time line whose zero is the asked start. At
+any time the picture is the one that a player shows then: the last whose timestamp is not later. A
+stream that starts late is padded, never shifted: its first timestamp comes back through a pipe of
+its own (`metadata=print`), and the padding is done here, because ffmpeg rebuilds its filters when
+a stream changes its format half-way and would pad a second time.
+
+What a file from a stranger may do: l3net/media/ffmpeg_process.py, whose names for other modules may
+be taken from here.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import math
+import pathlib
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from l3net import constants
+from l3net.media import ffmpeg_process
+from l3net.media.ffmpeg_process import ENVIRONMENT_VARIABLE as ENVIRONMENT_VARIABLE
+from l3net.media.ffmpeg_process import PICTURE, SOUND, MediaError
+from l3net.media.ffmpeg_process import ffmpeg_version as ffmpeg_version
+from l3net.media.ffmpeg_process import find_ffmpeg as find_ffmpeg
+from l3net.media.ffmpeg_process import inside as inside
+from l3net.media.jpeg_stream import jpeg_size, split_jpegs
+
+MIN_COMMON_SECONDS = constants.AUDIO_SECONDS  # a pair needs one second of sound
+DEFAULT_JPEG_QUALITY = 3  # ffmpeg's -q:v, 2 (best) to 31; 3 is visually clean at ~20 KB a frame
+DEFAULT_TIMEOUT_SECONDS = 300.0
+# The longest side is cut off here: 8 times the smallest is a banner or a lying header.
+MAX_ASPECT = 8
+
+# The fps filter has done it; without this ffmpeg repeats the first frame of a late picture itself.
+_AS_FILTERED = ("-fps_mode", "passthrough")
+# Input is read from before the asked start, where the picture shown then may have begun, to beyond
+# the asked end, so that the last frames of a slow video are still shown.
+_MARGIN_SECONDS = 1.0
+# Containers round timestamps to milliseconds: a picture may come half of one after its time.
+_TOLERANCE_SECONDS = 0.0005
+_FINEST_RATE_HZ = 1000
+_MAX_LATE_SECONDS = 3600.0  # of a streamed file's picture after its sound, or the reverse
+_SILENCE_BYTES = 1 << 16  # at a time
+# By number of channels. Of a mono file both of two become copies at full level (ffmpeg's own way
+# makes them 3 dB quieter); of surround sound, centre and back are mixed in.
+_MIX = {
+    1: "aformat=channel_layouts=mono",
+    2: "pan=stereo|FL<FL+0.707FC+0.707BL+0.707SL|FR<FR+0.707FC+0.707BR+0.707SR,"
+    "aformat=channel_layouts=stereo",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodedClip:
+    """Frames and sound of one clip; see `decode_clip`.
+
+    Attributes:
+        start_us, end_us: extent on the video's own time line, microseconds.
+        frames: JPEG each.
+        timestamps_us: of the frames, on the video's own time line; the first is start_us.
+        height_px, width_px: of every frame.
+        waveform: int16 [num_samples], mono, 48 kHz, exactly from start_us to end_us.
+        num_padding_frames: leading copies of the first frame, where the picture starts late.
+    """
+
+    start_us: int
+    end_us: int
+    frames: tuple[bytes, ...]
+    timestamps_us: tuple[int, ...]
+    height_px: int
+    width_px: int
+    waveform: np.ndarray
+    num_padding_frames: int
+
+
+# --- Clips ---------------------------------------------------------------------------------------
+def decode_clip(
+    path: str | pathlib.Path,
+    *,
+    start_seconds: float = 0.0,
+    seconds: float = constants.CLIP_SECONDS,
+    frame_rate_hz: float = constants.FRAME_RATE_HZ,
+    smallest_side_px: int = constants.SMALLEST_SIDE_PX,
+    jpeg_quality: int = DEFAULT_JPEG_QUALITY,
+    strict: bool = False,
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+) -> DecodedClip:
+    """Cuts one clip: JPEG frames and mono sound on one time line, by one ffmpeg process.
+
+    The extent is `[start, start + n / frame_rate)`, n whole frames: as many as were asked and as
+    both picture and sound still cover (ours; so every frame has its sound). Frame k has the
+    timestamp `start + k / frame_rate` and shows the last picture whose own timestamp is not later
+    (by more than half a millisecond: containers round). A picture that began over a second before
+    the start may be missed; the first one known is then repeated in front. Sound missing at the
+    front is silence; less than a frame's worth missing at the end, too.
+
+    Frames are scaled so that the smallest side is exactly `smallest_side_px`, up or down
+    (L3 §2.2), after rotation and with square pixels.
+
+    Args:
+        path: of the video.
+        start_seconds: on the video's own time line, whose zero is its earliest stream's start.
+        seconds: wanted length; L3 §3.1 takes 10.
+        frame_rate_hz: of the frames; 25 in OTS §3.3.
+        smallest_side_px: 256 in the papers.
+        jpeg_quality: ffmpeg's -q:v, 2 (best) to 31.
+        strict: whether the least decoding error fails the clip; slight damage is common on the web.
+        timeout_seconds: wall-clock limit, after which ffmpeg is killed.
+
+    Returns:
+        The clip.
+
+    Raises:
+        MediaError: if the file gives no clip with a second of both picture and sound.
+        UserError: if ffmpeg is missing.
+    """
+    num_frames = max(1, math.floor(seconds * frame_rate_hz + 1e-6))
+    lead_seconds = _lead_seconds(start_seconds)
+    input_arguments = _input(path, start_seconds, seconds + _MARGIN_SECONDS, strict)
+
+    def arguments(picture_start: int, sound_start: int, picture: int, sound: int) -> list[str]:
+        filters = _at_rate(frame_rate_hz, lead_seconds, num_frames, picture_start)
+        filters += f",{_scale(smallest_side_px)},format=yuvj420p"
+        return [
+            *input_arguments,
+            *("-map", PICTURE, "-vf", filters, *_AS_FILTERED),
+            *("-c:v", "mjpeg", "-q:v", str(jpeg_quality), "-flags:v", "+bitexact"),
+            *("-threads", "1", "-f", "image2pipe", f"pipe:{picture}"),
+            *_sound_output(sound_start, constants.SAMPLE_RATE_HZ),
+            *("-t", f"{lead_seconds + seconds:.6f}", f"pipe:{sound}"),
+        ]
+
+    picture_start, sound_start, jpegs, pcm = ffmpeg_process.run_to_end(
+        path, arguments, (2, 2), timeout_seconds, strict
+    )
+    decoded = _Decoded(
+        num_late_frames=_first_number(picture_start),
+        first_sample_seconds=_first_seconds(sound_start) - lead_seconds,
+        jpegs=split_jpegs(jpegs),
+        pcm=pcm,
+    )
+    try:
+        return _assemble(decoded, start_seconds, num_frames, frame_rate_hz)
+    except _TooShortError as error:
+        raise MediaError(path, "skipped", "too_short", str(error)) from None
+
+
+class _Decoded(NamedTuple):
+    """What one ffmpeg process gave, counted from the asked start; sound may begin before it."""
+
+    num_late_frames: int
+    first_sample_seconds: float
+    jpegs: list[bytes]
+    pcm: bytearray
+
+
+class _TooShortError(Exception):
+    """Less than a second of picture and sound together."""
+
+
+def _assemble(
+    decoded: _Decoded, start_seconds: float, num_frames: int, frame_rate_hz: float
+) -> DecodedClip:
+    """Puts picture and sound on one time line: pads the fronts, cuts the ends alike."""
+    jpegs = decoded.jpegs
+    if not jpegs or not decoded.pcm:
+        raise _TooShortError(f"no {'sound' if jpegs else 'picture'} after {start_seconds:g} s")
+    num_padding = decoded.num_late_frames
+    late_seconds = min(decoded.first_sample_seconds, num_frames / frame_rate_hz)
+    waveform = _padded(decoded.pcm, round(late_seconds * constants.SAMPLE_RATE_HZ))
+    sound_frames = math.ceil(len(waveform) / constants.SAMPLE_RATE_HZ * frame_rate_hz - 1e-6)
+    num_frames = min(num_frames, num_padding + len(jpegs), sound_frames)
+    late_seconds = max(num_padding / frame_rate_hz, decoded.first_sample_seconds)
+    common_seconds = num_frames / frame_rate_hz - late_seconds
+    if common_seconds < MIN_COMMON_SECONDS - 1e-6:
+        raise _TooShortError(
+            f"{max(common_seconds, 0):.2f} s of picture and sound together; "
+            f"need {MIN_COMMON_SECONDS:g} s"
+        )
+    start_us = round(start_seconds * constants.MICROSECONDS)
+    step_us = constants.MICROSECONDS / frame_rate_hz
+    *times_us, end_us = (start_us + round(k * step_us) for k in range(num_frames + 1))
+    height_px, width_px = jpeg_size(jpegs[0])
+    return DecodedClip(
+        start_us=start_us,
+        end_us=end_us,
+        frames=tuple(([jpegs[0]] * num_padding + jpegs)[:num_frames]),
+        timestamps_us=tuple(times_us),
+        height_px=height_px,
+        width_px=width_px,
+        waveform=_fitted(waveform, round(num_frames * constants.SAMPLE_RATE_HZ / frame_rate_hz)),
+        num_padding_frames=num_padding,
+    )
+
+
+def _padded(pcm: bytearray, num_silent: int) -> np.ndarray:
+    """Returns int16 sound with silence in front, or cut there where `num_silent` is negative."""
+    samples = np.frombuffer(pcm, "<i2", len(pcm) // 2)
+    silence = np.zeros(max(num_silent, 0), np.int16)
+    return np.concatenate([silence, samples[max(-num_silent, 0) :]])
+
+
+def _fitted(waveform: np.ndarray, num_samples: int) -> np.ndarray:
+    missing = max(0, num_samples - len(waveform))
+    return np.pad(waveform[:num_samples], (0, missing))
+
+
+# --- Streams -------------------------------------------------------------------------------------
+def stream_audio(
+    path: str | pathlib.Path,
+    *,
+    sample_rate_hz: int = constants.SAMPLE_RATE_HZ,
+    block_samples: int = constants.AUDIO_SAMPLES,
+    start_seconds: float = 0.0,
+    seconds: float | None = None,
+) -> Iterator[np.ndarray]:
+    """Decodes the sound of a file of any length, block by block, in bounded memory.
+
+    Sample 0 sounds at `start_seconds`; sound that starts later is preceded by silence.
+
+    Args:
+        path: of a video or sound file.
+        sample_rate_hz: of the result.
+        block_samples: length of a block; the last one may be shorter.
+        start_seconds: on the file's own time line.
+        seconds: length; None goes to the end.
+
+    Yields:
+        int16 [block_samples], mono.
+
+    Raises:
+        MediaError: if the file has no sound or cannot be decoded to its end; blocks decoded before
+            that were yielded.
+        UserError: if ffmpeg is missing.
+    """
+    num_bytes = 0
+    chunks = stream_pcm(
+        path, sample_rate_hz=sample_rate_hz, start_seconds=start_seconds, seconds=seconds
+    )
+    with contextlib.closing(chunks):
+        for block in _blocks(chunks, 2 * block_samples):
+            num_bytes += len(block)
+            yield np.frombuffer(block[: len(block) // 2 * 2], "<i2").astype(np.int16)
+    if not num_bytes:
+        raise MediaError(path, "skipped", "no_audio", "no sound was decoded")
+
+
+def stream_pcm(
+    path: str | pathlib.Path,
+    *,
+    num_channels: int = 1,
+    sample_rate_hz: int = constants.SAMPLE_RATE_HZ,
+    start_seconds: float = 0.0,
+    seconds: float | None = None,
+) -> Iterator[bytes]:
+    """Decodes the sound of a file of any length as bytes, on the time line of `stream_audio`.
+
+    Args:
+        path: of a video or sound file.
+        num_channels: 1 or 2, interleaved.
+        sample_rate_hz: of the result.
+        start_seconds: on the file's own time line.
+        seconds: length; None goes to the end.
+
+    Yields:
+        16-bit little-endian samples, in pieces of any length; none if there is no sound.
+
+    Raises:
+        MediaError: if the file cannot be decoded to its end.
+        UserError: if ffmpeg is missing.
+    """
+
+    def arguments(first: int, sound: int) -> list[str]:
+        output = _sound_output(first, sample_rate_hz, num_channels)
+        return [*_input(path, start_seconds, seconds), *output, f"pipe:{sound}"]
+
+    stream = ffmpeg_process.stream(path, arguments)
+    with contextlib.closing(stream):
+        late_seconds = _first_seconds(next(stream, b"")) - _lead_seconds(start_seconds)
+        _check_late(path, "sound", late_seconds)
+        yield from _shifted(stream, 2 * num_channels * round(late_seconds * sample_rate_hz))
+
+
+def stream_frames(
+    path: str | pathlib.Path,
+    *,
+    frame_rate_hz: float = constants.FRAME_RATE_HZ,
+    smallest_side_px: int | None = constants.SMALLEST_SIDE_PX,
+    start_seconds: float = 0.0,
+    seconds: float | None = None,
+) -> Iterator[np.ndarray]:
+    """Decodes the picture of a file of any length, frame by frame, in bounded memory.
+
+    Frame k is the picture shown at `start_seconds + k / frame_rate_hz`, chosen as in
+    `decode_clip`; where the picture starts later, its first frame is repeated in front.
+
+    Args:
+        path: of a video.
+        frame_rate_hz: of the result; frames are repeated or dropped, never blended.
+        smallest_side_px: scaled to it; None keeps the size.
+        start_seconds: on the file's own time line.
+        seconds: length; None goes to the end.
+
+    Yields:
+        uint8 [height, width, 3], RGB.
+
+    Raises:
+        MediaError: if the file has no picture or cannot be decoded to its end; frames decoded
+            before that were yielded.
+        UserError: if ffmpeg is missing.
+    """
+    num_frames = None if seconds is None else math.ceil(seconds * frame_rate_hz - 1e-6)
+    read_seconds = None if seconds is None else seconds + _MARGIN_SECONDS
+
+    def arguments(first: int, picture: int) -> list[str]:
+        filters = _at_rate(frame_rate_hz, _lead_seconds(start_seconds), num_frames, first)
+        filters += f",{_scale(smallest_side_px)}"
+        # PPM: raw rgb24 behind a header that names the size, which nobody knows beforehand.
+        return [
+            *_input(path, start_seconds, read_seconds),
+            *("-map", PICTURE, "-vf", filters, *_AS_FILTERED),
+            *("-c:v", "ppm", "-pix_fmt", "rgb24", "-f", "image2pipe", f"pipe:{picture}"),
+        ]
+
+    frame = None
+    stream = ffmpeg_process.stream(path, arguments)
+    with contextlib.closing(stream):
+        late = _first_number(next(stream, b""))
+        _check_late(path, "picture", late / frame_rate_hz)
+        for frame in _split_ppms(stream):
+            yield from itertools.repeat(frame, late)
+            late = 0
+            yield frame
+    if frame is None:
+        if frame_rate_hz >= _FINEST_RATE_HZ:
+            raise MediaError(path, "skipped", "no_video", "no frame was decoded")
+        # A picture that comes and goes between two of the times.
+        finest = stream_frames(
+            path,
+            frame_rate_hz=_FINEST_RATE_HZ,
+            smallest_side_px=smallest_side_px,
+            start_seconds=start_seconds,
+            seconds=seconds,
+        )
+        with contextlib.closing(finest):
+            yield next(finest)
+
+
+def _check_late(path: str | pathlib.Path, stream: str, seconds: float) -> None:
+    """Raises MediaError if a stream would have to be padded without end."""
+    if seconds > _MAX_LATE_SECONDS:
+        told = f"its {stream} starts {seconds:.0f} s late; at most {_MAX_LATE_SECONDS:.0f} s"
+        raise MediaError(path, "failed", "refused", told)
+
+
+def _shifted(chunks: Iterator[bytes], num_bytes: int) -> Iterator[bytes]:
+    """Puts silence in front of the chunks, or cuts there where `num_bytes` is negative."""
+    for position in range(0, num_bytes, _SILENCE_BYTES):
+        yield bytes(min(num_bytes - position, _SILENCE_BYTES))
+    num_cut = max(0, -num_bytes)
+    for chunk in chunks:
+        yield chunk[num_cut:]
+        num_cut = max(0, num_cut - len(chunk))
+
+
+def _blocks(chunks: Iterator[bytes], num_bytes: int) -> Iterator[bytes]:
+    pending = bytearray()
+    for chunk in chunks:
+        pending += chunk
+        while len(pending) >= num_bytes:
+            yield bytes(pending[:num_bytes])
+            del pending[:num_bytes]
+    if pending:
+        yield bytes(pending)
+
+
+_PPM_HEADER = re.compile(rb"P6\s(\d+)\s(\d+)\s255\s")
+
+
+def _split_ppms(chunks: Iterator[bytes]) -> Iterator[np.ndarray]:
+    pending = bytearray()
+    for chunk in chunks:
+        pending += chunk
+        while match := _PPM_HEADER.match(pending):
+            width, height = int(match[1]), int(match[2])
+            end = match.end() + height * width * 3
+            if len(pending) < end:
+                break
+            pixels = np.frombuffer(bytes(pending[match.end() : end]), np.uint8)
+            del match, pending[:end]
+            yield pixels.reshape(height, width, 3)
+
+
+# --- Command line --------------------------------------------------------------------------------
+def _input(
+    path: str | pathlib.Path, start_seconds: float, seconds: float | None, strict: bool = False
+) -> list[str]:
+    """Returns the arguments before the outputs; reading begins `_lead_seconds` before the start."""
+    lead_seconds = _lead_seconds(start_seconds)
+    return ffmpeg_process.input_arguments(
+        path,
+        seek_seconds=start_seconds - lead_seconds,
+        seconds=None if seconds is None else lead_seconds + seconds,
+        strict=strict,
+    )
+
+
+def _lead_seconds(start_seconds: float) -> float:
+    """Returns how much is read before the asked start: at least the margin, where there is so much.
+
+    ffmpeg rounds the place it seeks to to the stream's time base, in an AVI file a whole frame;
+    whole seconds need no rounding.
+    """
+    return start_seconds - max(0, math.floor(start_seconds - _MARGIN_SECONDS))
+
+
+def _at_rate(frame_rate_hz: float, lead_seconds: float, num_frames: int | None, first: int) -> str:
+    """Returns filters that show, at each time from the start on, the last picture up to then.
+
+    They end after `num_frames` themselves: left to the output, a gap of hours would be filled with
+    pictures in memory first. The number of the first one is printed into the pipe `first`.
+    """
+    shift_us = round((lead_seconds + _TOLERANCE_SECONDS) * constants.MICROSECONDS)
+    end = "" if num_frames is None else f":end_pts={num_frames}"
+    return (
+        f"settb=1/{constants.MICROSECONDS},setpts=PTS-{shift_us},fps={frame_rate_hz}:round=up,"
+        f"trim=start_pts=0{end},{_print_first('', first)}"
+    )
+
+
+def _sound_output(first: int, sample_rate_hz: int, num_channels: int = 1) -> list[str]:
+    # async=1 fills gaps of more than 0.1 s, so that sound after one keeps its time.
+    filters = f"{_print_first('a', first)},aresample={sample_rate_hz}:async=1,{_MIX[num_channels]}"
+    filters += f":sample_fmts=s16:sample_rates={sample_rate_hz}"
+    return ["-map", SOUND, "-af", filters, "-f", "s16le"]
+
+
+def _print_first(kind: str, pipe: int) -> str:
+    """Returns filters that write the first frame's timestamp into a pipe; kind "a" for sound."""
+    add = f"{kind}metadata=mode=add:key=l3net:value=1:enable='lt(n,1)'"
+    return f"{add},{kind}metadata=mode=print:key=l3net:direct=1:file='pipe\\:{pipe}'"
+
+
+def _first_number(printed: bytes) -> int:
+    match = re.search(rb"pts:(\d+)", printed)
+    return int(match[1]) if match else 0
+
+
+def _first_seconds(printed: bytes) -> float:
+    match = re.search(rb"pts_time:(-?[\d.]+)", printed)
+    return float(match[1]) if match else 0.0
+
+
+def _scale(smallest_side_px: int | None) -> str:
+    """Returns filters to square pixels and a smallest side; colours as JPEG has them."""
+    if smallest_side_px is None:
+        size = "w='max(1,round(iw*sar))':h=ih"
+    else:
+        side, limit = smallest_side_px, smallest_side_px * MAX_ASPECT
+        size = (
+            f"w='if(lt(iw*sar,ih),{side},min({limit},round({side}*iw*sar/ih)))'"
+            f":h='if(lt(iw*sar,ih),min({limit},round({side}*ih/(iw*sar))),{side})'"
+        )
+    # In two steps: most HD video has another matrix than JPEG, and a change of both size and matrix
+    # at once takes twice the time.
+    colours = "scale=flags=bicubic:out_color_matrix=bt601:out_range=full"
+    return f"scale={size}:flags=bicubic,{colours},setsar=1"

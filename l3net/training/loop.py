@@ -1,0 +1,305 @@
+"""The loop: steps, metrics, evaluation, checkpoints, resume. A plain function, no flags.
+
+The step itself is in `trainer`, evaluation in `validation`, several devices in `distribution`, the
+files in `run_dir`, `checkpoints` and `journal`.
+"""
+
+import dataclasses
+import itertools
+import json
+import logging
+import math
+import pathlib
+import time
+from collections.abc import Iterator, Mapping
+
+import tensorflow as tf
+
+from l3net import models
+from l3net.data import fixed_pairs, input_pipeline, schema
+from l3net.errors import UserError
+from l3net.files import write_whole
+from l3net.training import checkpoints, distribution, run_dir
+from l3net.training.journal import Journal
+from l3net.training.step import Trainer, TrainingConfig
+from l3net.training.validation import Validator
+
+_log = logging.getLogger("l3net.training.loop")
+
+
+class LossNotFiniteError(UserError):
+    """Training diverged."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """How far to train and how often to look: may change when a run resumes.
+
+    Attributes:
+        num_steps: in all, those before a resume included.
+        log_every_steps: one line of metrics.jsonl each; checkpoints fall on these steps.
+        eval_every_steps: accuracy on the fixed pairs of `eval_split`; 0 only at the end.
+        eval_split: must not be the test split.
+        num_eval_pairs: see `fixed_pairs.fixed_pairs`; 0 for no evaluation.
+        checkpoint_every_seconds: at most this much work is lost when a run is killed; an
+            evaluation that finds a better network is followed by a checkpoint, too.
+    """
+
+    num_steps: int
+    log_every_steps: int = 50
+    eval_every_steps: int = 0
+    eval_split: str = "val"
+    num_eval_pairs: int = 2048
+    checkpoint_every_seconds: float = 300.0
+
+
+def train(
+    folder: str | pathlib.Path,
+    model_config: models.ModelConfig,
+    pipeline_config: input_pipeline.PipelineConfig,
+    config: TrainingConfig,
+    schedule: Schedule,
+    *,
+    strategy: tf.distribute.Strategy | None = None,
+    notes: Mapping[str, str] | None = None,
+) -> dict[str, float]:
+    """Trains a network, or goes on where a stopped run left off.
+
+    With several workers all of them call it; the chief writes.
+
+    Args:
+        folder: run directory; gets checkpoints/, best/, metrics.jsonl, tensorboard/, model.json,
+            training.json, versions.json, summary.json.
+        model_config: which network, how large.
+        pipeline_config: how pairs are drawn; with the network's inputs, and labels if it learns
+            them.
+        config: of the optimization.
+        schedule: how far and how often.
+        strategy: see `distribution.make_strategy`; MirroredStrategy over the local devices if None.
+        notes: file name -> text to keep in the run directory, such as the flags.
+
+    Returns:
+        The last training metrics and, with evaluation, "val_accuracy" and "val_pairs".
+
+    Raises:
+        LossNotFiniteError: if training diverged; the last checkpoint is kept.
+        UserError: for unusable shards, a run directory of another configuration, or a lost worker.
+    """
+    folder = pathlib.Path(folder)
+    strategy = strategy or distribution.make_strategy("mirrored")
+    place = distribution.place_of(strategy)
+    shards = schema.find_shards(config.shards, "train")
+    _check_classes(model_config, config.shards)
+    content = run_dir.describe(model_config, pipeline_config, config, shards)
+    everything = json.dumps([content, dataclasses.asdict(schedule)])
+    distribution.check_agreement(strategy, everything, "flags, data or version")
+    run_dir.check_same(folder, content, place)
+    pairs = _evaluation_pairs(config.shards, schedule, pipeline_config, place)
+    trainer = Trainer(strategy, model_config, pipeline_config, config, shards)
+    run = _Run(folder, trainer, schedule, pairs, config)
+    # Nothing is written before everything has been found usable.
+    if place.is_chief:
+        run_dir.write_description(folder, content, place)
+        checkpoints.save_model_config(folder, model_config)
+        for name, text in (notes or {}).items():
+            write_whole(folder / name, text)
+    return run.go()
+
+
+def _check_classes(model_config: models.ModelConfig, shards: str) -> None:
+    if not model_config.network.is_classifier:
+        return
+    labels = schema.read_labels(shards)
+    if not labels:
+        raise UserError(
+            f"--model={model_config.model}: the clips of {shards} have no labels; give "
+            "data_prep.write_shards a manifest with labels"
+        )
+    if len(labels) != model_config.num_classes:
+        raise UserError(
+            f"--num_classes={model_config.num_classes}: {shards} has {len(labels)} labels "
+            f"({', '.join(labels[:3])}, ...); give --num_classes={len(labels)}"
+        )
+
+
+def _evaluation_pairs(shards: str, schedule: Schedule, config, place) -> pathlib.Path | None:
+    if schedule.eval_split == "test":
+        raise UserError("--eval_split=test: test sets are touched once, by eval; use val here")
+    if not schedule.num_eval_pairs or not place.is_chief:
+        return None
+    return fixed_pairs.fixed_pairs(
+        shards,
+        schedule.eval_split,
+        num_pairs=schedule.num_eval_pairs,
+        sampling=config.sampling,
+        inputs=config.inputs,
+    )
+
+
+class _Run:
+    """One call of `train`: the loop around the trainer and its files."""
+
+    def __init__(self, folder, trainer: Trainer, schedule: Schedule, pairs, config: TrainingConfig):
+        self._folder, self._trainer, self._schedule = folder, trainer, schedule
+        self._strategy = trainer.strategy
+        self._is_chief = distribution.place_of(trainer.strategy).is_chief
+        self._validator = Validator(trainer, pairs, batch_norm_batches=config.batch_norm_batches)
+        self._checkpoints = checkpoints.RunCheckpoints(
+            folder,
+            trainer.model,
+            trainer.optimizer,
+            self._validator.model,
+            is_chief=self._is_chief,
+        )
+        if config.init_from and not self._checkpoints.exists:
+            checkpoints.initialize_from(trainer.model, config.init_from)
+        self._standing = self._checkpoints.restore()
+        distribution.check_agreement(self._strategy, str(self._standing.step), "the checkpoint")
+        self._evaluates = schedule.num_eval_pairs > 0 or config.batch_norm_batches > 0
+        self._eval_seconds = 0.0
+        self._last_save = time.monotonic()
+
+    def go(self) -> dict[str, float]:
+        """Trains to the last step; returns the last metrics."""
+        self._journal = Journal(
+            self._folder, num_steps=self._schedule.num_steps, is_chief=self._is_chief
+        )
+        if self._standing.step >= self._schedule.num_steps:
+            return self._nothing_to_do()
+        self._journal.start(self._standing.step)
+        for metrics in self._intervals():
+            self._report(metrics)
+            found_better = self._is_eval_step() and self._evaluate()
+            self._save_if_due(found_better)
+        self._journal.close()
+        self._write_summary()
+        return run_dir.last_metrics(self._folder)
+
+    def _nothing_to_do(self) -> dict[str, float]:
+        step = self._standing.step
+        if not self._checkpoints.exists:
+            self._checkpoints.save(self._standing)
+        _log.info("%s has %d steps already; nothing to train", self._folder, step)
+        self._write_summary()
+        return run_dir.last_metrics(self._folder)
+
+    def _intervals(self) -> Iterator[dict[str, float]]:
+        """Runs steps; yields the mean metrics since the last time whenever they are due."""
+        standing, schedule, trainer = self._standing, self._schedule, self._trainer
+        batches = self._batches()
+        loss = num_right = tf.zeros([])
+        first, start = standing.step, time.perf_counter()
+        while standing.step < schedule.num_steps:
+            step_loss, step_right = trainer.step(batches)
+            loss, num_right = loss + step_loss, num_right + tf.cast(step_right, tf.float32)
+            standing.step += 1
+            self._journal.advance()
+            if self._is_eval_step() or _due(standing.step, schedule.log_every_steps):
+                num_steps = standing.step - first
+                num_pairs = num_steps * trainer.pipeline_config.batch_size
+                metrics = {
+                    "loss": float(loss) / num_steps,
+                    "accuracy": float(num_right) / num_pairs,
+                }
+                seconds = time.perf_counter() - start
+                standing.seconds += seconds
+                yield {**metrics, "pairs_per_second": num_pairs / seconds}
+                loss = num_right = tf.zeros([])
+                first, start = standing.step, time.perf_counter()
+
+    def _batches(self) -> Iterator:
+        """Iterates over micro-batches; shows some pairs of the first one."""
+        batches = self._trainer.batches(self._standing.step)
+        first = next(batches)
+        if self._is_chief:
+            local = {k: self._strategy.experimental_local_results(v)[0] for k, v in first.items()}
+            target = self._trainer.model_config.network.target
+            inputs = self._trainer.prepare(local)
+            self._journal.show_pairs(self._standing.step, local, inputs, target)
+        return itertools.chain([first], batches)
+
+    def _is_eval_step(self) -> bool:
+        """Whether the network is evaluated after this step."""
+        step = self._standing.step
+        return step == self._schedule.num_steps or _due(step, self._schedule.eval_every_steps)
+
+    def _report(self, interval: dict[str, float]) -> None:
+        step = self._standing.step
+        if not math.isfinite(interval["loss"]):
+            self._diverged(interval["loss"])
+        rate = float(self._trainer.learning_rate(step - 1))
+        seconds = round(self._standing.seconds, 3)
+        metrics = {"step": step, "split": "train", **interval, "learning_rate": rate}
+        self._journal.record({**metrics, "seconds": seconds})
+        self._journal.show(metrics, self._seconds_left(interval["pairs_per_second"]))
+
+    def _seconds_left(self, pairs_per_second: float) -> float:
+        """Guesses: steps as fast as the last ones, evaluations as the last one."""
+        left = self._schedule.num_steps - self._standing.step
+        every = self._schedule.eval_every_steps or left or 1
+        num_evaluations = -(-left // every)
+        steps = left * self._trainer.pipeline_config.batch_size / pairs_per_second
+        return steps + num_evaluations * self._eval_seconds
+
+    def _diverged(self, loss: float) -> None:
+        message = (
+            f"the loss became {loss} between the last checkpoint and step {self._standing.step}; "
+            f"the checkpoint in {self._folder} is kept: lower --learning_rate or add "
+            "--warmup_steps, in a new --run_dir"
+        )
+        self._journal.close()
+        self._write_summary(diverged=message)
+        raise LossNotFiniteError(message)
+
+    def _evaluate(self) -> bool:
+        """Evaluates on the chief while the others wait; returns whether a better one was found."""
+        if not self._evaluates:
+            return False
+        start = time.perf_counter()
+        standing, found_better = self._standing, False
+        self._validator.take()
+        if self._is_chief:
+            if self._validator.recompute_statistics():
+                standing.statistics_step = standing.step
+            found_better = self._schedule.num_eval_pairs > 0 and self._measure_accuracy()
+        self._eval_seconds = time.perf_counter() - start
+        return distribution.any_worker(self._strategy, found_better)
+
+    def _measure_accuracy(self) -> bool:
+        standing, split = self._standing, self._schedule.eval_split
+        accuracy, num_pairs = self._validator.accuracy()
+        self._journal.record(
+            {
+                "step": standing.step,
+                "split": split,
+                "accuracy": accuracy,
+                "pairs": num_pairs,
+                "seconds": round(standing.seconds, 3),
+            }
+        )
+        what = "accuracy" if self._trainer.model_config.network.is_classifier else "AVC accuracy"
+        self._journal.say(
+            f"step {standing.step}: {what} {accuracy:.1%} on {num_pairs} fixed {split} pairs"
+        )
+        if accuracy <= standing.best_accuracy:
+            return False
+        standing.best_step, standing.best_accuracy = standing.step, accuracy
+        self._checkpoints.save_best(standing)
+        return True
+
+    def _save_if_due(self, found_better: bool) -> None:
+        overdue = time.monotonic() - self._last_save >= self._schedule.checkpoint_every_seconds
+        overdue = distribution.any_worker(self._strategy, self._is_chief and overdue)
+        if overdue or found_better or self._standing.step == self._schedule.num_steps:
+            self._checkpoints.save(self._standing)
+            self._last_save = time.monotonic()
+
+    def _write_summary(self, *, diverged: str | None = None) -> None:
+        if self._is_chief:
+            run_dir.write_summary(
+                self._folder, self._standing, self._trainer.num_parameters, diverged=diverged
+            )
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0

@@ -1,0 +1,195 @@
+"""The files of a run, but for its checkpoints: what it is, what came out.
+
+runs/<name>/training.json    configuration and data: only the same may resume
+runs/<name>/versions.json    of the software
+runs/<name>/metrics.jsonl    one line each time something was measured
+runs/<name>/summary.json     written when a run ends
+"""
+
+import dataclasses
+import json
+import logging
+import pathlib
+import platform
+import statistics
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from l3net import __version__, models
+from l3net.data import input_pipeline, schema
+from l3net.errors import UserError
+from l3net.files import write_whole
+from l3net.training.checkpoints import Standing
+from l3net.training.distribution import Place
+from l3net.training.step import TrainingConfig
+
+_log = logging.getLogger("l3net.training.run_dir")
+
+CONFIG_FILE = "training.json"
+METRICS_FILE = "metrics.jsonl"
+SUMMARY_FILE = "summary.json"
+VERSIONS_FILE = "versions.json"
+TENSORBOARD = "tensorboard"
+
+_CONFIGS = {
+    "model": models.ModelConfig,
+    "pipeline": input_pipeline.PipelineConfig,
+    "training": TrainingConfig,
+}
+_PLACE = "distribution"
+
+
+def describe(
+    model_config: models.ModelConfig,
+    pipeline_config: input_pipeline.PipelineConfig,
+    config: TrainingConfig,
+    shards: list[schema.Shard],
+) -> dict[str, dict]:
+    """Returns what a run is, as JSON can hold it."""
+    training = dataclasses.asdict(config)
+    # By content, not by place: a moved data set is the same data set.
+    del training["shards"]
+    content = {
+        "model": dataclasses.asdict(model_config),
+        "pipeline": dataclasses.asdict(pipeline_config),
+        "training": training,
+        "data": {
+            "name": shards[0].dataset_name,
+            "num_clips": sum(shard.num_clips for shard in shards),
+            "digest": schema.content_digest(shards),
+        },
+    }
+    return json.loads(json.dumps(content))  # tuples become lists
+
+
+def check_same(run_dir: pathlib.Path, content: dict[str, dict], place: Place) -> None:
+    """Refuses to resume a run of another configuration.
+
+    Args:
+        run_dir: of the run, new or old.
+        content: of `describe`.
+        place: of this process; another number of devices is worth a warning.
+
+    Raises:
+        UserError: if the directory holds a run of another configuration.
+    """
+    path = run_dir / CONFIG_FILE
+    if not path.exists():
+        return
+    before, changed = json.loads(path.read_text()), []
+    if before.get(_PLACE, _devices(place)) != _devices(place):
+        _log.warning(
+            "this run was on %(num_workers)d worker(s) and %(num_replicas)d replica(s); on "
+            "others it goes on, but not exactly as it would have",
+            before[_PLACE],
+        )
+    for part, values in content.items():
+        # What a version before did not know had its default.
+        old = {**_defaults(part), **before.get(part, {})}
+        changed += [
+            f"{part}.{key}: {old.get(key)!r} -> {value!r}"
+            for key, value in values.items()
+            if old.get(key) != value
+        ]
+    if changed:
+        raise UserError(
+            f"{run_dir} holds a run of another configuration ({'; '.join(changed)}); "
+            "give the same flags to resume it, or a new --run_dir"
+        )
+
+
+def write_description(run_dir: pathlib.Path, content: dict[str, dict], place: Place) -> None:
+    """Writes training.json and versions.json; see `describe`."""
+    write_whole(run_dir / VERSIONS_FILE, json.dumps(_versions(), indent=1) + "\n")
+    content = {**content, _PLACE: _devices(place)}
+    write_whole(run_dir / CONFIG_FILE, json.dumps(content, indent=1) + "\n")
+
+
+def _devices(place: Place) -> dict[str, int]:
+    return {"num_workers": place.num_workers, "num_replicas": place.num_replicas}
+
+
+def _defaults(part: str) -> dict:
+    fields = dataclasses.fields(_CONFIGS[part]) if part in _CONFIGS else ()
+    known = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+    return json.loads(json.dumps(known))
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "l3net": __version__,
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+    }
+
+
+# --- Metrics -------------------------------------------------------------------------------------
+def read_metrics(run_dir: str | pathlib.Path) -> list[dict]:
+    """Returns the lines of a run's metrics.jsonl; none if there is no such file."""
+    path = pathlib.Path(run_dir) / METRICS_FILE
+    if not path.exists():
+        return []
+    text = path.read_text()
+    lines = text.splitlines()
+    complete = lines if text.endswith("\n") else lines[:-1]  # a killed write
+    return [json.loads(line) for line in complete]
+
+
+def forget_metrics_after(run_dir: pathlib.Path, step: int) -> None:
+    """Drops the lines of steps that a resumed run is about to make again."""
+    kept = [line for line in read_metrics(run_dir) if line["step"] <= step]
+    write_whole(run_dir / METRICS_FILE, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+def last_metrics(run_dir: pathlib.Path) -> dict[str, float]:
+    """Returns the last value of each metric: "train_loss", "val_accuracy" and so on."""
+    last = {}
+    for line in read_metrics(run_dir):
+        last |= {
+            f"{line['split']}_{name}": value
+            for name, value in line.items()
+            if name not in ("step", "split")
+        }
+    return last
+
+
+# --- Summary -------------------------------------------------------------------------------------
+def write_summary(
+    run_dir: pathlib.Path, standing: Standing, num_parameters: int, *, diverged: str | None = None
+) -> None:
+    """Writes summary.json.
+
+    {"steps", "seconds" of training steps, "pairs_per_second" (median of the train lines, None
+    without any), "num_parameters" (trainable), "best": {"step", "accuracy"} or None, "last": see
+    `last_metrics`, "diverged": None or what went wrong}.
+
+    Args:
+        run_dir: of the run.
+        standing: at its end.
+        num_parameters: of the network, trainable ones.
+        diverged: why training stopped early.
+    """
+    speeds = [
+        line["pairs_per_second"] for line in read_metrics(run_dir) if line["split"] == "train"
+    ]
+    best = {"step": standing.best_step, "accuracy": standing.best_accuracy}
+    content = {
+        "steps": standing.step,
+        "seconds": standing.seconds,
+        "pairs_per_second": statistics.median(speeds) if speeds else None,
+        "num_parameters": num_parameters,
+        "best": best if standing.best_step >= 0 else None,
+        "last": last_metrics(run_dir),
+        "diverged": diverged,
+    }
+    write_whole(run_dir / SUMMARY_FILE, json.dumps(content, indent=1) + "\n")
+
+
+def read_summary(run_dir: str | pathlib.Path) -> dict | None:
+    """Returns a run's summary.json; None if it never ended."""
+    path = pathlib.Path(run_dir) / SUMMARY_FILE
+    return json.loads(path.read_text()) if path.is_file() else None

@@ -1,0 +1,84 @@
+"""Accuracy on fixed validation pairs, by a copy of the network: what is evaluated is what is kept.
+
+The copy lies outside the strategy. The chief evaluates it by itself, may replace its batch norm's
+statistics (`precise_batch_norm`) and keeps it as the best checkpoint, and training goes on with the
+moving averages as if nothing had happened.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from l3net import models
+from l3net.data import fixed_pairs, input_pipeline
+from l3net.models.precise_batch_norm import PreciseBatchNorm
+from l3net.training.step import Trainer
+
+_SEED_OF_STATISTICS = 104_729  # added to the pipeline's: other pairs than those trained on next
+
+
+class Validator:
+    """The copy, and what is done with it.
+
+    Attributes:
+        model: the copy; has the trained network's weights after `take`.
+    """
+
+    def __init__(self, trainer: Trainer, pairs: pathlib.Path | None, *, batch_norm_batches: int):
+        """Builds the copy.
+
+        Args:
+            trainer: whose network to evaluate.
+            pairs: of `fixed_pairs.fixed_pairs`; None if accuracy is never asked for.
+            batch_norm_batches: how many batches, of as many pairs as a replica takes at once, give
+                batch norm's statistics; 0 keeps the moving averages.
+        """
+        self._trainer, self._pairs, self._num_batches = trainer, pairs, batch_norm_batches
+        self.model = models.build_model(trainer.model_config)
+        self._network = trainer.model_config.network
+        self._precise = PreciseBatchNorm(self.model) if batch_norm_batches else None
+        self._count_right = tf.function(self._count_right, reduce_retracing=True)
+
+    def take(self) -> None:
+        """Copies the weights; all workers must: batch norm's averages are the mean of theirs."""
+        trained = self._trainer.model.variables
+        for mine, theirs in zip(self.model.variables, trained, strict=True):
+            mine.assign(tf.convert_to_tensor(theirs))
+
+    def recompute_statistics(self) -> bool:
+        """Gives the copy precise batch norm statistics, if asked for; returns whether it was.
+
+        The same batches each time: differences between evaluations are the network's.
+        """
+        if self._precise is None:
+            return False
+        self._precise.recompute(self._batches_of_statistics())
+        return True
+
+    def _batches_of_statistics(self) -> Iterator[dict[str, tf.Tensor]]:
+        config = self._trainer.pipeline_config
+        config = dataclasses.replace(config, seed=config.seed + _SEED_OF_STATISTICS)
+        batches = input_pipeline.training_batches(self._trainer.shards, config)
+        for batch in batches.rebatch(self._trainer.micro_batch).take(self._num_batches):
+            yield self._trainer.prepare(batch)
+
+    def accuracy(self) -> tuple[float, int]:
+        """Returns the copy's accuracy in inference mode on the fixed pairs, and their number."""
+        config = self._trainer.pipeline_config
+        dataset = fixed_pairs.read_pairs(
+            self._pairs,
+            batch_size=self._trainer.micro_batch,
+            frame_px=config.frame_px,
+            inputs=config.inputs,
+        )
+        num_right = num_pairs = 0
+        for batch in dataset:
+            num_right += int(self._count_right(batch))
+            num_pairs += len(batch[self._network.target])
+        return num_right / num_pairs, num_pairs
+
+    def _count_right(self, batch):
+        outputs = self.model(self._trainer.prepare(batch), training=False)
+        return self._network.num_right(outputs, batch[self._network.target])

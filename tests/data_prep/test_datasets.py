@@ -1,0 +1,596 @@
+"""Official lists and folders as downloaders leave them -> manifests: every layout, by hand."""
+
+import collections
+import csv
+import json
+import pathlib
+
+import pytest
+import scipy.io
+
+from data_prep import datasets
+from data_prep.lists import box_lists, dataset_lists, dataset_rows, manifest
+from data_prep.write_shards import write_shards
+from eval.sets import recordings
+from l3net import constants
+from l3net.errors import UserError
+from tests import commands
+
+ROOT = pathlib.Path(__file__).parents[2]
+REAL = ROOT.parent / "shared" / "data"
+ID, OTHER = "a_b-c_d-e_1", "Yabcdefghi9"
+KINETICS = "label,youtube_id,time_start,time_end,split,is_cc\n"
+AUDIOSET = (
+    "# Segments csv created Sun Mar  5 10:54:25 2017\n"
+    "# num_ytids=2, num_segs=2, num_unique_labels=2, num_positive_labels=2\n"
+    "# YTID, start_seconds, end_seconds, positive_labels\n"
+)
+# Guitar lies under two parents, as six of the real 110 do.
+ONTOLOGY = [
+    {"id": "/m/0", "name": "Musical instrument", "child_ids": ["/m/1", "/m/2"]},
+    {"id": "/m/1", "name": "Strings, plucked", "child_ids": ["/m/3"]},
+    {"id": "/m/2", "name": "Wood", "child_ids": ["/m/3"]},
+    {"id": "/m/3", "name": "Guitar", "child_ids": []},
+    {"id": "/m/4", "name": "Singing", "child_ids": []},
+    {"id": "/m/5", "name": "Tools", "child_ids": []},
+    {"id": "/m/6", "name": "Speech", "child_ids": []},
+]
+
+
+def touch(folder, *names, content=b"x"):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def make(tmp_path, dataset, **settings):
+    media_dir = tmp_path / "media"
+    media_dir.mkdir(exist_ok=True)
+    given = {"media_dir": media_dir, "manifest_path": tmp_path / "out" / "manifest.csv"}
+    found = datasets.make_manifest(dataset=dataset, **(given | settings))
+    assert manifest.read_manifest(tmp_path / "out" / "manifest.csv") == found.rows
+    return found
+
+
+def read(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def reasons(found):
+    return dict(collections.Counter(item.reason for item in found.missing))
+
+
+def message(caught):
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# --- Kinetics-Sounds -----------------------------------------------------------------------------
+def test_the_34_classes_are_those_of_the_paper():
+    names = dataset_lists.kinetics_sounds_labels(nearest=True)
+    assert len(dataset_lists.KINETICS_SOUNDS) == constants.NUM_KINETICS_SOUNDS_CLASSES
+    assert names["mowing lawn"] == "mowing the lawn by pushing lawnmower"
+    assert names["stomping grapes"] == "stomping"
+    assert names["strumming guitar"] == "fingerpicking"
+    assert "strumming guitar" not in dataset_lists.kinetics_sounds_labels(nearest=False)
+    assert set(dataset_lists.NEAREST_CLASSES) <= set(dataset_lists.KINETICS_SOUNDS)
+
+
+@pytest.mark.parametrize(
+    ("name", "extent"),
+    [
+        ("blowing out candles/{}_000007_000017.mp4", (0, 10)),
+        ("{}_000007_000017.mkv", (0, 10)),
+        ("{}_7_17.mp4", (0, 10)),
+        ("{}_000007.mp4", (0, 10)),
+        ("{}_7000_17000.mp4", (0, 10)),
+        ("{}_7.000.mp4", (0, 10)),
+        ("Y{}_7.mp4", (0, 10)),
+        ("{}.mp4", (7, 17)),
+        ("Y{}.webm", (7, 17)),
+        ("deep/er/A title [{}].mp4", (7, 17)),
+    ],
+)
+@pytest.mark.parametrize("video_id", [ID, OTHER])
+def test_layouts_of_clip_files(tmp_path, name, extent, video_id):
+    touch(tmp_path / "media", name.format(video_id))
+    text = f"{KINETICS}blowing out candles,{video_id},7,17,train,0\n"
+    (row,) = make(tmp_path, "kinetics_sounds", lists=[write(tmp_path / "train.csv", text)]).rows
+    assert row == manifest.ManifestRow(
+        f"{video_id}_000007", video_id, name.format(video_id), *extent, "train", ("blowing out",)
+    )
+
+
+@pytest.mark.parametrize(("trimmed", "extent"), [("yes", (0, 10)), ("no", (7, 17))])
+@pytest.mark.parametrize("name", [f"{ID}.mp4", f"{ID}_000007_000017.mp4"])
+def test_trimmed_can_be_told(tmp_path, trimmed, extent, name):
+    touch(tmp_path / "media", name)
+    lists = [write(tmp_path / "train.csv", f"{KINETICS}bowling,{ID},7,17,train,0\n")]
+    (row,) = make(tmp_path, "kinetics_sounds", lists=lists, trimmed=trimmed).rows
+    assert (row.start_seconds, row.end_seconds) == extent
+
+
+def test_a_file_named_by_its_times_is_preferred_and_another_part_is_none(tmp_path):
+    touch(tmp_path / "media", f"{ID}.mp4", f"{ID}_000007.mp4", f"{ID}_000007_000017.mp4")
+    touch(tmp_path / "media", f"{OTHER}_000030_000040.mp4", f"{OTHER}.f137.mp4", f"{OTHER}.part")
+    text = f"{KINETICS}bowling,{ID},7,17,train,0\nbowling,{OTHER},7,17,train,0\n"
+    found = make(tmp_path, "kinetics_sounds", lists=[write(tmp_path / "train.csv", text)])
+    assert [row.path for row in found.rows] == [f"{ID}_000007_000017.mp4"]
+    assert reasons(found) == {"only other times in folder": 1}
+
+
+def test_csv_and_json_lists_say_the_same_and_splits_are_official(tmp_path):
+    clips = [("train", "train"), ("val", "validate"), ("test", "test")]
+    ids = {split: f"{split:-<11}" for split, _ in clips}
+    touch(tmp_path / "media", *(f"{name}.mp4" for name in ids.values()))
+    rows = "".join(f"singing,{ids[split]},1,11,{theirs},0\n" for split, theirs in clips)
+    content = {
+        ids[split]: {
+            "annotations": {"label": "singing", "segment": [1.0, 11.0]},
+            "duration": 10.0,
+            "subset": theirs,
+            "url": "https://www.youtube.com/watch?v=x",
+        }
+        for split, theirs in clips
+    }
+    from_csv = make(tmp_path, "kinetics_sounds", lists=[write(tmp_path / "a.csv", KINETICS + rows)])
+    path = write(tmp_path / "a.json", json.dumps(content))
+    from_json = make(tmp_path, "kinetics_sounds", lists=[path])
+    assert from_csv.rows == from_json.rows
+    assert {row.split: row.media_id for row in from_csv.rows} == ids
+
+
+def test_what_is_missing_is_counted_by_reason_and_written_down(tmp_path):
+    touch(tmp_path / "media", f"{ID}.mp4")
+    touch(tmp_path / "media", f"{OTHER}.mp4", content=b"")
+    text = KINETICS + (
+        f"bowling,{ID},7,17,train,0\n"
+        "abseiling,00000000000,7,17,train,0\n"  # another class
+        f"bowling,{ID},7,17,val,0\n"  # again
+        f"bowling,{OTHER},7,17,val,0\n"  # empty file
+        "bowling,11111111111,7,17,test,0\n"  # dead link
+        "bowling,-damagedNNN,7,seven,test,0\n"  # no number
+        "bowling,short,7,17,test,0\n"
+    )
+    unlabelled = "youtube_id,time_start,time_end,split\n22222222222,7,17,test\n"
+    lists = [write(tmp_path / "k.csv", text), write(tmp_path / "test.csv", unlabelled)]
+    found = make(tmp_path, "kinetics_sounds", lists=lists)
+    assert len(found.rows) == 1
+    assert found.num_other == 1
+    assert reasons(found) == {
+        **{"unusable row": 2, "listed twice": 1, "empty file": 1, "not in folder": 1},
+        **{"no label": 1},
+    }
+    rows = {(row["source"], row["line"]): row for row in read(tmp_path / "out" / "missing.csv")}
+    assert rows["k.csv", "6"]["example_id"] == "11111111111_000007"
+    assert rows["k.csv", "6"]["reason"] == "not in folder"
+    assert rows["k.csv", "7"]["reason"] == "unusable row"
+    assert rows["test.csv", "2"]["split"] == "test"
+    told = datasets.summary(found)
+    assert "train      1        1   0.00        0" in told
+    assert "missing: 2 unusable row" in told and "left out: 1 listed" in told
+    assert "33 of the paper's 34 classes" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.csv", "youtube,start\nx,1\n", "a.csv, line 1: got the columns youtube, start"),
+        ("a.csv", KINETICS.replace("is_cc", "mood"), "line 1: got the columns"),
+        ("a.csv", "", "line 1: got the columns none"),
+        ("a.csv", KINETICS, "lists nothing"),
+        ("a.csv", KINETICS + "bowling,x,7,17,train,0\n", "a.csv, line 2: got"),
+        ("a.csv", KINETICS + f"bowling,{ID},17,7,train,0\n", "line 2: got"),
+        ("a.csv", KINETICS + f"bowling,{ID},7,nan,train,0\n", "line 2: got"),
+        ("a.csv", KINETICS + f"bowling,{ID},7,17,dev,0\n", "line 2: got"),
+        ("a.json", "{", "cannot read"),
+        ("a.json", "[]", "got a JSON list"),
+        ("a.json", '{"x": {"start": 1}}', "line 1: got"),
+    ],
+)
+def test_another_format_is_refused_with_file_and_line(tmp_path, name, text, words):
+    path = write(tmp_path / name, text)
+    with pytest.raises(UserError) as caught:
+        make(tmp_path, "kinetics_sounds", lists=[path])
+    assert words in message(caught)
+    assert str(path) in message(caught)
+    assert not (tmp_path / "out").exists()
+
+
+# --- AudioSet ------------------------------------------------------------------------------------
+def test_audioset_rule_labels_and_splits(tmp_path):
+    ids = [f"{index:011d}" for index in range(400)]
+    touch(tmp_path / "media", *(f"{name}_30.mp4" for name in ids))
+    train = "".join(f'{name}, 30.000, 40.000, "/m/6,/m/3"\n' for name in ids[:-2])
+    test = f'{ids[-2]}, 30.000, 40.000, "/m/4"\n{ids[-1]}, 30.000, 40.000, "/m/6"\n'
+    settings = {
+        "lists": [
+            write(tmp_path / "unbalanced_train_segments.csv", AUDIOSET + train),
+            write(tmp_path / "eval_segments.csv", AUDIOSET + test),
+        ],
+        "ontology": write(tmp_path / "ontology.json", json.dumps(ONTOLOGY)),
+    }
+    found = make(tmp_path, "audioset_instruments", **settings)
+    counts = collections.Counter(row.split for row in found.rows)
+    assert counts["test"] == 1
+    assert counts["train"] + counts["val"] == 398
+    assert counts["val"] == pytest.approx(40, abs=20)
+    assert found.rows[0].labels == ("Guitar", "Speech")  # instruments first
+    assert found.num_other == 1
+    again = make(tmp_path, "audioset_instruments", **settings)
+    assert again.rows == found.rows
+    other = make(tmp_path, "audioset_instruments", **settings, seed=1, overwrite=True)
+    assert [row.split for row in other.rows] != [row.split for row in found.rows]
+
+
+def test_audioset_needs_its_ontology_and_its_file_names(tmp_path):
+    lists = [write(tmp_path / "segments.csv", f'{AUDIOSET}{ID}, 0.000, 10.000, "/m/3"\n')]
+    with pytest.raises(UserError, match="needs --ontology"):
+        make(tmp_path, "audioset_instruments", lists=lists)
+    ontology = write(tmp_path / "ontology.json", json.dumps(ONTOLOGY))
+    with pytest.raises(UserError, match="cannot tell its split"):
+        make(tmp_path, "audioset_instruments", lists=lists, ontology=ontology)
+    lists = [write(tmp_path / "eval_segments.csv", "ytid,labels\nx,y\n")]
+    with pytest.raises(UserError, match="eval_segments.csv, line 1: got"):
+        make(tmp_path, "audioset_instruments", lists=lists, ontology=ontology)
+    ontology.write_text('[{"id": "/m/0"}]')
+    with pytest.raises(UserError, match="is no AudioSet ontology"):
+        make(tmp_path, "audioset_instruments", lists=lists, ontology=ontology)
+
+
+@pytest.mark.skipif(not (REAL / "audioset").is_dir(), reason="needs AudioSet's lists")
+def test_real_audioset_lists_give_the_110_classes_and_4361_clips(tmp_path):
+    audioset = REAL / "audioset"
+    names, instruments = dataset_lists.read_ontology(audioset / "ontology.json")
+    official = {row["mid"]: row["display_name"] for row in read(audioset / "instruments_110.csv")}
+    assert {label: names[label] for label in instruments} == official
+    clips = list(dataset_lists.read_audioset(audioset / "eval_segments.csv"))
+    assert len(clips) == 20_371
+    kept = [clip for clip in clips if not instruments.isdisjoint(clip.labels)]
+    assert len(kept) == 4361
+    touch(tmp_path / "media", f"{kept[0].video_id}.mp4")
+    found = make(
+        tmp_path,
+        "audioset_instruments",
+        lists=[audioset / "eval_segments.csv"],
+        ontology=audioset / "ontology.json",
+    )
+    assert reasons(found) == {"not in folder": 4360}  # damaged ids among them
+    assert found.num_other == 20_371 - 4361
+
+
+# --- Flickr-SoundNet -----------------------------------------------------------------------------
+def test_flickr_is_split_8_to_1_to_1_with_a_message(tmp_path):
+    touch(tmp_path / "media", *(f"{index}.mp4" for index in range(1000, 1040)))
+    found = make(tmp_path, "flickr_soundnet")
+    counts = collections.Counter(row.split for row in found.rows)
+    assert counts == {"train": 32, "val": 4, "test": 4}
+    assert {(row.start_seconds, row.end_seconds) for row in found.rows} == {(0, 10)}
+    assert "scaled down to train 32, val 4, test 4" in datasets.summary(found)
+    other = make(tmp_path, "flickr_soundnet", seed=1, overwrite=True)
+    assert [row.split for row in other.rows] != [row.split for row in found.rows]
+
+
+def test_flickr_draws_exactly_what_the_paper_does_and_a_new_video_moves_few():
+    names = [f"{index}" for index in range(2000)]
+    fractions = dataset_rows.FLICKR_FRACTIONS
+    splits = dataset_rows.ranked_splits(names, fractions, seed=0, limit=500)
+    assert collections.Counter(splits.values()) == {"train": 400, "val": 50, "test": 50}
+    assert splits == dataset_rows.ranked_splits(names[::-1], fractions, seed=0, limit=500)
+    more = dataset_rows.ranked_splits([*names, "new"], fractions, seed=0, limit=500)
+    assert sum(more.get(name) != split for name, split in splits.items()) <= 3
+    assert splits != dataset_rows.ranked_splits(names, fractions, seed=1, limit=500)
+
+
+def test_flickr_list_of_addresses(tmp_path):
+    lists = [
+        write(
+            tmp_path / "urls_public.txt",
+            "http://www.flickr.com/videos/47762553@N00/9419455509/play/orig/8461e78d0d\n"
+            "http://www.flickr.com/videos/1@N00/111/play/orig/0\n"
+            "222\nhttp://elsewhere.com/333\n111\n",
+        )
+    ]
+    touch(tmp_path / "media", "video/9419455509_8461e78d0d.mp4", "video/222.mp4", "444.mp4")
+    found = make(tmp_path, "flickr_soundnet", lists=lists)
+    assert {row.media_id: row.path for row in found.rows} == {
+        **{"9419455509": "video/9419455509_8461e78d0d.mp4", "222": "video/222.mp4"},
+    }
+    assert reasons(found) == {"not in folder": 1, "unusable row": 1, "listed twice": 1}
+
+
+def test_flickr_boxes_fit_the_demo_columns(tmp_path):
+    by_name = "<r><a><bbox><t>1</t><xmin>64</xmin><ymin>0</ymin><xmax>128</xmax><ymax>256</ymax>"
+    by_place = "<bbox><n>2</n><a>0</a><b>0</b><c>300</c><d>128</d></bbox>"
+    text = f"{by_name}</bbox></a><a>{by_place}</a></r>"
+    annotations = write(tmp_path / "Annotations" / "12.xml", text).parent
+    write(annotations / "13.xml", "<r></r>")
+    write(annotations / "14.xml", "<r><")
+    touch(tmp_path / "media", "frames/12.jpg", "frames/13.jpg")
+    found = make(tmp_path, "flickr_soundnet_test", lists=[annotations])
+    assert [(row.example_id, row.path) for row in found.rows] == [("12", "frames/12.jpg")]
+    rows = read(tmp_path / "out" / "boxes.csv")
+    assert tuple(rows[0]) == box_lists.COLUMNS
+    assert [tuple(row.values())[3:7] for row in rows] == [
+        ("0.0000", "0.2500", "1.0000", "0.5000"),
+        ("0.0000", "0.0000", "0.5000", "1.0000"),
+    ]
+    assert reasons(found) == {"no box": 1, "unusable row": 1}
+    write(annotations / "11.xml", "<r><bbox><x>1</x></bbox></r>")
+    with pytest.raises(UserError, match="11.xml: bbox has the elements x; need") as caught:
+        make(tmp_path, "flickr_soundnet_test", lists=[annotations])
+    message(caught)
+
+
+# --- VGGSound ------------------------------------------------------------------------------------
+def test_vggsound(tmp_path):
+    text = f'{ID},30,"heart sounds, heartbeat",train\n{OTHER},4,tap dancing,test\n'
+    touch(tmp_path / "media", f"{ID}_000030.mp4", f"{OTHER}_4000_14000.mp4")
+    found = make(tmp_path, "vggsound", lists=[write(tmp_path / "vggsound.csv", text)])
+    assert [(row.example_id, row.split, row.labels) for row in found.rows] == [
+        (f"{ID}_000030", "train", ("heart sounds, heartbeat",)),
+        (f"{OTHER}_000004", "test", ("tap dancing",)),
+    ]
+    with pytest.raises(UserError, match="bad.csv, line 1: got"):
+        make(tmp_path, "vggsound", lists=[write(tmp_path / "bad.csv", "id,start,label,split\n")])
+
+
+def test_vggss_boxes_are_of_the_middle_frame(tmp_path):
+    content = [
+        {
+            "file": f"{ID}_000030",
+            "class": "tap dancing",
+            "bbox": [[0.5, -0.1, 0.75, 0.5], [0.00625, 0.015625, 0.00625, 0.015625]],
+        },
+        {"file": f"{OTHER}_000004", "class": "hail", "bbox": [[0.1, 0.1, 0.2, 0.2]]},
+        {"file": "odd", "class": "hail", "bbox": []},
+        {"file": f"{ID}_000030", "class": "hail", "bbox": [[0.1, 0.1, 0.2, 0.2]]},
+        {"file": f"{OTHER}_000099", "class": "hail", "bbox": []},
+    ]
+    touch(tmp_path / "media", f"{ID}_000030.mp4")
+    path = write(tmp_path / "vggss.json", json.dumps(content))
+    found = make(tmp_path, "vggss", lists=[path])
+    assert [(item.example_id, item.reason) for item in found.missing] == [
+        *((f"{OTHER}_000099", "no box"), ("", "unusable row"), (f"{ID}_000030", "listed twice")),
+        (f"{OTHER}_000004", "not in folder"),
+    ]
+    (box,) = read(tmp_path / "out" / "boxes.csv")
+    assert box == {
+        **{"example_id": f"{ID}_000030", "frame": "125", "time_seconds": "5.00"},
+        **{"ymin": "0.0000", "xmin": "0.5000", "ymax": "0.5000", "xmax": "0.7500"},
+        "label": "tap dancing",
+    }
+    path.write_text('{"file": 1}')
+    with pytest.raises(UserError, match="vggss.json: got a JSON dict"):
+        make(tmp_path, "vggss", lists=[path])
+
+
+# --- Recordings ----------------------------------------------------------------------------------
+def write_esc50(folder):
+    touch(folder, "audio/1-10-A-0.wav", "audio/2-11-A-1.wav")
+    write(
+        folder / "meta" / "esc50.csv",
+        "filename,fold,target,category,esc10,src_file,take\n"
+        "1-10-A-0.wav,1,0,dog,True,10,A\n"
+        "2-11-A-1.wav,2,1,cat,False,11,A\n"
+        "3-12-A-0.wav,3,0,dog,True,12,A\n",
+    )
+
+
+def test_esc50_and_its_part_esc10(tmp_path):
+    write_esc50(tmp_path / "media")
+    found = make(tmp_path, "esc50")
+    assert [(row.path, row.split, row.labels) for row in found.rows] == [
+        ("audio/1-10-A-0.wav", "fold1", ("dog",)),
+        ("audio/2-11-A-1.wav", "fold2", ("cat",)),
+    ]
+    assert reasons(found) == {"not in folder": 1}
+    part = make(tmp_path, "esc10", overwrite=True)
+    assert [row.labels for row in part.rows] == [("dog",)]
+
+
+def test_esc10_class_folders(tmp_path):
+    touch(tmp_path / "media", "001 - Dog bark/1-100-A.ogg", "002 - Rain/5-101-B.ogg")
+    touch(tmp_path / "media", "002 - Rain/x.ogg", "other/1-1-A.ogg", "LICENSE")
+    found = make(tmp_path, "esc10")
+    assert [(row.split, row.labels) for row in found.rows] == [
+        ("fold1", ("Dog bark",)),
+        ("fold5", ("Rain",)),
+    ]
+    assert reasons(found) == {"no label": 1}
+    (missing,) = read(tmp_path / "out" / "missing.csv")
+    assert missing["detail"] == "002 - Rain/x.ogg: got fold 'x.ogg'; need one of 1 to 5"
+    with pytest.raises(UserError, match="esc50.csv is missing"):
+        make(tmp_path, "esc50")
+
+
+def test_esc50_lists_of_another_format(tmp_path):
+    path = tmp_path / "media" / "meta" / "esc50.csv"
+    write(path, "filename,fold\nx,1\n")
+    with pytest.raises(UserError, match="esc50.csv, line 1: got the columns filename, fold"):
+        make(tmp_path, "esc50")
+    write(path, "filename,fold,category,esc10\nx.wav,7,dog,True\n")
+    with pytest.raises(UserError, match="esc50.csv, line 2: got"):
+        make(tmp_path, "esc50")
+
+
+@pytest.mark.skipif(not (REAL / "esc10").is_dir(), reason="needs the real ESC-10")
+def test_real_esc10_is_what_the_evaluation_reads(tmp_path):
+    found = make(tmp_path, "esc10", media_dir=REAL / "esc10")
+    assert len(found.rows) == 400 and not found.missing
+    counts = collections.Counter((row.split, row.labels) for row in found.rows)
+    assert set(counts.values()) == {8} and len(counts) == 50
+    read_there = recordings.read_esc10(REAL / "esc10").recordings
+    assert [(row.path, row.split[-1], row.labels[0]) for row in found.rows] == [
+        (recording.name, recording.part, recording.label) for recording in read_there
+    ]
+
+
+def test_dcase2013(tmp_path):
+    touch(tmp_path / "media", "scenes_stereo/bus01.wav", "scenes_stereo/busystreet07.wav")
+    test = "scenes_stereo_testset/scenes_stereo_testset"
+    touch(tmp_path / "media", f"{test}/tube03.wav", f"{test}/0001.wav", f"{test}/0002.wav")
+    write(tmp_path / "media" / test / "groundtruth.txt", "0001.wav, office\n")
+    found = make(tmp_path, "dcase2013")
+    assert [(row.split, row.labels[0]) for row in found.rows] == [
+        *(("train", "bus"), ("train", "busystreet"), ("test", "office"), ("test", "tube")),
+    ]
+    assert reasons(found) == {"no label": 1}
+    assert found.missing[0].detail.startswith(f"cannot tell the scene of {test}/0002.wav; need one")
+    assert "test       2        2   0.02        1" in datasets.summary(found)  # 2 x 30 s
+    key = "fold,wavname,md5sum,decodedname\nfold1_testgt_x.txt,0002.wav,0123,park02.wav\n"
+    write(tmp_path / "media" / "dcase2013_task1_filenamekey.csv", key)
+    found = make(tmp_path, "dcase2013", overwrite=True)
+    assert not found.missing
+    assert found.rows[3].labels == ("park",)
+
+
+# --- ImageNet ------------------------------------------------------------------------------------
+def test_imagenet_in_class_folders(tmp_path):
+    touch(tmp_path / "media", "train/n01440764/n01440764_1.JPEG", "val/n01443537/a.JPEG")
+    found = make(tmp_path, "imagenet")
+    assert [(row.split, row.path, row.labels) for row in found.rows] == [
+        ("train", "train/n01440764/n01440764_1.JPEG", ("n01440764",)),
+        ("val", "val/n01443537/a.JPEG", ("n01443537",)),
+    ]
+
+
+def _devkit(folder):
+    synsets = [(1, "n02119789"), (2, "n02100735")]
+    array = [{"ILSVRC2012_ID": number, "WNID": name} for number, name in synsets]
+    scipy.io.savemat(folder / "meta.mat", {"synsets": array})
+    return write(folder / "ILSVRC2012_validation_ground_truth.txt", "2\n1\n2\n")
+
+
+def _synsets(folder):
+    return write(folder / "synset_labels.txt", "n02100735\nn02119789\nn02100735\n")
+
+
+def _kaggle(folder):
+    names = ("n02119789", "n02100735", "n02100735")
+    lines = [
+        f"ILSVRC2012_val_{number:08d},{name} 1 2 3 4 {name} 5 6 7 8"
+        for number, name in zip((2, 1, 3), names, strict=True)
+    ]
+    return write(folder / "LOC_val.csv", "\n".join(["ImageId,PredictionString", *lines]))
+
+
+@pytest.mark.parametrize("labels", [_devkit, _synsets, _kaggle])
+def test_imagenet_flat_val_with_each_form_of_labels(tmp_path, labels):
+    val = [f"val/ILSVRC2012_val_{number:08d}.JPEG" for number in (1, 2, 9)]
+    touch(tmp_path / "media", *val)
+    found = make(tmp_path, "imagenet", lists=[labels(tmp_path)])
+    assert [(row.path, row.labels) for row in found.rows] == [
+        (val[0], ("n02100735",)),
+        (val[1], ("n02119789",)),
+    ]
+    assert reasons(found) == {"no label": 1, "not in folder": 1}
+
+
+def test_imagenet_lists_and_folders_that_are_none(tmp_path):
+    with pytest.raises(UserError, match="holds no ImageNet"):
+        make(tmp_path, "imagenet")
+    touch(tmp_path / "media", "val/ILSVRC2012_val_00000001.JPEG")
+    with pytest.raises(UserError, match=r"line 1: got 'tench'"):
+        make(tmp_path, "imagenet", lists=[write(tmp_path / "v.txt", "tench\n")])
+    with pytest.raises(UserError, match=r"meta.mat beside it"):
+        make(tmp_path, "imagenet", lists=[write(tmp_path / "v.txt", "17\n")])
+
+
+# --- Any folder; files; flags --------------------------------------------------------------------
+def test_folder_is_labelled_by_directory_and_becomes_shards(tmp_path, tiny_videos):
+    for name in ("0_high", "1_low", "2_high"):
+        touch(
+            tmp_path / "media" / name[2:],
+            f"{name}.mp4",
+            content=(tiny_videos / f"{name}.mp4").read_bytes(),
+        )
+    found = make(tmp_path, "folder", labels_from="directory")
+    assert [(row.path, row.labels) for row in found.rows] == [
+        *(("high/0_high.mp4", ("high",)), ("high/2_high.mp4", ("high",))),
+        ("low/1_low.mp4", ("low",)),
+    ]
+    counts = write_shards(
+        manifest_path=tmp_path / "out" / "manifest.csv",
+        videos_dir=tmp_path / "media",
+        out_dir=tmp_path / "shards",
+        num_workers=1,
+    )
+    assert counts["ok"] == 3
+    assert (tmp_path / "shards" / "labels.txt").read_text() == "high\nlow\n"
+
+
+def test_a_directory_that_cannot_be_a_label(tmp_path):
+    touch(tmp_path / "media", "a|b/x.mp4", "y.mp4")
+    assert len(make(tmp_path, "folder").rows) == 2
+    with pytest.raises(UserError, match="cannot be a label"):
+        make(tmp_path, "folder", labels_from="directory")
+
+
+def test_another_manifest_is_not_overwritten_unless_asked(tmp_path):
+    touch(tmp_path / "media", "a.mp4")
+    make(tmp_path, "folder")
+    make(tmp_path, "folder")  # the same again
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert set(before) == {"manifest.csv", "missing.csv"}
+    touch(tmp_path / "media", "b.mp4")
+    with pytest.raises(UserError, match="is another manifest; give --overwrite") as caught:
+        make(tmp_path, "folder")
+    message(caught)
+    assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == before
+    assert len(make(tmp_path, "folder", overwrite=True).rows) == 2
+
+
+@pytest.mark.parametrize(
+    ("dataset", "settings", "words"),
+    [
+        ("imagenette", {}, "need one of flickr_soundnet"),
+        ("kinetics_sounds", {}, "needs --lists: Kinetics"),
+        ("esc50", {"lists": ["x"]}, "reads no --lists"),
+        ("vggsound", {"lists": ["none.csv"]}, "cannot read the list none.csv"),
+        ("folder", {"media_dir": "nowhere"}, "media folder nowhere does not exist"),
+        ("folder", {"labels_from": "name"}, "need one of none, directory"),
+        ("folder", {"trimmed": "maybe"}, "need one of auto, yes, no"),
+        ("dcase2013", {}, "no folder of recordings named scenes_stereo or"),
+        ("esc10", {"labels_from": "directory"}, "--labels_from is for --dataset=folder"),
+        ("imagenet", {"lists": ["a.txt", "b.txt"]}, "imagenet reads one list; got 2"),
+        ("folder", {"ontology": "x.json"}, "--ontology is for --dataset=audioset_instruments"),
+        ("esc50", {"split_fractions": {"train": 1.0}}, "esc50 has fixed splits"),
+        ("vggsound", {"lists": ["x"], "split_fractions": {"train": 0.5}}, "need shares above 0"),
+        ("flickr_soundnet", {"split_fractions": {"a": 2, "b": -1}}, "need shares above 0"),
+        ("folder", {"split_fractions": {}}, "need shares above 0 that sum to 1"),
+        ("folder", {"split_fractions": {"in/out": 1.0}}, "need a name of letters"),
+    ],
+)
+def test_unusable_arguments_are_one_line(tmp_path, dataset, settings, words):
+    with pytest.raises(UserError) as caught:
+        make(tmp_path, dataset, **settings)
+    assert words in message(caught)
+
+
+def test_nothing_found_says_what_was_looked_for(tmp_path):
+    lists = [write(tmp_path / "vggsound.csv", f"{ID},30,hail,train\n")]
+    with pytest.raises(UserError, match=rf"\(1 not in folder\); .* named like {ID}_000030"):
+        make(tmp_path, "vggsound", lists=lists)
+    assert not (tmp_path / "out" / "manifest.csv").exists()
+
+
+def test_command_line(tmp_path):
+    touch(tmp_path / "media", f"{ID}.mp4")
+    path = write(tmp_path / "vggsound.csv", f"{ID},30,hail,train\n")
+    command = ["-m", "data_prep.datasets", "--dataset=vggsound"]
+    command += [f"--media_dir={tmp_path / 'media'}", f"--manifest={tmp_path / 'manifest.csv'}"]
+    done = commands.run(*command, f"--lists={path}", cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "train      1        1   0.00        0" in done.stdout
+    assert "give --trimmed=yes" in done.stdout
+    done = commands.run(*command, cwd=ROOT)
+    assert done.returncode == 1
+    assert done.stderr == "error: vggsound needs --lists: vggsound.csv\n"

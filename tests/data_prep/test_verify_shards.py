@@ -1,0 +1,230 @@
+import dataclasses
+import pathlib
+import shutil
+
+import pytest
+import tensorflow as tf
+
+from data_prep.verify_shards import verify_shards
+from data_prep.write_shards import write_shards
+from l3net.data import schema
+from l3net.errors import UserError
+from tests import commands
+from tests.conftest import make_video
+
+SHARD = "tiny-train-00000-of-00002"
+REPOSITORY = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture
+def folder(tiny_shards, tmp_path) -> pathlib.Path:
+    return shutil.copytree(tiny_shards, tmp_path / "shards")
+
+
+def faults(folder: pathlib.Path) -> list[str]:
+    return list(verify_shards(folder).faults)
+
+
+def rewrite(folder: pathlib.Path, **changes) -> None:
+    """Writes the first clip of SHARD anew, with changes."""
+    path = folder / SHARD
+    clips = list(schema.read_clips([schema.Shard(path, 2, ())]))
+    clips[0] = dataclasses.replace(clips[0], **changes)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for clip in clips:
+            writer.write(schema.encode_clip(clip))
+
+
+def test_a_sound_folder_has_no_faults(folder):
+    report = verify_shards(folder, frames_per_clip=0)
+    assert report.faults == ()
+    train = report.splits["train"]
+    assert (train.num_shards, train.num_clips, train.num_frames) == (2, 4, 200)
+    assert train.seconds == pytest.approx(8.0)
+    assert train.num_bytes == sum(
+        path.stat().st_size for path in folder.glob("tiny-train-*") if path.suffix != ".json"
+    )
+
+
+def test_a_flipped_byte_is_found(folder):
+    path = folder / SHARD
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 1
+    path.write_bytes(data)
+    found = faults(folder)
+    assert any(SHARD in fault and "sha256" in fault for fault in found)
+    assert any("unreadable" in fault for fault in found)
+
+
+def test_a_cut_shard_is_found(folder):
+    path = folder / SHARD
+    path.write_bytes(path.read_bytes()[:-100])
+    assert any(SHARD in fault and "its marker says" in fault for fault in faults(folder))
+
+
+def test_missing_files_are_found(folder):
+    (folder / SHARD).unlink()
+    (folder / "tiny-val-00000-of-00002.json").unlink()
+    (folder / schema.OUTCOMES_FILE).unlink()
+    assert [fault.split(" ")[0] for fault in faults(folder)] == [
+        f"{SHARD}:",
+        "tiny-val-00000-of-00002:",
+        "outcomes.csv:",
+    ]
+
+
+def test_a_damaged_marker_is_found(folder):
+    schema.marker_path(folder / SHARD).write_text('{"num_clips": 1')
+    schema.marker_path(folder / "tiny-val-00000-of-00002").write_text("{}")
+    found = faults(folder)
+    assert found[0] == f"{SHARD}.json: damaged"
+    assert "tiny-val-00000-of-00002.json: lacks some of" in found[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"height_px": 100}, "frame 0 is 341x256 px, stated 341x100"),
+        ({"frames": (b"not a JPEG",) * 50}, "frame 0 is no JPEG"),
+        ({"end_us": 1_500_000}, "frames from 0 to 1960000 us in 0 to 1500000 us"),
+        ({"end_us": 2_500_000}, "96000 samples of sound for 2.5 s; need 120000"),
+        ({"labels": ("cat",)}, "label 'cat' is not number"),
+        ({"label_indices": (7,)}, "is not number 7 of labels.txt"),
+        ({"label_indices": ()}, "1 labels, 0 label numbers"),
+        ({"frame_rate_hz": 10.0}, "10 frames a second; need 25"),
+        ({"num_padding_frames": 50}, "50 padding frames of 50"),
+        ({"config_hash": "other"}, "another configuration"),
+        ({"media_id": "other"}, "other media_ids"),
+        ({"example_id": "3_low"}, "has the example_id of"),
+        ({"example_id": "zzz"}, "not sorted"),
+    ],
+)
+def test_a_wrong_clip_is_found(folder, changes, words):
+    rewrite(folder, **changes)
+    found = faults(folder)
+    assert any(words in fault for fault in found), found
+
+
+# --- Optical flow --------------------------------------------------------------------------------
+FLOW_SHARD = "videos-train-00000-of-00001"
+
+
+@pytest.fixture(scope="module")
+def flow_shards(tmp_path_factory) -> pathlib.Path:
+    videos, out_dir = (tmp_path_factory.mktemp(name) for name in ("videos", "flow_shards"))
+    make_video(videos / "a.mp4", picture="testsrc=s=88x64:r=25", seconds=1.2)
+    write_shards(
+        out_dir=out_dir,
+        videos_dir=videos,
+        num_workers=1,
+        smallest_side_px=64,
+        flow_smallest_side_px=32,
+    )
+    return out_dir
+
+
+@pytest.fixture
+def flow_folder(flow_shards, tmp_path) -> pathlib.Path:
+    return shutil.copytree(flow_shards, tmp_path / "shards")
+
+
+def change_flow(folder: pathlib.Path, change) -> None:
+    """Applies `change` to the only record, as encode_clip would not."""
+    path = folder / FLOW_SHARD
+    (record,) = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+    example = tf.train.SequenceExample.FromString(record)
+    context, lists = example.context.feature, example.feature_lists.feature_list
+    change(context, lists[schema.FLOW_ENCODED].feature)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(example.SerializeToString())
+
+
+def cut_flow(context, flows) -> None:
+    jpeg = flows[14].bytes_list.value
+    jpeg[0] = jpeg[0][: len(jpeg[0]) // 2]
+
+
+def exchange_flow(context, flows) -> None:
+    flows[3].bytes_list.value[0] = b"not a JPEG"
+
+
+def drop_flow(context, flows) -> None:
+    del flows[28]
+
+
+def double_scale(context, flows) -> None:
+    context[schema.FLOW_SCALE].float_list.value[0] *= 2
+
+
+def drop_scale(context, flows) -> None:
+    del context[schema.FLOW_SCALE]
+
+
+def change_size(context, flows) -> None:
+    context[schema.FLOW_WIDTH].int64_list.value[0] = 32
+
+
+def double_size(context, flows) -> None:
+    for key in (schema.FLOW_HEIGHT, schema.FLOW_WIDTH):
+        context[key].int64_list.value[0] *= 2
+
+
+@pytest.mark.parametrize("frames_per_clip", [0, 3])
+def test_sound_flow_has_no_faults(flow_folder, frames_per_clip):
+    assert verify_shards(flow_folder, frames_per_clip=frames_per_clip).faults == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (cut_flow, "flow 14 is no JPEG"),
+        (exchange_flow, "flow 3 is no JPEG"),
+        (drop_flow, "28 flows between 30 frames; need 29"),
+        (double_scale, "flow of 0.0393701 px per level; need 0.019685"),
+        (drop_scale, "flow of 0 px per level"),
+        (change_size, "flow 0 is 44x64 px, stated 32x64"),
+        (double_size, "flow of 88x64 px; need a smallest side of 32"),
+    ],
+)
+def test_wrong_flow_is_found(flow_folder, change, words):
+    change_flow(flow_folder, change)
+    found = verify_shards(flow_folder, frames_per_clip=0).faults
+    assert any(FLOW_SHARD in fault and words in fault for fault in found), found
+
+
+def test_flow_that_lacks_altogether_is_found(flow_folder):
+    change_flow(flow_folder, lambda context, flows: flows.__delitem__(slice(None)))
+    assert any("0 flows between 30 frames; need 29" in fault for fault in faults(flow_folder))
+
+
+def test_flow_that_nobody_asked_for_is_found(folder):
+    flow = {"flow_scale_px": 0.1, "flow_height_px": 32, "flow_width_px": 43}
+    rewrite(folder, flows=(b"flow",) * 49, **flow)
+    assert any("49 flows between 50 frames; need 0" in fault for fault in faults(folder))
+
+
+# --- The folder ----------------------------------------------------------------------------------
+def test_a_record_that_is_no_clip_is_found(folder):
+    with tf.io.TFRecordWriter(str(folder / SHARD)) as writer:
+        writer.write(b"\xff\xff\xff")
+        writer.write(tf.train.SequenceExample().SerializeToString())
+    found = faults(folder)
+    assert sum("is no clip" in fault for fault in found) == 2
+
+
+def test_unsorted_labels_are_found(folder):
+    (folder / schema.LABELS_FILE).write_text("low\nhigh\n")
+    assert "labels are not sorted" in faults(folder)[0]
+
+
+def test_another_folder_is_refused(tmp_path):
+    with pytest.raises(UserError, match="is no folder of shards"):
+        verify_shards(tmp_path)
+
+
+def test_exit_status_and_last_line(folder):
+    (folder / SHARD).unlink()
+    done = commands.run("-m", "data_prep.verify_shards", f"--shards_dir={folder}", cwd=REPOSITORY)
+    assert done.returncode == 1
+    assert f"{SHARD}: missing" in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("error: 1 fault in ")

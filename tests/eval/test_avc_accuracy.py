@@ -1,0 +1,142 @@
+"""AVC accuracy: exactly once per pair, and "supervised direct" with its threshold."""
+
+import dataclasses
+import json
+import types
+
+import numpy as np
+import pytest
+
+from eval import avc_accuracy
+from eval.reporting import tables
+from l3net.errors import UserError
+from tests import synthetic_shards
+
+
+class FakeModel:
+    """Tells frames' clips by their grey level and sounds' by their samples: knows everything."""
+
+    def __init__(self, kind="ave_net", inputs=("frame", "log_spectrogram"), knows=True):
+        self.inputs, self.frame_px = inputs, 32
+        self.metadata = {
+            "model_config": {"model": kind},
+            "trained_steps": 5,
+            "num_parameters": 2_500_000,
+            "training": {"seconds": 90.0, "pairs_per_second": 400.0},
+        }
+        self._knows = knows
+
+    def correspondence(self):
+        def judge(batch):
+            seen = np.round(batch["image"].mean(axis=(1, 2, 3)) / 10).astype(int)
+            heard = np.round(batch["waveform"][:, 0] * 32768).astype(int) // 100
+            return (seen == heard) * 0.8 + 0.1 if self._knows else np.full(len(seen), 0.9)
+
+        return judge
+
+    def features(self, signature, output):
+        assert output == "softmax"
+
+        def classify(batch):
+            if signature == "vision":
+                classes = np.round(batch.mean(axis=(1, 2, 3)) / 10).astype(int)
+            else:
+                classes = np.round(batch[:, 0] * 32768).astype(int) // 100
+            return np.eye(10, dtype=np.float32)[classes]
+
+        return classify
+
+
+@pytest.fixture(scope="module")
+def questions(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shards")
+    clips = [
+        synthetic_shards.make_clip(k, labels=(f"c{k}",), label_indices=(k,)) for k in range(1, 6)
+    ]
+    for split in ("val", "test"):
+        synthetic_shards.write_shards(folder, clips, split=split)
+    return avc_accuracy.Questions(str(folder), None, "test", num_pairs=62, sampling="l3")
+
+
+def test_accuracy_of_one_who_knows_and_one_who_does_not(questions):
+    assert avc_accuracy.accuracy(FakeModel(), questions) == 1.0
+    assert avc_accuracy.accuracy(FakeModel(knows=False), questions) == 0.5
+
+
+def test_supervised_direct_compares_the_class_distributions(questions):
+    vision = FakeModel("supervised_vision", ("frame",))
+    audio = FakeModel("supervised_audio", ("log_spectrogram",))
+    accuracy, threshold = avc_accuracy.supervised_direct(vision, audio, questions)
+    assert accuracy == 1.0 and 0 < threshold < 1
+
+
+def test_table_has_a_row_per_network_and_one_for_both_classifiers(questions):
+    networks = [
+        FakeModel(),
+        FakeModel("supervised_vision", ("frame",)),
+        FakeModel("supervised_audio", ("log_spectrogram",)),
+    ]
+    table = avc_accuracy.make_table(networks, questions)
+    methods = {row.method: row for row in table.rows if row.status == tables.RUN}
+    assert list(methods) == [
+        "AVE-Net", "Supervised vision (classes)", "Supervised audio (classes)", "Supervised direct",
+    ]  # fmt: skip
+    assert all(row.ours["accuracy"] == 100.0 for row in methods.values())
+    others = [row.method for row in table.rows if row.status == tables.NOT_RUN]
+    assert "AVOL-Net" in others and not set(others) & set(methods)
+    assert all("62 fixed test pairs" in row.data for row in table.rows)
+    assert methods["AVE-Net"].ours == {
+        "accuracy": 100.0, "parameters": 2.5, "minutes": 1.5, "pairs_per_second": 400.0,
+    }  # fmt: skip
+    assert methods["Supervised direct"].ours["minutes"] == 3.0
+
+
+@pytest.mark.parametrize(
+    ("sampling", "method"),
+    [("naive", "AVE-Net, no shortcut prevention"), ("l3", "AVE-Net, sampling of L3")],
+)
+def test_a_network_of_another_sampling_is_asked_with_it(questions, sampling, method):
+    model = FakeModel()
+    model.metadata = {**model.metadata, "run_flags": ["--sampling=ots", f"--sampling={sampling}"]}
+    row = avc_accuracy.make_table([model], questions).rows[0]
+    assert row.method == method and f"{sampling} sampling" in row.data
+
+
+def test_sound_and_flow_come_as_the_signatures_take_them():
+    waveform, flow = np.array([[-32768, 16384]], np.int16), np.array([1, 128, 255], np.uint8)
+    batch = avc_accuracy._to_floats({"waveform": waveform, "flow": flow, "image": flow})
+    assert batch["waveform"].tolist() == [[-1.0, 0.5]] and batch["flow"].tolist() == [-1, 0, 1]
+    assert batch["waveform"].dtype == batch["flow"].dtype == np.float32
+    assert batch["image"] is flow
+
+
+def _holders(**values):
+    given = {
+        "saved_models": ["a"], "saved_model": None, "shards": None, "flow_shards": None,
+        "split": "test", "num_pairs": 62, "sampling": "ots", "seed": 3, **values,
+    }  # fmt: skip
+    return {name: types.SimpleNamespace(value=value) for name, value in given.items()}
+
+
+def test_flags_become_questions_and_a_table(questions, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(avc_accuracy.saved_model, "SavedModel", lambda folder: FakeModel())
+    holders = _holders(shards=questions.shards, out_dir=str(tmp_path))
+    avc_accuracy.main(["avc_accuracy"], holders)
+    record = json.loads((tmp_path / "avc_accuracy.json").read_text())
+    assert capsys.readouterr().out == (tmp_path / "avc_accuracy.md").read_text()
+    asked = dataclasses.replace(questions, sampling="ots", seed=3)
+    assert record["rows"][0]["details"]["questions"] == dataclasses.asdict(asked)
+    assert record["flags"] == {name: holder.value for name, holder in holders.items()}
+    assert record["seed"] == 3 and record["rows"][0]["ours"]["accuracy"] == 100.0
+
+
+@pytest.mark.parametrize("values", [{}, {"shards": "x", "saved_models": []}])
+def test_without_network_or_shards_is_one_clear_line(values):
+    with pytest.raises(UserError, match="--saved_models and --shards are needed"):
+        avc_accuracy.main(["avc_accuracy"], _holders(**values))
+
+
+def test_flow_without_a_folder_of_flow_is_one_clear_line(questions):
+    model = FakeModel("ave_net_of", ("frame", "flow", "log_spectrogram"))
+    with pytest.raises(UserError, match="give --flow_shards"):
+        avc_accuracy.accuracy(model, dataclasses.replace(questions, flow_shards=None))

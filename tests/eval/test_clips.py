@@ -1,0 +1,209 @@
+"""Frames and seconds of clips: what is drawn, what it depends on, and that features are kept."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from eval.sets import clips
+from l3net import constants
+from l3net.errors import UserError
+from l3net.inference import saved_model
+from tests import synthetic_shards
+
+NUM = 5
+EVERYTHING = (constants.FRAME, constants.FRAMES, constants.FLOW, constants.LOG_SPECTROGRAM)
+
+
+class Network:
+    """Sees the mean of a picture and hears the mean of a sound; counts what it is asked."""
+
+    def __init__(self, inputs=(constants.FRAME, constants.LOG_SPECTROGRAM), name="a"):
+        self.metadata, self.frame_px, self.inputs = {"name": name}, 32, inputs
+        self.num_asked, self.sees_nan = 0, False
+
+    def features(self, signature, output):
+        def run(batch):
+            if isinstance(batch, dict):
+                assert set(batch) == {saved_model.IMAGE, saved_model.FLOW}
+                batch = batch[saved_model.FLOW]
+            self.num_asked += len(batch)
+            means = batch.reshape(len(batch), -1).mean(axis=1, dtype=np.float64)
+            if self.sees_nan:
+                means[:] = np.nan
+            return np.stack([means, means**2], axis=1).astype(np.float32)
+
+        assert signature in (saved_model.VISION, saved_model.AUDIO) and output == "pool4"
+        return run
+
+
+def _flows(number: int, num_frames: int) -> dict:
+    jpeg = synthetic_shards.encode_grey_jpeg(np.full((64, 36), 100 + 10 * number))
+    return {
+        "flows": (jpeg,) * (num_frames - 1),
+        "flow_scale_px": 0.02,
+        "flow_height_px": 32,
+        "flow_width_px": 36,
+    }
+
+
+def _clip(number: int, *, flow: bool = False, **changes):
+    labels = (f"c{number}",) if number % 2 else ()
+    extra = _flows(number, 50) if flow else {}
+    return synthetic_shards.make_clip(number, labels=labels, **extra, **changes)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shards")
+    made = [_clip(number) for number in range(1, NUM + 1)]
+    synthetic_shards.write_shards(folder, made, split="test", num_shards=2)
+    return folder
+
+
+def _read(folder, **changes):
+    return clips.read_items(folder, "test", **{"frame_px": 32, "seed": 0, **changes})
+
+
+def test_every_clip_once_with_the_second_around_its_frame(shards):
+    items = _read(shards)
+    assert len(items) == NUM and sorted(items.example_ids) == [f"clip{k:04d}" for k in range(1, 6)]
+    for place, example_id in enumerate(items.example_ids):
+        number = int(example_id[-4:])
+        assert abs(items.images[place].mean(dtype=np.float64) - 10 * number) < 2
+        assert items.labels[place] == ((f"c{number}",) if number % 2 else ())
+        sound = np.round(items.waveforms[place] * 32768).astype(int)
+        time = items.times_seconds[place]
+        assert 0.5 <= time <= 1.5 and time == pytest.approx(items.frame_indices[place] / 25)
+        start = round(48000 * time) - 24000
+        np.testing.assert_array_equal(sound, number * 100 + (start + np.arange(48000)) % 100)
+    assert items.images.dtype == np.uint8 and items.images.shape == (NUM, 32, 32, 3)
+    assert items.waveforms.dtype == np.float32 and items.frames is None and items.flow is None
+
+
+def test_what_is_drawn_depends_on_seed_and_clip_alone(shards, tmp_path):
+    items = _read(shards)
+    np.testing.assert_array_equal(items.times_seconds, _read(shards).times_seconds)
+    assert (items.times_seconds != _read(shards, seed=1).times_seconds).any()
+    some = [_clip(number) for number in (4, 2)]  # others, in another order
+    synthetic_shards.write_shards(tmp_path, some, split="test")
+    again = _read(tmp_path, frame_px=48)
+    times = dict(zip(items.example_ids, items.times_seconds, strict=True))
+    assert again.times_seconds.tolist() == [times["clip0004"], times["clip0002"]]
+
+
+def test_frames_are_drawn_from_all_of_the_clip_but_for_its_ends(shards):
+    items = _read(shards, num_per_clip=60)
+    assert len(items) == 60 * NUM and items.example_ids[:60] == (items.example_ids[0],) * 60
+    drawn = set(items.frame_indices)
+    assert min(drawn) == 13 and max(drawn) == 37 and len(drawn) == 25
+
+
+def test_blocks_bound_memory_and_end_where_asked(shards, monkeypatch):
+    whole = _read(shards, num_per_clip=3)
+    monkeypatch.setattr(clips, "BLOCK_ITEMS", 4)
+    blocks = list(
+        clips.read_blocks(shards, "test", frame_px=32, seed=0, num_per_clip=3, max_clips=3)
+    )
+    assert [len(block) for block in blocks] == [4, 4, 1]
+    times = np.concatenate([block.times_seconds for block in blocks])
+    np.testing.assert_array_equal(times, whole.times_seconds[:9])
+    np.testing.assert_array_equal(blocks[1].images, whole.part(slice(4, 8)).images)
+    joined = _read(shards, num_per_clip=3)
+    assert joined.example_ids == whole.example_ids and joined.labels == whole.labels
+    np.testing.assert_array_equal(joined.waveforms, whole.waveforms)
+
+
+def test_frames_and_flow_for_those_who_ask(tmp_path):
+    made = [_clip(number, flow=True) for number in (1, 3)]
+    synthetic_shards.write_shards(tmp_path, made, split="test")
+    items = _read(tmp_path, inputs=EVERYTHING)
+    assert items.frames.shape == (2, 25, 32, 32, 3) and items.frames.dtype == np.uint8
+    assert items.flow.shape == (2, 32, 32, 20) and items.flow.dtype == np.float32
+    np.testing.assert_allclose(items.flow.mean(axis=(1, 2, 3)), [-18 / 127, 2 / 127], atol=0.01)
+    np.testing.assert_array_equal(items.frames[:, 12], items.images)
+
+
+def test_errors_are_one_line(shards, tmp_path):
+    with pytest.raises(UserError, match="no shards of split 'val'"):
+        clips.read_items(shards, "val", frame_px=32, seed=0)
+    with pytest.raises(UserError, match="holds no optical flow"):
+        _read(shards, inputs=EVERYTHING)
+    synthetic_shards.write_shards(tmp_path, [_clip(1, seconds=0.5)], split="test")
+    with pytest.raises(UserError, match="clip0001 has 0.50 s of sound; need 1 s"):
+        _read(tmp_path)
+
+
+def test_who_takes_flow_is_shown_the_folder_with_flow():
+    plain, flow = Network(), Network(inputs=(constants.FRAME, constants.FLOW))
+    assert clips.folder_for(plain, "a", None) == clips.folder_for(plain, "a", "b") == "a"
+    assert clips.folder_for(flow, "a", "b") == "b"
+    with pytest.raises(UserError, match="^a network takes optical flow; give --flow_shards$"):
+        clips.folder_for(flow, "a", None)
+
+
+def test_truth_of_the_demo_data(tmp_path):
+    path = tmp_path / "clips.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["example_id", "label", "heard_label"], ["x", "Harp", "Drill"]])
+    truth = clips.read_truth(path)
+    assert truth == {saved_model.VISION: {"x": "Harp"}, saved_model.AUDIO: {"x": "Drill"}}
+    path.write_text("example_id,label\nx,Harp\n")
+    with pytest.raises(UserError, match="need a CSV with columns example_id, label, heard_label"):
+        clips.read_truth(path)
+    with pytest.raises(UserError, match="cannot read"):
+        clips.read_truth(tmp_path / "nothing.csv")
+
+
+# --- Features ------------------------------------------------------------------------------------
+def test_features_are_computed_once_per_network_and_content(shards, tmp_path, monkeypatch):
+    monkeypatch.setattr(clips, "BLOCK_ITEMS", 2)
+    items, model = _read(shards), Network()
+
+    def embed(network, wanted=items):
+        return clips.embed(network, wanted, saved_model.VISION, "pool4", cache_dir=tmp_path)
+
+    first = embed(model)
+    np.testing.assert_allclose(
+        first[:, 0], items.images.mean(axis=(1, 2, 3), dtype=np.float64), rtol=1e-6
+    )
+    assert model.num_asked == NUM
+    np.testing.assert_array_equal(embed(model), first)
+    assert model.num_asked == NUM  # nothing computed twice
+    other = Network(name="b")
+    embed(other)
+    assert other.num_asked == NUM  # another network shares nothing
+    shifted = items.part(slice(0, 2))
+    shifted.images[0] += 1
+    embed(model, shifted)
+    assert model.num_asked == NUM + 2
+
+
+def test_sound_goes_to_audio_and_flow_beside_the_image(tmp_path):
+    synthetic_shards.write_shards(tmp_path, [_clip(1, flow=True)], split="test")
+    items = _read(tmp_path, inputs=EVERYTHING)
+    model = Network(inputs=(constants.FRAME, constants.FLOW, constants.LOG_SPECTROGRAM))
+    seen = clips.embed(model, items, saved_model.VISION, "pool4", cache_dir=tmp_path / "cache")
+    heard = clips.embed(model, items, saved_model.AUDIO, "pool4", cache_dir=tmp_path / "cache")
+    assert seen[0, 0] == pytest.approx(items.flow.mean(), rel=1e-4)
+    assert heard[0, 0] == pytest.approx(items.waveforms.mean(), rel=1e-4)
+
+
+def test_a_network_that_diverged_is_told(shards, tmp_path):
+    model = Network()
+    model.sees_nan = True
+    with pytest.raises(UserError, match="not finite; did the training diverge"):
+        clips.embed(model, _read(shards), saved_model.AUDIO, "pool4", cache_dir=tmp_path)
+
+
+def test_described_clips_come_in_the_order_of_their_ids(shards, tmp_path, monkeypatch):
+    monkeypatch.setattr(clips, "BLOCK_ITEMS", 2)
+    outputs = {saved_model.VISION: "pool4", saved_model.AUDIO: "pool4"}
+    described = clips.describe(
+        Network(), shards, "test", outputs, seed=0, cache_dir=tmp_path, num_per_clip=2
+    )
+    expected = [f"clip{k:04d}" for k in range(1, NUM + 1) for _ in range(2)]
+    assert list(described.example_ids) == expected
+    grey = described.features[saved_model.VISION][:, 0]
+    np.testing.assert_allclose(grey, np.repeat(10 * np.arange(1, NUM + 1), 2), atol=2)
+    assert described.labels[0] == ("c1",) and len(described.features[saved_model.AUDIO]) == 2 * NUM

@@ -1,0 +1,100 @@
+"""Clusters and units against hand-computed numbers and the paper's own row of chance."""
+
+import numpy as np
+import pytest
+import sklearn.cluster
+
+from eval.metrics import clusters
+
+
+def test_nmi_by_hand():
+    classes = np.array(["a", "a", "b", "b"])
+    # H = 1 bit and 0.8113 bit; what they share is 0.8113 - 0.5 = 0.3113 bit.
+    assert clusters.nmi(classes, np.array([0, 0, 0, 1])) == pytest.approx(
+        0.311278 / ((1 + 0.811278) / 2), abs=1e-5
+    )
+    assert clusters.nmi(classes, np.array([7, 7, 3, 3])) == pytest.approx(1)
+    assert clusters.nmi(classes, np.array([0, 1, 0, 1])) == pytest.approx(0)
+
+
+def test_random_assignments_give_the_papers_row():
+    # Table 4: 1.9k test clips of 34 classes, 64 clusters: .165, and it is sharp enough to tell
+    # that each clip is there once.
+    classes = np.arange(1900) % 34
+    drawn = clusters.random_clusterings(1900, 64, num_draws=10, seed=0)
+    found = clusters.agreement(classes, drawn)
+    assert np.mean(found.nmi) == pytest.approx(0.165, abs=0.002)
+    assert np.mean(found.adjusted) == pytest.approx(0, abs=0.005)
+    twice = clusters.random_clusterings(3800, 64, num_draws=3, seed=0)
+    assert np.mean(clusters.agreement(np.arange(3800) % 34, twice).nmi) < 0.11
+
+
+def test_random_clusterings_are_uniform_and_repeat():
+    first, second = clusters.random_clusterings(6400, 64, num_draws=2, seed=3)
+    assert first.min() == 0 and first.max() == 63 and (first != second).any()
+    assert np.bincount(first).min() > 50
+    again, _ = clusters.random_clusterings(6400, 64, num_draws=2, seed=3)
+    assert (first == again).all()
+
+
+def test_kmeans_finds_what_is_apart():
+    rng = np.random.default_rng(0)
+    classes = np.arange(60) % 3
+    features = np.eye(3)[classes] * 10 + rng.normal(size=(60, 3)) * 0.1
+    one, two = clusters.kmeans_clusterings(features, 3, num_draws=2, seed=0)
+    assert clusters.nmi(classes, one) == pytest.approx(1)
+    assert clusters.nmi(classes, two) == pytest.approx(1)
+    (again,) = clusters.kmeans_clusterings(features, 3, num_draws=1, seed=0)
+    assert (one == again).all()
+
+
+def test_kmeans_is_the_best_of_ten_starts(monkeypatch):
+    made, kmeans = [], sklearn.cluster.KMeans
+
+    def recorded(num_clusters, **settings):
+        made.append((num_clusters, settings))
+        return kmeans(num_clusters, **settings)
+
+    monkeypatch.setattr(sklearn.cluster, "KMeans", recorded)
+    clusters.kmeans_clusterings(np.arange(8.0)[:, None], 2, num_draws=2, seed=5)
+    assert made == [(2, {"n_init": 10, "random_state": seed}) for seed in (5, 6)]
+
+
+def test_unit_length():
+    assert np.allclose(clusters.unit_length(np.array([[3.0, 4], [0, 0]])), [[0.6, 0.8], [0, 0]])
+
+
+def _preferred(activations, classes, **settings):
+    return clusters.preferred_classes(
+        np.array(activations, float), np.array(list(classes)), **settings
+    )
+
+
+def test_preferred_classes_by_hand():
+    assert _preferred([[3], [1], [2]], "aba", num_needed=2, top=2) == {"a": 0}
+    # Unit 0: top five a a a a b; unit 1: b b b c c; seven items.
+    activations = [[9, 1], [8, 2], [7, 3], [6, 8], [5, 9], [4, 7], [3, 6]]
+    assert _preferred(activations, "aaaabbc", num_needed=4) == {"a": 0}
+    classes = "aaacbbc"
+    # Unit 0: a a a c b; unit 1: b c b c a.
+    assert _preferred(activations, classes, num_needed=3) == {"a": 0}
+    assert _preferred(activations, classes, num_needed=2) == {"a": 0, "b": 1, "c": 1}
+
+
+def test_equal_activations_rank_by_index():
+    activations = [[1], [1], [1], [1], [0]]
+    assert _preferred(activations, "aabbb", num_needed=2, top=3) == {"a": 0}
+    assert _preferred(activations, "bbaaa", num_needed=2, top=3) == {"b": 0}
+
+
+def test_units_that_nothing_excites_prefer_no_class():
+    assert _preferred([[2]] * 6, "aaaabb", num_needed=3) == {}
+    # Two items excite it; the next by index would be of class a, too.
+    assert _preferred([[0], [0], [0], [5], [4], [0]], "aaaaab", num_needed=3) == {}
+    assert _preferred([[0], [0], [0], [5], [4], [0]], "aaaaab", num_needed=2) == {"a": 0}
+
+
+def test_the_first_unit_of_a_class_is_named():
+    activations = np.zeros((6, 3))
+    activations[:3, 1:] = 1
+    assert _preferred(activations, "aaabbb", num_needed=3) == {"a": 1}

@@ -1,0 +1,180 @@
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from eval.methods import features
+from eval.reporting import cache
+from eval.sets.recordings import Recording
+from l3net.errors import UserError
+from l3net.inference.saved_model import METADATA_FILE
+
+
+class TinyNetwork(tf.Module):
+    """Energy in 16 bands and their logarithm, in place of a trained network."""
+
+    def __init__(self, gain=1.0):
+        super().__init__()
+        self.gain = tf.Variable(gain)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 48_000], tf.float32, name="waveform")])
+    def audio(self, waveform):
+        spectrum = tf.abs(tf.signal.rfft(waveform))[:, :1600]
+        bands = tf.reduce_mean(tf.reshape(spectrum, [-1, 16, 100]), axis=2) * self.gain
+        return {"pool4": bands, "conv4_2": tf.math.log(bands + 1e-3)}
+
+
+def save_tiny_network(path, *, gain=1.0, signature="audio", metadata=None):
+    module = TinyNetwork(gain)
+    tf.saved_model.save(module, str(path), signatures={signature: module.audio})
+    write_metadata(path, **(metadata or {}))
+    return path
+
+
+def write_metadata(path, **metadata):
+    file = path / METADATA_FILE
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps({"frame_px": 64, **metadata}))
+
+
+@pytest.fixture(scope="module")
+def saved_model(tmp_path_factory):
+    return save_tiny_network(tmp_path_factory.mktemp("net") / "saved_model")
+
+
+def _recordings(lengths, seed=0):
+    generator = np.random.default_rng(seed)
+    found = []
+    for i, length in enumerate(lengths):
+        waveform = generator.uniform(-1, 1, length).astype(np.float32)
+        found.append(
+            Recording(
+                str(i),
+                "a",
+                "1",
+                lambda waveform=waveform: cache.hash_array(waveform),
+                lambda rate_hz, waveform=waveform: waveform,
+            )
+        )
+    return found
+
+
+def test_subclip_starts_by_hand():
+    # 5 s: 192000 samples between first and last start, nine steps.
+    starts = features.subclip_starts(240_000)
+    assert starts.tolist() == [round(i * 192_000 / 9) for i in range(10)]
+    assert len(features.subclip_starts(30 * 48_000)) == 60
+    assert features.subclip_starts(30 * 48_000)[-1] == 29 * 48_000
+    # ESC's files are a few samples off 5 s.
+    assert len(features.subclip_starts(239_900)) == 10
+    assert features.subclip_starts(72_000).tolist() == [0, 12_000, 24_000]
+    assert features.subclip_starts(48_100).tolist() == [0, 100]
+    assert features.subclip_starts(48_000).tolist() == [0]
+    assert features.subclip_starts(10).tolist() == [0]
+
+
+def test_subclips_are_cut_where_they_start_and_padded_with_zeros():
+    waveform = np.arange(72_000, dtype=np.float32)
+    cut = features.subclips(waveform)
+    assert cut.shape == (3, 48_000)
+    assert cut[:, 0].tolist() == [0, 12_000, 24_000]
+    assert cut[-1, -1] == 71_999
+    short = features.subclips(np.ones(100, np.float32))
+    assert short.shape == (1, 48_000)
+    assert short.sum() == 100
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_features_are_those_of_the_network_whatever_the_batches(tmp_path, saved_model, batch_size):
+    network = features.AudioNetwork(saved_model)
+    recordings = _recordings([96_000, 1_000, 120_000, 48_000])
+    found = features.extract(
+        network, recordings, output="conv4_2", cache_dir=tmp_path, batch_size=batch_size
+    )
+    assert found.recording_of.tolist() == [0] * 4 + [1] + [2] * 5 + [3]
+    assert found.matrix.dtype == np.float32
+    for i, recording in enumerate(recordings):
+        expected = network(features.subclips(recording.load(48_000)), "conv4_2")
+        np.testing.assert_allclose(found.matrix[found.recording_of == i], expected, rtol=1e-5)
+
+
+def test_nothing_is_computed_twice_and_a_broken_file_is_mended(tmp_path, saved_model, monkeypatch):
+    calls = []
+    call = features.AudioNetwork.__call__
+
+    def counted(self, waveforms, output):
+        calls.append(len(waveforms))
+        return call(self, waveforms, output)
+
+    monkeypatch.setattr(features.AudioNetwork, "__call__", counted)
+    recordings = _recordings([48_000, 96_000])
+
+    def extract(some):
+        network = features.AudioNetwork(saved_model)
+        return features.extract(network, some, output="pool4", cache_dir=tmp_path).matrix
+
+    first = extract(recordings[:1])
+    assert sum(calls) == 1
+    both = extract(recordings)  # an interrupted run goes on
+    assert sum(calls) == 5
+    np.testing.assert_array_equal(both[:1], first)
+    np.testing.assert_array_equal(extract(recordings), both)
+    assert sum(calls) == 5
+    network = features.AudioNetwork(saved_model)
+    key = features.feature_key(network, recordings[0], "pool4")
+    cache.array_path(tmp_path / "features", key).write_bytes(b"\x93NUMPY")
+    np.testing.assert_array_equal(extract(recordings), both)
+    assert sum(calls) == 6
+
+
+def test_another_network_or_another_sound_has_another_key(tmp_path, saved_model):
+    one, two = _recordings([48_000]), _recordings([48_000], seed=1)
+    network = features.AudioNetwork(saved_model)
+    other = features.AudioNetwork(save_tiny_network(tmp_path / "other", gain=2.0))
+    keys = {
+        features.feature_key(network, one[0], "pool4"),
+        features.feature_key(network, one[0], "conv4_2"),
+        features.feature_key(network, two[0], "pool4"),
+        features.feature_key(other, one[0], "pool4"),
+    }
+    assert len(keys) == 4
+
+
+def test_metadata_is_read_and_does_not_change_the_hash(tmp_path):
+    path = save_tiny_network(tmp_path / "m")
+    before = features.AudioNetwork(path)
+    assert before.metadata == {"frame_px": 64}
+    digest = before.content_hash
+    write_metadata(path, trained_steps=3)
+    after = features.AudioNetwork(path)
+    assert after.metadata == {"frame_px": 64, "trained_steps": 3}
+    assert after.content_hash == digest
+
+
+def test_no_saved_model(tmp_path):
+    with pytest.raises(UserError, match="is no SavedModel of ours"):
+        features.AudioNetwork(tmp_path)
+
+
+def test_wrong_signature_names_what_there_is(tmp_path):
+    network = features.AudioNetwork(save_tiny_network(tmp_path / "m", signature="vision"))
+    with pytest.raises(UserError, match=r"no signature 'audio' \(it has vision\)") as error:
+        network(np.zeros((1, 48_000), np.float32), "pool4")
+    assert "\n" not in str(error.value)
+
+
+def test_wrong_output_names_what_there_is(saved_model):
+    network = features.AudioNetwork(saved_model)
+    with pytest.raises(
+        UserError, match="gives conv4_2, pool4 for audio; got a request for 'embedding'"
+    ):
+        network(np.zeros((1, 48_000), np.float32), "embedding")
+
+
+def test_damaged_saved_model_is_one_line(tmp_path):
+    (tmp_path / "saved_model.pb").write_bytes(b"nonsense")
+    write_metadata(tmp_path)
+    with pytest.raises(UserError, match="is a damaged SavedModel") as error:
+        features.AudioNetwork(tmp_path)(np.zeros((1, 48_000), np.float32), "pool4")
+    assert "\n" not in str(error.value)

@@ -1,0 +1,194 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eval.sets import image_sets
+from l3net.data import schema
+from l3net.errors import UserError
+from tests import synthetic_shards
+
+CLASSES = ("n01", "n02", "n03")
+COLOURS = ((220, 30, 30), (30, 220, 30), (30, 30, 220))
+
+
+def save_image(path, colour, size=(40, 30), seed=0):
+    """Writes an image of one colour with some noise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(-20, 21, (size[1], size[0], 3))
+    Image.fromarray(np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)).save(path)
+
+
+def write_imagenet(folder, *, per_class=5, flat_val=False):
+    """Writes a tiny ImageNet: the colour tells the class; two val images of each."""
+    names = []
+    for label, (name, colour) in enumerate(zip(CLASSES, COLOURS, strict=True)):
+        for number in range(per_class):
+            save_image(folder / "train" / name / f"{name}_{number}.JPEG", colour, seed=number)
+        for number in range(2):
+            flat = f"ILSVRC2012_val_{2 * label + number:08d}.JPEG"
+            where = flat if flat_val else f"{name}/{flat}"
+            save_image(folder / "val" / where, colour, seed=100 + number)
+            names.append((flat, name))
+    return names
+
+
+def test_class_folders(tmp_path):
+    write_imagenet(tmp_path)
+    images = image_sets.read_imagenet(tmp_path)
+    assert images.classes == CLASSES
+    assert images.train.labels.tolist() == [0] * 5 + [1] * 5 + [2] * 5
+    assert images.val.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert images.data == "part of ImageNet (3 of 1000 classes, 15 training and 6 val images)"
+    assert not images.is_imagenet
+    rgb = image_sets.read_rgb(images.val.sources[5])
+    assert rgb.shape == (30, 40, 3) and rgb.mean(axis=(0, 1)).argmax() == 2
+
+
+def test_whole_imagenet_is_called_so(tmp_path, monkeypatch):
+    write_imagenet(tmp_path)
+    for name, value in (("CLASSES", 3), ("TRAIN", 15), ("VAL", 6)):
+        monkeypatch.setattr(image_sets, f"IMAGENET_{name}", value)
+    images = image_sets.read_imagenet(tmp_path)
+    assert (images.data, images.is_imagenet) == ("ImageNet", True)
+    assert not image_sets.read_imagenet(tmp_path, images_per_class=4).is_imagenet
+
+
+@pytest.mark.parametrize("style", ["name class", "name,class", "class"])
+def test_flat_val_with_a_list(tmp_path, style):
+    names = write_imagenet(tmp_path, flat_val=True)
+    lines = {
+        "name class": [f"{name} {label}" for name, label in reversed(names)],
+        "name,class": [f"{name},{label}" for name, label in names],
+        "class": [label for _, label in names],
+    }[style]
+    (tmp_path / "list.txt").write_text("\n".join(lines) + "\n")
+    images = image_sets.read_imagenet(tmp_path, val_labels=tmp_path / "list.txt")
+    assert images.val.labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_parts_of_it(tmp_path):
+    write_imagenet(tmp_path)
+    images = image_sets.read_imagenet(tmp_path, num_classes=2, images_per_class=3, seed=1)
+    assert (len(images.train), len(images.val), images.classes) == (6, 4, ("n01", "n02"))
+    again = image_sets.read_imagenet(tmp_path, num_classes=2, images_per_class=3, seed=1)
+    assert images.train.sources == again.train.sources
+    other = image_sets.read_imagenet(tmp_path, num_classes=2, images_per_class=3, seed=2)
+    assert images.train.sources != other.train.sources
+
+
+def test_hash_tells_another_file_and_another_label(tmp_path):
+    write_imagenet(tmp_path)
+    before = image_sets.read_imagenet(tmp_path).train
+    assert before.content_hash == image_sets.read_imagenet(tmp_path).train.content_hash
+    save_image(tmp_path / "train" / "n01" / "n01_0.JPEG", (0, 0, 0), size=(50, 50))
+    changed = image_sets.read_imagenet(tmp_path).train
+    assert before.content_hash != changed.content_hash
+    relabelled = image_sets.Split(before.sources, before.identities, 2 - before.labels)
+    assert before.content_hash != relabelled.content_hash
+
+
+def test_take(tmp_path):
+    write_imagenet(tmp_path)
+    train = image_sets.read_imagenet(tmp_path).train
+    some = train.take([14, 0])
+    assert some.labels.tolist() == [2, 0] and len(some) == 2
+    assert some.sources == (train.sources[14], train.sources[0])
+
+
+def test_formats_that_imagenet_holds():
+    grey = Image.new("L", (8, 6), 200)
+    cmyk = Image.new("CMYK", (8, 6), (0, 255, 255, 0))
+    for image, kind in ((grey, "JPEG"), (cmyk, "JPEG"), (Image.new("RGBA", (8, 6)), "PNG")):
+        buffer = io.BytesIO()
+        image.save(buffer, kind)
+        assert image_sets.read_rgb(buffer.getvalue()).shape == (6, 8, 3)
+
+
+def test_mistakes_are_one_line(tmp_path):
+    def fails(match, **settings):
+        with pytest.raises(UserError, match=match) as error:
+            image_sets.read_imagenet(tmp_path / "data", **settings)
+        assert "\n" not in str(error.value)
+
+    fails("train does not exist")
+    save_image(tmp_path / "data" / "train" / "n01" / "a.JPEG", COLOURS[0])
+    fails("has 1 class")
+    save_image(tmp_path / "data" / "train" / "n02" / "a.JPEG", COLOURS[1])
+    fails("val does not exist")
+    (tmp_path / "data" / "val").mkdir()
+    fails("holds no images")
+    save_image(tmp_path / "data" / "val" / "a.JPEG", COLOURS[0])
+    fails("give --imagenet_val_labels")
+    fails("cannot read --imagenet_val_labels", val_labels=tmp_path / "none.txt")
+    (tmp_path / "list.txt").write_text("b.JPEG n01\n")
+    fails("does not tell the class of a.JPEG", val_labels=tmp_path / "list.txt")
+    (tmp_path / "list.txt").write_text("a.JPEG n01\n")
+    fails("has no image of 1 classes, as n02", val_labels=tmp_path / "list.txt")
+    with pytest.raises(UserError, match="cannot read the image") as error:
+        image_sets.read_rgb(b"text")
+    assert "\n" not in str(error.value)
+
+
+def write_shards(folder, *, name="demo", train=6, test=4):
+    """Writes a prepared folder whose frames' colour tells the class; the label says it too."""
+    for split, count in (("train", train), ("test", test)):
+        clips = [_clip(split, number, name) for number in range(count)]
+        synthetic_shards.write_shards(folder, clips, split=split, name=name)
+    return folder
+
+
+def _clip(split, number, name):
+    label = number % 2
+    frames = []
+    for k in range(9):
+        noise = np.random.default_rng([number, k]).integers(-20, 21, (32, 40, 3))
+        pixels = np.clip(np.array(COLOURS[label]) + noise + k, 0, 255).astype(np.uint8)
+        frames.append(synthetic_shards.encode_jpeg(pixels))
+    return synthetic_shards.make_clip(
+        number,
+        seconds=9 / 25,
+        size_px=(32, 40),
+        example_id=f"{split}{number}",
+        dataset_name=name,
+        frames=tuple(frames),
+        labels=("red", "Colour") if label == 0 else ("green",),
+        label_indices=(0,),
+    )
+
+
+def test_frames_of_shards(tmp_path):
+    folder = write_shards(tmp_path / "demo")
+    images = image_sets.read_shards(folder)
+    assert images.classes == ("green", "red") and not images.is_imagenet
+    assert images.data == "demo data (synthetic): frames, 2 classes, 6 to train, 4 to test"
+    assert images.train.labels.tolist() == [1, 0] * 3
+    clip = next(schema.read_clips(schema.find_shards(folder, "train")))
+    assert images.train.sources[0] == clip.frames[4]  # the middle one
+    three = image_sets.read_shards(folder, frames_per_clip=3)
+    assert three.train.sources[:3] == (clip.frames[1], clip.frames[4], clip.frames[7])
+    assert (len(three.train), len(three.val)) == (18, 4)
+
+
+def test_other_shards_are_no_demo(tmp_path):
+    images = image_sets.read_shards(write_shards(tmp_path / "x", name="kinetics"))
+    assert images.data.startswith("kinetics: frames") and not images.is_imagenet
+
+
+def test_truth_instead_of_loose_labels(tmp_path):
+    folder = write_shards(tmp_path / "demo")
+    truth = tmp_path / "clips.csv"
+    rows = [f"{split}{n},{'ab'[n % 2]}" for split in ("train", "test") for n in range(4)]
+    truth.write_text("example_id,label\n" + "\n".join(rows) + "\n")
+    images = image_sets.read_shards(folder, truth)
+    assert images.classes == ("a", "b")
+    assert len(images.train) == 4  # two training clips are not in the list
+    truth.write_text("example_id,other\nx,y\n")
+    with pytest.raises(UserError, match="columns example_id and label"):
+        image_sets.read_shards(folder, truth)
+
+
+def test_shards_without_two_classes(tmp_path):
+    with pytest.raises(UserError, match="need two classes or more"):
+        image_sets.read_shards(write_shards(tmp_path / "demo", train=1, test=1))

@@ -1,0 +1,231 @@
+import json
+import weakref
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from eval.methods import epochs, image_crops, linear_layer
+from eval.reporting import cache
+from eval.sets import image_sets
+from l3net import export, models
+from l3net.errors import UserError
+from l3net.inference import saved_model
+from tests.eval.test_image_sets import write_imagenet
+
+TRAINING = linear_layer.Training("inception", image_px=16, num_epochs=3, batch_size=4)
+
+
+class TinyVision(tf.Module):
+    """Mean colours of a 4x4 grid, in place of a trained network; blind if the gain is 0."""
+
+    def __init__(self, gain):
+        super().__init__()
+        self.gain = tf.Variable(gain)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="image")])
+    def vision(self, image):
+        grid = tf.image.resize(image, [4, 4], method="area") / 255.0 * self.gain
+        return {"conv4_2": tf.reshape(grid, [-1, 48]), "pool4": tf.reduce_max(grid, axis=[1, 2])}
+
+
+def save_tiny_vision(path, *, gain=1.0, **metadata):
+    """Writes a SavedModel of the signature `vision`; default image size 64."""
+    return _save(path, TinyVision(gain), {"frame_px": 56, **metadata})
+
+
+def _save(path, module, metadata):
+    tf.saved_model.save(module, str(path), signatures={"vision": module.vision})
+    file = path / saved_model.METADATA_FILE
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(metadata))
+    return path
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    return linear_layer.VisionNetwork(save_tiny_vision(tmp_path_factory.mktemp("net") / "model"))
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("imagenet")
+    write_imagenet(folder)
+    return image_sets.read_imagenet(folder)
+
+
+def _train(network, images, cache_dir, training=TRAINING, rates=(0.01,), seed=0):
+    return linear_layer.train(
+        network,
+        images.train,
+        training,
+        rates=rates,
+        num_classes=3,
+        seed=seed,
+        cache_dir=cache_dir,
+    )
+
+
+def test_papers_features_from_256_px_images(tmp_path):
+    # A network trained on 224 px crops; a sixteenth of the channels: 8192 / 16 features.
+    config = models.ModelConfig("l3_net", width=0.0625)
+    built = models.build_model(config, any_frame_size=True)
+    module = tf.Module()
+    module.network_variables = [variable.value for variable in built.variables]
+    module.vision = export.vision_signature(built, config)
+    network = linear_layer.VisionNetwork(_save(tmp_path / "model", module, {"frame_px": 224}))
+    assert network.default_image_px == 256
+    found = network(np.random.default_rng(0).integers(0, 256, (1, 256, 256, 3)).astype(np.uint8))
+    assert found.shape == (1, 512) and (found >= 0).all() and found.any()  # after the ReLU
+    with pytest.raises(UserError, match="cannot take 24x24 images") as error:
+        network(np.zeros((1, 24, 24, 3), np.uint8))
+    assert "\n" not in str(error.value)
+
+
+def test_network_that_sees_more_than_an_image(tmp_path):
+    path = save_tiny_vision(tmp_path / "of", inputs=["frame", "flow", "log_spectrogram"])
+    with pytest.raises(UserError, match="takes flow, frame, not single images"):
+        linear_layer.VisionNetwork(path)
+
+
+@pytest.mark.parametrize("augmentation", linear_layer.AUGMENTATIONS)
+def test_layer_learns_and_measures_every_image_once(network, images, tmp_path, augmentation):
+    training = linear_layer.Training(augmentation, image_px=16, num_epochs=10, batch_size=4)
+    untrained = linear_layer.build(48, 3, seed=3)
+    trained = _train(network, images, tmp_path, training, rates=(0.05,))[0]
+    given = (network, images.val, training)
+    low, high = linear_layer.accuracies(*given, [untrained, trained], cache_dir=tmp_path)
+    # Six val images: accuracies are sixths.
+    assert (6 * low) % 1 == pytest.approx(0, abs=1e-6) and low < 0.9
+    assert high == 1.0
+
+
+def test_loss_and_schedule_are_the_papers(network, images, tmp_path):
+    model = _train(network, images, tmp_path, rates=(0.1,))[0]
+    # 15 images in batches of 4: 4 steps an epoch, x0.94 after each 8.
+    rates = [float(model.optimizer._learning_rate(step)) for step in (0, 7, 8, 15, 16)]
+    assert rates == pytest.approx([0.1, 0.1, 0.094, 0.094, 0.1 * 0.94**2])
+    assert int(model.optimizer.iterations) == 12
+    logits = np.log([[0.5, 0.25, 0.25]])
+    smooth = -np.log(0.5) * (0.9 + 0.1 / 3) - 2 * np.log(0.25) * 0.1 / 3
+    assert float(model.loss(np.array([0]), tf.constant(logits))) == pytest.approx(smooth, rel=1e-5)
+
+
+def test_rates_beside_each_other_are_as_alone(network, images, tmp_path):
+    both = _train(network, images, tmp_path, rates=(0.001, 0.01))
+    alone = _train(network, images, tmp_path, rates=(0.01,))
+    for left, right in zip(both[1].get_weights(), alone[0].get_weights(), strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-7)
+
+
+def test_network_runs_on_new_crops_each_epoch_or_once(network, images, tmp_path, monkeypatch):
+    seen = []
+    batches = image_crops.batches
+
+    def counted(split, rows, **settings):
+        for crops, found in batches(split, rows, **settings):
+            seen.extend(settings.get("seed") or ["central"] for _ in found)
+            yield crops, found
+
+    monkeypatch.setattr(image_crops, "batches", counted)
+    _train(network, images, tmp_path)
+    assert len(seen) == 3 * 15 and len(set(seen)) == 3
+    seen.clear()
+    plain = linear_layer.Training("none", image_px=16, num_epochs=3, batch_size=4)
+    _train(network, images, tmp_path, plain)
+    assert len(seen) == 15
+    _train(network, images, tmp_path, plain, seed=1)
+    assert len(seen) == 15  # another layer, the same features
+
+
+def test_killed_training_goes_on(network, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(epochs, "SAVE_EVERY_SECONDS", 0)
+    whole = _train(network, images, tmp_path / "whole")[0]
+    batches, calls = linear_layer._batches, []
+
+    def killed(*args):
+        calls.append(args[-1])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return batches(*args)
+
+    monkeypatch.setattr(linear_layer, "_batches", killed)
+    with pytest.raises(KeyboardInterrupt):
+        _train(network, images, tmp_path / "killed")
+    resumed = _train(network, images, tmp_path / "killed")[0]
+    assert calls == [(0, 0), (0, 1), (0, 2), (0, 2)]
+    for left, right in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-7)
+
+
+def test_features_in_chunks(network, images, tmp_path, monkeypatch):
+    rows = np.array([14, 0, 7, 7])
+    whole = linear_layer.central_features(network, images.train, TRAINING, cache_dir=tmp_path)
+    expected = whole.take(rows)
+    monkeypatch.setattr(linear_layer, "_CHUNK_IMAGES", 4)
+    chunks = linear_layer.central_features(
+        network, images.train, TRAINING, cache_dir=tmp_path / "other"
+    )
+    np.testing.assert_allclose(expected, chunks.take(rows), rtol=1e-5)
+    assert chunks.take(rows).shape == (4, 48)
+
+
+def test_few_chunks_are_open_at_a_time(network, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(linear_layer, "_CHUNK_IMAGES", 2)
+    monkeypatch.setattr(linear_layer, "_OPEN_CHUNKS", 3)
+    opened, read_array = [], cache.read_array
+
+    def recorded(folder, key):
+        array = read_array(folder, key)
+        if array is not None:
+            opened.append(weakref.ref(array))
+        return array
+
+    monkeypatch.setattr(cache, "read_array", recorded)
+    central = linear_layer.central_features(network, images.train, TRAINING, cache_dir=tmp_path)
+    found = central.take(np.arange(15))
+    assert found.shape == (15, 48)
+    assert len(opened) == 8 and sum(array() is not None for array in opened) == 3
+
+
+def test_held_out_part():
+    labels = np.repeat([0, 1, 2], [40, 3, 1])
+    held = linear_layer.held_out(labels, seed=0)
+    assert [int(held[labels == label].sum()) for label in range(3)] == [4, 1, 0]
+    assert not np.array_equal(held, linear_layer.held_out(labels, seed=1))
+
+
+def test_rate_is_chosen_on_training_images_only(network, images, tmp_path, monkeypatch):
+    measured = []
+    accuracies = linear_layer.accuracies
+
+    def recorded(network, split, *args, **kwargs):
+        measured.append(split)
+        return accuracies(network, split, *args, **kwargs)
+
+    monkeypatch.setattr(linear_layer, "accuracies", recorded)
+    training = linear_layer.Training("none", image_px=16, num_epochs=20, batch_size=4)
+    rate, found = linear_layer.choose_rate(
+        network,
+        images.train,
+        training,
+        num_classes=3,
+        seed=0,
+        cache_dir=tmp_path,
+        grid=(1e-6, 0.02),
+    )
+    assert rate == 0.02 and found[1] == 1.0 > found[0]
+    assert len(measured) == 1 and set(measured[0].sources) < set(images.train.sources)
+    single = images.train.take([0, 5, 10])
+    with pytest.raises(UserError, match="one training image"):
+        linear_layer.choose_rate(
+            network, single, training, num_classes=3, seed=0, cache_dir=tmp_path
+        )
+
+
+@pytest.mark.parametrize("changes", [{"augmentation": "x"}, {"num_epochs": 0}, {"image_px": 0}])
+def test_bad_training_is_one_line(changes):
+    values = {"augmentation": "none", "image_px": 16, "num_epochs": 1, "batch_size": 1}
+    with pytest.raises(UserError, match="need") as error:
+        linear_layer.Training(**{**values, **changes})
+    assert "\n" not in str(error.value)

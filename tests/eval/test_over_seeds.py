@@ -1,0 +1,73 @@
+import pytest
+
+from eval.reporting import seeds, tables
+from l3net.errors import UserError
+
+
+def table(accuracy: float | None, *, method: str = "Ours") -> tables.Table:
+    ours = {} if accuracy is None else {"accuracy": accuracy}
+    status = tables.NOT_RUN if accuracy is None else tables.RUN
+    return tables.Table(
+        "table1",
+        "L3 Table 1",
+        [tables.Metric("accuracy", "accuracy %")],
+        [
+            tables.Row("demo", method, status, {"accuracy": 74.0}, ours, note=f"{accuracy}"),
+            tables.Row("demo", "SoundNet", tables.QUOTED, {"accuracy": 88.0}),
+        ],
+    )
+
+
+def test_mean_and_sample_deviation_stand_beside_the_papers_number():
+    combined = seeds.combine([table(70.0), table(74.0), table(78.0)], ["0", "1", "2"])
+    row, quoted = combined.rows
+    assert row.ours == {"accuracy": 74.0} and row.spread == {"accuracy": 4.0}
+    assert row.details == {"by_seed": {"accuracy": [70.0, 74.0, 78.0]}}
+    assert quoted.status == tables.QUOTED and quoted.spread == {}
+    text = tables.markdown(combined)
+    assert "74.0 ± 4.0" in text and "seeds 0, 1, 2" in text
+
+
+def test_one_seed_has_no_spread():
+    (row, _) = seeds.combine([table(70.0)]).rows
+    assert row.ours == {"accuracy": 70.0} and row.spread == {} and row.note == "70.0"
+
+
+def test_a_row_that_one_seed_lacks_is_not_averaged():
+    row = seeds.combine([table(70.0), table(None)]).rows[0]
+    assert row.status == tables.NOT_RUN and row.ours == {}
+
+
+def test_rows_may_be_absent_or_in_another_order():
+    whole, other = table(70.0), table(74.0)
+    turned = tables.Table(other.name, other.title, other.metrics, other.rows[::-1])
+    assert seeds.combine([whole, turned]).rows[0].ours == {"accuracy": 72.0}
+    short = tables.Table(other.name, other.title, other.metrics, other.rows[1:])
+    first, quoted = seeds.combine([whole, short]).rows
+    assert first.status == tables.NOT_RUN and first.note == "not run with every seed"
+    assert quoted.status == tables.QUOTED
+
+
+def test_other_rows_are_refused():
+    with pytest.raises(UserError, match="other rows"):
+        seeds.combine([table(70.0), table(70.0, method="Theirs")])
+
+
+def test_command_reads_what_tables_wrote(tmp_path, monkeypatch, capsys):
+    paths = [
+        tables.write_table(table(value), tmp_path / str(value), flags={}, seconds=2)
+        for value in (70.0, 74.0)
+    ]
+    monkeypatch.setattr(seeds, "_OUT_DIR", flag_of(str(tmp_path / "out")))
+    monkeypatch.setattr(seeds, "_SEEDS", flag_of(["0", "1"]))
+    seeds.main(["over_seeds", *map(str, paths)])
+    made, record = tables.read_table(tmp_path / "out" / "table1.json")
+    assert made.rows[0].ours["accuracy"] == 72.0 and record["seconds"] == 4
+    assert "72.0 ± 2.8" in capsys.readouterr().out
+    monkeypatch.setattr(seeds, "_SEEDS", flag_of(["0"]))
+    with pytest.raises(UserError, match="2 tables 'table1' for 1 seeds"):
+        seeds.main(["over_seeds", *map(str, paths)])
+
+
+def flag_of(value):
+    return type("Holder", (), {"value": value})()

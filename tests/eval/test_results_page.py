@@ -1,0 +1,144 @@
+import html.parser
+import json
+import pathlib
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from eval import figures, results_page
+from eval.reporting import tables
+from l3net.errors import UserError
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+QUIET = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    *("--enable-logging=stderr", "--allow-file-access-from-files"),
+)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("page")
+    rows = [
+        tables.Row("<b>made up</b>", "Ours", tables.RUN, {"accuracy": 81.7}, {"accuracy": 12.34}),
+        tables.Row("ESC-50", "Ours", tables.NOT_RUN, {"accuracy": 79.3}),
+    ]
+    table = tables.Table(
+        "table2",
+        "A table of everything",
+        [tables.Metric("accuracy", "accuracy %")],
+        rows,
+        ["A note"],
+    )
+    tables.write_table(table, folder / "tables", flags={"seed": 7, "out_dir": "x"}, seconds=3)
+    drawing = figures.new_figure(9, 3)
+    drawing.subplots().plot([1, 2])
+    sound = figures.Sound("a tone", np.zeros(4800, np.float32))
+    entry = figures.write(
+        figures.Drawing(figures.Subject("one", "One", "L3 Fig. 3"), "A caption.", drawing, [sound]),
+        folder / "drawn",
+    )
+    missing = figures.not_run(
+        figures.Subject("two", "Two", "OTS Fig. 5"), "no --avol_saved_model was given"
+    )
+    figures.write_list([entry, missing], folder / "drawn")
+    return results_page.write_page(
+        results_page.read_tables([folder / "tables"]),
+        results_page.read_figures(folder / "drawn"),
+        figures_dir=folder / "drawn",
+        videos=[],
+        out_dir=folder / "report",
+        title="All results",
+    )
+
+
+def test_the_page_has_the_papers_numbers_beside_ours(page):
+    text = page.read_text()
+    assert "<td" in text and ">81.7<" in text and ">12.3<" in text
+    assert "&lt;b&gt;made up&lt;/b&gt;" in text and "<b>made up" not in text
+    assert "A note" in text and "seed 7" in text
+
+
+def test_what_was_not_run_says_so(page):
+    text = page.read_text()
+    assert text.count("make reproduce-table4") == 1  # a table that is not there
+    assert "OTS Fig. 5, Two: not run; no --avol_saved_model was given" in text
+    assert ">not run<" in text  # a row that was not run
+
+
+def test_tables_of_one_name_are_all_shown(page):
+    folder = page.parent.parent / "tables"
+    found = results_page.read_tables([folder, folder])
+    assert not found["table2"]["missing"] and found["table2-2"] == found["table2"]
+
+
+class Addresses(html.parser.HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attrs):
+        self.found += [value for name, value in attrs if name in ("src", "href") and value]
+
+
+def test_everything_the_page_shows_lies_beside_it(page, tmp_path):
+    copy = tmp_path / "sent"
+    shutil.copytree(page.parent, copy)
+    parser = Addresses()
+    parser.feed(page.read_text())
+    files = [a for a in parser.found if not a.startswith(("#", "data:"))]
+    assert {pathlib.Path(a).suffix for a in files} == {".png", ".pdf", ".flac"}
+    assert all((copy / address).is_file() for address in files)
+    assert "http" not in page.read_text().replace("http-equiv", "")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium")
+@pytest.mark.parametrize("width_px", [1300, 390])
+def test_a_browser_shows_it_without_complaint(page, tmp_path, width_px):
+    # In a frame: a window of Chromium's own cannot be as narrow as a telephone. Pictures that wait
+    # until they are scrolled to would not be there at the end of loading.
+    eager = page.with_name("eager.html")
+    eager.write_text(page.read_text().replace(' loading="lazy"', ""))
+    (tmp_path / "frame.html").write_text(
+        f"""<iframe id="f" src="{eager.as_uri()}" width="{width_px}" height="800"></iframe>
+        <script>window.onload = () => {{
+          const page = document.getElementById("f").contentDocument;
+          const root = page.documentElement;
+          document.title = JSON.stringify({{
+            too_wide: root.scrollWidth - root.clientWidth,
+            rows: page.querySelectorAll("tbody tr").length,
+            pictures: [...page.images].filter((image) => image.naturalWidth > 0).length,
+            players: page.querySelectorAll("audio").length,
+          }});
+        }};</script>"""
+    )
+    done = subprocess.run(
+        [CHROMIUM, *QUIET, f"--user-data-dir={tmp_path / 'profile'}",
+         "--dump-dom", (tmp_path / "frame.html").as_uri()],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert "CONSOLE" not in done.stderr, done.stderr
+    told = json.loads(done.stdout.partition("<title>")[2].partition("</title>")[0])
+    assert told == {"too_wide": 0, "rows": 2, "pictures": 1, "players": 1}
+
+
+def test_nothing_to_show_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="make reproduce-all figures"):
+        results_page.write_page(
+            results_page.read_tables([tmp_path]),
+            results_page.read_figures(None),
+            figures_dir=None,
+            videos=[],
+            out_dir=tmp_path / "report",
+            title="x",
+        )
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_damaged_table_is_one_line(tmp_path):
+    (tmp_path / "table2.json").write_text("{")
+    with pytest.raises(UserError, match=r"table2\.json is no table"):
+        results_page.read_tables([tmp_path])

@@ -1,0 +1,167 @@
+import json
+import pathlib
+import types
+
+import pytest
+
+from eval import table2_sound
+from eval.methods import baselines, features, linear_probe, piczak
+from l3net.errors import UserError
+from tests import commands
+from tests.eval.test_features import save_tiny_network
+from tests.eval.test_recordings import write_demo_shards, write_esc50, write_tone
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("networks")
+    return {
+        table2_sound.OURS_RANDOM: save_tiny_network(folder / "random", gain=0.5),
+        table2_sound.OURS: save_tiny_network(
+            folder / "ours",
+            metadata={"model_config": {"model": "l3_net", "width": 0.25}, "trained_steps": 7},
+        ),
+    }
+
+
+@pytest.fixture(autouse=True)
+def small_forest(monkeypatch):
+    monkeypatch.setattr(baselines, "NUM_TREES", 10)
+
+
+def _table(sets, networks, cache_dir, c=None):
+    return table2_sound.make_table(
+        sets,
+        networks={name: features.AudioNetwork(path) for name, path in networks.items()},
+        cache_dir=cache_dir,
+        c=c,
+        seed=0,
+    )
+
+
+def _rows(table, name):
+    return {row.method: row for row in table.rows if row.data.startswith(name)}
+
+
+def _sets(**folders):
+    names = ("esc50", "esc10", "dcase2013", "demo_shards")
+    return table2_sound.read_sets(**{name: folders.get(name) for name in names})
+
+
+def test_esc_layout_end_to_end(tmp_path, networks):
+    folder = write_esc50(tmp_path / "esc", categories=("dog", "rain", "sea"), seconds=4)
+    table = _table(_sets(esc50=folder, esc10=folder), networks, tmp_path / "cache")
+    for name, count in (("ESC-50", "15 of 2000"), ("ESC-10", "13 of 400")):
+        rows = _rows(table, name)
+        assert list(rows) == list(table2_sound.PAPER[name])
+        assert rows["Ours"].data == f"{name} ({count} real recordings)"
+        assert rows["Ours"].ours["accuracy"] > 90  # pure tones, one pitch per class
+        assert rows["Ours"].status == rows[table2_sound.SVM].status == "run"
+    details = _rows(table, "ESC-50")["Ours"].details
+    assert list(details["accuracy_per_part"]) == list("12345")
+    assert sum(map(sum, details["confusion"])) == 15
+    assert details["classes"] == ["dog", "rain", "sea"]
+    assert details["num_features"] == 16
+    assert details["num_subclips"] == 15 * 10
+    assert set(details["svm_c"]) <= set(linear_probe.C_GRID)
+    assert details["saved_model"]["metadata"]["trained_steps"] == 7
+    assert _rows(table, "ESC-50")["Ours"].note == "l3_net, width 0.25, 7 steps"
+    assert _rows(table, "ESC-50")["SoundNet"].status == "quoted"
+    assert {row.status for row in _rows(table, "DCASE").values()} == {"not run", "quoted"}
+
+
+def test_dcase_layout_and_no_networks(tmp_path):
+    for name, hz in (("bus", 300), ("tube", 900)):
+        for number in ("01", "02"):
+            for folder in ("scenes_stereo", "scenes_stereo_testset"):
+                write_tone(tmp_path / folder / f"{name}{number}.wav", hz=hz, channels=2)
+    rows = _rows(_table(_sets(dcase2013=tmp_path), {}, tmp_path / "cache"), "DCASE")
+    assert rows["Ours"].status == "not run"
+    assert rows["Ours"].paper == {"accuracy": 93.0}
+    assert rows[table2_sound.SVM].ours["accuracy"] == 100
+    assert rows[table2_sound.SVM].paper == {}
+
+
+def test_demo_rows_say_so_and_the_real_ones_are_not_run(tmp_path, networks):
+    sets = _sets(demo_shards=write_demo_shards(tmp_path / "demo"))
+    table = _table(sets, networks, tmp_path / "cache", c=0.01)
+    ran = [row for row in table.rows if row.ours]
+    assert {row.data for row in ran} == {"demo data (synthetic)"}
+    assert {row.method for row in ran} == {"Ours", "Ours random", "SVM-MFCC", "Random Forest"}
+    assert not any(row.paper for row in ran)
+    assert any("synthetic" in note for note in table.notes)
+    assert {row.status for row in table.rows if not row.ours} == {"not run", "quoted"}
+
+
+def test_real_sets_leave_the_demo_out(tmp_path):
+    folder = write_esc50(tmp_path / "esc")
+    assert [s.name for s in _sets(esc50=folder, demo_shards=tmp_path / "none")] == ["ESC-50"]
+
+
+def test_piczak_is_run_when_asked_and_says_what_was_trained(tmp_path):
+    sets = _sets(demo_shards=write_demo_shards(tmp_path / "demo"))
+    recipe = piczak.Recipe(learning_rate=0.005, epochs=20, width=0.05, batch_size=10)
+    given = {"networks": {}, "cache_dir": tmp_path / "cache", "c": 0.01, "seed": 0}
+    rows = _rows(table2_sound.make_table(sets, **given, convnet=recipe), "demo")
+    row = rows[piczak.METHOD]
+    assert row.ours["accuracy"] == 100 and "not the paper's recipe" in row.note
+    assert row.details["recipe"]["width"] == 0.05
+    assert row.details["num_tested"] == 4
+    without = _rows(table2_sound.make_table(sets, **given), "demo")[piczak.METHOD]
+    assert without.status == "not run" and without.note == "give --piczak=small or --piczak=paper"
+
+
+def test_piczak_flags():
+    values = {"piczak": "off", "piczak_segments": "long", "piczak_vote": "majority"}
+    values |= {"piczak_epochs": None, "piczak_width": None}
+    assert table2_sound._recipe(values) is None
+    recipe = table2_sound._recipe({**values, "piczak": "paper"})
+    assert recipe.is_published and (recipe.segments, recipe.vote) == ("long", "majority")
+    recipe = table2_sound._recipe({**values, "piczak": "small", "piczak_epochs": 3})
+    assert (recipe.epochs, recipe.width) == (3, 0.25)
+
+
+def test_second_run_computes_nothing(tmp_path, networks, monkeypatch):
+    sets = _sets(esc50=write_esc50(tmp_path / "esc"))
+    first = _table(sets, networks, tmp_path / "cache")
+    monkeypatch.setattr(features, "extract", None)
+    monkeypatch.setattr(baselines, "extract", None)
+    assert _table(sets, networks, tmp_path / "cache").rows == first.rows
+    with pytest.raises(TypeError):  # another C is another result
+        _table(sets, networks, tmp_path / "cache", c=0.5)
+
+
+def test_nothing_given_is_one_line():
+    with pytest.raises(UserError, match="nothing to classify: give --esc50") as error:
+        _sets()
+    assert "\n" not in str(error.value)
+
+
+def test_bad_c_is_one_line():
+    holders = {"svm_c": types.SimpleNamespace(value="0")}
+    with pytest.raises(UserError, match='--svm_c=0: need a positive number or "cv"'):
+        table2_sound.main(["table2_sound"], holders)
+
+
+def test_command_line(tmp_path):
+    demo = write_demo_shards(tmp_path / "demo")
+    command = ["-m", "eval.table2_sound", f"--demo_shards={demo}"]
+    command += [f"--out_dir={tmp_path / 'out'}", f"--cache_dir={tmp_path / 'cache'}"]
+    done = commands.run(*command, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "demo data (synthetic)" in done.stdout
+    record = json.loads((tmp_path / "out" / "table2.json").read_text())
+    assert record["flags"]["demo_shards"] == str(demo)
+    assert record["flags"]["svm_c"] == "cv"
+    assert list(record["flags"]) == sorted(record["flags"]) and record["seconds"] > 0
+    assert (tmp_path / "out" / "table2.md").read_text() == done.stdout
+
+
+def test_command_line_mistake_is_one_line(tmp_path):
+    command = ["-m", "eval.table2_sound", f"--esc50={tmp_path / 'none'}"]
+    done = commands.run(*command, cwd=ROOT)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("error: the ESC-50 folder")
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,197 @@
+import json
+import pathlib
+import types
+
+import pytest
+
+from eval import table3_imagenet
+from eval.methods import from_scratch, linear_layer
+from eval.reporting import tables
+from eval.sets import image_sets
+from l3net.errors import UserError
+from tests import commands
+from tests.eval.test_image_sets import write_imagenet, write_shards
+from tests.eval.test_linear_layer import save_tiny_vision
+
+ROOT = pathlib.Path(__file__).parents[2]
+OURS, OURS_RANDOM = table3_imagenet.OURS, table3_imagenet.OURS_RANDOM
+FROM_SCRATCH = table3_imagenet.FROM_SCRATCH
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("networks")
+    config = {"model": "l3_net", "width": 0.25}
+    ours = {"model_config": config, "trained_steps": 7, "trained_on": "demo"}
+    return {
+        OURS_RANDOM: save_tiny_vision(folder / "random", gain=0.0),
+        OURS: save_tiny_vision(folder / "ours", **ours),
+    }
+
+
+@pytest.fixture(scope="module")
+def networks(paths):
+    return {name: linear_layer.VisionNetwork(path) for name, path in paths.items()}
+
+
+def _settings(**changes):
+    values = {
+        "augmentation": "none",
+        "image_px": 16,
+        "num_epochs": 20,
+        "batch_size": 4,
+        "learning_rate": 0.02,
+        "scratch_learning_rate": 0.01,
+        "seeds": (0, 1),
+    }
+    return table3_imagenet.Settings(**{**values, **changes})
+
+
+def _table(images, frozen, cache_dir, scratch=None, **changes):
+    return table3_imagenet.make_table(
+        images, frozen=frozen, settings=_settings(**changes), cache_dir=cache_dir, scratch=scratch
+    )
+
+
+@pytest.fixture
+def demo(tmp_path):
+    return image_sets.read_shards(write_shards(tmp_path / "demo"))
+
+
+def test_demo_rows_say_so_and_the_papers_are_not_run(demo, networks, tmp_path):
+    table = _table(demo, networks, tmp_path / "cache")
+    random, ours = table.rows[:2]
+    assert random.method == OURS_RANDOM and ours.method == OURS
+    assert ours.data.startswith("demo data (synthetic)") and not ours.paper
+    assert ours.ours["accuracy"] == 100
+    assert random.ours["accuracy"] == 50  # a blind network guesses one of two classes
+    assert [row.method for row in table.rows[2:]] == list(table3_imagenet.PAPER)
+    assert {row.status for row in table.rows[2:]} == {tables.NOT_RUN, tables.QUOTED}
+    assert not any(row.ours for row in table.rows[2:])
+    assert any("synthetic" in note for note in table.notes)
+    assert "unlike the paper" in table.notes[1]
+
+
+def test_details_and_note(demo, networks, tmp_path):
+    row = _table(demo, networks, tmp_path / "cache", num_epochs=1).rows[1]
+    assert row.note == "l3_net, 7 steps, on demo, width 0.25, 16 px images, learning rate 0.02"
+    assert list(row.details["per_seed"]) == ["0", "1"]
+    assert row.details["num_classes"] == 2
+    assert row.details["saved_model"]["metadata"]["trained_steps"] == 7
+
+
+def test_imagenet_numbers_stand_beside_the_papers(networks, tmp_path, monkeypatch):
+    write_imagenet(tmp_path / "imagenet")
+    part = image_sets.read_imagenet(tmp_path / "imagenet")
+    table = _table(part, networks, tmp_path / "cache")
+    assert table.rows[1].ours["accuracy"] == 100 and not table.rows[1].paper
+    assert table.rows[1].data.startswith("part of ImageNet (3 of 1000 classes")
+    for name, value in (("CLASSES", 3), ("TRAIN", 15), ("VAL", 6)):
+        monkeypatch.setattr(image_sets, f"IMAGENET_{name}", value)
+    whole = image_sets.read_imagenet(tmp_path / "imagenet")
+    rows = {row.method: row for row in _table(whole, networks, tmp_path / "cache").rows}
+    assert list(rows) == list(table3_imagenet.PAPER)
+    assert rows[OURS].paper == {"accuracy": 32.3} and rows[OURS].ours["accuracy"] == 100
+    assert rows[OURS].data == "ImageNet"
+    assert rows["Zhang et al."].status == tables.QUOTED
+    assert rows[FROM_SCRATCH].status == tables.NOT_RUN
+
+
+def test_default_size_and_inception(demo, networks, tmp_path):
+    rows = _table(
+        demo,
+        {OURS: networks[OURS]},
+        tmp_path / "cache",
+        augmentation="inception",
+        image_px=None,
+        num_epochs=6,
+        learning_rate=0.1,
+        seeds=(0,),
+    ).rows
+    assert rows[0].details["training"]["image_px"] == 64
+    assert rows[0].ours["accuracy"] == 100
+
+
+def test_rate_is_chosen_once_for_all_seeds(demo, networks, tmp_path, monkeypatch):
+    calls = []
+    choose = linear_layer.choose_rate
+
+    def recorded(*args, **kwargs):
+        calls.append(kwargs["seed"])
+        return choose(*args, **kwargs)
+
+    monkeypatch.setattr(linear_layer, "choose_rate", recorded)
+    given = (demo, {OURS: networks[OURS]}, tmp_path / "cache")
+    row = _table(*given, learning_rate=None, num_epochs=2).rows[0]
+    assert calls == [0]
+    choice = row.details["learning_rate_choice"]
+    assert list(choice) == ["1e-05", "0.0001", "0.001", "0.01", "0.1"]
+    assert choice[f"{row.details['learning_rate']:g}"] == max(choice.values())
+
+
+def test_second_run_computes_nothing(demo, networks, tmp_path, monkeypatch):
+    given = (demo, networks, tmp_path / "cache")
+    first = _table(*given, num_epochs=2)
+    monkeypatch.setattr(linear_layer, "train", None)
+    assert _table(*given, num_epochs=2).rows == first.rows
+    with pytest.raises(TypeError):  # another rate is another result
+        _table(*given, num_epochs=2, learning_rate=0.5)
+
+
+def test_no_network_is_not_run(demo, tmp_path):
+    rows = _table(demo, {}, tmp_path / "cache").rows
+    assert [row.method for row in rows] == list(table3_imagenet.PAPER)
+    assert [row.status for row in rows[-3:]] == [tables.NOT_RUN] * 3
+    assert rows[-1].paper == {"accuracy": 59.2} and "--from_scratch" in rows[-1].note
+
+
+def test_from_scratch_when_asked(demo, tmp_path, monkeypatch):
+    config = from_scratch.ModelConfig(width=1 / 32)
+    given = (demo, {}, tmp_path / "cache", config)
+    settings = {"image_px": 32, "num_epochs": 6, "seeds": (0,)}
+    row, *others = _table(*given, **settings).rows
+    assert row.method == FROM_SCRATCH and row.data.startswith("demo data (synthetic)")
+    assert row.ours["accuracy"] == 100
+    assert row.note == "l3_net, width 0.03125, 6 epochs, 32 px images, learning rate 0.01"
+    assert [other.method for other in others] == list(table3_imagenet.PAPER)
+    monkeypatch.setattr(from_scratch, "train", None)
+    assert _table(*given, **settings).rows[0] == row
+    with pytest.raises(TypeError):  # another rate is another result
+        _table(*given, **settings, scratch_learning_rate=0.1)
+
+
+def test_bad_rate_is_one_line():
+    names = ("augmentation", "image_px", "epochs", "batch_size", "scratch_learning_rate")
+    values = {**dict.fromkeys(names), "learning_rate": "-1", "seed": 0, "seeds": 1}
+    holders = {name: types.SimpleNamespace(value=value) for name, value in values.items()}
+    with pytest.raises(UserError, match='--learning_rate=-1: need a positive number or "choose"'):
+        table3_imagenet.main(["table3_imagenet"], holders)
+
+
+def test_command_line(tmp_path, paths):
+    demo = write_shards(tmp_path / "demo")
+    command = [
+        *("-m", "eval.table3_imagenet"),
+        f"--demo_shards={demo}",
+        f"--saved_model={paths[OURS]}",
+        "--augmentation=none",
+        "--epochs=20",
+        "--batch_size=4",
+        "--learning_rate=0.02",
+        f"--out_dir={tmp_path / 'out'}",
+        f"--cache_dir={tmp_path / 'cache'}",
+    ]
+    done = commands.run(*command, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "out" / "table3.json").read_text())
+    assert record["rows"][0]["ours"]["accuracy"] == 100
+    assert record["flags"]["learning_rate"] == "0.02"
+    assert (tmp_path / "out" / "table3.md").read_text() == done.stdout
+
+
+def test_no_data_is_one_line():
+    names = ("imagenet", "imagenet_val_labels", "num_classes", "images_per_class", "demo_shards")
+    given = dict.fromkeys((*names, "demo_clips"), None)
+    with pytest.raises(UserError, match="nothing to classify: give --imagenet") as error:
+        table3_imagenet.read_images(**given, frames_per_clip=1, seed=0)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,182 @@
+"""Table 4 and §3.5.3 on features whose clusters and units are known."""
+
+import json
+import types
+
+import numpy as np
+import pytest
+
+from eval import table4_nmi
+from eval.sets import clips
+from eval.table4_nmi import AUDIO, OURS, OURS_RANDOM, RANDOM, VISION
+from l3net import export
+from l3net.errors import UserError
+from tests import tiny_training
+from tests.l3net.test_export import save_tiny_run
+
+NUM_CLIPS, NUM_CLASSES = 60, 4
+
+
+class FakeNetwork:
+    """Its features: the class and a little noise ("knows"), or noise alone."""
+
+    def __init__(self, knows):
+        self.knows, self.metadata = knows, {"trained_steps": 3 if knows else 0}
+
+
+@pytest.fixture(autouse=True)
+def described(monkeypatch):
+    """Stands in for reading clips and running networks."""
+    names = tuple(f"clip{k:03d}" for k in range(NUM_CLIPS))
+    labels = tuple((f"c{k % NUM_CLASSES}", "Sound") for k in range(NUM_CLIPS))
+
+    def describe(network, shards, split, outputs, *, seed, cache_dir):
+        assert outputs == {VISION: "pool4", AUDIO: "pool4"} and split == "test"
+        assert (shards, cache_dir) == ("shards", "cache")
+        rng = np.random.default_rng(seed)
+        hot = np.eye(8)[np.arange(NUM_CLIPS) % NUM_CLASSES]
+        features = {
+            name: (10 * hot if network.knows else 0) + rng.random((NUM_CLIPS, 8))
+            for name in outputs
+        }
+        return clips.Described(names, labels, features, "digest")
+
+    monkeypatch.setattr(clips, "describe", describe)
+    monkeypatch.setattr(clips, "data_name", lambda shards, split: "data")
+    return names
+
+
+NETWORKS = {OURS_RANDOM: FakeNetwork(False), OURS: FakeNetwork(True)}
+
+
+def _table(networks=NETWORKS, truth=None, **protocol):
+    settings = table4_nmi.Protocol(**{"num_clusters": NUM_CLASSES, "num_draws": 2, **protocol})
+    return table4_nmi.make_table(
+        networks, "shards", "test", truth=truth, protocol=settings, cache_dir="cache"
+    )
+
+
+def _row(table, method, modality):
+    what = {VISION: "frames", AUDIO: "sounds"}[modality]
+    (row,) = [r for r in table.rows if r.method == method and r.data.endswith(what)]
+    return row
+
+
+def test_the_trained_network_knows_the_classes_and_the_random_one_does_not():
+    table = _table()
+    assert [row.method for row in table.rows] == [RANDOM, OURS_RANDOM, OURS] * 2
+    assert table.rows[0].data == "data, 60 frames" and table.rows[3].data == "data, 60 sounds"
+    for modality in (VISION, AUDIO):
+        ours = _row(table, OURS, modality)
+        assert ours.ours["nmi"] == pytest.approx(1)
+        assert ours.ours["units_4_of_5"] == ours.ours["units_3_of_5"] == NUM_CLASSES
+        assert ours.details["units_4_of_5_unit_of_class"] == {f"c{k}": k for k in range(4)}
+        assert len(ours.details["nmi_per_draw"]) == 2
+        for method in (RANDOM, OURS_RANDOM):
+            assert _row(table, method, modality).ours["nmi"] < 0.3
+            assert _row(table, method, modality).ours["units_4_of_5"] < NUM_CLASSES
+
+
+def test_the_papers_numbers_stand_beside():
+    table = _table()
+    assert _row(table, OURS, VISION).paper == {
+        "nmi": 0.409, "units_4_of_5": 10, "units_3_of_5": 23,
+    }  # fmt: skip
+    assert _row(table, OURS, AUDIO).paper["nmi"] == 0.330
+    assert _row(table, RANDOM, AUDIO).paper == {"nmi": 0.165}
+
+
+def test_other_than_the_papers_clusters_is_told():
+    assert any("Not the paper's 64" in note for note in _table().notes)
+    papers = _table(num_clusters=NUM_CLIPS // 2).notes
+    assert any("into 30 clusters" in note for note in papers)
+    one = {VISION: np.array(["a"]), AUDIO: np.array(["b"])}
+    assert not any("Not the" in note for note in table4_nmi._notes(one, table4_nmi.Protocol()))
+
+
+def test_rows_without_network_are_not_run():
+    table = _table(networks={OURS_RANDOM: FakeNetwork(False)})
+    assert _row(table, OURS, VISION).status == "not run"
+    assert _row(table, OURS_RANDOM, VISION).status == _row(table, RANDOM, VISION).status == "run"
+
+
+def test_truth_may_differ_between_eye_and_ear_and_may_be_missing(tmp_path):
+    path = tmp_path / "clips.csv"
+    rows = [f"clip{k:03d},x{k % 2},y{k % 3}" for k in range(NUM_CLIPS - 5)]
+    path.write_text("\n".join(["example_id,label,heard_label", *rows]) + "\n")
+    table = _table(truth=clips.read_truth(path))
+    assert table.rows[0].data == "data, 55 frames"
+    preferred = {
+        modality: _row(table, OURS, modality).details["units_3_of_5_unit_of_class"]
+        for modality in (VISION, AUDIO)
+    }
+    assert set(preferred[VISION]) <= {"x0", "x1"} and preferred[VISION]
+    assert set(preferred[AUDIO]) <= {"y0", "y1", "y2"} and preferred[AUDIO]
+    assert any("left out: 5" in note for note in table.notes)
+
+
+def test_unit_length_counts():
+    plain = _table(networks={OURS: FakeNetwork(False)})
+    scaled = _table(networks={OURS: FakeNetwork(False)}, unit_length=True)
+    first, second = (_row(t, OURS, VISION).details["nmi_per_draw"] for t in (plain, scaled))
+    assert first != second
+    assert any("length 1" in note for note in scaled.notes)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "message"),
+    [({"num_clusters": 61}, "--num_clusters=61"), ({"num_clusters": 1}, "--num_clusters=1"),
+     ({"num_draws": 0}, "--num_draws=0")],
+)  # fmt: skip
+def test_bad_numbers_are_one_line(protocol, message):
+    with pytest.raises(UserError, match=message):
+        _table(**protocol)
+
+
+def test_a_single_class_is_one_line(described):
+    truth = {VISION: dict.fromkeys(described, "x"), AUDIO: {}}
+    with pytest.raises(UserError, match=r"of 1 class\(es\)"):
+        _table(truth=truth)
+
+
+def test_protocol_is_that_of_the_readings():
+    protocol = table4_nmi.Protocol()
+    assert (protocol.num_clusters, protocol.num_draws, protocol.unit_length) == (64, 5, False)
+    details = _row(_table(num_draws=5), OURS, VISION).details
+    assert len(details["nmi_per_draw"]) == 5
+
+
+# --- Flags ---------------------------------------------------------------------------------------
+def _holders(tmp_path, **values):
+    given = {
+        "saved_model": None, "random_saved_model": None, "shards": None, "demo_shards": None,
+        "demo_clips": None, "split": "val", "num_clusters": 3, "num_draws": 1, "unit_length": False,
+        "seed": 0, "out_dir": str(tmp_path / "out"), "cache_dir": str(tmp_path / "cache"), **values,
+    }  # fmt: skip
+    return {name: types.SimpleNamespace(value=value) for name, value in given.items()}
+
+
+def test_missing_flags_are_one_line(tmp_path):
+    with pytest.raises(UserError, match="give --shards"):
+        table4_nmi.main(["table4_nmi"], _holders(tmp_path))
+    with pytest.raises(UserError, match="need --saved_model"):
+        table4_nmi.main(["table4_nmi"], _holders(tmp_path, shards="x"))
+    with pytest.raises(UserError, match="unknown argument"):
+        table4_nmi.main(["table4_nmi", "x"], _holders(tmp_path))
+
+
+def test_an_exported_network_end_to_end(tmp_path, capsys, monkeypatch):
+    monkeypatch.undo()  # real clips, real features
+    shards = tiny_training.make_shards(tmp_path / "shards")
+    run_dir = save_tiny_run(tmp_path / "run")
+    holders = _holders(
+        tmp_path, shards=str(shards), saved_model=str(export.export(run_dir)),
+        random_saved_model=str(export.export(run_dir, random_weights=True)),
+    )  # fmt: skip
+    table4_nmi.main(["table4_nmi"], holders)
+    assert (tmp_path / "out" / "table4.md").read_text() == capsys.readouterr().out
+    record = json.loads((tmp_path / "out" / "table4.json").read_text())
+    assert [row["status"] for row in record["rows"]] == ["run"] * 6
+    assert record["rows"][0]["data"] == "synthetic, 4 frames"
+    assert record["rows"][2]["details"]["num_units"] == 32
+    assert record["flags"]["num_clusters"] == 3

@@ -1,0 +1,105 @@
+import keras
+import numpy as np
+import pytest
+
+from eval.methods import epochs
+from l3net.errors import UserError
+
+
+def _model(seed=0):
+    start = keras.initializers.GlorotUniform(seed=seed)
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dropout(0.5, seed=seed),
+            keras.layers.Dense(2, kernel_initializer=start),
+        ]
+    )
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5, staircase=True)
+    model.compile(keras.optimizers.Adam(schedule), "mse")
+    return model
+
+
+def _step(model, epoch):
+    rng = np.random.default_rng(epoch)
+    model.train_on_batch(rng.normal(size=(8, 4)), rng.normal(size=(8, 2)))
+
+
+def test_every_epoch_once_and_no_state_left(tmp_path):
+    assert list(epochs.remaining(tmp_path / "state", [_model()], 3)) == [0, 1, 2]
+    assert not list(tmp_path.iterdir())
+
+
+def test_killed_run_ends_as_one_that_was_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(epochs, "SAVE_EVERY_SECONDS", 0)
+    whole = [_model(0), _model(1)]
+    for epoch in epochs.remaining(tmp_path / "whole", whole, 5):
+        for model in whole:
+            _step(model, epoch)
+    killed = [_model(0), _model(1)]
+    for epoch in epochs.remaining(tmp_path / "killed", killed, 5):
+        if epoch == 3:
+            break
+        for model in killed:
+            _step(model, epoch)
+    resumed, seen = [_model(7), _model(8)], []
+    for epoch in epochs.remaining(tmp_path / "killed", resumed, 5):
+        seen.append(epoch)
+        for model in resumed:
+            _step(model, epoch)
+    assert seen == [3, 4]
+    for one, other in zip(whole, resumed, strict=True):
+        for left, right in zip(one.get_weights(), other.get_weights(), strict=True):
+            np.testing.assert_allclose(left, right, rtol=1e-6)
+        assert int(one.optimizer.iterations) == int(other.optimizer.iterations) == 5
+
+
+def test_not_every_epoch_is_written(tmp_path):
+    for _ in epochs.remaining(tmp_path / "state", [_model()], 3):
+        assert not (tmp_path / "state").exists()
+
+
+def test_state_of_other_models_is_no_silent_mixture(tmp_path, monkeypatch):
+    monkeypatch.setattr(epochs, "SAVE_EVERY_SECONDS", 0)
+    run = epochs.remaining(tmp_path / "state", [_model()], 5)
+    next(run), next(run)
+    with pytest.raises(ValueError):
+        next(epochs.remaining(tmp_path / "state", [_model(), _model()], 5))
+
+
+def _line(weight, rate):
+    """Learns y = weight * x by steps of `rate`; the loss is half the mean squared error."""
+    start = keras.initializers.Constant(weight)
+    layer = keras.layers.Dense(1, use_bias=False, kernel_initializer=start)
+    model = keras.Sequential([keras.Input((1,)), layer])
+    model.compile(
+        keras.optimizers.SGD(rate),
+        lambda y, found: keras.ops.mean((found[:, 0] - keras.ops.cast(y, "float32")) ** 2) / 2,
+    )
+    return model
+
+
+def _weight(model):
+    return float(model.get_weights()[0][0, 0])
+
+
+def test_training_by_hand(tmp_path):
+    # Loss (w x - y)^2 / 2, slope (w x - y) x. First batch x = 1, y = 2; second x = 2, y = 4, and
+    # twice as long: it counts twice in the epoch's loss.
+    batches = [([[1.0]], [2]), ([[2.0], [2.0]], [4, 4])]
+    batches = [(np.float32(x), np.int64(y)) for x, y in batches]
+    models = [_line(0.0, 0.25), _line(2.0, 0.25)]
+    given = {"num_examples": 3, "path": tmp_path / "state", "what": "line"}
+    losses = epochs.train(models, lambda epoch: batches, 2, **given)
+    # From 0: loss 2, slope -2, so 0.5; loss (1 - 4)^2 / 2 = 4.5, slope -6, so 2. Then all is right.
+    np.testing.assert_allclose(losses, [[(2 + 2 * 4.5) / 3, 0], [0, 0]], atol=1e-6)
+    assert [_weight(model) for model in models] == [2.0, 2.0]
+
+
+def test_training_that_diverges_alone_goes_on_beside_others(tmp_path):
+    batches = [(np.float32([[1e19]]), np.int64([0]))]
+    given = {"num_examples": 1, "path": tmp_path / "state", "what": "line"}
+    with pytest.raises(UserError, match="the line diverged in epoch 2; try a smaller"):
+        epochs.train([_line(1.0, 1.0)], lambda epoch: batches, 3, **given)
+    losses = epochs.train([_line(1.0, 1.0), _line(0.0, 1.0)], lambda epoch: batches, 3, **given)
+    assert not np.isfinite(losses[-1][0]) and losses[-1][1] == 0

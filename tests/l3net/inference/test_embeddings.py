@@ -1,0 +1,230 @@
+"""Embeddings from Python: openl3's shapes, the same numbers as the SavedModel, lazy import."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+import l3net
+from l3net import constants, export, extract, models
+from l3net.errors import UserError
+from l3net.inference import embeddings, saved_model
+from l3net.media import images
+from tests import conftest
+from tests.l3net.test_export import save_tiny_run
+from tests.l3net.test_extract import tone
+
+RATE = constants.SAMPLE_RATE_HZ
+AVE = models.ModelConfig("ave_net", width=0.03, frame_px=64, spectrogram_average=2)
+POOL4 = round(512 * AVE.width)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    return export.export(save_tiny_run(tmp_path_factory.mktemp("run"), config=AVE))
+
+
+@pytest.fixture(scope="module")
+def model(network):
+    return l3net.SavedModel(network)
+
+
+def pictures(*shape: int) -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 256, (*shape, 3)).astype(np.uint8)
+
+
+def close(got: np.ndarray, expected: np.ndarray) -> None:
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+# --- The package ---------------------------------------------------------------------------------
+def test_importing_the_package_does_not_import_tensorflow():
+    program = (
+        "import sys, l3net; assert 'get_video_embedding' in dir(l3net)\n"
+        "assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules), 'not lazy'"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert l3net.get_audio_embedding is embeddings.get_audio_embedding
+    with pytest.raises(AttributeError, match="no attribute 'get_smell_embedding'"):
+        _ = l3net.get_smell_embedding
+
+
+# --- Sound ---------------------------------------------------------------------------------------
+def test_sound_has_openl3s_shape_and_centred_times(model):
+    sound = tone(1.5)
+    embedding, timestamps = l3net.get_audio_embedding(sound, RATE, model=model)
+    # Centres until all sound lies in a window: the last reaches from 0.5 s to 1.5 s.
+    np.testing.assert_allclose(timestamps, np.arange(11) / 10, atol=1e-12)
+    assert embedding.shape == (11, 128) and embedding.dtype == np.float32
+    assert timestamps.dtype == np.float64
+    windows = np.stack([np.pad(sound, (RATE // 2, 0))[:RATE], sound[RATE // 2 :]])
+    close(embedding[[0, 10]], model.features("audio", "embedding")(windows))
+
+
+@pytest.mark.parametrize("output", ["pool4", "conv4_2"])
+def test_sound_equals_audio_embeddings(model, output):
+    settings = {"output": output, "center": False}
+    got, times = l3net.get_audio_embedding(tone(2.0), RATE, model=model, hop_size=0.5, **settings)
+    expected, expected_times = saved_model.audio_embeddings(
+        model, tone(2.0), RATE, hop_seconds=0.5, **settings
+    )
+    np.testing.assert_array_equal(got, expected)
+    np.testing.assert_array_equal(times, expected_times)
+
+
+def test_a_list_of_sounds_gives_lists(model):
+    sounds = [tone(1.0), np.stack([tone(1.5, 44_100)] * 2, axis=1)]
+    found, times = l3net.get_audio_embedding(sounds, [RATE, 44_100], model=model, hop_size=0.5)
+    assert [each.shape for each in found] == [(2, 128), (3, 128)]
+    assert [len(each) for each in times] == [2, 3]
+    alone, _ = l3net.get_audio_embedding(sounds[1], 44_100, model=model, hop_size=0.5)
+    np.testing.assert_array_equal(found[1], alone)
+    assert l3net.get_audio_embedding([], RATE, model=model) == ([], [])
+    with pytest.raises(UserError, match="2 sounds with 1 sample rates"):
+        l3net.get_audio_embedding(sounds, [RATE], model=model)
+
+
+@pytest.mark.parametrize("num_samples", [1, 100, 2400, 2401, 50_000, 48_000 + 2399])
+@pytest.mark.parametrize("hop", [2400, 24_000])
+def test_centres_go_on_to_the_last_one_inside_the_sound(num_samples, hop):
+    ramp = np.arange(1, num_samples + 1, dtype=np.float32)
+    blocks = embeddings.until_last_centre(np.array_split(ramp, 3), hop=hop)
+    windows = list(saved_model.windows(blocks, hop=hop, center=True))
+    centres = np.arange(0, num_samples, hop)
+    assert [window[RATE // 2] for window in windows] == [centre + 1 for centre in centres]
+    assert not list(embeddings.until_last_centre([], hop=hop))
+
+
+# --- Images --------------------------------------------------------------------------------------
+def test_an_image_is_seen_as_a_file_is(model, network, tmp_path):
+    image = pictures(90, 120)
+    got = l3net.get_image_embedding(image, model=network)  # by its path
+    assert got.shape == (1, 128) and got.dtype == np.float32
+    close(got, model.features("vision", "embedding")(images.center_crop(image, 64)[np.newaxis]))
+    Image.fromarray(image).save(tmp_path / "image.png")
+    settings = extract.Settings(features="embedding")
+    extract.extract_files(
+        [tmp_path], saved_model_dir=network, out_dir=tmp_path / "out", settings=settings
+    )
+    with np.load(tmp_path / "out/image.png.npz") as npz:
+        close(got, npz["embedding"])
+
+
+def test_stacks_and_lists_of_images(model):
+    stack, other = pictures(3, 70, 80), pictures(100, 64)
+    of_stack = l3net.get_image_embedding(stack, model=model, output="pool4", batch_size=2)
+    assert len(of_stack) == 3
+    found = l3net.get_image_embedding([other, stack], model=model, output="pool4")
+    assert [each.shape[0] for each in found] == [1, 3]
+    close(found[1], of_stack)
+    close(found[0], l3net.get_image_embedding(other, model=model, output="pool4"))
+    assert l3net.get_image_embedding([], model=model) == []
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((64, 64, 3)), "float64: need uint8"),
+        (np.zeros((64, 64), np.uint8), r"shape \(64, 64\)"),
+        (np.zeros((64, 64, 4), np.uint8), r"shape \(64, 64, 4\)"),
+        (np.zeros((0, 64, 64, 3), np.uint8), "not empty"),
+    ],
+)
+def test_images_that_are_none(model, image, message):
+    with pytest.raises(UserError, match=message):
+        l3net.get_image_embedding(image, model=model)
+
+
+# --- Video ---------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    """Two seconds: the picture grows brighter, the sound rises."""
+    return conftest.make_video(
+        tmp_path_factory.mktemp("video") / "ramp.mkv",
+        picture="color=black:s=64x64:r=25,geq=lum='16+T*80':cb=128:cr=128",
+        sound="aevalsrc='0.5*sin(2*PI*(300+800*t)*t)':s=48000",
+    )
+
+
+def test_sound_and_picture_of_a_video_are_aligned(model, video):
+    sound, picture, times = l3net.get_video_embedding(
+        video, model=model, output="pool4", hop_size=0.2
+    )
+    np.testing.assert_allclose(times, np.arange(10) / 5, atol=1e-12)  # up to the end of the file
+    assert sound.shape == picture.shape == (10, POOL4) and times.dtype == np.float64
+    whole = np.concatenate(list(images.sound_blocks(video)))
+    padded = np.pad(whole, RATE // 2).astype(np.float32) / 32768
+    hear, see = model.features("audio", "pool4"), model.features("vision", "pool4")
+    for step in (0, 4, 9):
+        start = round(times[step] * RATE)  # its second reaches from half a second before it
+        close(sound[step], hear(padded[np.newaxis, start : start + RATE])[0])
+    frames = list(images.video_frames(video, frame_rate_hz=25, frame_px=64))
+    for step in (0, 4, 9):
+        close(picture[step], see(frames[5 * step][np.newaxis])[0])
+
+
+@pytest.mark.parametrize("late", ["picture_late_seconds", "sound_late_seconds"])
+def test_a_video_ends_with_the_shorter_stream(model, tmp_path, late):
+    # One stream lasts to 1.0 s, the other to 1.5 s.
+    video = conftest.make_video(tmp_path / "late.mkv", seconds=1.0, **{late: 0.5})
+    sound, picture, times = l3net.get_video_embedding(video, model=model, hop_size=0.25)
+    assert len(sound) == len(picture) == len(times) == 4
+
+
+def test_files_that_are_no_video_with_both(model, tmp_path):
+    soundfile.write(tmp_path / "tone.wav", tone(1.0), RATE)
+    mute = conftest.make_video(tmp_path / "mute.mp4", sound=None, seconds=0.5)
+    for path, message in (
+        (tmp_path / "tone.wav", "not a video by its suffix"),
+        (tmp_path / "none.mp4", "no such file"),
+        (mute, "no audio track"),
+    ):
+        with pytest.raises(UserError, match=message):
+            l3net.get_video_embedding(path, model=model)
+
+
+# --- All -----------------------------------------------------------------------------------------
+class _Metadata:
+    def __init__(self, **sizes):
+        self.metadata = {"feature_sizes": sizes}
+
+
+def test_the_default_output_is_one_that_the_network_has():
+    both = {"pool4": 512, "embedding": 128}
+    avol = _Metadata(audio=both, vision={"pool4": 512})
+    assert embeddings.choose_output(avol, None, "audio") == "embedding"
+    assert embeddings.choose_output(avol, None, "vision") == "pool4"
+    assert embeddings.choose_output(avol, None, "audio", "vision") == "pool4"
+    assert embeddings.choose_output(avol, "conv4_2", "audio") == "conv4_2"
+    assert embeddings.choose_output(_Metadata(), None, "audio") == "pool4"
+
+
+def test_networks_that_see_more_than_an_image_are_refused(model, monkeypatch):
+    monkeypatch.setitem(model.metadata, "inputs", ["frame", "flow", "log_spectrogram"])
+    with pytest.raises(UserError, match="sees frame and flow at once"):
+        l3net.get_image_embedding(pictures(64, 64), model=model)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": 3}, "model of type int"),
+        ({"model": "no/such/folder"}, "does not exist"),
+        ({"output": "softmax"}, "got a request for 'softmax'"),
+        ({"batch_size": 0}, "batch size of 0"),
+        ({"hop_size": 0.0}, "hop of 0.0"),
+    ],
+)
+def test_nonsense_is_refused(model, video, settings, message):
+    settings = {"model": model, **settings}
+    with pytest.raises(UserError, match=message):
+        l3net.get_audio_embedding(tone(1.0), RATE, **settings)
+    with pytest.raises(UserError, match=message):
+        l3net.get_video_embedding(video, **settings)
+    if "hop_size" not in settings:
+        with pytest.raises(UserError, match=message):
+            l3net.get_image_embedding(pictures(64, 64), **settings)

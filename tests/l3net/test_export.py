@@ -1,0 +1,327 @@
+"""Export: signatures, numbers, a SavedModel that needs TensorFlow alone, folders kept safe."""
+
+import functools
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from l3net import constants, export, models
+from l3net.data import augment
+from l3net.errors import UserError
+from l3net.inference import saved_model
+from l3net.inference.saved_model import METADATA_FILE
+from l3net.log_spectrogram import log_spectrogram
+from l3net.training import checkpoints
+from tests import commands
+
+TINY = models.ModelConfig("l3_net_ots", width=0.0625, frame_px=64, spectrogram_average=2)
+TRAINED_STEPS = 7
+POOL4, AUDIO_CONV4_2, VISION_CONV4_2 = 512 // 16, 6144 // 16, 8192 // 16
+
+
+def save_tiny_run(
+    run_dir: pathlib.Path, seed: int = 1, config: models.ModelConfig = TINY
+) -> pathlib.Path:
+    """Writes a run directory as l3net.train does, batch norm's statistics included."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    checkpoints.save_model_config(run_dir, config)
+    model = models.build_model(config, seed=seed)
+    rng = np.random.default_rng(seed)
+    for variable in model.variables:
+        if "moving_" in variable.path or "beta" in variable.path:
+            variable.assign(rng.uniform(0.5, 1.5, variable.shape))
+    checkpoint = tf.train.Checkpoint(model=model, step=tf.Variable(TRAINED_STEPS, dtype=tf.int64))
+    manager = tf.train.CheckpointManager(
+        checkpoint, str(run_dir / checkpoints.CHECKPOINTS), max_to_keep=1
+    )
+    manager.save(checkpoint_number=TRAINED_STEPS)
+    return run_dir
+
+
+def random_inputs(num: int, size_px: int = TINY.frame_px) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(5)
+    waveform = rng.uniform(-1, 1, (num, constants.AUDIO_SAMPLES)).astype(np.float32)
+    image = rng.integers(0, 256, (num, size_px, size_px, 3)).astype(np.uint8)
+    return {"waveform": waveform, "image": image}
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory) -> pathlib.Path:
+    run_dir = save_tiny_run(tmp_path_factory.mktemp("run"))
+    (run_dir / "flags.txt").write_text("--shards=prepared/tiny\n--width=0.0625\n")
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def exported(run_dir) -> pathlib.Path:
+    return export.export(run_dir)
+
+
+@pytest.fixture(scope="module")
+def signatures(exported):
+    loaded = tf.saved_model.load(str(exported))
+    yield loaded.signatures  # `loaded` lives as long as the signatures are used
+
+
+def run_numpy(signature, **inputs) -> dict[str, np.ndarray]:
+    outputs = signature(**{name: tf.constant(value) for name, value in inputs.items()})
+    return {name: value.numpy() for name, value in outputs.items()}
+
+
+def assert_close(got: np.ndarray, expected: np.ndarray) -> None:
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+def block_max(maps: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Max-pools [N, H, W, C] to [N, rows * columns * C] the slow way."""
+    height, width = maps.shape[1] // rows, maps.shape[2] // columns
+    cells = [
+        maps[:, r * height : (r + 1) * height, c * width : (c + 1) * width].max(axis=(1, 2))
+        for r in range(rows)
+        for c in range(columns)
+    ]
+    return np.concatenate(cells, axis=1)
+
+
+def test_audio_equals_the_keras_model_before_the_relu(run_dir, signatures):
+    model, config, _ = checkpoints.load_model(run_dir)
+    waveform = random_inputs(3)["waveform"]
+    waveform[2] = 0.0  # silence
+    got = run_numpy(signatures["audio"], waveform=waveform)
+    maps = model.get_layer("audio")(
+        log_spectrogram(tf.constant(waveform), **config.spectrogram_settings), training=False
+    )
+    assert got["pool4"].shape == (3, POOL4) and got["conv4_2"].shape == (3, AUDIO_CONV4_2)
+    assert_close(got["pool4"], maps["pool4"].numpy())
+    assert_close(got["conv4_2"], block_max(maps["conv4_2_before_relu"].numpy(), 4, 3))
+    assert got["conv4_2"].min() < 0  # a ReLU would have cut these
+    assert_close(got["conv4_2_map"], maps["conv4_2"].numpy())
+    np.testing.assert_array_equal(got["conv4_2_map"].max(axis=(1, 2)), got["pool4"])
+    assert not np.allclose(got["pool4"], maps_in_training_mode(model, waveform, config), rtol=1e-2)
+
+
+def maps_in_training_mode(model, waveform, config) -> np.ndarray:
+    spectrogram = log_spectrogram(tf.constant(waveform), **config.spectrogram_settings)
+    return model.get_layer("audio")(spectrogram, training=True)["pool4"].numpy()
+
+
+def test_vision_equals_the_keras_model_after_the_relu(run_dir, signatures):
+    model, _, _ = checkpoints.load_model(run_dir)
+    image = random_inputs(3)["image"]
+    got = run_numpy(signatures["vision"], image=image)
+    maps = model.get_layer("vision")(image.astype(np.float32) / 127.5 - 1.0, training=False)
+    assert_close(got["pool4"], maps["pool4"].numpy())
+    assert_close(got["conv4_2"], block_max(maps["conv4_2"].numpy(), 4, 4))
+    assert got["conv4_2"].min() >= 0
+    assert_close(got["conv4_2_map"], maps["conv4_2"].numpy())
+
+
+@pytest.mark.parametrize("shape", [(256, 256), (224, 224), (64, 64), (64, 301)])
+def test_vision_takes_images_of_many_sizes(signatures, shape):
+    image = np.zeros((1, *shape, 3), np.uint8)
+    got = run_numpy(signatures["vision"], image=image)
+    assert got["pool4"].shape == (1, POOL4) and got["conv4_2"].shape == (1, VISION_CONV4_2)
+
+
+def test_vision_refuses_images_too_small_for_the_grid(signatures):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="image too small"):
+        signatures["vision"](image=tf.zeros([1, 48, 64, 3], tf.uint8))
+
+
+def test_avc_gives_the_probability_of_a_match(run_dir, signatures):
+    model, config, _ = checkpoints.load_model(run_dir)
+    inputs = random_inputs(3)
+    got = run_numpy(signatures["avc"], **inputs)["corresponds"]
+    frame = augment.frame_to_float(tf.constant(inputs["image"]))
+    spectrogram = log_spectrogram(tf.constant(inputs["waveform"]), **config.spectrogram_settings)
+    outputs = model({"frame": frame, "log_spectrogram": spectrogram}, training=False)
+    assert got.shape == (3,) and got.dtype == np.float32
+    np.testing.assert_allclose(got, outputs["softmax"].numpy()[:, 1], atol=1e-5)
+
+
+def test_metadata_says_where_the_weights_come_from(exported):
+    metadata = json.loads((exported / METADATA_FILE).read_text())
+    assert metadata["model_config"]["model"] == "l3_net_ots"
+    assert metadata["trained_steps"] == TRAINED_STEPS
+    assert metadata["random_weights"] is False and metadata["seed"] is None
+    assert metadata["run_flags"] == ["--shards=prepared/tiny", "--width=0.0625"]
+    assert metadata["frame_px"] == 64 and metadata["log_spectrogram_shape"] == [129, 100, 1]
+    sizes = metadata["feature_sizes"]
+    assert sizes["audio"] == {"pool4": POOL4, "conv4_2": AUDIO_CONV4_2}
+    assert sizes["vision"] == {"pool4": POOL4, "conv4_2": VISION_CONV4_2}
+    assert metadata["versions"]["tensorflow"] == tf.__version__
+
+
+ISOLATED = """
+import sys
+
+class Refuse:
+    names = ["l3net", "data_prep", "eval", "tensorflow_io"]
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in self.names:
+            raise ImportError("refused: " + name)
+
+sys.meta_path.insert(0, Refuse())
+import numpy as np, tensorflow as tf
+assert not {name.split(".")[0] for name in sys.modules} & set(Refuse.names)
+
+folder, inputs, outputs = sys.argv[1:]
+given, loaded, results = np.load(inputs), tf.saved_model.load(folder), {}
+for signature in ("audio", "vision", "avc"):
+    function = loaded.signatures[signature]
+    taken = {key: tf.constant(given[key]) for key in function.structured_input_signature[1]}
+    for output, value in function(**taken).items():
+        results[signature + "." + output] = value.numpy()
+np.savez(outputs, **results)
+"""
+
+
+def test_loads_where_only_tensorflow_is_installed(exported, signatures, tmp_path):
+    inputs = random_inputs(2)
+    np.savez(tmp_path / "inputs.npz", **inputs)
+    arguments = [str(exported), str(tmp_path / "inputs.npz"), str(tmp_path / "outputs.npz")]
+    done = commands.run("-c", ISOLATED, *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    outputs = np.load(tmp_path / "outputs.npz")
+    assert len(outputs.files) == 7
+    for name in ("audio", "vision", "avc"):
+        keys = signatures[name].structured_input_signature[1]
+        expected = run_numpy(signatures[name], **{key: inputs[key] for key in keys})
+        for output, value in expected.items():
+            assert_close(outputs[f"{name}.{output}"], value)
+
+
+def test_random_weights_repeat_by_seed_and_need_no_checkpoint(signatures, tmp_path):
+    checkpoints.save_model_config(tmp_path, TINY)
+    with pytest.raises(UserError, match="no checkpoint"):
+        export.export(tmp_path)
+    out = export.export(tmp_path, random_weights=True, seed=0)
+    assert out == tmp_path / "saved_model_random"
+    first = json.loads((out / METADATA_FILE).read_text())
+    export.export(tmp_path, random_weights=True, seed=2)  # replaces its own folder
+    second = json.loads((out / METADATA_FILE).read_text())
+    for metadata, seed in ((first, 0), (second, 2)):
+        assert metadata["random_weights"] is True and metadata["seed"] == seed
+        assert metadata["trained_steps"] == 0
+        again = export._weights_digest(models.build_model(TINY, seed=seed))
+        assert metadata["weights_sha256"] == again
+    assert first["weights_sha256"] != second["weights_sha256"]
+    waveform = random_inputs(2)["waveform"]
+    loaded = tf.saved_model.load(str(out))
+    random = run_numpy(loaded.signatures["audio"], waveform=waveform)["conv4_2"]
+    trained = run_numpy(signatures["audio"], waveform=waveform)["conv4_2"]
+    assert not np.allclose(random, trained, rtol=0.1)
+    assert not list(tmp_path.glob(".saved_model*"))
+
+
+def test_no_run(tmp_path):
+    with pytest.raises(UserError, match=r"no model\.json"):
+        export.export(tmp_path / "nothing")
+
+
+def test_replaces_no_folder_but_its_own(run_dir, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="no SavedModel of ours"):
+        export.export(run_dir, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_wrong_saved_model_is_not_kept(run_dir, exported, monkeypatch):
+    before = (exported / METADATA_FILE).read_text()
+    other = models.build_model(TINY, seed=99)
+    save = export._write
+    monkeypatch.setattr(export, "_write", lambda _, *rest: save(other, *rest))
+    with pytest.raises(UserError, match="differs from the Keras model"):
+        export.export(run_dir)
+    assert (exported / METADATA_FILE).read_text() == before
+    assert not list(run_dir.glob(".saved_model*"))
+
+
+def test_a_diverged_network_is_refused():
+    diverged = np.full((2, 3), np.nan, np.float32)
+    with pytest.raises(UserError, match="audio/pool4 of the network is not finite"):
+        export._compare("audio/pool4", diverged, diverged)
+
+
+# --- The other networks --------------------------------------------------------------------------
+SMALLEST = {"width": 0.03125, "frame_px": 64, "spectrogram_average": 2, "conv1_1_stride": 2}
+FEATURES = {"pool4": (2, 16)}
+EMBEDDING = {**FEATURES, "embedding": (2, 128)}
+SIGNATURES = {
+    "ave_net": {
+        "audio": EMBEDDING,
+        "vision": EMBEDDING,
+        "avc": {"corresponds": (2,), "distance": (2,)},
+    },
+    "ave_net_mf": {
+        "audio": EMBEDDING,
+        "vision": EMBEDDING,
+        "avc": {"corresponds": (2,), "distance": (2,)},
+    },
+    "ave_net_of": {
+        "audio": EMBEDDING,
+        "vision": EMBEDDING,
+        "avc": {"corresponds": (2,), "distance": (2,)},
+    },
+    "avol_net": {
+        "audio": EMBEDDING,
+        "vision": FEATURES,
+        "avc": {"corresponds": (2,)},
+        "localize": {"map": (2, 4, 4), "corresponds": (2,)},
+    },
+    "supervised_vision": {"vision": {**FEATURES, "softmax": (2, 34)}},
+    "supervised_audio": {"audio": {**FEATURES, "softmax": (2, 34)}},
+}
+
+
+@pytest.fixture(scope="module")
+def exported_once(tmp_path_factory):
+    """Exports a network of the smallest size, once for all tests."""
+
+    @functools.cache
+    def export_once(name: str) -> pathlib.Path:
+        config = models.ModelConfig(name, **SMALLEST)
+        return export.export(save_tiny_run(tmp_path_factory.mktemp(name) / "run", config=config))
+
+    return export_once
+
+
+@pytest.mark.parametrize("name", list(SIGNATURES))
+def test_every_network_answers_its_signatures(exported_once, name):
+    folder = exported_once(name)
+    loaded = saved_model.SavedModel(folder)
+    assert loaded.inputs == models.MODELS[name].inputs
+    signatures = tf.saved_model.load(str(folder)).signatures
+    assert set(signatures) == set(SIGNATURES[name])
+    rng = np.random.default_rng(0)
+    for signature, expected in SIGNATURES[name].items():
+        inputs = {}
+        for key, spec in signatures[signature].structured_input_signature[1].items():
+            shape = [2, *(64 if side is None else side for side in spec.shape[1:])]
+            floats = rng.uniform(-1, 1, shape).astype(np.float32)
+            inputs[key] = (
+                rng.integers(0, 256, shape).astype(np.uint8) if spec.dtype == tf.uint8 else floats
+            )
+        outputs = run_numpy(signatures[signature], **inputs)
+        assert {key: outputs[key].shape for key in expected} == expected
+        if name.startswith("ave_net") and "embedding" in outputs:
+            np.testing.assert_allclose(np.linalg.norm(outputs["embedding"], axis=1), 1, rtol=1e-5)
+
+
+def test_a_float32_network_is_exported_as_it_is():
+    model = models.build_model(TINY)
+    assert export._in_float32(model, TINY) == (model, TINY)
+
+
+def test_half_precision_runs_are_exported_in_float32(tmp_path, exported_once):
+    config = models.ModelConfig("ave_net", **SMALLEST, precision="bfloat16")
+    folder = export.export(save_tiny_run(tmp_path / "half", config=config))
+    waveform = random_inputs(2)["waveform"]
+    first, second = (
+        run_numpy(tf.saved_model.load(str(path)).signatures["audio"], waveform=waveform)
+        for path in (folder, exported_once("ave_net"))
+    )
+    np.testing.assert_array_equal(first["embedding"], second["embedding"])

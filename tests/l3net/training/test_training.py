@@ -1,0 +1,291 @@
+import dataclasses
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from l3net import models
+from l3net.data import input_pipeline, schema
+from l3net.errors import UserError
+from l3net.training import checkpoints, distribution, loop, optimization, run_dir
+from l3net.training.step import TrainingConfig
+from l3net.training.validation import Validator
+from tests import synthetic_shards, tiny_training
+from tests.tiny_training import CLASSIFIER, MODEL, make_trainer, train, weights
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    return tiny_training.make_shards(tmp_path_factory.mktemp("shards"))
+
+
+def _metrics(folder):
+    measured_anew = ("pairs_per_second", "seconds")
+    lines = run_dir.read_metrics(folder)
+    return [{key: line[key] for key in line if key not in measured_anew} for line in lines]
+
+
+def _assert_same_weights(a, b):
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def _read_checkpoint(folder) -> dict[str, np.ndarray]:
+    """Reads all that a run folder's newest checkpoint holds, but for what differs with time."""
+    path = tf.train.latest_checkpoint(str(folder))
+    left_out = ("_CHECKPOINTABLE_OBJECT_GRAPH", "save_counter", "seconds")
+    names = [name for name, _ in tf.train.list_variables(path) if not name.startswith(left_out)]
+    assert any(name.startswith("model/") for name in names)
+    return {name: tf.train.load_variable(path, name) for name in names}
+
+
+# --- Whole runs, which tests only read or copy ----------------------------------------------------
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory, shards):
+    folder = tmp_path_factory.mktemp("untrained") / "run"
+    train(folder, shards, num_steps=0, model=CLASSIFIER)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, shards):
+    """Two steps; the folder and what `train` returned."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    return folder, train(folder, shards, num_steps=2)
+
+
+PRECISE = {
+    "model": CLASSIFIER,
+    "schedule": {"eval_every_steps": 2},
+    "config": {"learning_rate": 3e-3, "batch_norm_batches": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def precise(tmp_path_factory, shards):
+    """Six steps with precise batch norm, unbroken."""
+    folder = tmp_path_factory.mktemp("precise") / "run"
+    train(folder, shards, num_steps=6, **PRECISE)
+    return folder
+
+
+def test_a_stopped_run_goes_on_as_if_unbroken(tmp_path, shards, precise):
+    """With precise batch norm, whose forward passes must not disturb the training."""
+    train(tmp_path / "stopped", shards, num_steps=4, **PRECISE)
+    # What a kill leaves behind: metrics of steps after the last checkpoint, half a line, half a
+    # checkpoint, and a best network from a future that the resumed run has not seen.
+    with open(tmp_path / "stopped" / run_dir.METRICS_FILE, "a") as file:
+        file.write(json.dumps({"step": 6, "split": "train", "loss": 9.0}) + '\n{"step": 8, "sp')
+    (tmp_path / "stopped" / "checkpoints" / "ckpt-5.data-00000-of-00001").write_bytes(b"half")
+    _keep_a_best_of_the_future(tmp_path / "stopped")
+    train(tmp_path / "stopped", shards, num_steps=6, **PRECISE)
+    assert _metrics(precise) == _metrics(tmp_path / "stopped")
+    assert [line["step"] for line in _metrics(tmp_path / "stopped")] == [2, 2, 4, 4, 6, 6]
+    for which in (checkpoints.CHECKPOINTS, checkpoints.BEST):
+        whole, resumed = [_read_checkpoint(run / which) for run in (precise, tmp_path / "stopped")]
+        assert whole.keys() == resumed.keys()
+        _assert_same_weights(whole.values(), resumed.values())
+    summaries = [run_dir.read_summary(run) for run in (precise, tmp_path / "stopped")]
+    assert summaries[0]["best"] == summaries[1]["best"]
+    assert not list((tmp_path / "stopped" / "checkpoints").glob("ckpt-5.*"))
+
+
+def _keep_a_best_of_the_future(folder):
+    model = models.build_model(CLASSIFIER, seed=99)
+    step, accuracy = tf.Variable(5, dtype=tf.int64), tf.Variable(1.0, dtype=tf.float64)
+    best = tf.train.Checkpoint(model=model, step=step, accuracy=accuracy)
+    manager = tf.train.CheckpointManager(best, str(folder / checkpoints.BEST), max_to_keep=2)
+    manager.save(checkpoint_number=5)
+    assert checkpoints.load_model(folder, "best")[2] == 5
+
+
+def test_a_finished_run_is_left_alone_and_goes_on_with_more_steps(tmp_path, shards, finished):
+    """Its seconds add up over resumes."""
+    folder, first = finished
+    shutil.copytree(folder, tmp_path / "run")
+    before, kept = run_dir.read_metrics(tmp_path / "run"), weights(tmp_path / "run")
+    again = train(tmp_path / "run", shards, num_steps=2)
+    assert again == first
+    _assert_same_weights(kept, weights(tmp_path / "run"))
+    train(tmp_path / "run", shards, num_steps=4)
+    assert checkpoints.load_model(tmp_path / "run")[2] == 4
+    lines = run_dir.read_metrics(tmp_path / "run")
+    assert lines[: len(before)] == before
+    train_lines = [line for line in lines if line["split"] == "train"]
+    speeds = [line["pairs_per_second"] for line in train_lines]
+    own = sum(2 * 8 / speed for speed in speeds)
+    np.testing.assert_allclose(lines[-1]["seconds"], own, rtol=1e-2)
+    summary = run_dir.read_summary(tmp_path / "run")
+    assert summary["seconds"] == pytest.approx(lines[-1]["seconds"], abs=1e-3)
+    assert summary["steps"] == 4
+    assert summary["pairs_per_second"] == pytest.approx(np.median(speeds))
+
+
+def test_run_directory_holds_what_design_says(finished):
+    folder, metrics = finished
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "best", "checkpoints", "metrics.jsonl", "model.json", "summary.json", "tensorboard",
+        "training.json", "versions.json",
+    }  # fmt: skip
+    assert checkpoints.load_model_config(folder) == MODEL
+    assert checkpoints.load_model(folder)[2] == 2
+    assert metrics["val_pairs"] == 8 and 0 <= metrics["val_accuracy"] <= 1
+    summary = run_dir.read_summary(folder)
+    assert summary["best"] == {"step": 2, "accuracy": metrics["val_accuracy"]}
+    assert summary["last"]["val_accuracy"] == metrics["val_accuracy"]
+    model = models.build_model(MODEL)
+    assert summary["num_parameters"] == sum(int(tf.size(v)) for v in model.trainable_variables)
+    _check_tensorboard(folder / "tensorboard")
+
+
+def _check_tensorboard(folder):
+    tags, answers = {}, 0
+    for path in folder.iterdir():
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                tags[value.tag] = value.metadata.plugin_data.plugin_name
+    for name in ("train/loss", "train/accuracy", "val/accuracy"):
+        assert tags[name] == "scalars"
+    shown = {name.split("/")[0] for name in tags if name.startswith("pair_")}
+    for name in shown:
+        answers += re.fullmatch(r"pair_\d_(corresponds|does_not_correspond)", name) is not None
+        kinds = {kind: tags[f"{name}/{kind}"] for kind in ("frame", "log_spectrogram", "waveform")}
+        assert kinds == {"frame": "images", "log_spectrogram": "images", "waveform": "audio"}
+    assert answers == 4 and len({name[7:] for name in shown}) == 2
+
+
+def test_the_best_network_is_the_one_that_was_evaluated(tmp_path, shards):
+    """Its accuracy, measured again from the file, is the highest of all lines."""
+    schedule = {"log_every_steps": 2, "eval_every_steps": 3, "num_eval_pairs": 16}
+    settings = {"model": CLASSIFIER, "schedule": schedule, "config": {"learning_rate": 3e-3}}
+    train(tmp_path / "run", shards, num_steps=7, **settings)
+    steps = [(line["step"], line["split"]) for line in run_dir.read_metrics(tmp_path / "run")]
+    evaluated = [(3, "train"), (3, "val"), (4, "train"), (6, "train"), (6, "val")]
+    assert steps == [(2, "train"), *evaluated, (7, "train"), (7, "val")]
+    model, _, step = checkpoints.load_model(tmp_path / "run", "best")
+    lines = [line for line in run_dir.read_metrics(tmp_path / "run") if line["split"] == "val"]
+    best = max(lines, key=lambda line: line["accuracy"])
+    assert step == best["step"]
+    trainer = make_trainer(shards, model=CLASSIFIER)
+    pairs = loop._evaluation_pairs(
+        str(shards),
+        loop.Schedule(num_steps=1, num_eval_pairs=16),
+        trainer.pipeline_config,
+        distribution.place_of(trainer.strategy),
+    )
+    validator = Validator(trainer, pairs, batch_norm_batches=0)
+    validator.model.set_weights(model.get_weights())
+    assert validator.accuracy() == (best["accuracy"], 16)
+
+
+def test_precise_batch_norm_is_exported_and_leaves_training_alone(tmp_path, shards, precise):
+    config = {**PRECISE["config"], "batch_norm_batches": 0}
+    train(tmp_path / "moving", shards, num_steps=6, **{**PRECISE, "config": config})
+    runs = (tmp_path / "moving", precise)
+    of_moving, of_precise = [checkpoints.load_model(run)[0] for run in runs]
+    for a, b in zip(of_moving.variables, of_precise.variables, strict=True):
+        same = np.array_equal(a.numpy(), b.numpy())
+        assert same == (a.name not in ("moving_mean", "moving_variance")), a.path
+    # What is kept as the best is what was evaluated, whichever of the three steps that was.
+    best, _, best_step = checkpoints.load_model(precise, "best")
+    if best_step == 6:
+        _assert_same_weights(of_precise.get_weights(), best.get_weights())
+    # The training itself has the moving averages of a run that knows of no other.
+    paths = [tf.train.latest_checkpoint(str(run / checkpoints.CHECKPOINTS)) for run in runs]
+    names = [name for name, _ in tf.train.list_variables(paths[0]) if "moving_mean" in name]
+    names = [name for name in names if name.startswith("model/")]
+    assert names
+    for name in names:
+        values = [tf.train.load_variable(path, name) for path in paths]
+        np.testing.assert_array_equal(*values)
+
+
+def test_a_new_run_that_cannot_start_leaves_nothing_behind(tmp_path, shards):
+    nowhere = {"init_from": (str(tmp_path / "nowhere"),)}
+    with pytest.raises(UserError, match="nowhere holds no model.json"):
+        train(tmp_path / "run", shards, num_steps=1, config=nowhere)
+    assert not (tmp_path / "run").exists()
+    train(tmp_path / "run", shards, num_steps=0)  # is not refused as another configuration
+
+
+def test_zero_steps_keep_the_untrained_network(untrained):
+    expected = models.build_model(CLASSIFIER, seed=0).get_weights()
+    _assert_same_weights(expected, weights(untrained))
+    assert checkpoints.load_model(untrained, "best")[2] == 0  # none: the last one
+
+
+def test_another_configuration_is_refused(tmp_path, shards, untrained):
+    run = shutil.copytree(untrained, tmp_path / "run")
+    with pytest.raises(UserError, match=r"training.learning_rate: 0.001 -> 0.5.*new --run_dir"):
+        train(run, shards, num_steps=2, model=CLASSIFIER, config={"learning_rate": 0.5})
+    # A run of a version that did not know a setting had its default.
+    path = run / run_dir.CONFIG_FILE
+    content = json.loads(path.read_text())
+    del content["training"]["accumulation_steps"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"training.accumulation_steps: 1 -> 2\)"):
+        train(run, shards, num_steps=0, model=CLASSIFIER, config={"accumulation_steps": 2})
+    train(run, shards, num_steps=0, model=CLASSIFIER)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path, shards, untrained):
+    run = shutil.copytree(untrained, tmp_path / "run")
+    model = models.build_model(CLASSIFIER)
+    kernel = model.get_layer("vision").get_layer("fc1").kernel
+    kernel.assign(np.full(kernel.shape, np.nan, np.float32))
+    step = tf.Variable(0, dtype=tf.int64)
+    adam = optimization.adam(optimization.LearningRate(1e-3, steps_per_epoch=1))
+    adam.build(model.trainable_variables)
+    broken = tf.train.Checkpoint(model=model, optimizer=adam, step=step)
+    manager = tf.train.CheckpointManager(broken, str(run / "checkpoints"), max_to_keep=1)
+    before = manager.save(checkpoint_number=0)
+    with pytest.raises(loop.LossNotFiniteError, match="became nan.*lower --learning_rate"):
+        train(run, shards, num_steps=2, model=CLASSIFIER)
+    assert tf.train.latest_checkpoint(str(run / "checkpoints")) == before
+    assert "became nan" in run_dir.read_summary(run)["diverged"]
+
+
+def test_the_test_split_is_not_for_training(tmp_path, shards):
+    with pytest.raises(UserError, match="--eval_split=test"):
+        train(tmp_path / "run", shards, num_steps=2, schedule={"eval_split": "test"})
+
+
+def test_another_number_of_classes_is_one_clear_line(tmp_path, shards):
+    model = dataclasses.replace(MODEL, model="supervised_audio")
+    with pytest.raises(UserError, match=r"--num_classes=34: .* has 4 labels \(c0, c1, c2, ...\)"):
+        train(tmp_path / "run", shards, num_steps=1, model=model)
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_labels_at_all_is_one_clear_line(tmp_path):
+    clips = [synthetic_shards.make_clip(number, seconds=1.2) for number in (1, 2)]
+    synthetic_shards.write_shards(tmp_path / "shards", clips)
+    (tmp_path / "shards" / schema.LABELS_FILE).write_text("")
+    model = dataclasses.replace(MODEL, model="supervised_audio")
+    with pytest.raises(UserError, match="have no labels; give data_prep.write_shards a manifest"):
+        train(tmp_path / "run", tmp_path / "shards", num_steps=1, model=model)
+
+
+def test_a_classifier_learns_labels(tmp_path, shards):
+    model = dataclasses.replace(MODEL, model="supervised_audio", num_classes=4)
+    metrics = train(tmp_path / "run", shards, num_steps=2, model=model)
+    assert 1.0 < metrics["train_loss"] < 3.0  # ln 4 = 1.39
+    assert json.loads((tmp_path / "run" / run_dir.CONFIG_FILE).read_text())["pipeline"]["labels"]
+
+
+def test_the_pipeline_config_of_a_network_survives_json():
+    config = tiny_training.pipeline_config()
+    assert isinstance(config, input_pipeline.PipelineConfig)
+    content = run_dir.describe(MODEL, config, TrainingConfig("x"), [_FakeShard()])
+    assert content == json.loads(json.dumps(content))
+
+
+class _FakeShard:
+    dataset_name, num_clips, media_ids, sha256 = "x", 1, (), ""
+
+    class path:  # noqa: N801
+        name = "x"
