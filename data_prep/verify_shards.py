@@ -21,6 +21,8 @@ from data_prep.shards import optical_flow
 from data_prep.shards.config import LATER_SETTINGS
 from l3net import constants, errors
 from l3net.data import schema
+from l3net.data import shards as shard_files
+from l3net.data.shards import LABELS_FILE, OUTCOMES_FILE, PREP_FILE, read_labels, shard_name
 from l3net.errors import UserError, first_line
 from l3net.files import sha256_of
 from l3net.media import ffmpeg
@@ -61,7 +63,7 @@ class _Folder:
 
     def __init__(self, folder: pathlib.Path, frames_per_clip: int) -> None:
         self.path, self.frames_per_clip = folder, frames_per_clip
-        prep = _read_json(folder / schema.PREP_FILE)
+        prep = _read_json(folder / PREP_FILE)
         try:
             self.config_hash = prep["config_hash"]
             self.dataset_name = prep["config"]["dataset_name"]
@@ -69,7 +71,7 @@ class _Folder:
             settings = LATER_SETTINGS | prep["config"]
             self.flow_smallest_side_px = settings["flow_smallest_side_px"]
             self.frame_rate_hz = settings["frame_rate_hz"]
-            self.labels = schema.read_labels(folder)
+            self.labels = read_labels(folder)
         except (AttributeError, KeyError, TypeError, OSError, ValueError) as error:
             raise UserError(
                 f"{folder} is no folder of shards ({error}); data_prep.write_shards makes one"
@@ -105,9 +107,9 @@ def verify_shards(
     """
     folder = _Folder(pathlib.Path(shards_dir), frames_per_clip)
     if folder.labels != sorted(set(folder.labels)):
-        folder.fault(schema.LABELS_FILE, "labels are not sorted or come twice")
+        folder.fault(LABELS_FILE, "labels are not sorted or come twice")
     shards = [
-        (split, schema.shard_name(folder.dataset_name, split, index, count))
+        (split, shard_name(folder.dataset_name, split, index, count))
         for split, count in sorted(folder.num_shards.items())
         for index in range(count)
     ]
@@ -153,7 +155,7 @@ def _check_shard(folder: _Folder, split: str, name: str) -> None:
 
 def _marker(folder: _Folder, path: pathlib.Path) -> dict | None:
     """Returns the commit marker of a shard, None if it is unusable."""
-    marker_path = schema.marker_path(path)
+    marker_path = shard_files.marker_path(path)
     try:
         marker = _read_json(marker_path)
     except UserError:
@@ -212,7 +214,7 @@ def _clip_faults(clip: schema.Clip, folder: _Folder) -> Iterator[str]:
     yield from _flow_faults(clip, folder)
     for label, index in zip(clip.labels, clip.label_indices, strict=False):
         if not 0 <= index < len(folder.labels) or folder.labels[index] != label:
-            yield f"label {label!r} is not number {index} of {schema.LABELS_FILE}"
+            yield f"label {label!r} is not number {index} of {LABELS_FILE}"
     if len(clip.labels) != len(clip.label_indices):
         yield f"{len(clip.labels)} labels, {len(clip.label_indices)} label numbers"
 
@@ -271,7 +273,7 @@ def _jpeg_faults(
 
 # --- The whole -----------------------------------------------------------------------------------
 def _check_outcomes(folder: _Folder) -> None:
-    path = folder.path / schema.OUTCOMES_FILE
+    path = folder.path / OUTCOMES_FILE
     if not path.is_file():
         folder.fault(path.name, "missing: write_shards has not come to its end")
 

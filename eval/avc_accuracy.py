@@ -28,6 +28,7 @@ from eval.reporting import tables
 from eval.sets import clips
 from l3net import constants, errors
 from l3net.data import augment, avc_pairs, fixed_pairs, schema
+from l3net.data.shards import find_shards, read_clips
 from l3net.errors import UserError
 from l3net.inference import saved_model
 
@@ -198,7 +199,7 @@ def make_table(models: Sequence[saved_model.SavedModel], questions: Questions) -
         A table with a row per network, one more for a pair of classifiers, and those of the papers'
         rows that no network was given for, as not run.
     """
-    name = next(schema.read_clips(schema.find_shards(questions.shards, questions.split)))
+    name = next(read_clips(find_shards(questions.shards, questions.split)))
     data = name.dataset_name + (" data (synthetic)" if name.dataset_name == "demo" else "")
     data = f"{data}, {questions.num_pairs} fixed {questions.split} pairs"
     rows = [_row(model, questions, data) for model in models]

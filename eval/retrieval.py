@@ -37,7 +37,7 @@ from eval.reporting import flags as shared
 from eval.reporting import tables
 from eval.sets import clips, ontology
 from l3net import errors
-from l3net.data import schema
+from l3net.data.shards import find_shards
 from l3net.errors import UserError
 from l3net.inference import saved_model
 
@@ -278,7 +278,7 @@ class _Rows:
     @property
     def data(self) -> str:
         """How a row names its data."""
-        (first, *_) = schema.find_shards(self._setting.shards, self._setting.split)
+        (first, *_) = find_shards(self._setting.shards, self._setting.split)
         synthetic = " data (synthetic)" if first.dataset_name == "demo" else ""
         amount = f", {len(self.database.example_ids)}" if self.database else ""
         return f"{first.dataset_name}{synthetic}{amount} {self._setting.split} clips"

@@ -5,6 +5,7 @@ import pathlib
 
 from data_prep.lists.manifest import ManifestRow, write_manifest
 from l3net.data import schema
+from l3net.data.shards import LABELS_FILE, OUTCOMES_FILE, PREP_FILE, marker_path, shard_name
 from tests.synthetic_shards import write_shards
 
 CONFIG_HASH = "0123456789abcdef"
@@ -40,12 +41,12 @@ def write_folder(
         write_shards(folder, members, split=split, num_shards=num_shards, name=name)
         for index in range(num_shards):
             told = [row for row in others if row["split"] == split and index == 0]
-            path = folder / schema.shard_name(name, split, index, num_shards)
+            path = folder / shard_name(name, split, index, num_shards)
             _complete_marker(path, split, members[index::num_shards], told)
     write_manifest(folder / "manifest.csv", rows)
     labels = sorted({label for row in rows for label in row.labels})
-    (folder / schema.LABELS_FILE).write_text("".join(f"{label}\n" for label in labels))
-    (folder / schema.OUTCOMES_FILE).write_text("example_id\n")
+    (folder / LABELS_FILE).write_text("".join(f"{label}\n" for label in labels))
+    (folder / OUTCOMES_FILE).write_text("example_id\n")
     config = {
         "dataset_name": name,
         "num_shards": dict.fromkeys(clips, num_shards),
@@ -53,13 +54,13 @@ def write_folder(
         "prep_version": "1",
     }
     prep = {"config_hash": CONFIG_HASH, "config": config, "ffmpeg_version": "7.0"}
-    (folder / schema.PREP_FILE).write_text(json.dumps(prep))
+    (folder / PREP_FILE).write_text(json.dumps(prep))
     return folder
 
 
 def change_marker(folder: pathlib.Path, shard: str, **changes) -> None:
     """Writes a commit marker anew with changes."""
-    path = schema.marker_path(folder / shard)
+    path = marker_path(folder / shard)
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 from PIL import Image
 
 from l3net.data import schema
+from l3net.data.shards import Shard, find_shards, marker_path, shard_name
 
 
 def write_shards(
@@ -18,18 +19,18 @@ def write_shards(
     split: str = "train",
     num_shards: int = 1,
     name: str = "synthetic",
-) -> list[schema.Shard]:
+) -> list[Shard]:
     """Writes clips round-robin into shards with their commit markers."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(num_shards):
-        path = folder / schema.shard_name(name, split, index, num_shards)
+        path = folder / shard_name(name, split, index, num_shards)
         part = clips[index::num_shards]
         with tf.io.TFRecordWriter(str(path)) as writer:
             for clip in part:
                 writer.write(schema.encode_clip(clip))
         marker = {"num_clips": len(part), "media_ids": [clip.media_id for clip in part]}
-        schema.marker_path(path).write_text(json.dumps(marker))
-    return schema.find_shards(folder, split)
+        marker_path(path).write_text(json.dumps(marker))
+    return find_shards(folder, split)
 
 
 def make_clip(

@@ -7,7 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from l3net import models
-from l3net.data import input_pipeline, schema
+from l3net.data import input_pipeline
+from l3net.data.shards import LABELS_FILE, find_shards
 from l3net.training import checkpoints, loop
 from l3net.training.step import Trainer, TrainingConfig
 from tests import synthetic_shards
@@ -30,7 +31,7 @@ def make_shards(folder: pathlib.Path, *, num_shards: int = 2) -> pathlib.Path:
     clips = [_noise(k) for k in range(1, 9)]
     synthetic_shards.write_shards(folder, clips, num_shards=num_shards)
     synthetic_shards.write_shards(folder, clips[:4], split="val")
-    (folder / schema.LABELS_FILE).write_text("c0\nc1\nc2\nc3\n")
+    (folder / LABELS_FILE).write_text("c0\nc1\nc2\nc3\n")
     return folder
 
 
@@ -84,7 +85,7 @@ def make_trainer(shards, *, model=MODEL, strategy=None, config=None, **pipeline)
         model,
         pipeline_config(model, **pipeline),
         TrainingConfig(str(shards), **{"learning_rate": 1e-3, **(config or {})}),
-        schema.find_shards(shards, "train"),
+        find_shards(shards, "train"),
     )
 
 

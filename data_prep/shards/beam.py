@@ -22,7 +22,7 @@ import tqdm
 from data_prep.lists import manifest
 from data_prep.shards import folder, writer
 from data_prep.shards.writer import Job, Shard
-from l3net.data import schema
+from l3net.data.shards import marker_path
 from l3net.errors import UserError
 
 _SECONDS_BETWEEN_LOOKS = 10.0  # at the markers, over a network
@@ -97,7 +97,7 @@ def _beam() -> types.ModuleType:
 @contextlib.contextmanager
 def _progress(shards: Sequence[Shard], job: Job) -> Iterator[None]:
     """Shows how many shards got a new marker, the only thing that every runner shows alike."""
-    markers = [schema.marker_path(job.out_dir / shard.name) for shard in shards]
+    markers = [marker_path(job.out_dir / shard.name) for shard in shards]
     before = [_changed_ns(path) for path in markers]
     over = threading.Event()
 

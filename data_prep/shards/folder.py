@@ -18,7 +18,7 @@ from data_prep.shards import optical_flow
 from data_prep.shards.clip_records import FAILED, OK, Outcome
 from data_prep.shards.config import LATER_SETTINGS, Config
 from data_prep.shards.writer import Job, Shard, read_outcomes
-from l3net.data import schema
+from l3net.data.shards import LABELS_FILE, OUTCOMES_FILE, PREP_FILE
 from l3net.errors import UserError
 from l3net.files import write_csv, write_whole
 from l3net.media import ffmpeg
@@ -65,10 +65,10 @@ def begin(
         prep |= _warned_versions(out_dir, before, _versions(config))
     _delete_leftovers(out_dir, config.dataset_name)
     labels = sorted({label for row in rows for label in row.labels})
-    write_whole(out_dir / schema.LABELS_FILE, "".join(f"{label}\n" for label in labels))
+    write_whole(out_dir / LABELS_FILE, "".join(f"{label}\n" for label in labels))
     manifest.write_manifest(out_dir / MANIFEST_FILE, rows)
     # Last: a folder with this file has the others.
-    write_whole(out_dir / schema.PREP_FILE, json.dumps(prep, indent=1, sort_keys=True) + "\n")
+    write_whole(out_dir / PREP_FILE, json.dumps(prep, indent=1, sort_keys=True) + "\n")
     return {label: index for index, label in enumerate(labels)}
 
 
@@ -81,7 +81,7 @@ def _versions(config: Config) -> dict[str, str]:
 
 
 def _read_prep(out_dir: pathlib.Path) -> dict | None:
-    path = out_dir / schema.PREP_FILE
+    path = out_dir / PREP_FILE
     if not path.exists():
         return None
     try:
@@ -123,7 +123,7 @@ def _warned_versions(
 
 
 def _delete_leftovers(out_dir: pathlib.Path, dataset_name: str) -> None:
-    beside = (schema.LABELS_FILE, MANIFEST_FILE, schema.PREP_FILE, schema.OUTCOMES_FILE)
+    beside = (LABELS_FILE, MANIFEST_FILE, PREP_FILE, OUTCOMES_FILE)
     for pattern in (f"{dataset_name}-*.tmp", *(f"{name}.*tmp" for name in beside)):
         for leftover in out_dir.glob(pattern):
             # A worker that outlives its killed run for a moment deletes its own.
@@ -153,7 +153,7 @@ def finish(shards: Sequence[Shard], job: Job) -> Counter:
     outcomes.sort(key=lambda outcome: outcome.example_id)
     columns = [field.name for field in dataclasses.fields(Outcome)]
     rows = map(dataclasses.astuple, outcomes)
-    write_csv(job.out_dir / schema.OUTCOMES_FILE, columns, rows)
+    write_csv(job.out_dir / OUTCOMES_FILE, columns, rows)
     _log.info("%.1f minutes of clips", sum(outcome.seconds for outcome in outcomes) / 60)
     return Counter((outcome.outcome, outcome.reason) for outcome in outcomes)
 
@@ -174,7 +174,7 @@ def judge(counts: Counter, failure_budget: float, out_dir: pathlib.Path) -> None
     _log.info("%d rows -> %s\n%s", total, out_dir, "\n".join(lines))
     num_failed = sum(n for (outcome, _), n in counts.items() if outcome == FAILED)
     told = ", ".join(f"{n} {outcome} {reason}".strip() for (outcome, reason), n in counts.items())
-    table = out_dir / schema.OUTCOMES_FILE
+    table = out_dir / OUTCOMES_FILE
     if not counts[OK, ""]:
         raise UserError(f"no clip came out of {total} rows ({told}); see {table}")
     if num_failed > failure_budget * total:

@@ -19,7 +19,8 @@ from data_prep.lists import manifest
 from data_prep.shards import clip_records
 from data_prep.shards.clip_records import FAILED, OK, Outcome
 from data_prep.shards.config import Config
-from l3net.data import schema
+from l3net.data import shards as shard_files
+from l3net.data.shards import shard_name
 from l3net.errors import UserError, first_line
 from l3net.files import sha256_of, write_whole
 
@@ -56,7 +57,7 @@ def shard_of(example_id: str, num_shards: int) -> int:
 def shard_names(config: Config) -> list[str]:
     """Returns the file names of all shards, split by split."""
     return [
-        schema.shard_name(config.dataset_name, split, index, count)
+        shard_name(config.dataset_name, split, index, count)
         for split, count in config.num_shards.items()
         for index in range(count)
     ]
@@ -66,7 +67,7 @@ def shard_name_of(row: manifest.ManifestRow, config: Config) -> str:
     """Returns the file name of the shard that a row goes to."""
     count = config.num_shards[row.split]
     index = shard_of(row.example_id, count)
-    return schema.shard_name(config.dataset_name, row.split, index, count)
+    return shard_name(config.dataset_name, row.split, index, count)
 
 
 def all_shards(rows: Iterable[manifest.ManifestRow], config: Config) -> list[Shard]:
@@ -110,7 +111,7 @@ def is_finished(shard: Shard, job: Job) -> bool:
 
 def read_outcomes(shard: Shard, job: Job) -> list[Outcome]:
     """Returns what became of the rows of a finished shard, in its order."""
-    marker = json.loads(schema.marker_path(job.out_dir / shard.name).read_text())
+    marker = json.loads(shard_files.marker_path(job.out_dir / shard.name).read_text())
     return [Outcome(**outcome) for outcome in marker["outcomes"]]
 
 
@@ -118,7 +119,7 @@ def _read_marker(shard: Shard, job: Job) -> dict | None:
     """Returns the commit marker of a shard; None unless shard and marker fit the job."""
     path = job.out_dir / shard.name
     try:
-        marker = json.loads(schema.marker_path(path).read_text())
+        marker = json.loads(shard_files.marker_path(path).read_text())
         fits = marker["config_hash"] == job.recipe.config.hash()
         fits = fits and marker["num_bytes"] == path.stat().st_size
     except (FileNotFoundError, ValueError, KeyError, TypeError):
@@ -189,7 +190,7 @@ def _commit(
     """Puts a written shard in its place, then its marker."""
     with open(partial, "rb") as file:
         os.fsync(file.fileno())
-    marker_path = schema.marker_path(path)
+    marker_path = shard_files.marker_path(path)
     made = [outcome for outcome in outcomes if outcome.outcome == OK]
     marker = {
         "num_clips": len(made),

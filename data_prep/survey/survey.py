@@ -22,6 +22,7 @@ from data_prep.shards.clip_records import OK
 from data_prep.shards.folder import MANIFEST_FILE
 from l3net import constants
 from l3net.data import schema
+from l3net.data.shards import OUTCOMES_FILE, PREP_FILE, Shard, marker_path, read_clips, shard_name
 from l3net.errors import UserError, first_line
 
 EXAMPLES_PER_REASON = 20
@@ -233,7 +234,7 @@ def survey_folder(
 def _begin(folder: pathlib.Path) -> Survey:
     """Returns a survey of what lies beside the shards."""
     try:
-        prep = json.loads((folder / schema.PREP_FILE).read_text())
+        prep = json.loads((folder / PREP_FILE).read_text())
         config = prep["config"]
         splits = {split: Split(int(count)) for split, count in sorted(config["num_shards"].items())}
         edges = np.linspace(0, float(config["max_seconds"]), _NUM_DURATION_BINS + 1)
@@ -248,7 +249,7 @@ def _begin(folder: pathlib.Path) -> Survey:
         config_hash=config_hash,
         prep=prep,
         splits=splits,
-        has_outcomes_file=(folder / schema.OUTCOMES_FILE).is_file(),
+        has_outcomes_file=(folder / OUTCOMES_FILE).is_file(),
         num_rows=num_rows,
         label_rows=label_rows,
         durations_seconds=Histogram(edges),
@@ -265,11 +266,11 @@ def _count_rows(path: pathlib.Path) -> tuple[int, Counter]:
     return num_rows, labels
 
 
-def _finished_shards(folder: pathlib.Path, survey: Survey) -> Iterator[tuple[str, schema.Shard]]:
+def _finished_shards(folder: pathlib.Path, survey: Survey) -> Iterator[tuple[str, Shard]]:
     """Yields (split, shard) for every shard that fits its marker; counts what the marker says."""
     for name, split in survey.splits.items():
         for index in range(split.num_shards):
-            path = folder / schema.shard_name(survey.dataset_name, name, index, split.num_shards)
+            path = folder / shard_name(survey.dataset_name, name, index, split.num_shards)
             marker = _marker(path, survey.config_hash)
             if marker is None:
                 continue
@@ -281,10 +282,10 @@ def _finished_shards(folder: pathlib.Path, survey: Survey) -> Iterator[tuple[str
                     _count_outcome(survey, split, row)
                 if split.num_clips - before != marker["num_clips"]:
                     raise ValueError("other num_clips than outcomes")
-                yield name, schema.Shard(path, marker["num_clips"], ())
+                yield name, Shard(path, marker["num_clips"], ())
             except (LookupError, TypeError, ValueError) as error:
                 raise UserError(
-                    f"{schema.marker_path(path)} is damaged ({error!r}); delete it and run "
+                    f"{marker_path(path)} is damaged ({error!r}); delete it and run "
                     "data_prep.write_shards again"
                 ) from error
 
@@ -292,7 +293,7 @@ def _finished_shards(folder: pathlib.Path, survey: Survey) -> Iterator[tuple[str
 def _marker(path: pathlib.Path, config_hash: object) -> dict | None:
     """Returns a shard's commit marker; None unless both are there and fit."""
     try:
-        marker = json.loads(schema.marker_path(path).read_text())
+        marker = json.loads(marker_path(path).read_text())
         fits = marker["config_hash"] == config_hash
         fits = fits and marker["num_bytes"] == path.stat().st_size
     except (OSError, ValueError, LookupError, TypeError):
@@ -320,12 +321,12 @@ def _why_no_clip(survey: Survey) -> str:
     if not reasons:
         return ", for no shard is finished; run data_prep.write_shards again to finish it"
     told = ", ".join(f"{n} {outcome} {reason}" for (outcome, reason), n in sorted(reasons.items()))
-    return f": {told}; {schema.OUTCOMES_FILE} says more, and data_prep.write_shards tries again"
+    return f": {told}; {OUTCOMES_FILE} says more, and data_prep.write_shards tries again"
 
 
 # --- Records -------------------------------------------------------------------------------------
 def _read_clips(
-    survey: Survey, shards: Sequence[tuple[str, schema.Shard]], num_clips: int, seed: int
+    survey: Survey, shards: Sequence[tuple[str, Shard]], num_clips: int, seed: int
 ) -> None:
     """Reads every clip of the shards, measures it and draws the sample."""
     total = sum(shard.num_clips for _, shard in shards)
@@ -340,7 +341,7 @@ def _read_clips(
     ) as bar:
         for split, shard in shards:
             first = position
-            for clip in schema.read_clips([shard]):
+            for clip in read_clips([shard]):
                 _measure(survey, split, clip)
                 if position in drawn:
                     draw = np.random.default_rng([seed, position]).random()

@@ -24,7 +24,7 @@ from eval.reporting import flags as shared
 from eval.reporting import tables
 from eval.sets import clips, sounding_frames
 from l3net import errors, provenance
-from l3net.data import schema
+from l3net.data.shards import read_labels
 from l3net.errors import UserError
 from l3net.inference import saved_model
 
@@ -48,7 +48,7 @@ def _source(values: Mapping[str, Any]) -> ClipSource:
         values["seed"],
         values["cache_dir"],
         truth,
-        has_labels=bool(truth) or bool(schema.read_labels(shards)),
+        has_labels=bool(truth) or bool(read_labels(shards)),
     )
 
 

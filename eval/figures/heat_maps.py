@@ -21,6 +21,7 @@ from eval.sets import sounding_frames
 from eval.sets.sounding_frames import FrameSet, SoundingFrame
 from l3net import constants
 from l3net.data import schema
+from l3net.data.shards import find_shards, read_clips
 from l3net.errors import UserError
 from l3net.inference import saved_model
 from l3net.media import heat_map
@@ -241,14 +242,14 @@ def draw_video(
     Raises:
         UserError: if the folder has no such split.
     """
-    found = schema.find_shards(source.shards, source.split)
+    found = find_shards(source.shards, source.split)
     if not found:
         raise UserError(f"split {source.split!r} of {source.shards} has no clips")
     num_clips = sum(shard.num_clips for shard in found)
     rng = np.random.default_rng(source.seed)
     title_of = titles_by(source.truth[saved_model.AUDIO] if source.truth else None)
     wanted = set(rng.choice(num_clips, min(NUM_VIDEOS, num_clips), replace=False).tolist())
-    chosen = [clip for n, clip in enumerate(schema.read_clips(found)) if n in wanted]
+    chosen = [clip for n, clip in enumerate(read_clips(found)) if n in wanted]
     columns = [_seconds_of(localizer, clip) for clip in chosen]
     num_rows = max(len(column) for column in columns)
     figure = figures.new_figure(2 * _INCHES * len(columns) + 1.1, (_INCHES + 0.05) * num_rows + 0.9)

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from eval.reporting import cache
 from l3net import constants
 from l3net.data import augment, avc_pairs, input_pipeline, schema
+from l3net.data.shards import content_digest, find_shards, read_clips
 from l3net.errors import UserError
 from l3net.inference import saved_model
 
@@ -128,7 +129,7 @@ def read_blocks(
     Raises:
         UserError: if the folder lacks the split, or flow that is asked for, or a clip is too short.
     """
-    found = schema.find_shards(shards, split)
+    found = find_shards(shards, split)
     if not found:
         raise UserError(f"split {split!r} of {shards} has no clips")
     stored = schema.read_format(found[0].path)
@@ -138,7 +139,7 @@ def read_blocks(
     num_clips = num_clips if max_clips is None else min(num_clips, max_clips)
     waiting: list[dict[str, Any]] = []
     with tqdm(total=num_clips, desc=f"{split} clips", unit="clip", disable=None) as bar:
-        for _, clip in zip(range(num_clips), schema.read_clips(found), strict=False):
+        for _, clip in zip(range(num_clips), read_clips(found), strict=False):
             waiting += _cut(clip, seed, num_per_clip, inputs)
             while len(waiting) >= BLOCK_ITEMS:
                 yield _stacked(waiting[:BLOCK_ITEMS], decode)
@@ -283,7 +284,7 @@ def data_name(shards: str | pathlib.Path, split: str) -> str:
     Raises:
         UserError: if there is no such split.
     """
-    found = schema.find_shards(shards, split)
+    found = find_shards(shards, split)
     if not found:
         raise UserError(f"split {split!r} of {shards} has no clips")
     name = found[0].dataset_name
@@ -407,7 +408,7 @@ def describe(
     Raises:
         UserError: see `read_blocks` and `embed`.
     """
-    digest = schema.content_digest(schema.find_shards(shards, split))
+    digest = content_digest(find_shards(shards, split))
     blocks = read_blocks(
         shards,
         split,

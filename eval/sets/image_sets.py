@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from eval.reporting import cache
-from l3net.data import schema
+from l3net.data.shards import find_shards, read_clips
 from l3net.errors import UserError
 from l3net.media.file_kinds import IMAGE, SUFFIXES
 
@@ -232,7 +232,7 @@ def read_shards(
     found, name = {}, ""
     for part, count in ((_TRAIN, frames_per_clip), (_TEST, 1)):
         found[part] = []
-        for clip in schema.read_clips(schema.find_shards(folder, part)):
+        for clip in read_clips(find_shards(folder, part)):
             name = clip.dataset_name
             label = next(iter(clip.labels), None) if seen is None else seen.get(clip.example_id)
             if label and clip.frames:

@@ -21,6 +21,7 @@ from eval.reporting import cache
 from l3net import constants
 from l3net.data import recording_lists, schema
 from l3net.data.recording_lists import TEST, TRAIN, ListedRecording
+from l3net.data.shards import find_shards, read_clips
 from l3net.errors import UserError, first_line
 from l3net.files import sha256_of
 
@@ -253,7 +254,7 @@ def read_shards(
     recordings = []
     dataset_name = ""
     for part in (TRAIN, TEST):
-        for clip in schema.read_clips(schema.find_shards(folder, part)):
+        for clip in read_clips(find_shards(folder, part)):
             dataset_name = clip.dataset_name
             label = next(iter(clip.labels), None) if heard is None else heard.get(clip.example_id)
             if label and len(clip.waveform):

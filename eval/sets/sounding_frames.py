@@ -21,6 +21,7 @@ from eval.metrics.localization import View, centre_crop
 from eval.sets import clips, recordings
 from l3net import constants
 from l3net.data import augment, schema
+from l3net.data.shards import find_shards, read_clips
 from l3net.errors import UserError
 
 _COLUMNS = ("example_id", "time_seconds", "ymin", "xmin", "ymax", "xmax", "label")
@@ -130,10 +131,10 @@ def from_shards(
     Raises:
         UserError: if there is no such split.
     """
-    shards = schema.find_shards(folder, split)
+    shards = find_shards(folder, split)
 
     def read() -> Iterator[SoundingFrame | str]:
-        for clip in schema.read_clips(shards):
+        for clip in read_clips(shards):
             yield _of_clip(clip, boxes.get(clip.example_id))
 
     data = clips.data_name(folder, split)

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from l3net import constants
 from l3net.data import augment, avc_pairs, input_pipeline, schema
+from l3net.data.shards import content_digest, find_shards, read_clips
 from l3net.errors import UserError
 
 FOLDER = "fixed_pairs"
@@ -59,7 +60,7 @@ def fixed_pairs(
         UserError: if num_pairs is odd, the split holds fewer than two videos, or no flow though it
             is asked for.
     """
-    shards = schema.find_shards(folder, split)
+    shards = find_shards(folder, split)
     num_videos = len({media_id for shard in shards for media_id in shard.media_ids})
     if num_pairs < 2 or num_pairs % 2 or num_videos < 2:
         raise UserError(
@@ -67,7 +68,7 @@ def fixed_pairs(
             "need an even number of pairs and at least 2 videos"
         )
     kept = "".join(f"-{name}" for name in (constants.FRAMES, constants.FLOW) if name in inputs)
-    digest = schema.content_digest(shards)
+    digest = content_digest(shards)
     name = f"{split}-{sampling}-{num_pairs}-seed{seed}{kept}-{digest}.tfrecord"
     path = pathlib.Path(folder) / FOLDER / name
     if not path.exists():
@@ -187,7 +188,7 @@ def _write(path: pathlib.Path, shards, num_pairs, sampling, inputs, seed) -> Non
     num_clips = sum(shard.num_clips for shard in shards)
     bar = tqdm(total=2 * num_clips, desc=f"drawing {num_pairs} fixed pairs", unit="clip")
     clips = []
-    for clip in schema.read_clips(shards):
+    for clip in read_clips(shards):
         bar.update()
         clips.append(_description(clip))
     pairs = draw_pairs(clips, num_pairs, sampling, seed)
@@ -233,7 +234,7 @@ def _cut(shards, pairs: list[dict], inputs, bar: tqdm) -> tuple[dict[int, dict],
         pictures_of[pair["frame_clip"]].append(number)
         sounds_of[pair["audio_clip"]].append(number)
     pictures, sounds = {}, {}
-    for position, clip in enumerate(schema.read_clips(shards)):
+    for position, clip in enumerate(read_clips(shards)):
         bar.update()
         for number in pictures_of[position]:
             pictures[number] = _pictures(clip, pairs[number]["frame_index"], inputs)

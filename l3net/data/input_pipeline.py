@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from l3net import constants
 from l3net.data import augment, avc_pairs, schema
+from l3net.data.shards import Shard
 from l3net.errors import UserError
 from l3net.log_spectrogram import log_spectrogram
 
@@ -52,7 +53,7 @@ class PipelineConfig:
 
 
 def training_batches(
-    shards: list[schema.Shard], config: PipelineConfig, *, start_step: int = 0
+    shards: list[Shard], config: PipelineConfig, *, start_step: int = 0
 ) -> tf.data.Dataset:
     """Makes the endless stream of training batches.
 
@@ -95,9 +96,7 @@ def training_batches(
     )
 
 
-def check_pictures(
-    shards: list[schema.Shard], stored: schema.Format, inputs: tuple[str, ...]
-) -> None:
+def check_pictures(shards: list[Shard], stored: schema.Format, inputs: tuple[str, ...]) -> None:
     """Refuses shards without the pictures that the network takes.
 
     Args:
@@ -192,7 +191,7 @@ def prepare_batch(
 class _Rounds:
     """The seeded order in which shards are read, and how many pairs that gives."""
 
-    def __init__(self, shards: list[schema.Shard], config: PipelineConfig, audio_encoding: str):
+    def __init__(self, shards: list[Shard], config: PipelineConfig, audio_encoding: str):
         self._config, self._audio_encoding = config, audio_encoding
         self._paths = tf.constant([str(shard.path) for shard in shards])
         self._num_clips = tf.constant([shard.num_clips for shard in shards], tf.int64)
@@ -331,7 +330,7 @@ def _mix(batch: dict[str, tf.Tensor], inputs: tuple[str, ...]) -> dict[str, tf.T
     return {**mixed, constants.CORRESPONDS_KEY: corresponds}
 
 
-def _check(shards: list[schema.Shard], config: PipelineConfig) -> None:
+def _check(shards: list[Shard], config: PipelineConfig) -> None:
     num_videos = len({media_id for shard in shards for media_id in shard.media_ids})
     if num_videos < 2:
         raise UserError(

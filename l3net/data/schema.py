@@ -15,19 +15,16 @@ A prepared folder holds, for a data set called `demo`:
 """
 
 import dataclasses
-import hashlib
 import io
-import json
 import pathlib
-import re
-from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import soundfile
 import tensorflow as tf
 
 from l3net import constants
-from l3net.errors import UserError, first_line
+from l3net.data.sequence_example import bytes_list, feature_list, feature_lists
+from l3net.errors import UserError
 
 # Context features.
 EXAMPLE_ID = "example/id"
@@ -66,11 +63,6 @@ FLOW_ENCODED = "flow/encoded"  # see data_prep.shards.optical_flow
 
 PCM16, FLAC, FLOATS = AUDIO_ENCODINGS = ("pcm16", "flac", "floats")
 INT16_SCALE = 32768.0  # int16 sample / 32768 = float sample in [-1, 1)
-
-LABELS_FILE = "labels.txt"
-PREP_FILE = "prep.json"
-OUTCOMES_FILE = "outcomes.csv"
-_SHARD_NAME = re.compile(r"(?P<name>.+)-(?P<split>[^-]+)-(?P<index>\d{5})-of-(?P<count>\d{5})")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,17 +118,6 @@ class Clip:
     flow_width_px: int = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class Shard:
-    """A finished shard: its file, number of clips, their media ids, sha256 (hex), data set."""
-
-    path: pathlib.Path
-    num_clips: int
-    media_ids: tuple[str, ...]
-    sha256: str = ""
-    dataset_name: str = ""
-
-
 # --- Writer --------------------------------------------------------------------------------------
 def encode_clip(clip: Clip) -> bytes:
     """Serializes a clip, the same bytes for the same clip.
@@ -154,57 +135,15 @@ def encode_clip(clip: Clip) -> bytes:
     _check(clip)
     audio_name, audio_list = _serialized_audio(clip.waveform, clip.audio_encoding)
     lists = {
-        IMAGE_ENCODED: _serialized_bytes(clip.frames),
-        IMAGE_TIMESTAMP: _serialized(_ints([time]) for time in clip.timestamps_us),
+        IMAGE_ENCODED: bytes_list(clip.frames),
+        IMAGE_TIMESTAMP: feature_list(_ints([time]) for time in clip.timestamps_us),
         audio_name: audio_list,
     }
     if clip.flows:
-        lists[FLOW_ENCODED] = _serialized_bytes(clip.flows)
+        lists[FLOW_ENCODED] = bytes_list(clip.flows)
     features = tf.train.Features(feature=_context(clip))
     context = tf.train.SequenceExample(context=features).SerializeToString(deterministic=True)
-    return b"".join([context, *_serialized_lists(lists)])
-
-
-# As one message, a record's JPEGs would be copied on each of its levels: 30 ms of a processor for a
-# clip of ten seconds in place of 3. So the library writes the small parts, and what stands before
-# the large ones is written here: https://protobuf.dev/programming-guides/encoding.
-_LENGTH_DELIMITED = 2
-_MAP_KEY, _MAP_VALUE = 1, 2
-
-
-def _serialized_lists(lists: Mapping[str, list[bytes]]) -> list[bytes]:
-    """Returns the parts of a `SequenceExample`'s feature lists, from those of each."""
-    parts = []
-    for key, value in sorted(lists.items()):
-        entry = [*_field(_MAP_KEY, [key.encode()]), *_field(_MAP_VALUE, value)]
-        parts += _field(tf.train.FeatureLists.FEATURE_LIST_FIELD_NUMBER, entry)
-    return _field(tf.train.SequenceExample.FEATURE_LISTS_FIELD_NUMBER, parts)
-
-
-def _serialized(features: Iterable[tf.train.Feature]) -> list[bytes]:
-    """Returns a `FeatureList`, in one part."""
-    return [tf.train.FeatureList(feature=features).SerializeToString()]
-
-
-def _serialized_bytes(contents: Iterable[bytes]) -> list[bytes]:
-    """Returns the parts of a `FeatureList` with one content per Feature."""
-    parts = []
-    for content in contents:
-        value = _field(tf.train.BytesList.VALUE_FIELD_NUMBER, [content])
-        feature = _field(tf.train.Feature.BYTES_LIST_FIELD_NUMBER, value)
-        parts += _field(tf.train.FeatureList.FEATURE_FIELD_NUMBER, feature)
-    return parts
-
-
-def _field(number: int, parts: list[bytes]) -> list[bytes]:
-    """Returns the parts of a field below 16, given those of its content."""
-    size = sum(map(len, parts))
-    head = bytearray([number << 3 | _LENGTH_DELIMITED])
-    while size > 0x7F:  # seven bits a byte, the lowest first
-        head.append(size & 0x7F | 0x80)
-        size >>= 7
-    head.append(size)
-    return [bytes(head), *parts]
+    return b"".join([context, *feature_lists(lists)])
 
 
 def _context(clip: Clip) -> dict[str, tf.train.Feature]:
@@ -274,12 +213,12 @@ def _check_flow(clip: Clip) -> None:
 def _serialized_audio(waveform: np.ndarray, encoding: str) -> tuple[str, list[bytes]]:
     """Returns the name of the sound's feature list, and its parts."""
     if encoding == FLOATS:
-        return AUDIO_FLOATS, _serialized([_floats(waveform.astype(np.float32) / INT16_SCALE)])
+        return AUDIO_FLOATS, feature_list([_floats(waveform.astype(np.float32) / INT16_SCALE)])
     if encoding == FLAC:
         buffer = io.BytesIO()
         soundfile.write(buffer, waveform, constants.SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
-        return AUDIO_BYTES, _serialized_bytes([buffer.getvalue()])
-    return AUDIO_BYTES, _serialized_bytes([waveform.astype("<i2", copy=False).tobytes()])
+        return AUDIO_BYTES, bytes_list([buffer.getvalue()])
+    return AUDIO_BYTES, bytes_list([waveform.astype("<i2", copy=False).tobytes()])
 
 
 def _bytes(values) -> tf.train.Feature:
@@ -373,29 +312,6 @@ def _decode_audio(lists, encoding: str) -> np.ndarray:
     if encoding == FLAC:
         return soundfile.read(io.BytesIO(data), dtype="int16")[0]
     return np.frombuffer(data, "<i2").astype(np.int16)
-
-
-def read_clips(shards: list[Shard]) -> Iterator[Clip]:
-    """Yields every clip of the shards, in order, one in memory at a time.
-
-    Args:
-        shards: as `find_shards` returns them.
-
-    Yields:
-        Clips.
-
-    Raises:
-        UserError: if a shard is damaged.
-    """
-    for shard in shards:
-        try:
-            for serialized in tf.data.TFRecordDataset(str(shard.path)).as_numpy_iterator():
-                yield clip_from_bytes(serialized)
-        except (tf.errors.DataLossError, ValueError) as error:
-            raise UserError(
-                f"shard {shard.path} is damaged ({first_line(error)}); "
-                "data_prep.verify_shards finds every bad record, write_shards makes it again"
-            ) from error
 
 
 # --- Reader in a tf.data graph -------------------------------------------------------------------
@@ -541,81 +457,3 @@ def _first_record(path: pathlib.Path) -> tf.train.SequenceExample:
     except (StopIteration, tf.errors.OpError) as error:
         raise UserError(f"shard {path} has no readable record; make it again") from error
     return tf.train.SequenceExample.FromString(serialized)
-
-
-# --- Files of a prepared folder ------------------------------------------------------------------
-def shard_name(dataset_name: str, split: str, index: int, num_shards: int) -> str:
-    """Returns a shard's file name, such as "demo-train-00007-of-00064"."""
-    return f"{dataset_name}-{split}-{index:05d}-of-{num_shards:05d}"
-
-
-def marker_path(shard_path: pathlib.Path) -> pathlib.Path:
-    """Returns the path of a shard's commit marker."""
-    return shard_path.with_name(shard_path.name + ".json")
-
-
-def find_shards(folder: str | pathlib.Path, split: str) -> list[Shard]:
-    """Lists the finished, non-empty shards of one split, in order.
-
-    Args:
-        folder: a prepared folder.
-        split: such as "train".
-
-    Returns:
-        The shards; those of zero clips are left out.
-
-    Raises:
-        UserError: if the folder does not exist, has no shard of that split, or misses some.
-    """
-    folder = pathlib.Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"shard folder {folder} does not exist; data_prep.write_shards makes one")
-    found, splits = [], set()
-    for path in sorted(folder.iterdir()):
-        match = _SHARD_NAME.fullmatch(path.name)
-        if match:
-            splits.add(match["split"])
-            if match["split"] == split:
-                found.append((path, match))
-    if not found:
-        have = f"it has the splits {', '.join(sorted(splits))}" if splits else "it has no shards"
-        raise UserError(f"no shards of split {split!r} in {folder}; {have}")
-    count = int(found[0][1]["count"])
-    if len(found) != count:
-        raise UserError(
-            f"{folder} has {len(found)} of {count} {split} shards; "
-            "run data_prep.write_shards again to finish it"
-        )
-    shards = [_read_marker(path, match["name"]) for path, match in found]
-    return [shard for shard in shards if shard.num_clips]
-
-
-def content_digest(shards: list[Shard]) -> str:
-    """Returns a short hash of what the commit markers say of the shards' content."""
-    identity = repr([(s.path.name, s.num_clips, s.media_ids, s.sha256) for s in shards])
-    return hashlib.sha256(identity.encode()).hexdigest()[:8]
-
-
-def _read_marker(path: pathlib.Path, dataset_name: str) -> Shard:
-    marker = marker_path(path)
-    if not marker.exists():
-        raise UserError(
-            f"shard {path} has no commit marker {marker.name}, so it may be half-written; "
-            "run data_prep.write_shards again to finish it"
-        )
-    content = json.loads(marker.read_text())
-    media_ids = tuple(content["media_ids"])
-    sha256 = content.get("sha256", "")
-    return Shard(path, content["num_clips"], media_ids, sha256, dataset_name)
-
-
-def read_labels(folder: str | pathlib.Path) -> list[str]:
-    """Returns the label strings of a prepared folder; the position is the label index.
-
-    Raises:
-        UserError: if it has no list of labels.
-    """
-    path = pathlib.Path(folder) / LABELS_FILE
-    if not path.is_file():
-        raise UserError(f"{folder} has no {LABELS_FILE}; data_prep.write_shards writes it")
-    return path.read_text().splitlines()

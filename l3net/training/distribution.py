@@ -21,7 +21,8 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from l3net.data import input_pipeline, schema
+from l3net.data import input_pipeline
+from l3net.data.shards import Shard
 from l3net.errors import UserError
 
 STRATEGIES = ("auto", "mirrored", "multi_worker")
@@ -155,7 +156,7 @@ def micro_batch_size(place: Place, batch_size: int, accumulation_steps: int) -> 
     return batch_size // parts
 
 
-def shards_of_worker(shards: list[schema.Shard], place: Place) -> list[schema.Shard]:
+def shards_of_worker(shards: list[Shard], place: Place) -> list[Shard]:
     """Returns every n-th shard: what one of n workers reads.
 
     Raises:
@@ -175,7 +176,7 @@ def shards_of_worker(shards: list[schema.Shard], place: Place) -> list[schema.Sh
 
 def training_batches(
     strategy: tf.distribute.Strategy,
-    shards: list[schema.Shard],
+    shards: list[Shard],
     config: input_pipeline.PipelineConfig,
     *,
     micro_batch: int,

@@ -16,7 +16,8 @@ from collections.abc import Iterator, Mapping
 import tensorflow as tf
 
 from l3net import models
-from l3net.data import fixed_pairs, input_pipeline, schema
+from l3net.data import fixed_pairs, input_pipeline
+from l3net.data.shards import find_shards, read_labels
 from l3net.errors import UserError
 from l3net.files import write_whole
 from l3net.training import checkpoints, distribution, run_dir
@@ -88,7 +89,7 @@ def train(
     folder = pathlib.Path(folder)
     strategy = strategy or distribution.make_strategy("mirrored")
     place = distribution.place_of(strategy)
-    shards = schema.find_shards(config.shards, "train")
+    shards = find_shards(config.shards, "train")
     _check_classes(model_config, config.shards)
     content = run_dir.describe(model_config, pipeline_config, config, shards)
     everything = json.dumps([content, dataclasses.asdict(schedule)])
@@ -109,7 +110,7 @@ def train(
 def _check_classes(model_config: models.ModelConfig, shards: str) -> None:
     if not model_config.network.is_classifier:
         return
-    labels = schema.read_labels(shards)
+    labels = read_labels(shards)
     if not labels:
         raise UserError(
             f"--model={model_config.model}: the clips of {shards} have no labels; give "

@@ -18,7 +18,8 @@ import numpy as np
 import tensorflow as tf
 
 from l3net import __version__, models
-from l3net.data import input_pipeline, schema
+from l3net.data import input_pipeline
+from l3net.data.shards import Shard, content_digest
 from l3net.errors import UserError
 from l3net.files import write_whole
 from l3net.training.checkpoints import Standing
@@ -45,7 +46,7 @@ def describe(
     model_config: models.ModelConfig,
     pipeline_config: input_pipeline.PipelineConfig,
     config: TrainingConfig,
-    shards: list[schema.Shard],
+    shards: list[Shard],
 ) -> dict[str, dict]:
     """Returns what a run is, as JSON can hold it."""
     training = dataclasses.asdict(config)
@@ -58,7 +59,7 @@ def describe(
         "data": {
             "name": shards[0].dataset_name,
             "num_clips": sum(shard.num_clips for shard in shards),
-            "digest": schema.content_digest(shards),
+            "digest": content_digest(shards),
         },
     }
     return json.loads(json.dumps(content))  # tuples become lists

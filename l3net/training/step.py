@@ -7,7 +7,8 @@ import keras
 import tensorflow as tf
 
 from l3net import constants, models
-from l3net.data import input_pipeline, schema
+from l3net.data import input_pipeline
+from l3net.data.shards import Shard
 from l3net.errors import UserError
 from l3net.training import distribution, optimization
 
@@ -75,7 +76,7 @@ class Trainer:
         model_config: models.ModelConfig,
         pipeline_config: input_pipeline.PipelineConfig,
         config: TrainingConfig,
-        shards: list[schema.Shard],
+        shards: list[Shard],
     ):
         """Builds model and optimizer, with the weights of `config.seed`."""
         place = distribution.place_of(strategy)

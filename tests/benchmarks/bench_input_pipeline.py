@@ -19,7 +19,8 @@ import tensorflow as tf
 from absl import app, flags
 
 from l3net import constants
-from l3net.data import augment, input_pipeline, schema
+from l3net.data import augment, input_pipeline
+from l3net.data.shards import Shard, find_shards, read_clips
 from tests import synthetic_shards
 
 _SHARDS = flags.DEFINE_string("shards", None, "A prepared folder; none makes one.")
@@ -37,7 +38,7 @@ def main(argv: list[str]) -> None:
     del argv
     with tempfile.TemporaryDirectory() as temporary:
         if _SHARDS.value:
-            shards = schema.find_shards(_SHARDS.value, _SPLIT.value)
+            shards = find_shards(_SHARDS.value, _SPLIT.value)
         else:
             clips = [synthetic_shards.textured_clip(number) for number in range(_NUM_CLIPS)]
             shards = synthetic_shards.write_shards(pathlib.Path(temporary), clips, num_shards=4)
@@ -55,9 +56,9 @@ def _prepare(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     return input_pipeline.prepare_batch(batch, spectrogram_settings=_SPECTROGRAM)
 
 
-def _decode_only(shards: list[schema.Shard]) -> tf.data.Dataset:
+def _decode_only(shards: list[Shard]) -> tf.data.Dataset:
     """Decodes and crops frames that are already in memory."""
-    clip = next(schema.read_clips(shards))
+    clip = next(read_clips(shards))
     draws = tf.random.stateless_uniform([len(clip.frames), augment.NUM_DRAWS], [0, 0])
     frames = tf.data.Dataset.from_tensor_slices((list(clip.frames), draws)).cache().repeat()
     return frames.map(

@@ -43,7 +43,7 @@ from data_prep.lists import manifest
 from data_prep.shards import clip_records, processes, writer
 from data_prep.shards import config as prep_config
 from l3net import constants, errors
-from l3net.data import schema
+from l3net.data.shards import find_shards, marker_path
 from l3net.errors import UserError
 from l3net.media import ffmpeg
 
@@ -162,7 +162,7 @@ def _compare(row: manifest.ManifestRow, job: writer.Job) -> tuple[float, float] 
 
 def _write_shard(row: manifest.ManifestRow, job: writer.Job) -> None:
     name = writer.shard_name_of(row, job.recipe.config)
-    schema.marker_path(job.out_dir / name).unlink(missing_ok=True)  # or it would be kept
+    marker_path(job.out_dir / name).unlink(missing_ok=True)  # or it would be kept
     writer.write_shard(writer.make_shard(name, [row]), job, lambda _: None)
 
 
@@ -280,8 +280,8 @@ def _placed(row: manifest.ManifestRow, shard: int, num_shards: int) -> manifest.
 
 def _steady_rate(shards_dir: pathlib.Path, workers: int) -> float:
     """Returns clips per second between two commit markers, while all workers were at work."""
-    shards = schema.find_shards(shards_dir, "train")
-    markers = (schema.marker_path(shard.path) for shard in shards)
+    shards = find_shards(shards_dir, "train")
+    markers = (marker_path(shard.path) for shard in shards)
     times = sorted(marker.stat().st_mtime for marker in markers)[workers - 1 : -workers]
     return shards[0].num_clips * (len(times) - 1) / (times[-1] - times[0])
 

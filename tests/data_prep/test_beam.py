@@ -9,7 +9,7 @@ from data_prep.lists import manifest
 from data_prep.lists.manifest import ManifestRow
 from data_prep.shards import beam, writer
 from data_prep.write_shards import write_shards
-from l3net.data import schema
+from l3net.data.shards import OUTCOMES_FILE, marker_path
 from l3net.errors import UserError
 from tests import commands
 
@@ -55,7 +55,7 @@ def test_beam_writes_the_same_bytes(tiny_videos, manifest_path, by_processes, tm
     # Shards without a clip, and what failed, are part of it.
     sizes = {name: len(data) for name, data in found.items() if name.endswith("-of-00005")}
     assert len(sizes) == 15 and 0 in sizes.values()
-    assert b"missing,missing,missing.mp4,train,failed,missing" in found[schema.OUTCOMES_FILE]
+    assert b"missing,missing,missing.mp4,train,failed,missing" in found[OUTCOMES_FILE]
 
 
 def test_beam_goes_on_where_processes_stopped(tiny_videos, manifest_path, by_processes, tmp_path):
@@ -64,7 +64,7 @@ def test_beam_goes_on_where_processes_stopped(tiny_videos, manifest_path, by_pro
     prepare(tiny_videos, manifest_path, out_dir, num_workers=1)
     shards = [path for path in out_dir.glob("tiny-*-of-*") if path.suffix != ".json"]
     lost, *kept = sorted(path for path in shards if path.stat().st_size)
-    schema.marker_path(lost).unlink()
+    marker_path(lost).unlink()
     lost.write_bytes(b"half")
     before = {path: path.stat().st_mtime_ns for path in kept}
     prepare(tiny_videos, manifest_path, out_dir, runner="beam")

@@ -14,7 +14,7 @@ from data_prep.report import write_report
 from data_prep.shards import config as prep_config
 from data_prep.survey import figures
 from data_prep.write_shards import write_shards
-from l3net.data import schema
+from l3net.data.shards import OUTCOMES_FILE, marker_path
 from l3net.errors import UserError
 from tests import commands
 from tests.conftest import make_video
@@ -242,8 +242,8 @@ def test_silence_and_clipping_are_told(tmp_path):
 
 def test_an_unfinished_folder_is_told(tmp_path):
     folder = folder_of(tmp_path, num_shards=2)
-    schema.marker_path(folder / "synthetic-train-00001-of-00002").unlink()
-    (folder / schema.OUTCOMES_FILE).unlink()
+    marker_path(folder / "synthetic-train-00001-of-00002").unlink()
+    (folder / OUTCOMES_FILE).unlink()
     page = page_of(folder, num_clips=9)
     assert "This folder is unfinished. 1 of 2 shards are finished" in page.text
     assert "outcomes.csv is not written yet" in page.text

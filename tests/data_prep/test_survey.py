@@ -8,6 +8,7 @@ from data_prep.shards import clip_records
 from data_prep.survey import survey
 from data_prep.survey.survey import Histogram, peak_dbfs, rms_dbfs, sample_clip, survey_folder
 from l3net.data import schema
+from l3net.data.shards import OUTCOMES_FILE, PREP_FILE, marker_path
 from l3net.errors import UserError
 from tests.prepared_folders import change_marker, write_folder
 from tests.synthetic_shards import make_clip
@@ -247,7 +248,7 @@ def test_one_clip_is_in_memory_at_a_time(tmp_path):
 
 # --- Unfinished folders --------------------------------------------------------------------------
 def remove_marker(folder):
-    schema.marker_path(folder / SHARD).unlink()
+    marker_path(folder / SHARD).unlink()
 
 
 def cut_shard(folder):
@@ -263,7 +264,7 @@ def other_configuration(folder):
 
 
 def cut_marker(folder):
-    schema.marker_path(folder / SHARD).write_text('{"num_clips": 1')
+    marker_path(folder / SHARD).write_text('{"num_clips": 1')
 
 
 @pytest.mark.parametrize(
@@ -280,7 +281,7 @@ def test_an_unfinished_shard_is_left_out(folder, harm):
 
 
 def test_a_folder_without_outcomes_is_unfinished(folder):
-    (folder / schema.OUTCOMES_FILE).unlink()
+    (folder / OUTCOMES_FILE).unlink()
     found = survey_folder(folder, num_clips=0)
     assert not found.is_finished
     assert found.num_clips == 4
@@ -288,15 +289,15 @@ def test_a_folder_without_outcomes_is_unfinished(folder):
 
 # --- Errors --------------------------------------------------------------------------------------
 def no_prep(folder):
-    (folder / schema.PREP_FILE).unlink()
+    (folder / PREP_FILE).unlink()
 
 
 def bad_prep(folder):
-    (folder / schema.PREP_FILE).write_text('{"config_hash": "x", "config": []}')
+    (folder / PREP_FILE).write_text('{"config_hash": "x", "config": []}')
 
 
 def no_json(folder):
-    (folder / schema.PREP_FILE).write_text("{")
+    (folder / PREP_FILE).write_text("{")
 
 
 def no_manifest(folder):

@@ -8,6 +8,7 @@ import tensorflow as tf
 from data_prep.verify_shards import verify_shards
 from data_prep.write_shards import write_shards
 from l3net.data import schema
+from l3net.data.shards import LABELS_FILE, OUTCOMES_FILE, Shard, marker_path, read_clips
 from l3net.errors import UserError
 from tests import commands
 from tests.conftest import make_video
@@ -28,7 +29,7 @@ def faults(folder: pathlib.Path) -> list[str]:
 def rewrite(folder: pathlib.Path, **changes) -> None:
     """Writes the first clip of SHARD anew, with changes."""
     path = folder / SHARD
-    clips = list(schema.read_clips([schema.Shard(path, 2, ())]))
+    clips = list(read_clips([Shard(path, 2, ())]))
     clips[0] = dataclasses.replace(clips[0], **changes)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for clip in clips:
@@ -65,7 +66,7 @@ def test_a_cut_shard_is_found(folder):
 def test_missing_files_are_found(folder):
     (folder / SHARD).unlink()
     (folder / "tiny-val-00000-of-00002.json").unlink()
-    (folder / schema.OUTCOMES_FILE).unlink()
+    (folder / OUTCOMES_FILE).unlink()
     assert [fault.split(" ")[0] for fault in faults(folder)] == [
         f"{SHARD}:",
         "tiny-val-00000-of-00002:",
@@ -74,8 +75,8 @@ def test_missing_files_are_found(folder):
 
 
 def test_a_damaged_marker_is_found(folder):
-    schema.marker_path(folder / SHARD).write_text('{"num_clips": 1')
-    schema.marker_path(folder / "tiny-val-00000-of-00002").write_text("{}")
+    marker_path(folder / SHARD).write_text('{"num_clips": 1')
+    marker_path(folder / "tiny-val-00000-of-00002").write_text("{}")
     found = faults(folder)
     assert found[0] == f"{SHARD}.json: damaged"
     assert "tiny-val-00000-of-00002.json: lacks some of" in found[1]
@@ -213,7 +214,7 @@ def test_a_record_that_is_no_clip_is_found(folder):
 
 
 def test_unsorted_labels_are_found(folder):
-    (folder / schema.LABELS_FILE).write_text("low\nhigh\n")
+    (folder / LABELS_FILE).write_text("low\nhigh\n")
     assert "labels are not sorted" in faults(folder)[0]
 
 

@@ -23,6 +23,15 @@ from data_prep.shards.writer import shard_of
 from data_prep.verify_shards import verify_shards
 from data_prep.write_shards import write_shards
 from l3net.data import input_pipeline, schema
+from l3net.data.shards import (
+    LABELS_FILE,
+    OUTCOMES_FILE,
+    PREP_FILE,
+    find_shards,
+    marker_path,
+    read_clips,
+    read_labels,
+)
 from l3net.errors import UserError
 from l3net.media import ffmpeg
 from tests.conftest import make_video
@@ -40,12 +49,12 @@ def times(folder: pathlib.Path) -> dict[str, int]:
 
 
 def outcomes(folder: pathlib.Path) -> dict[str, dict[str, str]]:
-    with open(folder / schema.OUTCOMES_FILE, newline="") as file:
+    with open(folder / OUTCOMES_FILE, newline="") as file:
         return {row["example_id"]: row for row in csv.DictReader(file)}
 
 
 def clips(folder: pathlib.Path, split: str) -> list[schema.Clip]:
-    return list(schema.read_clips(schema.find_shards(folder, split)))
+    return list(read_clips(find_shards(folder, split)))
 
 
 def prepare(tiny_videos: pathlib.Path, out_dir: pathlib.Path, **settings) -> dict[str, int]:
@@ -72,12 +81,12 @@ def test_a_clip_says_where_it_comes_from(tiny_shards, tiny_videos):
             assert clip.dataset_name == "tiny"
             assert clip.ffmpeg_version == ffmpeg.ffmpeg_version()
         assert num == 0
-    assert schema.read_labels(tiny_shards) == ["high", "low"]
+    assert read_labels(tiny_shards) == ["high", "low"]
 
 
 def test_shard_and_order_follow_from_the_id(tiny_shards):
-    for shard in schema.find_shards(tiny_shards, "train"):
-        ids = [clip.example_id for clip in schema.read_clips([shard])]
+    for shard in find_shards(tiny_shards, "train"):
+        ids = [clip.example_id for clip in read_clips([shard])]
         assert ids == sorted(ids)
         assert {shard_of(example_id, 2) for example_id in ids} == {int(shard.path.name[11:16])}
 
@@ -140,7 +149,7 @@ def test_any_frame_rate_can_be_trained_on(tiny_videos, tmp_path, frame_rate_hz):
         every = int(25 // frame_rate_hz)
         full = ffmpeg.decode_clip(tiny_videos / clip.data_path, smallest_side_px=64)
         assert clip.frames == full.frames[::every]
-    shards = schema.find_shards(tmp_path, "train")
+    shards = find_shards(tmp_path, "train")
     config = input_pipeline.PipelineConfig(batch_size=4, pairs_per_clip=1, frame_px=56)
     (batch,) = input_pipeline.training_batches(shards, config).take(1).as_numpy_iterator()
     assert batch["image"].shape == (4, 56, 56, 3)
@@ -181,7 +190,7 @@ def test_flow_lies_beside_the_frames(moving, tmp_path):
     flows = [optical_flow.decode_flow(f, scale_px=clip.flow_scale_px) for f in clip.flows]
     # 2 of the frames' 64 pixels, so 1 of the flow's 32; the picture goes left.
     np.testing.assert_allclose(np.median(flows, (0, 1, 2)), (-1, 0), atol=0.15)
-    prep = json.loads((tmp_path / schema.PREP_FILE).read_text())
+    prep = json.loads((tmp_path / PREP_FILE).read_text())
     assert prep["config"]["flow_smallest_side_px"] == 32
     assert prep["opencv_version"] == optical_flow.opencv_version()
 
@@ -191,12 +200,12 @@ def test_an_interrupted_run_with_flow_gives_the_same_bytes(moving, tmp_path):
     shutil.copy(moving / "moving.mp4", tmp_path / "videos" / "other.mp4")
     settings = FLOW_SETTINGS | {"videos_dir": tmp_path / "videos", "num_shards": 2}
     write_shards(out_dir=tmp_path / "whole", **settings)
-    shards = schema.find_shards(tmp_path / "whole", "train")
+    shards = find_shards(tmp_path / "whole", "train")
     assert len(shards) == 2
     shutil.copytree(tmp_path / "whole", tmp_path / "cut")
     lost = tmp_path / "cut" / shards[0].path.name
     lost.write_bytes(lost.read_bytes()[:1000])
-    schema.marker_path(lost).unlink()
+    marker_path(lost).unlink()
     write_shards(out_dir=tmp_path / "cut", **settings | {"num_workers": 2})
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
 
@@ -235,7 +244,7 @@ def test_a_folder_from_before_there_was_flow_is_the_same_configuration(tiny_shar
         prep_version="1",
     )
     assert config.hash() == "b8da8cff11f22769"  # written down before there was flow
-    prep = json.loads((tiny_shards / schema.PREP_FILE).read_text())
+    prep = json.loads((tiny_shards / PREP_FILE).read_text())
     assert not prep["config"].keys() & {"flow_smallest_side_px", "frame_rate_hz", "max_frames"}
     before = times(tiny_shards)
     prepare(tiny_videos, tiny_shards)
@@ -367,12 +376,12 @@ def test_a_full_disk_stops_with_one_line_and_can_go_on(tiny_shards, tiny_videos,
 @pytest.mark.parametrize(
     "name",
     [
-        schema.LABELS_FILE,
+        LABELS_FILE,
         "manifest.csv",
-        schema.PREP_FILE,
+        PREP_FILE,
         "tiny-val-00001-of-00002",
         "tiny-val-00001-of-00002.json",
-        schema.OUTCOMES_FILE,
+        OUTCOMES_FILE,
     ],
 )
 def test_any_file_may_be_the_one_that_fills_the_disk(
@@ -405,7 +414,7 @@ def test_another_version_of_ffmpeg_is_told_every_time(
         caplog.clear()
         prepare(tiny_videos, out_dir)
         (line,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-        begun = json.loads(before[schema.PREP_FILE])["ffmpeg_version"]
+        begun = json.loads(before[PREP_FILE])["ffmpeg_version"]
         assert f"was begun with ffmpeg {begun} and goes on with ffmpeg 7.7-test" in line
     assert contents(out_dir) == before
 
@@ -521,6 +530,6 @@ def test_unusable_settings_are_refused(tiny_videos, tmp_path, settings, words):
 
 
 def test_prep_file_holds_the_configuration(tiny_shards):
-    prep = json.loads((tiny_shards / schema.PREP_FILE).read_text())
+    prep = json.loads((tiny_shards / PREP_FILE).read_text())
     assert prep["config"]["num_shards"] == {"train": 2, "val": 2, "test": 2}
     assert prep["config_hash"] == clips(tiny_shards, "val")[0].config_hash

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from eval.sets import image_sets
-from l3net.data import schema
+from l3net.data.shards import find_shards, read_clips
 from l3net.errors import UserError
 from tests import synthetic_shards
 
@@ -164,7 +164,7 @@ def test_frames_of_shards(tmp_path):
     assert images.classes == ("green", "red") and not images.is_imagenet
     assert images.data == "demo data (synthetic): frames, 2 classes, 6 to train, 4 to test"
     assert images.train.labels.tolist() == [1, 0] * 3
-    clip = next(schema.read_clips(schema.find_shards(folder, "train")))
+    clip = next(read_clips(find_shards(folder, "train")))
     assert images.train.sources[0] == clip.frames[4]  # the middle one
     three = image_sets.read_shards(folder, frames_per_clip=3)
     assert three.train.sources[:3] == (clip.frames[1], clip.frames[4], clip.frames[7])

@@ -6,6 +6,7 @@ import soundfile
 
 from eval.sets import recordings
 from l3net.data import schema
+from l3net.data.shards import marker_path, shard_name
 from l3net.errors import UserError
 
 REAL_ESC10 = pathlib.Path(__file__).parents[3] / "shared" / "data" / "esc10"
@@ -38,13 +39,13 @@ def write_demo_shards(folder, *, dataset_name="demo"):
 
     folder.mkdir(parents=True, exist_ok=True)
     for split, count in (("train", 6), ("test", 4)):
-        name = schema.shard_name(dataset_name, split, 0, 1)
+        name = shard_name(dataset_name, split, 0, 1)
         clips = [_clip(f"{split}{i}", i % 2, dataset_name) for i in range(count)]
         with tf.io.TFRecordWriter(str(folder / name)) as writer:
             for clip in clips:
                 writer.write(schema.encode_clip(clip))
         marker = {"num_clips": count, "media_ids": [clip.media_id for clip in clips]}
-        schema.marker_path(folder / name).write_text(json.dumps(marker))
+        marker_path(folder / name).write_text(json.dumps(marker))
     return folder
 
 

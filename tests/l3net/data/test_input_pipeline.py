@@ -7,11 +7,12 @@ import tensorflow as tf
 
 from l3net import constants
 from l3net.data import input_pipeline, schema
+from l3net.data.shards import Shard
 from l3net.errors import UserError
 from tests import synthetic_shards
 
 
-def _shards(folder, num_clips=10, num_shards=3, **changes) -> list[schema.Shard]:
+def _shards(folder, num_clips=10, num_shards=3, **changes) -> list[Shard]:
     clips = [synthetic_shards.make_clip(k, **changes) for k in range(1, num_clips + 1)]
     return synthetic_shards.write_shards(folder, clips, num_shards=num_shards)
 

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from l3net.data import schema
+from l3net.data.shards import find_shards, marker_path, read_clips
 from l3net.errors import UserError
 from tests import synthetic_shards
 
@@ -163,7 +164,7 @@ def test_sound_at_another_sample_rate_is_refused(tmp_path):
     with pytest.raises(UserError, match="sound at 16000 Hz; need 48000 Hz"):
         schema.read_format(shards[0].path)
     with pytest.raises(UserError, match="sound at 16000 Hz; need 48000 Hz"):
-        list(schema.read_clips(shards))
+        list(read_clips(shards))
 
 
 @pytest.mark.parametrize("flow", [{}, FLOW], ids=["no flow", "flow"])
@@ -192,19 +193,19 @@ def test_find_shards_reads_counts_and_leaves_out_empty_ones(tmp_path):
 
 def test_find_shards_says_what_is_wrong(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
-        schema.find_shards(tmp_path / "nowhere", "train")
+        find_shards(tmp_path / "nowhere", "train")
     with pytest.raises(UserError, match="it has no shards"):
-        schema.find_shards(tmp_path, "train")
+        find_shards(tmp_path, "train")
     clips = [synthetic_shards.make_clip(k) for k in range(2)]
     shards = synthetic_shards.write_shards(tmp_path, clips, num_shards=2)
     with pytest.raises(UserError, match="no shards of split 'test'.*it has the splits train"):
-        schema.find_shards(tmp_path, "test")
-    schema.marker_path(shards[0].path).unlink()
+        find_shards(tmp_path, "test")
+    marker_path(shards[0].path).unlink()
     with pytest.raises(UserError, match="no commit marker"):
-        schema.find_shards(tmp_path, "train")
+        find_shards(tmp_path, "train")
     shards[0].path.unlink()
     with pytest.raises(UserError, match="has 1 of 2 train shards"):
-        schema.find_shards(tmp_path, "train")
+        find_shards(tmp_path, "train")
 
 
 def test_damaged_shard_is_one_clear_line(tmp_path):
@@ -213,15 +214,15 @@ def test_damaged_shard_is_one_clear_line(tmp_path):
     data[len(data) // 2] ^= 1
     shards[0].path.write_bytes(data)
     with pytest.raises(UserError, match="is damaged.*verify_shards"):
-        list(schema.read_clips(shards))
+        list(read_clips(shards))
 
 
 def test_marker_may_hold_more(tmp_path):
     shards = synthetic_shards.write_shards(tmp_path, [_clip()])
-    marker = schema.marker_path(shards[0].path)
+    marker = marker_path(shards[0].path)
     content = json.loads(marker.read_text()) | {"sha256": "ab", "outcomes": []}
     marker.write_text(json.dumps(content))
-    assert schema.find_shards(tmp_path, "train")[0].sha256 == "ab"
+    assert find_shards(tmp_path, "train")[0].sha256 == "ab"
 
 
 # --- Other people's readers ----------------------------------------------------------------------

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from l3net.data import schema
+from l3net.data.shards import find_shards
 from l3net.errors import UserError
 from l3net.training import checkpoints, distribution, run_dir
 from l3net.training.distribution import Place
@@ -125,7 +125,7 @@ def test_float16_on_two_replicas(replicas):
 
 # --- What is refused -----------------------------------------------------------------------------
 def test_a_worker_reads_its_own_shards(shards):
-    found = schema.find_shards(shards, "train")
+    found = find_shards(shards, "train")
     parts = [distribution.shards_of_worker(found, Place(k, 2, 2)) for k in range(2)]
     assert parts == [found[::2], found[1::2]]
     for worker in range(5):

@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 from l3net import models
-from l3net.data import input_pipeline, schema
+from l3net.data import input_pipeline
+from l3net.data.shards import LABELS_FILE
 from l3net.errors import UserError
 from l3net.training import checkpoints, distribution, loop, optimization, run_dir
 from l3net.training.step import TrainingConfig
@@ -264,7 +265,7 @@ def test_another_number_of_classes_is_one_clear_line(tmp_path, shards):
 def test_no_labels_at_all_is_one_clear_line(tmp_path):
     clips = [synthetic_shards.make_clip(number, seconds=1.2) for number in (1, 2)]
     synthetic_shards.write_shards(tmp_path / "shards", clips)
-    (tmp_path / "shards" / schema.LABELS_FILE).write_text("")
+    (tmp_path / "shards" / LABELS_FILE).write_text("")
     model = dataclasses.replace(MODEL, model="supervised_audio")
     with pytest.raises(UserError, match="have no labels; give data_prep.write_shards a manifest"):
         train(tmp_path / "run", tmp_path / "shards", num_steps=1, model=model)

@@ -1,0 +1,48 @@
+"""Serializes a `tf.train.SequenceExample` in parts, without copying what is large.
+
+As one message, a record's JPEGs would be copied on each of its levels: 30 ms of a processor for a
+clip of ten seconds in place of 3. So the library writes the small parts, and what is in front of
+the large ones is written here: https://protobuf.dev/programming-guides/encoding.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import tensorflow as tf
+
+_LENGTH_DELIMITED = 2
+_MAP_KEY, _MAP_VALUE = 1, 2
+
+
+def feature_lists(lists: Mapping[str, list[bytes]]) -> list[bytes]:
+    """Returns the parts of a `SequenceExample`'s feature lists, from those of each."""
+    parts = []
+    for key, value in sorted(lists.items()):
+        entry = [*_field(_MAP_KEY, [key.encode()]), *_field(_MAP_VALUE, value)]
+        parts += _field(tf.train.FeatureLists.FEATURE_LIST_FIELD_NUMBER, entry)
+    return _field(tf.train.SequenceExample.FEATURE_LISTS_FIELD_NUMBER, parts)
+
+
+def feature_list(features: Iterable[tf.train.Feature]) -> list[bytes]:
+    """Returns a `FeatureList`, in one part."""
+    return [tf.train.FeatureList(feature=features).SerializeToString()]
+
+
+def bytes_list(contents: Iterable[bytes]) -> list[bytes]:
+    """Returns the parts of a `FeatureList` with one content per Feature."""
+    parts = []
+    for content in contents:
+        value = _field(tf.train.BytesList.VALUE_FIELD_NUMBER, [content])
+        feature = _field(tf.train.Feature.BYTES_LIST_FIELD_NUMBER, value)
+        parts += _field(tf.train.FeatureList.FEATURE_FIELD_NUMBER, feature)
+    return parts
+
+
+def _field(number: int, parts: list[bytes]) -> list[bytes]:
+    """Returns the parts of a field below 16, given those of its content."""
+    size = sum(map(len, parts))
+    head = bytearray([number << 3 | _LENGTH_DELIMITED])
+    while size > 0x7F:  # seven bits a byte, the lowest first
+        head.append(size & 0x7F | 0x80)
+        size >>= 7
+    head.append(size)
+    return [bytes(head), *parts]

@@ -1,0 +1,138 @@
+"""The files of a prepared folder: shards and their commit markers, splits, labels.
+
+A prepared folder holds, for a data set called `demo`:
+
+    prep.json                          the configuration it was made with
+    labels.txt                         sorted label strings; the line number is the label index
+    demo-train-00000-of-00004          a shard
+    demo-train-00000-of-00004.json     its commit marker, written last: counts and outcomes
+    outcomes.csv                       one row per input video
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import re
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from l3net.data.schema import Clip, clip_from_bytes
+from l3net.errors import UserError, first_line
+
+LABELS_FILE = "labels.txt"
+PREP_FILE = "prep.json"
+OUTCOMES_FILE = "outcomes.csv"
+_SHARD_NAME = re.compile(r"(?P<name>.+)-(?P<split>[^-]+)-(?P<index>\d{5})-of-(?P<count>\d{5})")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """A finished shard: its file, number of clips, their media ids, sha256 (hex), data set."""
+
+    path: pathlib.Path
+    num_clips: int
+    media_ids: tuple[str, ...]
+    sha256: str = ""
+    dataset_name: str = ""
+
+
+def shard_name(dataset_name: str, split: str, index: int, num_shards: int) -> str:
+    """Returns a shard's file name, such as "demo-train-00007-of-00064"."""
+    return f"{dataset_name}-{split}-{index:05d}-of-{num_shards:05d}"
+
+
+def marker_path(shard_path: pathlib.Path) -> pathlib.Path:
+    """Returns the path of a shard's commit marker."""
+    return shard_path.with_name(shard_path.name + ".json")
+
+
+def find_shards(folder: str | pathlib.Path, split: str) -> list[Shard]:
+    """Lists the finished, non-empty shards of one split, in order.
+
+    Args:
+        folder: a prepared folder.
+        split: such as "train".
+
+    Returns:
+        The shards; those of zero clips are left out.
+
+    Raises:
+        UserError: if the folder does not exist, has no shard of that split, or misses some.
+    """
+    folder = pathlib.Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"shard folder {folder} does not exist; data_prep.write_shards makes one")
+    found, splits = [], set()
+    for path in sorted(folder.iterdir()):
+        match = _SHARD_NAME.fullmatch(path.name)
+        if match:
+            splits.add(match["split"])
+            if match["split"] == split:
+                found.append((path, match))
+    if not found:
+        have = f"it has the splits {', '.join(sorted(splits))}" if splits else "it has no shards"
+        raise UserError(f"no shards of split {split!r} in {folder}; {have}")
+    count = int(found[0][1]["count"])
+    if len(found) != count:
+        raise UserError(
+            f"{folder} has {len(found)} of {count} {split} shards; "
+            "run data_prep.write_shards again to finish it"
+        )
+    shards = [_read_marker(path, match["name"]) for path, match in found]
+    return [shard for shard in shards if shard.num_clips]
+
+
+def content_digest(shards: list[Shard]) -> str:
+    """Returns a short hash of what the commit markers say of the shards' content."""
+    identity = repr([(s.path.name, s.num_clips, s.media_ids, s.sha256) for s in shards])
+    return hashlib.sha256(identity.encode()).hexdigest()[:8]
+
+
+def _read_marker(path: pathlib.Path, dataset_name: str) -> Shard:
+    marker = marker_path(path)
+    if not marker.exists():
+        raise UserError(
+            f"shard {path} has no commit marker {marker.name}, so it may be half-written; "
+            "run data_prep.write_shards again to finish it"
+        )
+    content = json.loads(marker.read_text())
+    media_ids = tuple(content["media_ids"])
+    sha256 = content.get("sha256", "")
+    return Shard(path, content["num_clips"], media_ids, sha256, dataset_name)
+
+
+def read_labels(folder: str | pathlib.Path) -> list[str]:
+    """Returns the label strings of a prepared folder; the position is the label index.
+
+    Raises:
+        UserError: if it has no list of labels.
+    """
+    path = pathlib.Path(folder) / LABELS_FILE
+    if not path.is_file():
+        raise UserError(f"{folder} has no {LABELS_FILE}; data_prep.write_shards writes it")
+    return path.read_text().splitlines()
+
+
+def read_clips(shards: list[Shard]) -> Iterator[Clip]:
+    """Yields every clip of the shards, in order, one in memory at a time.
+
+    Args:
+        shards: as `find_shards` returns them.
+
+    Yields:
+        Clips.
+
+    Raises:
+        UserError: if a shard is damaged.
+    """
+    for shard in shards:
+        try:
+            for serialized in tf.data.TFRecordDataset(str(shard.path)).as_numpy_iterator():
+                yield clip_from_bytes(serialized)
+        except (tf.errors.DataLossError, ValueError) as error:
+            raise UserError(
+                f"shard {shard.path} is damaged ({first_line(error)}); "
+                "data_prep.verify_shards finds every bad record, write_shards makes it again"
+            ) from error
