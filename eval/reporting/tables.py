@@ -152,16 +152,20 @@ def _aligned(lines: list[list[str]], num_text: int) -> list[str]:
     return [joined(lines[0]), joined(rule), *(joined(line) for line in lines[1:])]
 
 
-def make_and_write(make: Callable[[], Table], flags: dict[str, Any]) -> pathlib.Path:
-    """Ends a table script: makes the table, takes the time of that, writes it; see `write_table`.
+def make_and_write(make: Callable[[], Table], *configs: Any) -> pathlib.Path:
+    """Makes a table, takes the time of that and writes it; see `write_table`.
 
     Args:
         make: makes the table.
-        flags: flag name -> value, of the run; "out_dir" is the folder.
+        *configs: the command's configurations (dataclasses), recorded as its flags; the first
+            `out_dir` among their fields is the folder.
 
     Returns:
         Path of the .json file.
     """
+    flags: dict[str, Any] = {}
+    for config in configs:
+        flags = dataclasses.asdict(config) | flags
     started = time.monotonic()
     table = make()
     seconds = time.monotonic() - started
