@@ -14,12 +14,14 @@ import hashlib
 import json
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
 from l3net.data.schema import Clip, clip_from_bytes
 from l3net.errors import UserError, first_line
+from l3net.files import write_whole
 
 LABELS_FILE = "labels.txt"
 PREP_FILE = "prep.json"
@@ -38,16 +40,86 @@ class Shard:
     dataset_name: str = ""
 
 
+@dataclasses.dataclass(frozen=True)
+class Marker:
+    """What a shard's commit marker holds; only the first two fields are in every marker.
+
+    Attributes:
+        num_clips: records in the shard.
+        media_ids: of their videos, sorted.
+        num_bytes: size of the shard.
+        sha256: hash of the shard's content, 64 hexadecimal digits.
+        config_hash: what prep.json holds under this name.
+        outcomes: one row of outcomes.csv (column -> value) per row of the manifest.
+    """
+
+    num_clips: int
+    media_ids: tuple[str, ...]
+    num_bytes: int | None = None
+    sha256: str | None = None
+    config_hash: str | None = None
+    outcomes: Sequence[Mapping[str, Any]] | None = None
+
+
 def shard_name(dataset_name: str, split: str, index: int, num_shards: int) -> str:
     """Returns a shard's file name, such as "demo-train-00007-of-00064"."""
     return f"{dataset_name}-{split}-{index:05d}-of-{num_shards:05d}"
 
 
+# --- Commit markers ------------------------------------------------------------------------------
 def marker_path(shard_path: pathlib.Path) -> pathlib.Path:
     """Returns the path of a shard's commit marker."""
     return shard_path.with_name(shard_path.name + ".json")
 
 
+def write_marker(shard_path: pathlib.Path, marker: Marker) -> None:
+    """Writes a shard's commit marker; the shard must be there already."""
+    text = json.dumps(dataclasses.asdict(marker), indent=1)
+    write_whole(marker_path(shard_path), f"{text}\n")
+
+
+def read_marker(shard_path: pathlib.Path) -> Marker:
+    """Reads a shard's commit marker; what it holds beyond `Marker` is left out.
+
+    Raises:
+        UserError: if there is none, or it is damaged.
+    """
+    path = marker_path(shard_path)
+    try:
+        content = json.loads(path.read_text())
+        names = [field.name for field in dataclasses.fields(Marker) if field.name in content]
+        if not {"num_clips", "media_ids"} <= set(names):
+            raise ValueError("it lacks num_clips or media_ids")
+        given = {name: content[name] for name in names}
+        return Marker(**given | {"media_ids": tuple(content["media_ids"])})
+    except FileNotFoundError as error:
+        raise UserError(
+            f"shard {shard_path} has no commit marker {path.name}, so it may be half-written; "
+            "run data_prep.write_shards again to finish it"
+        ) from error
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{path} is damaged ({first_line(error)}); delete it and run data_prep.write_shards "
+            "again"
+        ) from error
+
+
+def fitting_marker(shard_path: pathlib.Path, config_hash: str) -> Marker | None:
+    """Returns a shard's commit marker if the shard is finished, else None.
+
+    A shard is finished if its marker is readable and has this hash of the configuration and the
+    shard's size.
+    """
+    try:
+        marker = read_marker(shard_path)
+        num_bytes = shard_path.stat().st_size
+    except (UserError, OSError):
+        return None
+    fits = marker.config_hash == config_hash and marker.num_bytes == num_bytes
+    return marker if fits else None
+
+
+# --- Shards of a split ---------------------------------------------------------------------------
 def find_shards(folder: str | pathlib.Path, split: str) -> list[Shard]:
     """Lists the finished, non-empty shards of one split, in order.
 
@@ -80,7 +152,7 @@ def find_shards(folder: str | pathlib.Path, split: str) -> list[Shard]:
             f"{folder} has {len(found)} of {count} {split} shards; "
             "run data_prep.write_shards again to finish it"
         )
-    shards = [_read_marker(path, match["name"]) for path, match in found]
+    shards = [_finished_shard(path, match["name"]) for path, match in found]
     return [shard for shard in shards if shard.num_clips]
 
 
@@ -90,17 +162,9 @@ def content_digest(shards: list[Shard]) -> str:
     return hashlib.sha256(identity.encode()).hexdigest()[:8]
 
 
-def _read_marker(path: pathlib.Path, dataset_name: str) -> Shard:
-    marker = marker_path(path)
-    if not marker.exists():
-        raise UserError(
-            f"shard {path} has no commit marker {marker.name}, so it may be half-written; "
-            "run data_prep.write_shards again to finish it"
-        )
-    content = json.loads(marker.read_text())
-    media_ids = tuple(content["media_ids"])
-    sha256 = content.get("sha256", "")
-    return Shard(path, content["num_clips"], media_ids, sha256, dataset_name)
+def _finished_shard(path: pathlib.Path, dataset_name: str) -> Shard:
+    marker = read_marker(path)
+    return Shard(path, marker.num_clips, marker.media_ids, marker.sha256 or "", dataset_name)
 
 
 def read_labels(folder: str | pathlib.Path) -> list[str]:
