@@ -32,7 +32,7 @@ import numpy as np
 from absl import flags
 
 from eval.methods import cca, networks, vgg16
-from eval.metrics import accuracy, ranking
+from eval.metrics import ndcg, ranking
 from eval.reporting import flags as shared
 from eval.reporting import tables
 from eval.sets import clips, ontology
@@ -103,7 +103,7 @@ class Setting:
     split: str = "test"
     train_split: str = "train"
     val_split: str = "val"
-    gain: str = accuracy.EXPONENTIAL
+    gain: str = ndcg.EXPONENTIAL
     query_in_database: bool = True
     cca_regularization: float | None = None
     cca_max_clips: int = 50_000
@@ -537,7 +537,7 @@ def _define_flags() -> dict[str, flags.FlagHolder]:
             "val_split", "val", "Split that CCA's regularisation is chosen on."
         ),
         "gain": flags.DEFINE_enum(
-            "gain", accuracy.EXPONENTIAL, accuracy.GAINS, "Worth of relevance r: 2^r - 1, or r."
+            "gain", ndcg.EXPONENTIAL, ndcg.GAINS, "Worth of relevance r: 2^r - 1, or r."
         ),
         "query_in_database": flags.DEFINE_bool(
             "query_in_database", True, "Whether im-im and aud-aud queries may find themselves."

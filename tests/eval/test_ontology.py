@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep import demo
-from eval.metrics import accuracy
+from eval.metrics import ndcg
 from eval.sets import ontology
 from l3net.errors import UserError
 
@@ -137,10 +137,10 @@ def _instrument_clips() -> tuple[list[list[str]], set[str]]:
 @pytest.mark.parametrize(
     ("gain", "instruments_only", "expected"),
     [
-        (accuracy.EXPONENTIAL, False, 0.350),
-        (accuracy.EXPONENTIAL, True, 0.188),
-        (accuracy.LINEAR, False, 0.886),
-        (accuracy.LINEAR, True, 0.837),
+        (ndcg.EXPONENTIAL, False, 0.350),
+        (ndcg.EXPONENTIAL, True, 0.188),
+        (ndcg.LINEAR, False, 0.886),
+        (ndcg.LINEAR, True, 0.837),
     ],
 )
 def test_random_chance_on_the_official_test_clips(gain, instruments_only, expected):
@@ -150,5 +150,5 @@ def test_random_chance_on_the_official_test_clips(gain, instruments_only, expect
         labels = [[label for label in of_clip if label in wanted] for of_clip in labels]
     real = ontology.read_ontology(AUDIOSET / "ontology.json")
     relevance = ontology.Relevance(real, labels)
-    by_set = accuracy.random_ndcg(relevance.histograms(), 30, gain=gain)
+    by_set = ndcg.random_ndcg(relevance.histograms(), 30, gain=gain)
     assert by_set[relevance.set_of].mean() == pytest.approx(expected, abs=1e-3)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval.metrics import accuracy, ranking
+from eval.metrics import ndcg, ranking
 from eval.sets import ontology
 
 
@@ -63,14 +63,14 @@ def _by_definition(queries, items, k, gain, own) -> float:
         order = sorted(range(len(items)), key=lambda i: (-float(query @ items[i]), i))
         order = [i for i in order if not (own and i == q)]
         relevance = [max(20 - DISTANCES[a, b] for a in LABELS[q] for b in LABELS[i]) for i in order]
-        worth = [2.0**r - 1 if gain == accuracy.EXPONENTIAL else r for r in relevance]
+        worth = [2.0**r - 1 if gain == ndcg.EXPONENTIAL else r for r in relevance]
         discounts = 1 / np.log2(np.arange(2, 2 + min(k, len(worth))))
         best = sorted(worth, reverse=True)
         scores.append(np.dot(worth[:k], discounts) / np.dot(best[:k], discounts))
     return float(np.mean(scores))
 
 
-@pytest.mark.parametrize("gain", accuracy.GAINS)
+@pytest.mark.parametrize("gain", ndcg.GAINS)
 @pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize("k", [3, 7])
 def test_scores_are_the_definition(gain, own, k):

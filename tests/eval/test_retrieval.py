@@ -10,7 +10,7 @@ import pytest
 
 from eval import retrieval
 from eval.methods import cca, vgg16
-from eval.metrics import accuracy
+from eval.metrics import ndcg
 from eval.sets import ontology
 from l3net import constants
 from l3net.errors import UserError
@@ -162,7 +162,7 @@ def test_the_query_itself_may_be_left_out(setting):
 
 
 def test_linear_gain_leaves_less_between_chance_and_perfect(setting):
-    linear = dataclasses.replace(setting, gain=accuracy.LINEAR)
+    linear = dataclasses.replace(setting, gain=ndcg.LINEAR)
     chance = _rows(_table([Network()], linear))["Random chance"].ours["im_im"]
     assert chance > 0.8 > _rows(_table([Network()], setting))["Random chance"].ours["im_im"]
 
