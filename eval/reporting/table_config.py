@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from l3net.errors import UserError
 from l3net.flags import setting
 
 
@@ -28,3 +29,23 @@ class TableConfig:
         "runs/cache", "Folder for features and results that need not be computed twice."
     )
     seed: int = setting(0, "Seed of everything that is drawn at random.", at_least=0)
+
+
+def positive_or_word(flag: str, text: str, word: str) -> float | None:
+    """Reads a flag that is a positive number, or the word that leaves the number open.
+
+    Returns:
+        The number, None for the word.
+
+    Raises:
+        UserError: if it is neither.
+    """
+    if text == word:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 < value < float("inf"):
+        raise UserError(f'--{flag}={text}: need a positive number or "{word}"')
+    return value
