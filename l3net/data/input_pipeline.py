@@ -19,6 +19,7 @@ from l3net import constants
 from l3net.data import augment, avc_pairs, schema
 from l3net.data.shards import Shard
 from l3net.errors import UserError
+from l3net.flags import setting
 from l3net.log_spectrogram import log_spectrogram
 
 _SHUFFLE_BUFFERS_PER_ROUND = 4
@@ -30,22 +31,31 @@ class PipelineConfig:
     """How pairs are drawn.
 
     Attributes:
-        batch_size: global, over all replicas; even.
-        sampling: see `avc_pairs`.
-        pairs_per_clip: drawn each time a clip is read.
-        shuffle_pairs: size of the shuffle buffer; each pair takes about 0.2 MB.
         frame_px: height and width of the frame.
         seed: of everything random.
-        inputs: that the network takes, of constants.FRAME, FRAMES, FLOW, LOG_SPECTROGRAM; what is
-            not asked for is not decoded.
-        labels: whether the clips' labels travel along: for the supervised baselines alone, AVC
+        inputs: what the network takes, of constants.FRAME, FRAMES, FLOW, LOG_SPECTROGRAM; nothing
+            else is decoded.
+        labels: whether the clips' labels are read: for the supervised baselines alone, AVC
             training never sees one.
     """
 
-    batch_size: int
-    sampling: str = "l3"
-    pairs_per_clip: int = 8
-    shuffle_pairs: int = 2048
+    batch_size: int = setting(
+        256,
+        "Pairs per step over all replicas, an even number; L3 256, OTS 2048.",
+        flag="global_batch_size",
+    )
+    sampling: str = setting(
+        "l3",
+        "Which second of sound goes with a frame: l3: any that overlaps it; ots: centred on it, "
+        "then misaligned by up to 0.5 s; naive: centred on it, which OTS warns of.",
+        choices=avc_pairs.SAMPLINGS,
+    )
+    pairs_per_clip: int = setting(
+        8, "Pairs drawn each time a clip is read; not given in the papers.", at_least=1
+    )
+    shuffle_pairs: int = setting(
+        2048, "Size of the shuffle buffer in pairs, which take 0.2 MB each.", at_least=1
+    )
     frame_px: int = constants.FRAME_PX
     seed: int = 0
     inputs: tuple[str, ...] = (constants.FRAME, constants.LOG_SPECTROGRAM)

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from l3net import constants
 from l3net.errors import UserError
+from l3net.flags import setting
 from l3net.log_spectrogram import log_spectrogram_shape
 from l3net.models import losses
 from l3net.models.ave_net import ave_net
@@ -33,7 +34,7 @@ class Network:
         target: what the loss compares with: constants.CORRESPONDS_KEY, or FRAME_LABEL or
             AUDIO_LABEL of the supervised baselines.
         loss: (model outputs, target) -> float32 [batch].
-        num_right: (model outputs, target) -> int32 [].
+        num_correct: (model outputs, target) -> int32 [].
     """
 
     builder: Callable[..., keras.Model]
@@ -42,7 +43,7 @@ class Network:
     inputs: tuple[str, ...] = (constants.FRAME, constants.LOG_SPECTROGRAM)
     target: str = constants.CORRESPONDS_KEY
     loss: Callable[[dict[str, tf.Tensor], tf.Tensor], tf.Tensor] = losses.softmax_cross_entropy
-    num_right: Callable[[dict[str, tf.Tensor], tf.Tensor], tf.Tensor] = losses.num_pairs_right
+    num_correct: Callable[[dict[str, tf.Tensor], tf.Tensor], tf.Tensor] = losses.num_correct_pairs
 
     @property
     def is_classifier(self) -> bool:
@@ -57,7 +58,7 @@ def _supervised(modality: str, seen: str, target: str) -> Network:
         pad_end=False,
         inputs=(seen,),
         target=target,
-        num_right=losses.num_classes_right,
+        num_correct=losses.num_correct_classes,
     )
 
 
@@ -85,29 +86,41 @@ MODELS = {
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """A network and its size; the defaults are the papers'. Plain data, kept with checkpoints.
+    """The network and its size.
 
-    Attributes:
-        model: a key of MODELS.
-        width: channel multiplier.
-        frame_px: height and width of the frame.
-        spectrogram_average: see `log_spectrogram.log_spectrogram`.
-        conv1_1_stride: 1 or 2; 0 takes the network's own.
-        batch_norm_momentum: of the moving averages (ours).
-        synchronized_batch_norm: see `batch_norm.BatchNorm` (ours; off).
-        num_classes: of the supervised baselines.
-        precision: a key of PRECISIONS, of the ConvNets' arithmetic; weights stay float32 (ours).
+    The defaults are the papers'. Plain data, kept with checkpoints.
     """
 
-    model: str = "l3_net"
-    width: float = 1.0
-    frame_px: int = constants.FRAME_PX
-    spectrogram_average: int = 1
-    conv1_1_stride: int = 0
-    batch_norm_momentum: float = 0.99
-    synchronized_batch_norm: bool = False
-    num_classes: int = constants.NUM_KINETICS_SOUNDS_CLASSES
-    precision: str = "float32"
+    model: str = setting("l3_net", "Network to build.", choices=tuple(MODELS))
+    width: float = setting(
+        1.0, "Factor on the number of channels of every layer; 1.0 is the papers' network."
+    )
+    frame_px: int = setting(
+        constants.FRAME_PX, "Height and width of the frame in pixels; 224 in the papers."
+    )
+    spectrogram_average: int = setting(
+        1,
+        "Shrink the log-spectrogram: average squares of so many bands x windows; 1 in the papers.",
+    )
+    conv1_1_stride: int = setting(
+        0, "Stride of the ConvNets' first layer, 1 or 2; 0: the network's own, 1 in L3, 2 in OTS."
+    )
+    batch_norm_momentum: float = setting(
+        0.99, "Momentum of batch norm's moving averages; not given in the papers."
+    )
+    synchronized_batch_norm: bool = setting(
+        False, "Batch norm over the pairs of all replicas, not over those of each replica alone."
+    )
+    num_classes: int = setting(
+        constants.NUM_KINETICS_SOUNDS_CLASSES,
+        "Number of classes of the supervised baselines; 34 in L3 (Kinetics-Sounds); 0: as many as "
+        "the shards have labels.",
+    )
+    precision: str = setting(
+        "float32",
+        "Arithmetic of the ConvNets; weights stay float32. Not given in the papers.",
+        choices=tuple(PRECISIONS),
+    )
 
     @property
     def network(self) -> Network:
@@ -197,7 +210,7 @@ def _check(config: ModelConfig) -> None:
         raise UserError(
             f"--conv1_1_stride={config.conv1_1_stride}: need 1, 2, or 0 for the network's own"
         )
-    if config.num_classes < 2:
+    if config.network.is_classifier and config.num_classes < 2:
         raise UserError(f"--num_classes={config.num_classes}: need at least 2")
     if config.width <= 0:
         raise UserError(f"--width={config.width}: need a positive multiplier; 1.0 is the papers'")

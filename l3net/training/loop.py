@@ -188,11 +188,11 @@ class _Run:
         """Runs steps; yields the mean metrics since the last time whenever they are due."""
         standing, schedule, trainer = self._standing, self._schedule, self._trainer
         batches = self._batches()
-        loss = num_right = tf.zeros([])
+        loss = num_correct = tf.zeros([])
         first, start = standing.step, time.perf_counter()
         while standing.step < schedule.num_steps:
-            step_loss, step_right = trainer.step(batches)
-            loss, num_right = loss + step_loss, num_right + tf.cast(step_right, tf.float32)
+            step_loss, step_correct = trainer.step(batches)
+            loss, num_correct = loss + step_loss, num_correct + tf.cast(step_correct, tf.float32)
             standing.step += 1
             self._journal.advance()
             if self._is_eval_step() or _due(standing.step, schedule.log_every_steps):
@@ -200,12 +200,12 @@ class _Run:
                 num_pairs = num_steps * trainer.pipeline_config.batch_size
                 metrics = {
                     "loss": float(loss) / num_steps,
-                    "accuracy": float(num_right) / num_pairs,
+                    "accuracy": float(num_correct) / num_pairs,
                 }
                 seconds = time.perf_counter() - start
                 standing.seconds += seconds
                 yield {**metrics, "pairs_per_second": num_pairs / seconds}
-                loss = num_right = tf.zeros([])
+                loss = num_correct = tf.zeros([])
                 first, start = standing.step, time.perf_counter()
 
     def _batches(self) -> Iterator:

@@ -125,7 +125,7 @@ class Trainer:
             batches: of `Trainer.batches`, or anything like it.
 
         Returns:
-            The loss, float32 [], and the number of pairs told right, int32 [].
+            The loss, float32 [], and the number of pairs classified correctly, int32 [].
         """
         if self._sums is None:
             return self._whole_step(next(batches))
@@ -147,26 +147,26 @@ class Trainer:
         return tuple(self.strategy.reduce("SUM", value, axis=None) for value in values)
 
     def _replica_step(self, batch):
-        gradients, loss, num_right = self._forward_backward(batch)
-        return loss + self._update(gradients), num_right
+        gradients, loss, num_correct = self._forward_backward(batch)
+        return loss + self._update(gradients), num_correct
 
     def _replica_micro_step(self, batch):
-        gradients, loss, num_right = self._forward_backward(batch)
-        parts = [*gradients, loss, tf.cast(num_right, tf.float32)]
+        gradients, loss, num_correct = self._forward_backward(batch)
+        parts = [*gradients, loss, tf.cast(num_correct, tf.float32)]
         for total, part in zip(self._sums, parts, strict=True):
             total.assign_add(part)
 
     def _replica_update_step(self):
         # Copied: MirroredStrategy with one device does not add up what a variable gives as it is.
-        *gradients, loss, num_right = [tf.identity(total) for total in self._sums]
+        *gradients, loss, num_correct = [tf.identity(total) for total in self._sums]
         loss += self._update(gradients)
         with tf.control_dependencies([loss]):
             for total in self._sums:
                 total.assign(tf.zeros_like(total))
-        return loss, tf.cast(num_right, tf.int32)
+        return loss, tf.cast(num_correct, tf.int32)
 
     def _forward_backward(self, batch):
-        """Returns gradients, loss and number of right pairs of this replica's micro-batch."""
+        """Returns gradients, loss and number of correct pairs of this replica's micro-batch."""
         return self._differentiate(self.prepare(batch), batch[self._network.target])
 
     def _differentiate(self, inputs, target):
@@ -176,7 +176,7 @@ class Trainer:
             loss = tf.reduce_sum(losses) / self.pipeline_config.batch_size
             scaled = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, self.model.trainable_variables)
-        return gradients, loss, self._network.num_right(outputs, target)
+        return gradients, loss, self._network.num_correct(outputs, target)
 
     def _update(self, gradients: list[tf.Tensor]) -> tf.Tensor:
         """Adds the L2 penalty, once for each global batch, and updates; returns its part."""
@@ -192,7 +192,7 @@ class Trainer:
         return penalty
 
     def _make_sums(self) -> list[tf.Variable]:
-        """Makes what adds up over micro-batches, each replica its own: gradients, loss, right."""
+        """Makes what adds up over micro-batches, each replica its own: gradients, loss, correct."""
         shapes = [variable.shape for variable in self.model.trainable_variables]
         return [
             tf.Variable(

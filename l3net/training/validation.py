@@ -39,7 +39,7 @@ class Validator:
         self.model = models.build_model(trainer.model_config)
         self._network = trainer.model_config.network
         self._precise = PreciseBatchNorm(self.model) if batch_norm_batches else None
-        self._count_right = tf.function(self._count_right, reduce_retracing=True)
+        self._count_correct = tf.function(self._count_correct, reduce_retracing=True)
 
     def take(self) -> None:
         """Copies the weights; all workers must: batch norm's averages are the mean of theirs."""
@@ -73,12 +73,12 @@ class Validator:
             frame_px=config.frame_px,
             inputs=config.inputs,
         )
-        num_right = num_pairs = 0
+        num_correct = num_pairs = 0
         for batch in dataset:
-            num_right += int(self._count_right(batch))
+            num_correct += int(self._count_correct(batch))
             num_pairs += len(batch[self._network.target])
-        return num_right / num_pairs, num_pairs
+        return num_correct / num_pairs, num_pairs
 
-    def _count_right(self, batch):
+    def _count_correct(self, batch):
         outputs = self.model(self._trainer.prepare(batch), training=False)
-        return self._network.num_right(outputs, batch[self._network.target])
+        return self._network.num_correct(outputs, batch[self._network.target])
