@@ -111,7 +111,7 @@ class Setting:
 
     def describe(
         self, model: clips.Network, outputs: Mapping[str, str], split: str
-    ) -> clips.Described:
+    ) -> clips.ClipFeatures:
         """Describes an item of each clip of a split, of so many training clips as CCA takes.
 
         Args:
@@ -120,13 +120,13 @@ class Setting:
             split: of the folder.
 
         Returns:
-            See `clips.describe`.
+            See `clips.extract_features`.
 
         Raises:
             UserError: if the network takes flow and no folder with flow was given.
         """
         folder = clips.folder_for(model, self.shards, self.flow_shards)
-        return clips.describe(
+        return clips.extract_features(
             model,
             folder,
             split,
@@ -179,7 +179,7 @@ class Database:
         relevance = ontology.Relevance(classes, [labels[place] for place in order])
         self._judge = ranking.Judge(relevance, k=NUM_RETRIEVED, gain=setting.gain)
 
-    def rows_of(self, described: clips.Described) -> dict[str, np.ndarray]:
+    def rows_of(self, described: clips.ClipFeatures) -> dict[str, np.ndarray]:
         """Returns L2-normalised features of the data base's clips, in its order.
 
         Args:
@@ -294,7 +294,7 @@ class _Rows:
             )
         )  # fmt: skip
 
-    def database_of(self, split: str, described: clips.Described) -> Database:
+    def database_of(self, split: str, described: clips.ClipFeatures) -> Database:
         """Returns the data base of a split; makes it if there is none yet.
 
         Args:
@@ -313,7 +313,7 @@ class _Rows:
             )
         return self._databases[split]
 
-    def scores(self, split: str, described: clips.Described) -> dict[str, Any]:
+    def scores(self, split: str, described: clips.ClipFeatures) -> dict[str, Any]:
         """Scores the features of a split's items; see `Database.scores`."""
         database = self.database_of(split, described)
         if split == self._setting.split and not self.rows[CHANCE]:
@@ -349,7 +349,7 @@ class _Rows:
     def aligned(
         self,
         method: str,
-        describe: Callable[[str], clips.Described],
+        describe: Callable[[str], clips.ClipFeatures],
         note: str,
         metadata: dict[str, Any],
     ) -> None:
@@ -382,7 +382,7 @@ class _Rows:
             cca_tried={f"{share:g}": score for share, score in tried.items()},
         )
 
-    def _tried(self, trained: clips.Described, held_out: clips.Described) -> dict[float, float]:
+    def _tried(self, trained: clips.ClipFeatures, held_out: clips.ClipFeatures) -> dict[float, float]:
         """Returns the mean score across modalities on the validation split per regularisation."""
         across = [name for name, (query, searched) in DIRECTIONS.items() if query != searched]
         tried = {}
@@ -394,18 +394,18 @@ class _Rows:
         return tried
 
 
-def _fit(trained: clips.Described, regularization: float) -> cca.Cca:
+def _fit(trained: clips.ClipFeatures, regularization: float) -> cca.Cca:
     seen, heard = trained.features[VISION], trained.features[AUDIO]
     return cca.fit(seen, heard, regularization=regularization)
 
 
-def _projected(found: cca.Cca, described: clips.Described) -> clips.Described:
+def _projected(found: cca.Cca, described: clips.ClipFeatures) -> clips.ClipFeatures:
     sides = {VISION: found.first, AUDIO: found.second}
     features = {name: side.project(described.features[name]) for name, side in sides.items()}
     return dataclasses.replace(described, features=features)
 
 
-def _together(first: clips.Described, second: clips.Described) -> clips.Described:
+def _together(first: clips.ClipFeatures, second: clips.ClipFeatures) -> clips.ClipFeatures:
     """Joins two networks' features of the same items."""
     if first.example_ids != second.example_ids:
         raise ValueError("two networks described different items")

@@ -3,34 +3,33 @@
     python -m eval.table4_nmi --saved_model=runs/l3/saved_model \
         --random_saved_model=runs/l3/saved_model_random --shards=data/kinetics_sounds/shards
 
-Without --shards, --demo_shards stands in and every row says so. One random frame and a second of
-sound around it per test clip; pool4 of vision and of audio (the paper: "the L3-Net embeddings").
-Clusters: k-means, and how far it agrees with the classes (Table 4). Units: how many classes have a
-unit of whose five most exciting clips four, or three, are of that class (§3.5.3).
+One random frame and a second of sound around it per test clip; pool4 of vision and of audio (the
+paper: "the L3-Net embeddings"). Clusters: k-means, and how far it agrees with the classes (Table 4).
+Units: how many classes have a unit such that of its five most exciting clips four, or three, are of
+that class (§3.5.3).
 """
 
 import dataclasses
-import functools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from absl import flags
-from tqdm import tqdm
 
 from eval.metrics import clusters
-from eval.reporting import flags as shared
 from eval.reporting import tables
+from eval.reporting.table_config import TableConfig
 from eval.sets import clips
-from l3net import errors
+from l3net import flags
 from l3net.errors import UserError
+from l3net.flags import setting
 from l3net.inference import saved_model
+from l3net.progress import track
 
 RANDOM, OURS_RANDOM, OURS = "Random assignments", "Ours random", "Ours"
 VISION, AUDIO = saved_model.VISION, saved_model.AUDIO
 PAPER_NUM_CLUSTERS = 64
-# Of the top five items of a unit, of one class (L3 §3.5.3).
+# How many of a unit's top five items must be of one class (L3 §3.5.3).
 NUM_NEEDED = {"units_4_of_5": 4, "units_3_of_5": 3}
 # NMI: L3 Table 4; classes with a high-preference unit, of 34: L3 §3.5.3.
 PAPER = {
@@ -47,26 +46,28 @@ _NUM_RANDOM_DRAWS = 20
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """What the papers leave open, and what a small data set needs.
+    """Clusters: what the paper leaves open, and what a small data set needs."""
 
-    Attributes:
-        num_clusters: 64 in the paper.
-        num_draws: k-means is run as often, from other starts; the mean is shown.
-        unit_length: whether features are scaled to length 1 before they are clustered.
-        seed: of all draws.
-    """
-
-    num_clusters: int = PAPER_NUM_CLUSTERS
-    num_draws: int = 5
-    unit_length: bool = False
     seed: int = 0
+    split: str = setting("test", "Split of --shards whose clips are clustered.")
+    num_clusters: int = setting(
+        PAPER_NUM_CLUSTERS,
+        "Clusters of k-means, 64 in the paper, for 1.9k clips; 0: as many as there are classes "
+        "seen.",
+        at_least=0,
+    )
+    num_draws: int = setting(
+        5, "How often k-means is run, from other starts; the mean is shown.", at_least=1
+    )
+    unit_length: bool = setting(
+        False, "Scale pool4 to length 1 before clustering, which is not in the paper."
+    )
 
 
 # --- The table -----------------------------------------------------------------------------------
 def make_table(
     networks: Mapping[str, saved_model.SavedModel],
     shards: str | pathlib.Path,
-    split: str,
     *,
     truth: Mapping[str, Mapping[str, str]] | None,
     protocol: Protocol,
@@ -77,7 +78,6 @@ def make_table(
     Args:
         networks: OURS and OURS_RANDOM, at least one of them.
         shards: prepared folder.
-        split: of the folder.
         truth: see `clips.read_truth`; None takes the clips' first label for both.
         protocol: see `Protocol`.
         cache_dir: folder of the cache of features.
@@ -90,7 +90,7 @@ def make_table(
     """
     outputs = {VISION: _OUTPUT, AUDIO: _OUTPUT}
     described = {
-        method: clips.describe(
+        method: clips.extract_features(
             network, shards, split, outputs, seed=protocol.seed, cache_dir=cache_dir
         )
         for method, network in networks.items()
@@ -102,13 +102,13 @@ def make_table(
         known = classes[modality][has_class]
         _check(known, protocol, what)
         features = {
-            method: found.features[modality][has_class] for method, found in described.items()
+            method: each.features[modality][has_class] for method, each in extracted.items()
         }
         measured = {RANDOM: _random(known, next(iter(features.values())).shape[1], protocol)}
         for method, matrix in features.items():
             measured[method] = _network(matrix, known, protocol, f"{method}, {modality}")
             measured[method]["metadata"] = networks[method].metadata
-        data = f"{clips.data_name(shards, split)}, {len(known)} {what}"
+        data = f"{clips.data_name(shards, protocol.split)}, {len(known)} {what}"
         methods = (RANDOM, OURS_RANDOM, OURS)
         rows += [_row(data, method, modality, measured.get(method)) for method in methods]
     return tables.Table(
@@ -125,17 +125,19 @@ def make_table(
     )
 
 
+def _names(classes: np.ndarray) -> np.ndarray:
+    return np.unique(classes[classes != ""])
+
+
 def _check(classes: np.ndarray, protocol: Protocol, what: str) -> None:
-    num_classes = len(np.unique(classes))
+    num_classes = len(_names(classes))
     if num_classes < 2:
         raise UserError(f"the {what} are of {num_classes} class(es); need two or more labels")
     if not 2 <= protocol.num_clusters <= len(classes):
         raise UserError(
             f"--num_clusters={protocol.num_clusters}: need 2 to {len(classes)}, the number of "
-            f"labelled {what}"
+            f"labelled {what}, or 0 for as many as there are classes seen"
         )
-    if protocol.num_draws < 1:
-        raise UserError(f"--num_draws={protocol.num_draws}: need 1 or more")
 
 
 def _random(classes: np.ndarray, num_units: int, protocol: Protocol) -> dict[str, Any]:
@@ -143,7 +145,7 @@ def _random(classes: np.ndarray, num_units: int, protocol: Protocol) -> dict[str
     drawn = clusters.random_clusterings(
         len(classes), protocol.num_clusters, num_draws=_NUM_RANDOM_DRAWS, seed=protocol.seed
     )
-    found = _agreement(clusters.agreement(classes, drawn))
+    measured = _agreement(clusters.agreement(classes, drawn))
     rng = np.random.default_rng(protocol.seed)
     rankings = [rng.random((len(classes), num_units)) for _ in range(_NUM_RANDOM_DRAWS)]
     for name, needed in NUM_NEEDED.items():
@@ -151,33 +153,32 @@ def _random(classes: np.ndarray, num_units: int, protocol: Protocol) -> dict[str
             len(clusters.preferred_classes(ranking, classes, num_needed=needed))
             for ranking in rankings
         ]
-        found[name] = float(np.mean(counts))
-    return found
+        measured[name] = float(np.mean(counts))
+    return measured
 
 
 def _network(
     matrix: np.ndarray, classes: np.ndarray, protocol: Protocol, what: str
 ) -> dict[str, Any]:
     clustered = clusters.unit_length(matrix) if protocol.unit_length else matrix
-    drawn = []
-    for draw in tqdm(range(protocol.num_draws), desc=f"k-means, {what}", disable=None):
-        seed = protocol.seed + draw
-        drawn += clusters.kmeans_clusterings(
-            clustered, protocol.num_clusters, num_draws=1, seed=seed
-        )
-    found = _agreement(clusters.agreement(classes, drawn))
+    seeds = range(protocol.seed, protocol.seed + protocol.num_draws)
+    drawn = [
+        clusters.kmeans_clustering(clustered, protocol.num_clusters, seed=seed)
+        for seed in track(seeds, f"k-means, {what}", unit="run")
+    ]
+    measured = _agreement(clusters.agreement(classes, drawn))
     for name, needed in NUM_NEEDED.items():
         preferred = clusters.preferred_classes(matrix, classes, num_needed=needed)
-        found |= {name: len(preferred), f"{name}_unit_of_class": preferred}
-    return {**found, "num_units": matrix.shape[1]}
+        measured |= {name: len(preferred), f"{name}_unit_of_class": preferred}
+    return {**measured, "num_units": matrix.shape[1]}
 
 
-def _agreement(found: clusters.Agreement) -> dict[str, Any]:
+def _agreement(agreement: clusters.Agreement) -> dict[str, Any]:
     return {
-        "nmi": float(np.mean(found.nmi)),
-        "nmi_std": float(np.std(found.nmi)),
-        "adjusted": float(np.mean(found.adjusted)),
-        "nmi_per_draw": list(found.nmi),
+        "nmi": float(np.mean(agreement.nmi)),
+        "nmi_std": float(np.std(agreement.nmi)),
+        "adjusted": float(np.mean(agreement.adjusted)),
+        "nmi_per_draw": list(agreement.nmi),
     }
 
 
@@ -193,87 +194,50 @@ def _row(data: str, method: str, modality: str, measured: dict[str, Any] | None)
 
 
 def _notes(classes: Mapping[str, np.ndarray], protocol: Protocol) -> list[str]:
-    counts = {name: len(np.unique(found[found != ""])) for name, found in classes.items()}
+    counts = {modality: len(_names(each)) for modality, each in classes.items()}
     length = "scaled to length 1" if protocol.unit_length else "as they are, not scaled"
     notes = [
-        f"pool4, {length} (ours), one frame and one second per clip; k-means into "
+        f"pool4, {length} (our choice), one frame and one second per clip; k-means into "
         f"{protocol.num_clusters} clusters, the best of {clusters.NUM_INITS} starts, mean of "
         f"{protocol.num_draws}; NMI with the arithmetic mean. Random: mean of {_NUM_RANDOM_DRAWS}.",
-        "Adjusted mutual information (ours) is 0 by chance, whatever the number of clusters.",
+        "Adjusted mutual information (not in the paper) is 0 by chance, whatever the number of "
+        "clusters.",
         f"Classes: {counts[VISION]} seen, {counts[AUDIO]} heard; the paper's numbers are of 34 "
-        "(Kinetics-Sounds). Units that rank at random stand beside the random assignments (ours).",
+        "(Kinetics-Sounds). Units that rank at random are shown beside the random assignments (our "
+        "choice).",
     ]
     if protocol.num_clusters != PAPER_NUM_CLUSTERS:
         notes.append(
             f"Not the paper's {PAPER_NUM_CLUSTERS} clusters: with so few clips each would hold "
-            "but a few, and random assignments alone would score high. Hold our rows against our "
-            "random assignments, not against the paper's."
+            "but a few, and random assignments alone would score high. Compare our rows with our "
+            "random assignments, not with the paper's."
         )
-    num_without = [int((found == "").sum()) for found in classes.values()]
+    num_without = [int((each == "").sum()) for each in classes.values()]
     if any(num_without):
         notes.append(f"Clips without a label are left out: {max(num_without)}.")
     return notes
 
 
-# --- Flags ---------------------------------------------------------------------------------------
-def _define_flags() -> dict[str, flags.FlagHolder]:
-    """Defines the flags; the keys are their names."""
-    return {
-        **shared.define(),
-        "shards": flags.DEFINE_string("shards", None, "Prepared folder of Kinetics-Sounds."),
-        "split": flags.DEFINE_string("split", "test", "Split of the folder."),
-        "demo_clips": flags.DEFINE_string(
-            "demo_clips",
-            None,
-            "clips.csv of the demo data: what is really seen and heard, in place of its loose "
-            "labels.",
-        ),
-        "num_clusters": flags.DEFINE_integer(
-            "num_clusters", PAPER_NUM_CLUSTERS, "k of k-means. Paper: 64, for 1.9k clips."
-        ),
-        "num_draws": flags.DEFINE_integer(
-            "num_draws", 5, "How often k-means is run, from other starts; the mean is shown."
-        ),
-        "unit_length": flags.DEFINE_bool(
-            "unit_length", False, "Scale pool4 to length 1 before clustering. Not in the paper."
-        ),
-    }
-
-
-def main(argv: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
-    """Reads the flags, makes the table, writes it."""
-    if len(argv) > 1:
-        raise UserError(f"unknown argument {argv[1]!r}; flags begin with --")
-    values = {name: holder.value for name, holder in holders.items()}
-    shards = values["shards"] or values["demo_shards"]
+def main(table: TableConfig, protocol: Protocol) -> None:
+    """Makes the table and writes it."""
+    shards = table.shards
     if not shards:
-        raise UserError(
-            "no clips: give --shards (Kinetics-Sounds) or --demo_shards, folders that "
-            "data_prep.write_shards made"
-        )
-    given = {OURS_RANDOM: values["random_saved_model"], OURS: values["saved_model"]}
-    protocol = Protocol(
-        **{field.name: values[field.name] for field in dataclasses.fields(Protocol)}
-    )
-
+        raise UserError("no clips: give --shards, a folder that data_prep.write_shards made")
+    given = {OURS_RANDOM: table.random_saved_model, OURS: table.saved_model}
     if not any(given.values()):
         raise UserError("need --saved_model or --random_saved_model; l3net.export makes them")
-    # The demo's truth tells nothing of real clips.
-    truth_path = None if values["shards"] else values["demo_clips"]
 
     def make() -> tables.Table:
-        networks = {name: saved_model.SavedModel(path) for name, path in given.items() if path}
         return make_table(
-            networks,
+            {name: saved_model.SavedModel(path) for name, path in given.items() if path},
             shards,
-            values["split"],
-            truth=clips.read_truth(truth_path) if truth_path else None,
+            truth=clips.read_truth(table.clips) if table.clips else None,
             protocol=protocol,
-            cache_dir=values["cache_dir"],
+            cache_dir=table.cache_dir,
         )
 
-    tables.make_and_write(make, values)
+    tables.make_and_write(make, table, protocol)
 
 
 if __name__ == "__main__":
-    errors.run(functools.partial(main, holders=_define_flags()))
+    flags.run(main, TableConfig, Protocol)

@@ -49,13 +49,13 @@ class ClipSource:
         """Names the clips in a figure's title."""
         return f"{self.data}, {self.split}"
 
-    def describe(self, model: clips.Network, outputs: Mapping[str, str]) -> clips.Described:
-        """Describes every clip; see `clips.describe`."""
-        return clips.describe(
+    def describe(self, model: clips.Network, outputs: Mapping[str, str]) -> clips.ClipFeatures:
+        """Describes every clip; see `clips.extract_features`."""
+        return clips.extract_features(
             model, self.shards, self.split, outputs, seed=self.seed, cache_dir=self.cache_dir
         )
 
-    def classes_of(self, described: clips.Described) -> dict[str, np.ndarray] | None:
+    def classes_of(self, described: clips.ClipFeatures) -> dict[str, np.ndarray] | None:
         """Returns what is seen and heard, see `clips.classes_of`; None without labels."""
         return clips.classes_of(described, self.truth) if self.has_labels else None
 

@@ -1,4 +1,4 @@
-"""Frames and seconds of sound of prepared clips, as the evaluations put them to networks.
+"""Frames and seconds of sound of prepared clips, and the features that networks give them.
 
 From each clip a frame is drawn at random, with the 1 s of sound around it (OTS §3.1: "a single
 frame and surrounding 1 s of audio are sampled randomly from each test video"). What is drawn
@@ -15,24 +15,25 @@ from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from eval.reporting import cache
+from eval.sets import synthetic
 from l3net import constants
 from l3net.data import augment, avc_pairs, input_pipeline, schema
-from l3net.data.shards import content_digest, find_shards, read_clips
+from l3net.data.shards import Shard, content_digest, find_shards, read_clips
 from l3net.errors import UserError
 from l3net.inference import saved_model
+from l3net.progress import progress
 
 BLOCK_ITEMS = 64  # read, and kept in the cache, together
 _BATCH_SIZE = 32
-_SAMPLING = "naive"  # of avc_pairs: the second of sound is centred on the frame
+_SAMPLING = "naive"  # as avc_pairs names it: the second of sound is centred on the frame
 # Part of every cache key: raise it when the steps from a clip to a network's inputs change.
 PROTOCOL = "clips v1"
 
 
 class Network(Protocol):
-    """What is asked of a network: `saved_model.SavedModel` answers, and so does `vgg16.Vgg16`."""
+    """A network that has features: `saved_model.SavedModel` or `vgg16.Vgg16`."""
 
     metadata: dict[str, Any]
     frame_px: int
@@ -44,19 +45,19 @@ class Network(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Items:
-    """Frames of clips, each with its second of sound.
+    """N frames of clips, each with its second of sound.
 
     Attributes:
-        example_ids: of the clips.
-        labels: of the clips, each none, one or several.
-        times_seconds: float64 [N], of the frames, from the clip's start.
-        frame_indices: int64 [N], of the frames within the clip.
+        example_ids: the items' clips.
+        labels: none, one or several labels of each clip.
+        times_seconds: float64 [N], the frames' times from the clip's start.
+        frame_indices: int64 [N], the frames' indices within the clip.
         images: uint8 [N, frame_px, frame_px, 3], the centre crop that the networks were trained
             for (224/256 of the smallest side).
         waveforms: float32 [N, 48000] in [-1, 1], the frame at its middle; nearer to the clip's
             ends only where no frame has half a second on both sides.
-        frames: uint8 [N, 25, frame_px, frame_px, 3] around the frame; None unless asked for.
-        flow: float32 [N, frame_px, frame_px, 20] in [-1, 1]; None unless asked for.
+        frames: uint8 [N, 25, frame_px, frame_px, 3] around the frame; None if not wanted.
+        flow: float32 [N, frame_px, frame_px, 20] in [-1, 1]; None if not wanted.
     """
 
     example_ids: tuple[str, ...]
@@ -79,18 +80,10 @@ class Items:
 
 # --- Reading -------------------------------------------------------------------------------------
 def folder_for(model: Network, shards: str, flow_shards: str | None) -> str:
-    """Returns which of two prepared folders of the same clips a network is shown.
-
-    Args:
-        model: the network.
-        shards: folder of most networks.
-        flow_shards: folder with optical flow, None if there is none.
-
-    Returns:
-        The folder with flow if the network takes flow, else the other.
+    """Returns which of two prepared folders of the same clips a network takes.
 
     Raises:
-        UserError: if the network takes flow and no folder with flow was given.
+        UserError: if the network takes flow and there is no folder with flow.
     """
     if constants.FLOW not in model.inputs:
         return shards
@@ -99,8 +92,25 @@ def folder_for(model: Network, shards: str, flow_shards: str | None) -> str:
     return flow_shards
 
 
+def nonempty_shards(folder: str | pathlib.Path, split: str) -> list[Shard]:
+    """Returns the shards of a split; see `find_shards`.
+
+    Raises:
+        UserError: if there is no such split, or it has no clips.
+    """
+    shards = find_shards(folder, split)
+    if not shards:
+        raise UserError(f"split {split!r} of {folder} has no clips")
+    return shards
+
+
+def data_name(folder: str | pathlib.Path, split: str) -> str:
+    """Returns how a row or a title names a prepared folder; see `synthetic.display_name`."""
+    return synthetic.display_name(nonempty_shards(folder, split)[0].dataset_name)
+
+
 def read_blocks(
-    shards: str | pathlib.Path,
+    folder: str | pathlib.Path,
     split: str,
     *,
     frame_px: int,
@@ -114,12 +124,12 @@ def read_blocks(
     An item of 224x224 takes 0.35 MB (25 frames 3.8 MB more, flow 4 MB), so they come in blocks.
 
     Args:
-        shards: prepared folder.
-        split: of the folder.
+        folder: prepared shards.
+        split: such as "test".
         frame_px: height and width of the frames.
-        seed: of the draw.
+        seed: what the draw depends on.
         num_per_clip: frames per clip, drawn one by one.
-        inputs: of the network; FRAMES and FLOW of constants ask for what most do not need.
+        inputs: what the network takes; FRAMES and FLOW of constants are read only if named here.
         max_clips: ends after so many clips; the preparation has spread them over the shards at
             random.
 
@@ -127,43 +137,29 @@ def read_blocks(
         Up to BLOCK_ITEMS items, clip by clip in the order of the shards.
 
     Raises:
-        UserError: if the folder lacks the split, or flow that is asked for, or a clip is too short.
+        UserError: if the folder lacks the split, or flow that is wanted, or a clip is too short.
     """
-    found = find_shards(shards, split)
-    if not found:
-        raise UserError(f"split {split!r} of {shards} has no clips")
-    stored = schema.read_format(found[0].path)
-    input_pipeline.check_pictures(found, stored, tuple(inputs))
+    shards = nonempty_shards(folder, split)
+    stored = schema.read_format(shards[0].path)
+    input_pipeline.check_pictures(shards, stored, tuple(inputs))
     decode = _decoder(frame_px, augment.jpeg_ratio(stored.smallest_side_px, frame_px))
-    num_clips = sum(shard.num_clips for shard in found)
+    num_clips = sum(shard.num_clips for shard in shards)
     num_clips = num_clips if max_clips is None else min(num_clips, max_clips)
     waiting: list[dict[str, Any]] = []
-    with tqdm(total=num_clips, desc=f"{split} clips", unit="clip", disable=None) as bar:
-        for _, clip in zip(range(num_clips), read_clips(found), strict=False):
+    with progress(f"reading split {split}", unit="clip", total=num_clips) as shown:
+        for _, clip in zip(range(num_clips), read_clips(shards), strict=False):
             waiting += _cut(clip, seed, num_per_clip, inputs)
             while len(waiting) >= BLOCK_ITEMS:
                 yield _stacked(waiting[:BLOCK_ITEMS], decode)
                 waiting = waiting[BLOCK_ITEMS:]
-            bar.update()
+            shown.advance()
     if waiting:
         yield _stacked(waiting, decode)
 
 
-def read_items(shards: str | pathlib.Path, split: str, **settings: Any) -> Items:
-    """Reads all that `read_blocks` yields into memory at once.
-
-    Args:
-        shards: prepared folder.
-        split: of the folder.
-        **settings: the other arguments of `read_blocks`.
-
-    Returns:
-        The items, clip by clip in the order of the shards.
-
-    Raises:
-        UserError: see `read_blocks`.
-    """
-    blocks = list(read_blocks(shards, split, **settings))
+def read_items(folder: str | pathlib.Path, split: str, **settings: Any) -> Items:
+    """Reads all that `read_blocks` yields, with its arguments, into memory at once."""
+    blocks = list(read_blocks(folder, split, **settings))
 
     def join(name: str) -> tuple | np.ndarray | None:
         values = [getattr(block, name) for block in blocks]
@@ -212,7 +208,7 @@ def _pictures(clip: schema.Clip, frame: int, inputs: Sequence[str]) -> dict[str,
         window = avc_pairs.frame_window(
             tf.constant([frame]), count, len(pictures), num_padding_frames=padding
         )
-        return [pictures[place] for place in window[0].numpy()]
+        return [pictures[index] for index in window[0].numpy()]
 
     picked: dict[str, Any] = {"jpeg": clip.frames[frame]}
     if constants.FRAMES in inputs:
@@ -253,10 +249,10 @@ def _stacked(cut: list[dict[str, Any]], decode: Callable) -> Items:
 
 
 def read_truth(path: str | pathlib.Path) -> dict[str, dict[str, str]]:
-    """Reads what is really seen and heard in the clips of the demo data, whose labels are loose.
+    """Reads the classes that are seen and heard in clips, where the shards' labels are loose.
 
     Args:
-        path: of its clips.csv, with columns example_id, label (what is seen) and heard_label.
+        path: CSV with columns example_id, label (the class that is seen) and heard_label.
 
     Returns:
         `saved_model.VISION` or `AUDIO` -> example id -> class.
@@ -276,19 +272,6 @@ def read_truth(path: str | pathlib.Path) -> dict[str, dict[str, str]]:
         raise UserError(
             f"cannot read {path} ({error}); need a CSV with columns example_id, label, heard_label"
         ) from error
-
-
-def data_name(shards: str | pathlib.Path, split: str) -> str:
-    """Returns how a row or a title names a prepared folder; the demo data says that it is that.
-
-    Raises:
-        UserError: if there is no such split.
-    """
-    found = find_shards(shards, split)
-    if not found:
-        raise UserError(f"split {split!r} of {shards} has no clips")
-    name = found[0].dataset_name
-    return "demo data (synthetic)" if name.startswith("demo") else name
 
 
 # --- Features ------------------------------------------------------------------------------------
@@ -318,13 +301,7 @@ def embed(
     folder = pathlib.Path(cache_dir) / "features"
     starts = range(0, len(items), BLOCK_ITEMS)
     parts = [items.part(slice(start, start + BLOCK_ITEMS)) for start in starts]
-    quiet = True if len(parts) == 1 else None
-    return np.concatenate(
-        [
-            _embed_block(model, part, signature, output, folder)
-            for part in tqdm(parts, desc=output, unit="block", disable=quiet)
-        ]
-    )
+    return np.concatenate([_embed_block(model, part, signature, output, folder) for part in parts])
 
 
 def _embed_block(
@@ -339,11 +316,11 @@ def _embed_block(
     if kept is not None:
         return np.array(kept)
     run = model.features(signature, output)
-    found = []
+    outputs = []
     for start in range(0, len(items), _BATCH_SIZE):
         batch = {name: array[start : start + _BATCH_SIZE] for name, array in given.items()}
-        found.append(run(next(iter(batch.values())) if len(batch) == 1 else batch))
-    values = np.concatenate(found)
+        outputs.append(run(next(iter(batch.values())) if len(batch) == 1 else batch))
+    values = np.concatenate(outputs)
     if not np.isfinite(values).all():
         raise UserError(f"{output} of {signature} is not finite; did the training diverge?")
     cache.write_array(folder, key, values)
@@ -351,7 +328,7 @@ def _embed_block(
 
 
 def _given(model: Network, items: Items, signature: str) -> dict[str, np.ndarray]:
-    """Returns what a signature takes of the items, by its inputs' names."""
+    """Returns the items' arrays that a signature takes, by its inputs' names."""
     if signature == saved_model.AUDIO:
         return {saved_model.WAVEFORM: items.waveforms}
     sources = {
@@ -363,12 +340,12 @@ def _given(model: Network, items: Items, signature: str) -> dict[str, np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
-class Described:
-    """Features of the items of a split, in the order of the clips' ids.
+class ClipFeatures:
+    """Features of the N items of a split, in the order of the clips' ids.
 
     Attributes:
-        example_ids: of the items' clips.
-        labels: of the items' clips.
+        example_ids: the items' clips.
+        labels: the labels of each item's clip.
         features: signature -> float32 [N, D].
         digest: short hash of the shards' content.
     """
@@ -379,9 +356,9 @@ class Described:
     digest: str
 
 
-def describe(
+def extract_features(
     model: Network,
-    shards: str | pathlib.Path,
+    folder: str | pathlib.Path,
     split: str,
     outputs: Mapping[str, str],
     *,
@@ -389,15 +366,15 @@ def describe(
     cache_dir: str | pathlib.Path,
     num_per_clip: int = 1,
     max_clips: int | None = None,
-) -> Described:
-    """Draws items from a split and describes them, one block of them in memory at a time.
+) -> ClipFeatures:
+    """Draws items from a split and extracts their features, one block in memory at a time.
 
     Args:
         model: the network.
-        shards: prepared folder.
-        split: of the folder.
+        folder: prepared shards.
+        split: such as "test".
         outputs: signature -> output, those to compute.
-        seed: of the draw.
+        seed: what the draw depends on.
         cache_dir: folder of the cache.
         num_per_clip: frames per clip.
         max_clips: see `read_blocks`.
@@ -408,9 +385,9 @@ def describe(
     Raises:
         UserError: see `read_blocks` and `embed`.
     """
-    digest = content_digest(find_shards(shards, split))
+    digest = content_digest(find_shards(folder, split))
     blocks = read_blocks(
-        shards,
+        folder,
         split,
         frame_px=model.frame_px,
         seed=seed,
@@ -418,37 +395,39 @@ def describe(
         inputs=model.inputs,
         max_clips=max_clips,
     )
-    ids, labels, found = [], [], {signature: [] for signature in outputs}
+    ids: list[str] = []
+    labels: list[tuple[str, ...]] = []
+    arrays: dict[str, list[np.ndarray]] = {signature: [] for signature in outputs}
     for block in blocks:
         ids += block.example_ids
         labels += block.labels
         for signature, output in outputs.items():
-            found[signature].append(embed(model, block, signature, output, cache_dir=cache_dir))
+            arrays[signature].append(embed(model, block, signature, output, cache_dir=cache_dir))
     order = sorted(range(len(ids)), key=ids.__getitem__)
-    return Described(
-        tuple(ids[place] for place in order),
-        tuple(labels[place] for place in order),
-        {signature: np.concatenate(arrays)[order] for signature, arrays in found.items()},
+    return ClipFeatures(
+        tuple(ids[index] for index in order),
+        tuple(labels[index] for index in order),
+        {signature: np.concatenate(parts)[order] for signature, parts in arrays.items()},
         digest,
     )
 
 
 def classes_of(
-    described: Described, truth: Mapping[str, Mapping[str, str]] | None
+    extracted: ClipFeatures, truth: Mapping[str, Mapping[str, str]] | None
 ) -> dict[str, np.ndarray]:
-    """Returns what is seen and what is heard in described items.
+    """Returns the classes that are seen and heard in items.
 
     Args:
-        described: of `describe`.
+        extracted: the items.
         truth: see `read_truth`; None takes the clips' first label for both.
 
     Returns:
         `saved_model.VISION` or `AUDIO` -> str [N], the class, "" without one.
     """
     if truth is None:
-        first = np.array([labels[0] if labels else "" for labels in described.labels])
+        first = np.array([labels[0] if labels else "" for labels in extracted.labels])
         return {saved_model.VISION: first, saved_model.AUDIO: first}
     return {
-        modality: np.array([known.get(name, "") for name in described.example_ids])
+        modality: np.array([known.get(name, "") for name in extracted.example_ids])
         for modality, known in truth.items()
     }

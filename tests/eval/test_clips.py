@@ -199,7 +199,7 @@ def test_a_network_that_diverged_is_told(shards, tmp_path):
 def test_described_clips_come_in_the_order_of_their_ids(shards, tmp_path, monkeypatch):
     monkeypatch.setattr(clips, "BLOCK_ITEMS", 2)
     outputs = {saved_model.VISION: "pool4", saved_model.AUDIO: "pool4"}
-    described = clips.describe(
+    described = clips.extract_features(
         Network(), shards, "test", outputs, seed=0, cache_dir=tmp_path, num_per_clip=2
     )
     expected = [f"clip{k:04d}" for k in range(1, NUM + 1) for _ in range(2)]

@@ -39,9 +39,9 @@ def described(monkeypatch):
             name: (10 * hot if network.knows else 0) + rng.random((NUM_CLIPS, 8))
             for name in outputs
         }
-        return clips.Described(names, labels, features, "digest")
+        return clips.ClipFeatures(names, labels, features, "digest")
 
-    monkeypatch.setattr(clips, "describe", describe)
+    monkeypatch.setattr(clips, "extract_features", describe)
     monkeypatch.setattr(clips, "data_name", lambda shards, split: "data")
     return names
 
