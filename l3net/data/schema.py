@@ -1,22 +1,16 @@
 """The shard contract: what a clip is, how it is written and how it is read.
 
 A shard is a TFRecord file of `tf.train.SequenceExample`s, one per clip, with MediaSequence's
-feature names, so DMVR and MediaSequence readers understand it. Everything that knows a feature
-name or a file name of a prepared folder lives here: `encode_clip` (writer), `clip_from_bytes`
-(reader in Python) and `decode_clip` (reader inside a tf.data graph).
-
-A prepared folder holds, for a data set called `demo`:
-
-    prep.json                          the configuration it was made with
-    labels.txt                         sorted label strings; the line number is the label index
-    demo-train-00000-of-00004          a shard
-    demo-train-00000-of-00004.json     its commit marker, written last: counts and outcomes
-    outcomes.csv                       one row per input video
+feature names, so DMVR and MediaSequence readers understand it. `FEATURES` says what a record
+holds; `encode_clip` (writer), `clip_from_bytes` (reader in Python) and `decode_clip` (reader inside
+a tf.data graph) follow it.
 """
 
 import dataclasses
 import io
 import pathlib
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -25,41 +19,6 @@ import tensorflow as tf
 from l3net import constants
 from l3net.data.sequence_example import bytes_list, feature_list, feature_lists
 from l3net.errors import UserError
-
-# Context features.
-EXAMPLE_ID = "example/id"
-DATASET_NAME = "example/dataset_name"
-MEDIA_ID = "clip/media_id"
-DATA_PATH = "clip/data_path"
-START = "clip/start/timestamp"
-END = "clip/end/timestamp"
-LABEL_INDEX = "clip/label/index"
-LABEL_STRING = "clip/label/string"  # MediaSequence's name
-LABEL_TEXT = "clip/label/text"  # DMVR's name
-IMAGE_FORMAT = "image/format"
-IMAGE_HEIGHT = "image/height"
-IMAGE_WIDTH = "image/width"
-IMAGE_CHANNELS = "image/channels"
-IMAGE_FRAME_RATE = "image/frame_rate"
-SAMPLE_RATE = "WAVEFORM/feature/sample_rate"
-NUM_CHANNELS = "WAVEFORM/feature/num_channels"
-NUM_SAMPLES = "WAVEFORM/feature/num_samples"
-# Ours.
-AUDIO_ENCODING = "l3net/audio_encoding"
-NUM_PADDING_FRAMES = "l3net/num_padding_frames"
-PREP_VERSION = "l3net/prep_version"
-CONFIG_HASH = "l3net/config_hash"
-FFMPEG_VERSION = "l3net/ffmpeg_version"
-# Only where there is flow.
-FLOW_SCALE = "flow/scale"
-FLOW_HEIGHT = "flow/height"
-FLOW_WIDTH = "flow/width"
-# Feature lists.
-IMAGE_ENCODED = "image/encoded"
-IMAGE_TIMESTAMP = "image/timestamp"
-AUDIO_BYTES = "WAVEFORM/feature/bytes"
-AUDIO_FLOATS = "WAVEFORM/feature/floats"
-FLOW_ENCODED = "flow/encoded"  # see data_prep.shards.optical_flow
 
 PCM16, FLAC, FLOATS = AUDIO_ENCODINGS = ("pcm16", "flac", "floats")
 INT16_SCALE = 32768.0  # int16 sample / 32768 = float sample in [-1, 1)
@@ -73,24 +32,23 @@ class Clip:
         example_id: unique within the data set.
         dataset_name: such as "demo".
         media_id: the video it was cut from; negatives pair different media ids.
-        data_path: of the video, relative to the data folder.
+        data_path: the video, relative to the data folder.
         start_us, end_us: the clip's extent on the video's own time line, microseconds.
-        labels: label strings, may be empty.
+        labels: may be empty.
         label_indices: their line numbers in labels.txt.
         frames: one JPEG each.
-        timestamps_us: of the frames, on the video's own time line (so the first is >= start_us).
-        height_px, width_px: of every frame.
+        timestamps_us: one per frame, on the video's own time line (so the first is >= start_us).
+        height_px, width_px: size of every frame.
         waveform: int16 [num_samples], mono, 48 kHz; sample 0 sounds at start_us.
         num_padding_frames: leading frames that repeat the first one because the picture starts
             later than the clip; pairs are never drawn from them.
-        frame_rate_hz: of the frames.
         audio_encoding: one of AUDIO_ENCODINGS.
-        prep_version, config_hash, ffmpeg_version: where the clip comes from.
+        prep_version, config_hash, ffmpeg_version: what made the clip.
         flows: optical flow from each frame to the next, one less than there are frames, or none.
             One greyscale JPEG each, the displacement in x above that in y, so twice as high as the
             flow; level `constants.FLOW_ZERO_LEVEL` is no motion.
         flow_scale_px: displacement per level, in pixels of the flow per frame step.
-        flow_height_px, flow_width_px: of every flow.
+        flow_height_px, flow_width_px: size of every flow.
     """
 
     example_id: str
@@ -118,15 +76,77 @@ class Clip:
     flow_width_px: int = 0
 
 
+# --- What a record holds -------------------------------------------------------------------------
+BYTES, INTS, REALS = "bytes_list", "int64_list", "float_list"
+ONE, MANY, PER_FRAME = "one", "many", "per frame"
+SAMPLE_RATE = "WAVEFORM/feature/sample_rate"
+# The feature list with the sound: by its encoding one or the other.
+AUDIO_BYTES, AUDIO_FLOATS = "WAVEFORM/feature/bytes", "WAVEFORM/feature/floats"
+
+
+@dataclasses.dataclass(frozen=True)
+class Feature:
+    """One feature of a record.
+
+    Attributes:
+        name: key in the record; those under flow/ are there only if the clip has flow.
+        kind: BYTES, INTS or REALS.
+        field: what it holds, a field of `Clip`.
+        count: ONE or MANY values for the clip (context), or one PER_FRAME (feature list).
+        value: what is written where it holds no field.
+        required: whether a record without it is refused.
+        in_graph: whether `decode_clip` reads it.
+    """
+
+    name: str
+    kind: str
+    field: str = ""
+    count: str = ONE
+    value: Callable[[Clip], Any] | None = None
+    required: bool = False
+    in_graph: bool = False
+
+    @property
+    def of_flow(self) -> bool:
+        """Whether it is there only if the clip has flow."""
+        return self.name.startswith("flow/")
+
+
+FEATURES = (
+    Feature("example/id", BYTES, "example_id", required=True, in_graph=True),
+    Feature("example/dataset_name", BYTES, "dataset_name"),
+    Feature("clip/media_id", BYTES, "media_id", required=True, in_graph=True),
+    Feature("clip/data_path", BYTES, "data_path"),
+    Feature("clip/start/timestamp", INTS, "start_us", required=True, in_graph=True),
+    Feature("clip/end/timestamp", INTS, "end_us", required=True),
+    Feature("clip/label/index", INTS, "label_indices", MANY, in_graph=True),
+    Feature("clip/label/text", BYTES, "labels", MANY),  # DMVR's name; the next one is read
+    Feature("clip/label/string", BYTES, "labels", MANY),  # MediaSequence's name
+    Feature("image/format", BYTES, value=lambda clip: "JPEG"),
+    Feature("image/height", INTS, "height_px"),
+    Feature("image/width", INTS, "width_px"),
+    Feature("image/channels", INTS, value=lambda clip: 3),
+    Feature("image/frame_rate", REALS, "frame_rate_hz"),
+    Feature(SAMPLE_RATE, REALS, value=lambda clip: constants.SAMPLE_RATE_HZ),
+    Feature("WAVEFORM/feature/num_channels", INTS, value=lambda clip: 1),
+    Feature("WAVEFORM/feature/num_samples", INTS, value=lambda clip: len(clip.waveform)),
+    Feature("l3net/audio_encoding", BYTES, "audio_encoding"),
+    Feature("l3net/num_padding_frames", INTS, "num_padding_frames", in_graph=True),
+    Feature("l3net/prep_version", BYTES, "prep_version"),
+    Feature("l3net/config_hash", BYTES, "config_hash"),
+    Feature("l3net/ffmpeg_version", BYTES, "ffmpeg_version"),
+    Feature("flow/scale", REALS, "flow_scale_px"),
+    Feature("flow/height", INTS, "flow_height_px"),
+    Feature("flow/width", INTS, "flow_width_px"),
+    Feature("image/encoded", BYTES, "frames", PER_FRAME, in_graph=True),
+    Feature("image/timestamp", INTS, "timestamps_us", PER_FRAME, in_graph=True),
+    Feature("flow/encoded", BYTES, "flows", PER_FRAME, in_graph=True),
+)
+
+
 # --- Writer --------------------------------------------------------------------------------------
 def encode_clip(clip: Clip) -> bytes:
-    """Serializes a clip, the same bytes for the same clip.
-
-    Args:
-        clip: see `Clip`.
-
-    Returns:
-        A serialized `tf.train.SequenceExample`.
+    """Serializes a clip as a `tf.train.SequenceExample`, the same bytes for the same clip.
 
     Raises:
         ValueError: if frames and timestamps differ in number or order, the waveform is not int16
@@ -134,48 +154,29 @@ def encode_clip(clip: Clip) -> bytes:
     """
     _check(clip)
     audio_name, audio_list = _serialized_audio(clip.waveform, clip.audio_encoding)
-    lists = {
-        IMAGE_ENCODED: bytes_list(clip.frames),
-        IMAGE_TIMESTAMP: feature_list(_ints([time]) for time in clip.timestamps_us),
-        audio_name: audio_list,
-    }
-    if clip.flows:
-        lists[FLOW_ENCODED] = bytes_list(clip.flows)
-    features = tf.train.Features(feature=_context(clip))
-    context = tf.train.SequenceExample(context=features).SerializeToString(deterministic=True)
-    return b"".join([context, *feature_lists(lists)])
+    context, lists = {}, {audio_name: audio_list}
+    for feature in FEATURES:
+        if feature.of_flow and not clip.flows:
+            continue
+        value = feature.value(clip) if feature.value else getattr(clip, feature.field)
+        if feature.count != PER_FRAME:
+            context[feature.name] = _pack(feature.kind, value if feature.count == MANY else [value])
+        elif feature.kind == BYTES:
+            lists[feature.name] = bytes_list(value)
+        else:
+            lists[feature.name] = feature_list(_pack(feature.kind, [each]) for each in value)
+    features = tf.train.Features(feature=context)
+    packed = tf.train.SequenceExample(context=features).SerializeToString(deterministic=True)
+    return b"".join([packed, *feature_lists(lists)])
 
 
-def _context(clip: Clip) -> dict[str, tf.train.Feature]:
-    context = {
-        EXAMPLE_ID: _bytes([clip.example_id]),
-        DATASET_NAME: _bytes([clip.dataset_name]),
-        MEDIA_ID: _bytes([clip.media_id]),
-        DATA_PATH: _bytes([clip.data_path]),
-        START: _ints([clip.start_us]),
-        END: _ints([clip.end_us]),
-        LABEL_INDEX: _ints(clip.label_indices),
-        LABEL_STRING: _bytes(clip.labels),
-        LABEL_TEXT: _bytes(clip.labels),
-        IMAGE_FORMAT: _bytes(["JPEG"]),
-        IMAGE_HEIGHT: _ints([clip.height_px]),
-        IMAGE_WIDTH: _ints([clip.width_px]),
-        IMAGE_CHANNELS: _ints([3]),
-        IMAGE_FRAME_RATE: _floats([clip.frame_rate_hz]),
-        SAMPLE_RATE: _floats([constants.SAMPLE_RATE_HZ]),
-        NUM_CHANNELS: _ints([1]),
-        NUM_SAMPLES: _ints([len(clip.waveform)]),
-        AUDIO_ENCODING: _bytes([clip.audio_encoding]),
-        NUM_PADDING_FRAMES: _ints([clip.num_padding_frames]),
-        PREP_VERSION: _bytes([clip.prep_version]),
-        CONFIG_HASH: _bytes([clip.config_hash]),
-        FFMPEG_VERSION: _bytes([clip.ffmpeg_version]),
-    }
-    if clip.flows:
-        context[FLOW_SCALE] = _floats([clip.flow_scale_px])
-        context[FLOW_HEIGHT] = _ints([clip.flow_height_px])
-        context[FLOW_WIDTH] = _ints([clip.flow_width_px])
-    return context
+def _pack(kind: str, values: Iterable) -> tf.train.Feature:
+    if kind == BYTES:
+        encoded = [value.encode() for value in values]
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=encoded))
+    if kind == INTS:
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+    return tf.train.Feature(float_list=tf.train.FloatList(value=values))
 
 
 def _check(clip: Clip) -> None:
@@ -213,7 +214,7 @@ def _check_flow(clip: Clip) -> None:
 def _serialized_audio(waveform: np.ndarray, encoding: str) -> tuple[str, list[bytes]]:
     """Returns the name of the sound's feature list, and its parts."""
     if encoding == FLOATS:
-        return AUDIO_FLOATS, feature_list([_floats(waveform.astype(np.float32) / INT16_SCALE)])
+        return AUDIO_FLOATS, feature_list([_pack(REALS, waveform.astype(np.float32) / INT16_SCALE)])
     if encoding == FLAC:
         buffer = io.BytesIO()
         soundfile.write(buffer, waveform, constants.SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
@@ -221,28 +222,12 @@ def _serialized_audio(waveform: np.ndarray, encoding: str) -> tuple[str, list[by
     return AUDIO_BYTES, bytes_list([waveform.astype("<i2", copy=False).tobytes()])
 
 
-def _bytes(values) -> tf.train.Feature:
-    encoded = [value.encode() if isinstance(value, str) else value for value in values]
-    return tf.train.Feature(bytes_list=tf.train.BytesList(value=encoded))
-
-
-def _ints(values) -> tf.train.Feature:
-    return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
-
-
-def _floats(values) -> tf.train.Feature:
-    return tf.train.Feature(float_list=tf.train.FloatList(value=values))
-
-
 # --- Reader in Python ----------------------------------------------------------------------------
+_ABSENT = {BYTES: "", INTS: 0, REALS: 0.0}
+
+
 def clip_from_bytes(serialized: bytes) -> Clip:
     """Reads back what `encode_clip` wrote.
-
-    Args:
-        serialized: one record of a shard.
-
-    Returns:
-        The clip.
 
     Raises:
         ValueError: if the record is no clip of this contract.
@@ -252,50 +237,35 @@ def clip_from_bytes(serialized: bytes) -> Clip:
         example.ParseFromString(serialized)
     except Exception as error:
         raise ValueError(f"record is no SequenceExample: {error}") from error
-    context = example.context.feature
-    missing = [key for key in (EXAMPLE_ID, MEDIA_ID, START, END) if key not in context]
+    required = [feature.name for feature in FEATURES if feature.required]
+    missing = [name for name in required if name not in example.context.feature]
     if missing:
         raise ValueError(f"record lacks {', '.join(missing)}; was it written by this contract?")
-    _check_sample_rate(example)
+    fields = _read_fields(example)
     lists = example.feature_lists.feature_list
+    return Clip(**fields, waveform=_decode_audio(lists, fields["audio_encoding"]))
 
-    def text(key: str) -> str:
-        values = context[key].bytes_list.value
-        return values[0].decode() if values else ""
 
-    def integer(key: str) -> int:
-        values = context[key].int64_list.value
-        return values[0] if values else 0
-
-    def jpegs(key: str) -> tuple[bytes, ...]:
-        return tuple(feature.bytes_list.value[0] for feature in lists[key].feature)
-
-    encoding = text(AUDIO_ENCODING) or PCM16
-    return Clip(
-        example_id=text(EXAMPLE_ID),
-        dataset_name=text(DATASET_NAME),
-        media_id=text(MEDIA_ID),
-        data_path=text(DATA_PATH),
-        start_us=integer(START),
-        end_us=integer(END),
-        labels=tuple(value.decode() for value in context[LABEL_STRING].bytes_list.value),
-        label_indices=tuple(context[LABEL_INDEX].int64_list.value),
-        frames=jpegs(IMAGE_ENCODED),
-        timestamps_us=tuple(f.int64_list.value[0] for f in lists[IMAGE_TIMESTAMP].feature),
-        height_px=integer(IMAGE_HEIGHT),
-        width_px=integer(IMAGE_WIDTH),
-        waveform=_decode_audio(lists, encoding),
-        num_padding_frames=integer(NUM_PADDING_FRAMES),
-        frame_rate_hz=context[IMAGE_FRAME_RATE].float_list.value[0],
-        audio_encoding=encoding,
-        prep_version=text(PREP_VERSION),
-        config_hash=text(CONFIG_HASH),
-        ffmpeg_version=text(FFMPEG_VERSION),
-        flows=jpegs(FLOW_ENCODED),
-        flow_scale_px=next(iter(context[FLOW_SCALE].float_list.value), 0.0),
-        flow_height_px=integer(FLOW_HEIGHT),
-        flow_width_px=integer(FLOW_WIDTH),
-    )
+def _read_fields(example: tf.train.SequenceExample) -> dict[str, Any]:
+    """Returns the fields of a clip but for the waveform; ValueError at another sample rate."""
+    _check_sample_rate(example)
+    context, lists = example.context.feature, example.feature_lists.feature_list
+    encoding = FLOATS if AUDIO_FLOATS in lists else PCM16
+    fields: dict[str, Any] = {}
+    for feature in FEATURES:
+        if not feature.field:
+            continue
+        if feature.count == PER_FRAME:
+            values = [getattr(each, feature.kind).value[0] for each in lists[feature.name].feature]
+        else:
+            values = getattr(context[feature.name], feature.kind).value
+            if feature.kind == BYTES:
+                values = [value.decode() for value in values]
+        if feature.count == ONE:
+            fields[feature.field] = next(iter(values), _ABSENT[feature.kind])
+        else:
+            fields[feature.field] = tuple(values)
+    return fields | {"audio_encoding": fields["audio_encoding"] or encoding}
 
 
 def _check_sample_rate(example: tf.train.SequenceExample) -> None:
@@ -326,62 +296,50 @@ def decode_clip(
 
     Args:
         serialized: string scalar, one record.
-        audio_encoding: of the shards, see `read_format`.
-        with_flow: whether to read the flows, which the record must have then, see `read_format`.
+        audio_encoding: that of the shards, see `read_format`.
+        with_flow: whether to read the flows, which the record must have then.
         with_labels: whether to read the labels. AVC must never see them.
 
     Returns:
         "example_id", "media_id" string []; "frames" string [num_frames]; "frame_times_us" int64
         [num_frames], from the clip's start; "num_padding_frames" int64 []; "waveform" int16
-        [num_samples]; if asked for, "flows" string [num_frames - 1], see `Clip`, and
-        "label_indices" int64 [num_labels].
+        [num_samples]; if asked for, "flows" string [num_frames - 1] and "label_indices" int64
+        [num_labels]. See `Clip`.
 
     Raises:
         UserError: if the sound is FLAC and tensorflow-io is not installed.
     """
     audio_key = AUDIO_FLOATS if audio_encoding == FLOATS else AUDIO_BYTES
-    context_features, sequence_features = _features(audio_key, with_flow, with_labels)
-    context, lists = tf.io.parse_single_sequence_example(
-        serialized, context_features=context_features, sequence_features=sequence_features
+    unread = {"flows": not with_flow, "label_indices": not with_labels}
+    read = [f for f in FEATURES if f.in_graph and not unread.get(f.field)]
+    audio_spec = (
+        tf.io.VarLenFeature(tf.float32)
+        if audio_encoding == FLOATS
+        else tf.io.FixedLenSequenceFeature([], tf.string)
     )
-    clip = {
-        "example_id": context[EXAMPLE_ID],
-        "media_id": context[MEDIA_ID],
-        "frames": lists[IMAGE_ENCODED],
-        "frame_times_us": lists[IMAGE_TIMESTAMP] - context[START],
-        "num_padding_frames": context[NUM_PADDING_FRAMES],
-        "waveform": _decode_audio_in_graph(lists[audio_key], audio_encoding),
-    }
-    if with_flow:
-        clip["flows"] = lists[FLOW_ENCODED]
+    context, lists = tf.io.parse_single_sequence_example(
+        serialized,
+        context_features={f.name: _spec(f) for f in read if f.count != PER_FRAME},
+        sequence_features={
+            audio_key: audio_spec,
+            **{f.name: _spec(f) for f in read if f.count == PER_FRAME},
+        },
+    )
+    clip = {f.field: (lists if f.count == PER_FRAME else context)[f.name] for f in read}
+    clip["frame_times_us"] = clip.pop("timestamps_us") - clip.pop("start_us")
+    clip["waveform"] = _decode_audio_in_graph(lists[audio_key], audio_encoding)
     if with_labels:
-        clip["label_indices"] = tf.sparse.to_dense(context[LABEL_INDEX])
+        clip["label_indices"] = tf.sparse.to_dense(clip["label_indices"])
     return clip
 
 
-def _features(
-    audio_key: str, with_flow: bool, with_labels: bool
-) -> tuple[dict[str, object], dict[str, object]]:
-    """Returns what to parse of the context and of the lists."""
-    context = {
-        EXAMPLE_ID: tf.io.FixedLenFeature([], tf.string),
-        MEDIA_ID: tf.io.FixedLenFeature([], tf.string),
-        START: tf.io.FixedLenFeature([], tf.int64),
-        NUM_PADDING_FRAMES: tf.io.FixedLenFeature([], tf.int64, default_value=0),
-    }
-    one_string_each = tf.io.FixedLenSequenceFeature([], tf.string)
-    lists = {
-        IMAGE_ENCODED: one_string_each,
-        IMAGE_TIMESTAMP: tf.io.FixedLenSequenceFeature([], tf.int64),
-        audio_key: (
-            tf.io.VarLenFeature(tf.float32) if audio_key == AUDIO_FLOATS else one_string_each
-        ),
-    }
-    if with_flow:
-        lists[FLOW_ENCODED] = one_string_each
-    if with_labels:
-        context[LABEL_INDEX] = tf.io.VarLenFeature(tf.int64)
-    return context, lists
+def _spec(feature: Feature) -> Any:
+    dtype = {BYTES: tf.string, INTS: tf.int64, REALS: tf.float32}[feature.kind]
+    if feature.count == PER_FRAME:
+        return tf.io.FixedLenSequenceFeature([], dtype)
+    if feature.count == MANY:
+        return tf.io.VarLenFeature(dtype)
+    return tf.io.FixedLenFeature([], dtype, None if feature.required else 0)
 
 
 def _decode_audio_in_graph(feature, encoding: str) -> tf.Tensor:
@@ -407,14 +365,7 @@ def _tensorflow_io():
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """What the clips of a prepared folder have in common; see `Clip`.
-
-    Attributes:
-        audio_encoding: one of AUDIO_ENCODINGS.
-        frame_rate_hz: of the frames.
-        smallest_side_px: of the frames.
-        has_flow: whether there is optical flow between them.
-    """
+    """What the clips of a prepared folder have in common; the first three are as in `Clip`."""
 
     audio_encoding: str
     frame_rate_hz: float
@@ -423,37 +374,22 @@ class Format:
 
 
 def read_format(path: pathlib.Path) -> Format:
-    """Returns how the clips of a shard are stored, from its first record, read once.
-
-    Args:
-        path: of a shard.
-
-    Returns:
-        The format, the same for every shard of a prepared folder.
+    """Returns how the clips of a shard are stored, the same for every shard of a prepared folder.
 
     Raises:
         UserError: if the shard is empty or damaged, or its sound is not at 48 kHz.
     """
-    example = _first_record(path)
-    try:
-        _check_sample_rate(example)
-    except ValueError as error:
-        raise UserError(f"shard {path}: {error}") from error
-    context, lists = example.context.feature, example.feature_lists.feature_list
-    encoding = context[AUDIO_ENCODING].bytes_list.value
-    otherwise = FLOATS if AUDIO_FLOATS in lists else PCM16
-    sides = [*context[IMAGE_HEIGHT].int64_list.value, *context[IMAGE_WIDTH].int64_list.value]
-    return Format(
-        audio_encoding=encoding[0].decode() if encoding else otherwise,
-        frame_rate_hz=next(iter(context[IMAGE_FRAME_RATE].float_list.value), 0.0),
-        smallest_side_px=min(sides, default=0),
-        has_flow=FLOW_ENCODED in lists,
-    )
-
-
-def _first_record(path: pathlib.Path) -> tf.train.SequenceExample:
     try:
         serialized = next(iter(tf.data.TFRecordDataset(str(path)).take(1).as_numpy_iterator()))
     except (StopIteration, tf.errors.OpError) as error:
         raise UserError(f"shard {path} has no readable record; make it again") from error
-    return tf.train.SequenceExample.FromString(serialized)
+    try:
+        fields = _read_fields(tf.train.SequenceExample.FromString(serialized))
+    except ValueError as error:
+        raise UserError(f"shard {path}: {error}") from error
+    return Format(
+        audio_encoding=fields["audio_encoding"],
+        frame_rate_hz=fields["frame_rate_hz"],
+        smallest_side_px=min(fields["height_px"], fields["width_px"]),
+        has_flow=bool(fields["flows"]),
+    )

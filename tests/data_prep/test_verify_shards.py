@@ -135,7 +135,7 @@ def change_flow(folder: pathlib.Path, change) -> None:
     (record,) = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
     example = tf.train.SequenceExample.FromString(record)
     context, lists = example.context.feature, example.feature_lists.feature_list
-    change(context, lists[schema.FLOW_ENCODED].feature)
+    change(context, lists["flow/encoded"].feature)
     with tf.io.TFRecordWriter(str(path)) as writer:
         writer.write(example.SerializeToString())
 
@@ -154,19 +154,19 @@ def drop_flow(context, flows) -> None:
 
 
 def double_scale(context, flows) -> None:
-    context[schema.FLOW_SCALE].float_list.value[0] *= 2
+    context["flow/scale"].float_list.value[0] *= 2
 
 
 def drop_scale(context, flows) -> None:
-    del context[schema.FLOW_SCALE]
+    del context["flow/scale"]
 
 
 def change_size(context, flows) -> None:
-    context[schema.FLOW_WIDTH].int64_list.value[0] = 32
+    context["flow/width"].int64_list.value[0] = 32
 
 
 def double_size(context, flows) -> None:
-    for key in (schema.FLOW_HEIGHT, schema.FLOW_WIDTH):
+    for key in ("flow/height", "flow/width"):
         context[key].int64_list.value[0] *= 2
 
 

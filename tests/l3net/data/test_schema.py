@@ -45,8 +45,7 @@ def test_bytes_are_those_that_protobuf_writes(encoding, flow):
     record = schema.encode_clip(dataclasses.replace(clip, frames=jpegs))
     example = tf.train.SequenceExample.FromString(record)
     assert [
-        f.bytes_list.value[0]
-        for f in example.feature_lists.feature_list[schema.IMAGE_ENCODED].feature
+        f.bytes_list.value[0] for f in example.feature_lists.feature_list["image/encoded"].feature
     ] == list(jpegs)
     assert example.SerializeToString(deterministic=True) == record
 
