@@ -10,9 +10,10 @@ import pathlib
 import numpy as np
 import pytest
 
-from data_prep import demo
-from data_prep.write_shards import write_shards
+from data_prep.demo_data import clips
+from data_prep.demo_data.data_set import Config, make_demo
 from tests import commands
+from tests.tiny_folders import prepare
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -27,16 +28,11 @@ def _run(folder: pathlib.Path, *arguments: str) -> str:
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("workplace")
-    demo.make_demo(
-        folder / "videos",
-        clips_per_class=(3, 1, 2),
-        clip_seconds=1.6,
-        num_workers=1,
-        labels=demo.LABELS[:3],
-    )
-    write_shards(
+    counts = ("3", "1", "2")
+    make_demo(Config(folder / "videos", counts, 1.6, num_workers=1, labels=clips.LABELS[:3]))
+    prepare(
         out_dir=folder / "shards",
-        manifest_path=folder / "videos" / "manifest.csv",
+        manifest=folder / "videos" / "manifest.csv",
         videos_dir=folder / "videos",
         dataset_name="demo",
         num_workers=1,

@@ -1,9 +1,6 @@
 """Synthesised sounds of the demo data set: one small function per class, and a room around them.
 
-A class function takes a random generator and a length and returns a `Sound`: one dry mono channel
-and the times of its attacks (which the picture follows). Pitch ranges, rhythms and loudness overlap
-between classes; what differs is how the sound is made. `record` then puts the sound into a room,
-before a microphone and into background noise, as strong as in real recordings.
+Pitch ranges, rhythms and loudness overlap between classes; what differs is how the sound is made.
 """
 
 import dataclasses
@@ -28,7 +25,7 @@ class Sound:
     """A dry sound.
 
     Attributes:
-        waveform: float32 [num_samples], mono, 48 kHz, of any level.
+        waveform: float32 [num_samples], mono, 48 kHz, at any level.
         attacks_seconds: float [num_attacks], when a note, hit or stroke begins, increasing.
     """
 
@@ -40,11 +37,7 @@ class Sound:
 def _attacks(
     rng: np.random.Generator, seconds: float, shortest: float, longest: float
 ) -> np.ndarray:
-    """Returns attack times from just before 0 to the end, with a tempo and human jitter.
-
-    Neighbours are between 0.8 `shortest` and 1.2 `longest` seconds apart; a beat is sometimes
-    divided in two.
-    """
+    """Returns attack times from just before 0 to the end, with a tempo and human jitter."""
     beat = rng.uniform(shortest, longest)
     swing = rng.uniform(0, 0.1)
     division = rng.uniform(0, 0.5)
@@ -181,11 +174,7 @@ def _modes(
 def _pluck(
     rng: np.random.Generator, pitch_hz: float, seconds: float, decay_seconds: float, bright: float
 ) -> np.ndarray:
-    """Returns a plucked string (Karplus-Strong), computed one period per row in the spectrum.
-
-    Averaging two neighbours once per period multiplies harmonic h by cos(pi h / N); all periods
-    are then one inverse transform, which is far faster than the recursion.
-    """
+    """Returns a plucked string (Karplus-Strong): averaging neighbours damps the harmonics."""
     period = max(8, round(RATE_HZ / pitch_hz))
     num_periods = int(seconds * RATE_HZ / period) + 1
     harmonics = np.arange(period // 2 + 1)
@@ -217,6 +206,14 @@ def _velocities(rng: np.random.Generator, count: int) -> np.ndarray:
     return rng.uniform(0.5, 1.0, count)
 
 
+def _played(
+    rng: np.random.Generator, seconds: float, attacks: np.ndarray, notes: Sequence[np.ndarray]
+) -> Sound:
+    """Returns the sound of a note at each attack, louder and softer."""
+    gains = _velocities(rng, len(attacks))
+    return Sound(_mix(notes, attacks, gains, int(seconds * RATE_HZ)), attacks)
+
+
 # --- Plucked strings -----------------------------------------------------------------------------
 def acoustic_guitar(rng: np.random.Generator, seconds: float) -> Sound:
     """Strummed chords or a picked pattern."""
@@ -237,12 +234,11 @@ def acoustic_guitar(rng: np.random.Generator, seconds: float) -> Sound:
 
 def harp(rng: np.random.Generator, seconds: float) -> Sound:
     """Arpeggios and runs of soft, long notes."""
-    num_samples = int(seconds * RATE_HZ)
     attacks = _attacks(rng, seconds, 0.1, 0.3)
     pitches = _melody(rng, len(attacks), 260, 1500)
     bright, decay = rng.uniform(1.5, 3.5), rng.uniform(0.6, 1.6)
     notes = [_pluck(rng, pitch, 1.5, decay, bright) for pitch in pitches]
-    return Sound(_mix(notes, attacks, _velocities(rng, len(attacks)), num_samples), attacks)
+    return _played(rng, seconds, attacks, notes)
 
 
 # --- Struck --------------------------------------------------------------------------------------
@@ -255,10 +251,7 @@ def church_bell(rng: np.random.Generator, seconds: float) -> Sound:
     amplitudes = rng.uniform(0.3, 1.0, len(ratios)) * ratios**-0.1
     decays = rng.uniform(1.0, 3.0) / ratios**0.8
     strike = _modes(rng, min(seconds + 1, 3.0), prime * ratios, amplitudes, decays)
-    waveform = _mix(
-        [strike] * len(attacks), attacks, _velocities(rng, len(attacks)), int(seconds * RATE_HZ)
-    )
-    return Sound(waveform, attacks)
+    return _played(rng, seconds, attacks, [strike] * len(attacks))
 
 
 def marimba(rng: np.random.Generator, seconds: float) -> Sound:
@@ -271,8 +264,7 @@ def marimba(rng: np.random.Generator, seconds: float) -> Sound:
         decays = base_decay * (400 / pitch) ** 0.5 / np.array([1, 3, 6])
         amplitudes = [1, rng.uniform(0.1, 0.5), rng.uniform(0.03, 0.2)]
         notes.append(_modes(rng, 0.9, pitch * ratios, np.array(amplitudes), decays))
-    waveform = _mix(notes, attacks, _velocities(rng, len(attacks)), int(seconds * RATE_HZ))
-    return Sound(waveform, attacks)
+    return _played(rng, seconds, attacks, notes)
 
 
 def snare_drum(rng: np.random.Generator, seconds: float) -> Sound:
@@ -284,8 +276,7 @@ def snare_drum(rng: np.random.Generator, seconds: float) -> Sound:
     wires = _noise(rng, len(body), _band(rng.uniform(800, 2500), rng.uniform(5000, 11000)))
     wires = wires * np.exp(-_times(len(body)) / np.float32(rng.uniform(0.04, 0.12)))
     hit = body / np.abs(body).max() + np.float32(rng.uniform(0.15, 0.6)) * wires
-    gains = _velocities(rng, len(attacks))
-    return Sound(_mix([hit] * len(attacks), attacks, gains, int(seconds * RATE_HZ)), attacks)
+    return _played(rng, seconds, attacks, [hit] * len(attacks))
 
 
 def hi_hat(rng: np.random.Generator, seconds: float) -> Sound:
@@ -304,8 +295,7 @@ def hi_hat(rng: np.random.Generator, seconds: float) -> Sound:
         noise * np.exp(-times / np.float32(ringing if rng.random() < openness else closed))
         for _ in attacks
     ]
-    gains = _velocities(rng, len(attacks))
-    return Sound(_mix(hits, attacks, gains, int(seconds * RATE_HZ)), attacks)
+    return _played(rng, seconds, attacks, hits)
 
 
 def hammer(rng: np.random.Generator, seconds: float) -> Sound:
@@ -318,8 +308,7 @@ def hammer(rng: np.random.Generator, seconds: float) -> Sound:
     click = _noise(rng, len(ring), _band(rng.uniform(200, 900), rng.uniform(3000, 9000)))
     click = click * np.exp(-_times(len(ring)) / np.float32(rng.uniform(0.004, 0.012)))
     blow = ring + np.float32(rng.uniform(0.5, 2)) * click
-    gains = _velocities(rng, len(attacks))
-    return Sound(_mix([blow] * len(attacks), attacks, gains, int(seconds * RATE_HZ)), attacks)
+    return _played(rng, seconds, attacks, [blow] * len(attacks))
 
 
 # --- Sustained -----------------------------------------------------------------------------------
@@ -466,10 +455,6 @@ def sawing(rng: np.random.Generator, seconds: float) -> Sound:
 def record(rng: np.random.Generator, sound: Sound) -> np.ndarray:
     """Records a dry sound in a random room with a random microphone and background.
 
-    Args:
-        rng: decides about reverberation, tone colour, noise, level and channels.
-        sound: dry.
-
     Returns:
         float32 [num_samples, 1 or 2], within (-1, 1).
     """
@@ -524,8 +509,8 @@ def _microphone(rng: np.random.Generator, frequencies: np.ndarray) -> np.ndarray
 def _camera(rng: np.random.Generator, num_samples: int) -> np.ndarray:
     """Returns what the camera adds: a faint tick when it reads a frame.
 
-    Sound then tells where between two frames it was cut, as codecs and resampling let it in videos
-    from the web: the low-level cue that OTS §3.3 keeps out by its sampling.
+    Sound then shows where between two frames it was cut: the low-level cue that OTS §3.3 keeps out
+    by its sampling.
     """
     ticks = np.zeros(num_samples, np.float32)
     ticks[:: RATE_HZ // constants.FRAME_RATE_HZ] = 1

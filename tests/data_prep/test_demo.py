@@ -8,9 +8,8 @@ import shutil
 import numpy as np
 import pytest
 
-from data_prep import demo
-from data_prep.demo_data import scenes as demo_scenes
-from data_prep.demo_data import sounds
+from data_prep.demo_data import clips, motions, scenes, sounds
+from data_prep.demo_data.data_set import Config, make_demo
 from data_prep.lists import manifest
 from l3net import constants
 from l3net.errors import UserError
@@ -31,7 +30,7 @@ ONTOLOGY_FILE = AUDIOSET_FOLDER / "ontology.json"
 
 def make(folder, **changes):
     arguments = {"clips_per_class": COUNTS, "clip_seconds": SECONDS, "labels": LABELS}
-    demo.make_demo(folder, **{**arguments, "num_workers": 1, **changes})
+    make_demo(Config(folder, **{**arguments, "num_workers": 1, **changes}))
 
 
 def read(path):
@@ -50,9 +49,9 @@ def made(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(params=demo.LABELS)
+@pytest.fixture(params=clips.LABELS)
 def kind(request):
-    return demo.KINDS[request.param]
+    return clips.KINDS[request.param]
 
 
 def test_manifest_has_the_asked_counts_and_separate_media(made):
@@ -60,12 +59,12 @@ def test_manifest_has_the_asked_counts_and_separate_media(made):
     seen = {row["example_id"]: row["label"] for row in read(made / "clips.csv")}
     counts = {
         (split, label): sum((r.split, seen[r.example_id]) == (split, label) for r in rows)
-        for split in demo.SPLITS
+        for split in clips.SPLITS
         for label in LABELS
     }
     assert counts == {
         (split, label): count
-        for split, count in zip(demo.SPLITS, COUNTS, strict=True)
+        for split, count in zip(clips.SPLITS, COUNTS, strict=True)
         for label in LABELS
     }
     assert len({row.media_id for row in rows}) == len(rows)
@@ -80,8 +79,8 @@ def test_videos_decode_whole_with_picture_and_sound_of_one_length(made):
 
 
 def test_pictures_in_the_video_are_those_drawn(made):
-    plan = demo.plan_clips(LABELS, COUNTS, SECONDS, 0)[0]
-    drawn = list(demo_scenes.render(demo.compose(plan)[1]))
+    plan = clips.plan_clips(LABELS, COUNTS, SECONDS, 0)[0]
+    drawn = list(scenes.render(clips.compose(plan)[1]))
     decoded = list(ffmpeg.stream_frames(made / plan.path, smallest_side_px=None))
     differences = [
         np.abs(decoded[20].astype(float) - frame.astype(float)).mean() for frame in drawn
@@ -119,15 +118,15 @@ def test_another_run_with_workers_gives_the_same_bytes(made, tmp_path):
 
 
 def test_another_seed_gives_other_sounds_and_pictures():
-    plans = [demo.plan_clips(LABELS, COUNTS, SECONDS, seed)[0] for seed in (0, 1)]
-    (sound_a, scene_a, _), (sound_b, scene_b, _) = map(demo.compose, plans)
+    plans = [clips.plan_clips(LABELS, COUNTS, SECONDS, seed)[0] for seed in (0, 1)]
+    (sound_a, scene_a, _), (sound_b, scene_b, _) = map(clips.compose, plans)
     assert sound_a.shape != sound_b.shape or (sound_a != sound_b).any()
     assert not np.allclose(scene_a.boxes, scene_b.boxes)
 
 
 def test_more_clips_leave_the_others_as_they_are():
-    few = demo.plan_clips(LABELS, COUNTS, SECONDS, 0)
-    assert set(few) < set(demo.plan_clips(LABELS, (5, 2, 1), SECONDS, 0))
+    few = clips.plan_clips(LABELS, COUNTS, SECONDS, 0)
+    assert set(few) < set(clips.plan_clips(LABELS, (5, 2, 1), SECONDS, 0))
 
 
 def test_restart_makes_only_what_is_missing(made, tmp_path):
@@ -144,13 +143,13 @@ def test_interrupted_run_leaves_no_half_written_video(tmp_path, monkeypatch):
         yield np.zeros((256, 256, 3), np.uint8)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo_scenes, "render", stop)
+    monkeypatch.setattr(scenes, "render", stop)
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["demo.json"]
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"clip_seconds": 1.4}, {"labels": demo.LABELS}])
+@pytest.mark.parametrize("change", [{"seed": 1}, {"clip_seconds": 1.4}, {"labels": clips.LABELS}])
 def test_another_configuration_in_the_same_folder_is_refused(made, change):
     with pytest.raises(UserError, match=f"another {next(iter(change))}"):
         make(made, **change)
@@ -182,23 +181,23 @@ def test_folder_that_cannot_be_made_is_a_user_error(tmp_path):
 
 
 def test_labels_are_audioset_names():
-    assert set(demo.LABELS) == AUDIOSET_NAMES and len(demo.LABELS) == 14
+    assert set(clips.LABELS) == AUDIOSET_NAMES and len(clips.LABELS) == 14
     if AUDIOSET_FILE.exists():
-        assert set(demo.LABELS) <= {row["display_name"] for row in read(AUDIOSET_FILE)}
+        assert set(clips.LABELS) <= {row["display_name"] for row in read(AUDIOSET_FILE)}
 
 
 def test_shares_of_unrelated_and_silent_clips():
-    plans = demo.plan_clips(demo.LABELS, (60, 0, 0), 4.0, 0)
+    plans = clips.plan_clips(clips.LABELS, (60, 0, 0), 4.0, 0)
     unrelated = np.mean([plan.unrelated for plan in plans])
-    assert abs(unrelated - demo.UNRELATED_SHARE) < 0.02
+    assert abs(unrelated - clips.UNRELATED_SHARE) < 0.02
     silent = np.mean([bool(plan.silent_label) for plan in plans])
-    assert abs(silent - demo.SILENT_SHARE) < 0.05
+    assert abs(silent - clips.SILENT_SHARE) < 0.05
     assert all(plan.silent_label not in (plan.label, plan.heard_label) for plan in plans)
 
 
 def test_labels_are_families(made):
     families = {row["example_id"]: row["family"] for row in read(made / "clips.csv")}
-    assert set(families.values()) == {demo.TOOL, demo.INSTRUMENT}
+    assert set(families.values()) == {clips.TOOL, clips.INSTRUMENT}
     assert {r.example_id: r.labels for r in manifest.read_manifest(made / "manifest.csv")} == {
         example_id: (family,) for example_id, family in families.items()
     }
@@ -213,7 +212,7 @@ def test_families_are_above_their_classes_in_audioset():
         return {node["name"]}.union(*map(below, children))
 
     names = {node["name"]: below(node) for node in nodes.values()}
-    for label, kind in demo.KINDS.items():
+    for label, kind in clips.KINDS.items():
         assert label in names[kind.family]
 
 
@@ -232,11 +231,11 @@ def test_sound_is_never_silent_for_long_nor_clipped(kind):
 
 def test_box_surrounds_the_object_closely(kind):
     attacks = np.arange(-0.1, 1, 0.3)
-    scene = demo_scenes.make_scene(kind.looks, attacks, 25, np.random.default_rng(3))
+    scene = scenes.make_scene(kind.looks, attacks, 25, np.random.default_rng(3))
     scene = scene._replace(camera_px=np.zeros_like(scene.camera_px), noise=None)
     # The same scene without the object tells which pixels are the object.
-    without = np.asarray(next(demo_scenes.render(scene._replace(actors=()))), int)
-    for box, frame in zip(scene.boxes, demo_scenes.render(scene), strict=True):
+    without = np.asarray(next(scenes.render(scene._replace(actors=()))), int)
+    for box, frame in zip(scene.boxes, scenes.render(scene), strict=True):
         rows, columns = np.nonzero(np.abs(frame - without).max(axis=2) > 12)
         seen = np.array([rows.min(), columns.min(), rows.max() + 1, columns.max() + 1])
         expected = box * np.array([scene.height_px, scene.width_px] * 2)
@@ -247,9 +246,9 @@ def test_most_of_an_object_is_in_the_central_square(kind):
     """Every centred crop shows at least 0.7 of its height and of its width."""
     for seed in range(4):
         rng = np.random.default_rng(seed)
-        silent = demo.KINDS["Harp"].looks if seed % 2 else None
-        scene = demo_scenes.make_scene(kind.looks, np.arange(0, 2, 0.3), 50, rng, silent)
-        size, side = np.array([scene.height_px, scene.width_px]), min(demo_scenes.SIZES_PX[0])
+        silent = clips.KINDS["Harp"].looks if seed % 2 else None
+        scene = scenes.make_scene(kind.looks, np.arange(0, 2, 0.3), 50, rng, silent)
+        size, side = np.array([scene.height_px, scene.width_px]), min(scenes.SIZES_PX[0])
         for actor in scene.actors:
             own = actor.extent_px[2:] - actor.extent_px[:2]
             before = actor.extent_px[:2] - (size - side) / 2
@@ -258,10 +257,10 @@ def test_most_of_an_object_is_in_the_central_square(kind):
 
 
 def test_objects_are_rarely_in_the_middle():
-    looks = demo.KINDS["Harp"].looks
+    looks = clips.KINDS["Harp"].looks
     boxes = np.array(
         [
-            demo_scenes.make_scene(looks, np.zeros(1), 1, np.random.default_rng(seed)).boxes[0]
+            scenes.make_scene(looks, np.zeros(1), 1, np.random.default_rng(seed)).boxes[0]
             for seed in range(40)
         ]
     )
@@ -276,12 +275,12 @@ def test_camera_ticks_at_every_frame():
 
 
 def test_silent_object_stands_apart():
-    looks = demo.KINDS["Trumpet"].looks
-    scenes = [
-        demo_scenes.make_scene(looks, np.zeros(1), 5, np.random.default_rng(seed), looks)
+    looks = clips.KINDS["Trumpet"].looks
+    made = [
+        scenes.make_scene(looks, np.zeros(1), 5, np.random.default_rng(seed), looks)
         for seed in range(6)
     ]
-    with_two = [scene for scene in scenes if scene.has_silent_object]
+    with_two = [scene for scene in made if scene.has_silent_object]
     assert len(with_two) >= 3
     for scene in with_two:
         other, own = (actor.extent_px for actor in scene.actors)
@@ -292,6 +291,6 @@ def test_silent_object_stands_apart():
 def test_hammer_falls_at_its_blows():
     attacks = np.array([0.0, 0.4, 0.8])
     times = np.array([0.0, 0.2, 0.4, 0.6, 0.8])
-    pose, _ = demo_scenes.hammering(times, attacks, np.random.default_rng(0))
+    pose, _ = motions.hammering(times, attacks, np.random.default_rng(0))
     assert pose.angle[[0, 2, 4]] == pytest.approx(0, abs=1e-6)
     assert pose.angle[[1, 3]].min() > 0.4

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep import demo
+from data_prep.demo_data import clips
 from eval.metrics import ndcg
 from eval.sets import ontology
 from l3net.errors import UserError
@@ -101,8 +101,8 @@ def test_names_and_ids_are_the_same_class(tmp_path):
 
 
 def test_the_built_in_part_knows_all_labels_of_the_demo_data():
-    families = {kind.family for kind in demo.KINDS.values()}
-    distances = ontology.read_ontology(None).distances([*demo.LABELS, *families])
+    families = {kind.family for kind in clips.KINDS.values()}
+    distances = ontology.read_ontology(None).distances([*clips.LABELS, *families])
     assert np.isfinite(distances).all()
 
 

@@ -1,0 +1,234 @@
+"""The demo data set as a folder: its videos, their markers, its tables."""
+
+import concurrent.futures
+import dataclasses
+import json
+import logging
+import multiprocessing
+import os
+import pathlib
+import platform
+import signal
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import PIL
+import scipy
+
+from data_prep.demo_data import clips, scenes
+from data_prep.demo_data.clips import LABELS, SPLITS, ClipPlan
+from data_prep.lists import box_lists, manifest
+from l3net import constants
+from l3net.errors import UserError
+from l3net.files import write_csv, write_whole
+from l3net.flags import REQUIRED, setting
+from l3net.media import ffmpeg, video_writer
+from l3net.progress import track
+
+VERSION = 5  # of the drawings and sounds; another version is another data set
+CONFIG_FILE, MANIFEST_FILE = "demo.json", "manifest.csv"
+CLIPS_FILE, BOXES_FILE = "clips.csv", "boxes.csv"
+CLIPS_COLUMNS = (
+    *("example_id", "split", "label", "heard_label", "unrelated", "silent_label", "family"),
+)
+_DONE = ".done"
+_NOTE = (
+    "Synthetic demo data: drawn objects and synthesised sounds, made by data_prep.demo. "
+    "Not AudioSet; only the class names are AudioSet's. Results on it say nothing about real data."
+)
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The demo data set."""
+
+    out_dir: str | pathlib.Path = setting(
+        REQUIRED, "Folder for the data set, such as data/demo/videos; made if need be."
+    )
+    # Many short clips rather than few long ones: of 280 clips of 4 s a network remembers each.
+    clips_per_class: tuple[str, ...] = setting(
+        ("56", "5", "9"), "Number of clips of each class for train, val and test."
+    )
+    clip_seconds: float = setting(
+        2.0, "Length of every clip, seconds (the papers' clips have 10).", at_least=1, at_most=60
+    )
+    seed: int = setting(
+        0, "Seed of everything that is drawn; another makes another data set.", at_least=0
+    )
+    num_workers: int | None = setting(
+        None, "Number of processes; one per processor unless given.", at_least=1
+    )
+    labels: tuple[str, ...] = LABELS
+
+    def counts(self) -> tuple[int, ...]:
+        """Returns `clips_per_class` as numbers; raises UserError if they are unusable."""
+        try:
+            counts = tuple(int(count) for count in self.clips_per_class)
+        except ValueError:
+            counts = ()
+        if len(counts) != len(SPLITS) or min(counts) < 0 or not sum(counts):
+            raise UserError(
+                f"clips_per_class is {','.join(map(str, self.clips_per_class))}; need three counts "
+                "of at least 0 for train,val,test, such as 20,4,6"
+            )
+        return counts
+
+    def check(self) -> None:
+        """Raises UserError if a value is unusable."""
+        self.counts()
+        if not 1 <= self.clip_seconds <= 60:
+            raise UserError(f"clip_seconds is {self.clip_seconds}; need 1 to 60")
+        if self.seed < 0 or (self.num_workers is not None and self.num_workers < 1):
+            raise UserError(
+                f"num_workers is {self.num_workers} and seed is {self.seed}; need at least 1 and "
+                "at least 0"
+            )
+        if len(self.labels) < 2 or not set(self.labels) <= set(LABELS):
+            raise UserError(
+                f"labels are {list(self.labels)}; need at least two of {', '.join(LABELS)}"
+            )
+
+
+def make_demo(config: Config) -> None:
+    """Makes the data set, or what is missing of it.
+
+    Raises:
+        UserError: if a value is unusable, the folder holds a data set of another configuration, a
+            file cannot be written, or ffmpeg is missing.
+    """
+    config.check()
+    recorded = {
+        "version": VERSION,
+        "seed": config.seed,
+        "clip_seconds": config.clip_seconds,
+        "clips_per_class": dict(zip(SPLITS, config.counts(), strict=True)),
+        "labels": list(config.labels),
+    }
+    out_dir = pathlib.Path(config.out_dir)
+    plans = clips.plan_clips(config.labels, config.counts(), config.clip_seconds, config.seed)
+    try:
+        _open(out_dir, recorded)
+        pending = [plan for plan in plans if not _is_done(out_dir, plan)]
+        _log.info("%s: %d clips, %d to make", out_dir, len(plans), len(pending))
+        _make_clips(out_dir, pending, config.num_workers or os.cpu_count() or 1)
+        _finish(out_dir, recorded, plans)
+    except OSError as error:
+        raise UserError(f"cannot write the demo data set in {out_dir}: {error}") from error
+
+
+# --- Clips ---------------------------------------------------------------------------------------
+def _make_clips(out_dir: pathlib.Path, plans: Sequence[ClipPlan], num_workers: int) -> None:
+    num_workers = min(num_workers, len(plans))
+    if num_workers <= 1:
+        for plan in track(plans, "making demo clips", unit="clip"):
+            _make_clip(out_dir, plan)
+        return
+    # Spawned, not forked: the caller may have threads.
+    context = multiprocessing.get_context("spawn")
+    executor = concurrent.futures.ProcessPoolExecutor(
+        num_workers, mp_context=context, initializer=_ignore_interrupts
+    )
+    try:
+        futures = [executor.submit(_make_clip, out_dir, plan) for plan in plans]
+        done = concurrent.futures.as_completed(futures)
+        for future in track(done, "making demo clips", unit="clip", total=len(plans)):
+            future.result()
+    except concurrent.futures.process.BrokenProcessPool as error:
+        raise UserError(
+            "a worker died (out of memory?); run the same command again, with a smaller num_workers"
+        ) from error
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _ignore_interrupts() -> None:
+    # Ctrl-C reaches every process; the first one alone answers it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _make_clip(out_dir: pathlib.Path, plan: ClipPlan) -> None:
+    waveform, scene, quality = clips.compose(plan)
+    path = out_dir / plan.path
+    video_writer.write_same_video(path, scenes.render(scene), waveform, quality=quality)
+    done = {
+        "silent_label": plan.silent_label if scene.has_silent_object else "",
+        "boxes": [] if plan.unrelated else np.round(scene.boxes, 4).tolist(),
+    }
+    write_whole(_marker(out_dir, plan), json.dumps(done))
+
+
+def _marker(out_dir: pathlib.Path, plan: ClipPlan) -> pathlib.Path:
+    return out_dir / _DONE / f"{plan.example_id}.json"
+
+
+def _is_done(out_dir: pathlib.Path, plan: ClipPlan) -> bool:
+    return (out_dir / plan.path).exists() and _marker(out_dir, plan).exists()
+
+
+# --- Files ---------------------------------------------------------------------------------------
+def _open(out_dir: pathlib.Path, config: dict) -> None:
+    """Makes the folder, or checks that it holds the same data set."""
+    path = out_dir / CONFIG_FILE
+    if path.exists():
+        try:
+            there = json.loads(path.read_text())["config"]
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{path} is damaged; remove {out_dir} or choose another") from None
+        if there != config:
+            keys = [key for key in config if there.get(key) != config[key]]
+            raise UserError(
+                f"{out_dir} holds a demo data set with another {', '.join(keys) or 'configuration'}"
+                f" ({', '.join(f'{key}={there.get(key)}' for key in keys)}); remove it or choose "
+                "another out_dir"
+            )
+    for name in (*SPLITS, _DONE):
+        (out_dir / name).mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        content = {"note": _NOTE, "finished": False, "config": config}
+        write_whole(path, json.dumps(content, indent=2))
+
+
+def _finish(out_dir: pathlib.Path, config: dict, plans: Sequence[ClipPlan]) -> None:
+    """Writes the tables, and demo.json last."""
+    done = {plan: json.loads(_marker(out_dir, plan).read_text()) for plan in plans}
+    manifest.write_manifest(out_dir / MANIFEST_FILE, [_manifest_row(plan) for plan in plans])
+    rows = (_clip_row(plan, done[plan]["silent_label"]) for plan in plans)
+    write_csv(out_dir / CLIPS_FILE, CLIPS_COLUMNS, rows)
+    boxes = (row for plan in plans for row in _box_rows(plan, done[plan]["boxes"]))
+    write_csv(out_dir / BOXES_FILE, box_lists.COLUMNS, boxes)
+    content = {
+        "note": _NOTE,
+        "finished": True,
+        "config": config,
+        "counts": {
+            "clips": len(plans),
+            **{split: sum(plan.split == split for plan in plans) for split in SPLITS},
+            "unrelated": sum(plan.unrelated for plan in plans),
+            "with_silent_object": sum(bool(marker["silent_label"]) for marker in done.values()),
+        },
+        "versions": {
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "scipy": scipy.__version__,
+            "pillow": PIL.__version__,
+            "ffmpeg": ffmpeg.ffmpeg_version(),
+        },
+    }
+    write_whole(out_dir / CONFIG_FILE, json.dumps(content, indent=2) + "\n")
+
+
+def _manifest_row(plan: ClipPlan) -> manifest.ManifestRow:
+    name, labels = plan.example_id, (plan.family,)
+    return manifest.ManifestRow(name, name, plan.path, 0.0, plan.seconds, plan.split, labels)
+
+
+def _clip_row(plan: ClipPlan, silent_label: str) -> tuple:
+    labels = (plan.label, plan.heard_label, int(plan.unrelated), silent_label, plan.family)
+    return plan.example_id, plan.split, *labels
+
+
+def _box_rows(plan: ClipPlan, boxes: Sequence[Sequence[float]]) -> Iterator[tuple]:
+    for frame, box in enumerate(boxes):
+        time = f"{frame / constants.FRAME_RATE_HZ:.2f}"
+        yield plan.example_id, frame, time, *(f"{side:.4f}" for side in box), plan.label
