@@ -22,29 +22,39 @@ the numbers of a file depend on nothing but the file, the network and these sett
 
 import contextlib
 import dataclasses
-import functools
 import json
 import logging
 import pathlib
 import shutil
-import sys
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-import tqdm
-from absl import flags
 
-from l3net import errors
+from l3net import flags
 from l3net.errors import UserError, first_line
+from l3net.flags import REQUIRED, setting
 from l3net.inference import file_features, saved_model
-from l3net.media import file_kinds, images
+from l3net.inference.file_features import Settings
+from l3net.media import file_kinds
+from l3net.progress import progress
 
-Settings = file_features.Settings
 _PREFIXES = {file_kinds.SOUND: "audio_", file_kinds.IMAGE: "image_"}  # of a video's keys
 
 _log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Where features come from and go to."""
+
+    saved_model: str = setting(REQUIRED, "Folder that l3net.export wrote.")
+    out_dir: str = setting(REQUIRED, "Folder for the .npz files; made if need be.")
+    batch_size: int = setting(
+        32, "Windows or pictures that go through the network at once.", at_least=1
+    )
+    overwrite: bool = setting(False, "Make .npz files that exist again.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,9 +62,9 @@ class Outcome:
     """What became of one input.
 
     Attributes:
-        path: of the input.
+        path: the input.
         status: "done", "skipped" (its .npz exists already) or "failed".
-        reason: of a failure, one line.
+        reason: why it failed, one line.
     """
 
     path: pathlib.Path
@@ -64,23 +74,9 @@ class Outcome:
 
 # --- The list ------------------------------------------------------------------------------------
 def extract_files(
-    inputs: Iterable[str | pathlib.Path],
-    *,
-    saved_model_dir: str | pathlib.Path,
-    out_dir: str | pathlib.Path,
-    settings: Settings | None = None,
-    batch_size: int = 32,
-    overwrite: bool = False,
+    inputs: Iterable[str | pathlib.Path], config: Config, settings: Settings
 ) -> list[Outcome]:
     """Writes one .npz per file; a bad file does not stop the others.
-
-    Args:
-        inputs: files and folders.
-        saved_model_dir: that `l3net.export` wrote.
-        out_dir: folder for the .npz files.
-        settings: None takes the defaults.
-        batch_size: windows or pictures that go through the network at once.
-        overwrite: whether to make .npz files that exist again.
 
     Returns:
         One outcome per file, in the order of the work.
@@ -89,20 +85,19 @@ def extract_files(
         UserError: if nothing can be done at all: an unusable SavedModel or setting, or two inputs
             that would be written to the same .npz.
     """
-    settings = Settings() if settings is None else settings
     settings.check()
-    extractor = _Extractor(saved_model.SavedModel(saved_model_dir), settings, batch_size)
-    files, outcomes = find_files(inputs, pathlib.Path(out_dir))
+    extractor = _Extractor(saved_model.SavedModel(config.saved_model), settings, config.batch_size)
+    files, outcomes = find_files(inputs, pathlib.Path(config.out_dir))
     extractor.features.require(
         {file_kinds.KINDS.get(path.suffix.lower()) for path in files.values()}
     )
-    seconds = 0.1 if sys.stderr.isatty() else 30.0  # a log file needs no more
-    progress = tqdm.tqdm(files.items(), unit="file", dynamic_ncols=True, mininterval=seconds)
     num_failed = len(outcomes)
-    for out, path in progress:
-        outcomes.append(_extract_or_explain(extractor, path, out, overwrite))
-        num_failed += outcomes[-1].status == "failed"
-        progress.set_postfix(failed=num_failed, refresh=False)
+    with progress("extracting", unit="file", total=len(files)) as bar:
+        for out, path in files.items():
+            outcomes.append(_extract_or_explain(extractor, path, out, config.overwrite))
+            num_failed += outcomes[-1].status == "failed"
+            bar.note(f"{num_failed} failed" if num_failed else "")
+            bar.advance()
     return outcomes
 
 
@@ -111,11 +106,7 @@ def find_files(
 ) -> tuple[dict[pathlib.Path, pathlib.Path], list[Outcome]]:
     """Lists what to do: files as named, and all files of known suffix below folders.
 
-    Files below a folder keep their place in it; hidden files and folders are left out.
-
-    Args:
-        inputs: files and folders.
-        out_dir: folder for the .npz files.
+    Files below a folder keep their relative path; hidden files and folders are left out.
 
     Returns:
         (.npz path -> file, failures: folders that are unreadable or hold no file for us).
@@ -127,11 +118,11 @@ def find_files(
     failures = []
     for given in map(pathlib.Path, inputs):
         if given.is_dir():
-            base, (found, complaints) = given, file_features.files_below(given)
-            failures += [Outcome(given, "failed", complaint) for complaint in complaints]
+            base, (paths, problems) = given, file_features.files_below(given)
+            failures += [Outcome(given, "failed", problem) for problem in problems]
         else:
-            base, found = given.parent, [given]
-        for path in found:
+            base, paths = given.parent, [given]
+        for path in paths:
             relative = path.relative_to(base)
             out = out_dir / relative.with_name(f"{relative.name}.npz")
             if files.setdefault(out, path).absolute() != path.absolute():
@@ -172,12 +163,8 @@ class _Extractor:
         }
 
     def extract(self, path: pathlib.Path, out: pathlib.Path) -> None:
-        """Writes the .npz of one file, whole or not at all.
-
-        Raises:
-            UserError: if the file gives no features.
-        """
-        kind = images.kind_of(path)
+        """Writes the complete .npz of one file or none; raises UserError if it has no features."""
+        kind = file_kinds.kind_of(path)
         with _npz_when_complete(out) as npz:
             for stream in self.features.streams(path, kind):
                 prefix = _PREFIXES[stream.kind] if kind == file_kinds.VIDEO else ""
@@ -244,72 +231,26 @@ def _npz_when_complete(out: pathlib.Path) -> Iterator[_Npz]:
         temporary.unlink(missing_ok=True)
 
 
-# --- Entry ---------------------------------------------------------------------------------------
-def _define_flags() -> dict[str, flags.FlagHolder]:
-    """Defines the flags; the keys are keywords of `extract_files` and fields of `Settings`."""
-    return {
-        "saved_model_dir": flags.DEFINE_string(
-            "saved_model", None, "Folder that l3net.export wrote.", required=True
-        ),
-        "out_dir": flags.DEFINE_string(
-            "out_dir", None, "Folder for the .npz files; made if need be.", required=True
-        ),
-        "features": flags.DEFINE_enum(
-            "features",
-            "pool4",
-            file_features.FEATURES,
-            "pool4: 512-D, global max. conv4_2: 6144-D for sound, before the ReLU (L3 3.3), 8192-D "
-            "for pictures, after it (L3 3.4). embedding: 128-D, of networks that have one.",
-        ),
-        "hop_seconds": flags.DEFINE_float(
-            "hop_seconds", 0.5, "Between the starts of two one-second windows of sound (ours)."
-        ),
-        "center": flags.DEFINE_bool(
-            "center",
-            False,
-            "Centre window i on i * hop_seconds, with half a second of silence before the sound; "
-            "otherwise it starts there.",
-        ),
-        "frame_rate_hz": flags.DEFINE_float(
-            "frame_rate_hz", 1.0, "Pictures taken per second of video (ours)."
-        ),
-        "video_streams": flags.DEFINE_enum(
-            "video_streams", file_features.BOTH, file_features.STREAMS, "What to take from a video."
-        ),
-        "batch_size": flags.DEFINE_integer(
-            "batch_size",
-            32,
-            "Windows or pictures that go through the network at once.",
-            lower_bound=1,
-        ),
-        "overwrite": flags.DEFINE_bool("overwrite", False, "Make .npz files that exist again."),
-    }
-
-
-def main(argv: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
-    """Reads the flags and extracts; fails at the end if any file failed."""
-    if len(argv) < 2:
+# --- The command ---------------------------------------------------------------------------------
+def main(inputs: Sequence[str], config: Config, settings: Settings) -> None:
+    """Extracts; fails at the end if any file failed."""
+    if not inputs:
         raise UserError("no input; name files or folders of sound, images or video")
-    values = {keyword: holder.value for keyword, holder in holders.items()}
-    settings = {field.name: values.pop(field.name) for field in dataclasses.fields(Settings)}
-    _report(extract_files(argv[1:], settings=Settings(**settings), **values))
+    _report(extract_files(inputs, config, settings))
 
 
 def _report(outcomes: list[Outcome]) -> None:
-    by_status = {
-        status: [outcome for outcome in outcomes if outcome.status == status]
-        for status in ("done", "skipped", "failed")
-    }
-    counts = ", ".join(f"{len(found)} {status}" for status, found in by_status.items())
-    failed = by_status["failed"]
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if len(outcomes) == 1 and failed:
         raise UserError(failed[0].reason)
     for outcome in failed:
         _log.error("failed: %s", outcome.reason)
-    _log.info("%d files: %s", len(outcomes), counts)
+    statuses = [outcome.status for outcome in outcomes]
+    counts = (f"{statuses.count(status)} {status}" for status in ("done", "skipped", "failed"))
+    _log.info("%d files: %s", len(outcomes), ", ".join(counts))
     if failed:
         raise UserError(f"{len(failed)} of {len(outcomes)} inputs failed; their reasons are above")
 
 
 if __name__ == "__main__":
-    errors.run(functools.partial(main, holders=_define_flags()))
+    flags.run(main, Config, Settings, arguments="files, or folders that are searched to any depth.")

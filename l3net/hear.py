@@ -6,9 +6,9 @@
 HEAR (Holistic Evaluation of Audio Representations, https://hearbenchmark.com/hear-api.html) runs
 any module with `load_model`, `get_timestamp_embeddings` and `get_scene_embeddings` on its tasks.
 
-Ours: the embedding is `pool4`, 512-D, of every network, for its tasks are classification; windows
-of one second follow each other by 50 ms for timestamps (the largest that HEAR suggests) and by half
-a second for scenes (as the ten subclips of L3 §3.3), whose embedding is the mean over time.
+Our choice: the embedding is `pool4`, 512-D, of every network, for its tasks are classification;
+windows of one second follow each other by 50 ms for timestamps (the largest that HEAR suggests) and
+by half a second for scenes (as the ten subclips of L3 §3.3), whose embedding is the mean over time.
 """
 
 import itertools
@@ -21,6 +21,7 @@ import tensorflow as tf
 from l3net import constants
 from l3net.errors import UserError
 from l3net.inference import embeddings, saved_model
+from l3net.media import sound
 
 ENVIRONMENT_VARIABLE = "L3NET_SAVED_MODEL"
 TIMESTAMP_HOP_SAMPLES = 2_400  # 50 ms
@@ -30,13 +31,7 @@ BATCH_SIZE = 32
 
 
 class HearModel(tf.Module):
-    """A network as HEAR wants it.
-
-    Attributes:
-        sample_rate: in Hz, of the sound it takes: 48000.
-        scene_embedding_size: D of `get_scene_embeddings`.
-        timestamp_embedding_size: D of `get_timestamp_embeddings`.
-    """
+    """A network with HEAR's attributes: the sample rate in Hz, and D of both embeddings."""
 
     def __init__(self, network: saved_model.SavedModel, output: str):
         super().__init__(name="l3net")
@@ -60,9 +55,6 @@ def load_model(model_file_path: str = "", *, output: str = embeddings.POOL4) -> 
             environment variable L3NET_SAVED_MODEL names, for no weights come with this package.
         output: "pool4", "conv4_2" or, where the network has one, "embedding". HEAR gives none.
 
-    Returns:
-        The model, for the two functions below.
-
     Raises:
         UserError: if none is named, it is no SavedModel of ours, or it has no such output.
     """
@@ -82,8 +74,8 @@ def get_timestamp_embeddings(audio: tf.Tensor, model: HearModel) -> tuple[tf.Ten
     silence. Times go from 0 to the last multiple of 50 ms inside the sound.
 
     Args:
-        audio: float32 [n_sounds, n_samples] in [-1, 1], 48 kHz; of any length.
-        model: of `load_model`.
+        audio: float32 [n_sounds, n_samples] in [-1, 1], 48 kHz; any length.
+        model: from `load_model`.
 
     Returns:
         (float32 [n_sounds, n_timestamps, D], float32 [n_sounds, n_timestamps]): embeddings, and
@@ -95,32 +87,24 @@ def get_timestamp_embeddings(audio: tf.Tensor, model: HearModel) -> tuple[tf.Ten
     sounds = _checked(audio)
     hop = TIMESTAMP_HOP_SAMPLES
     windows = (
-        saved_model.windows(embeddings.until_last_centre([sound], hop=hop), hop=hop, center=True)
-        for sound in sounds
+        sound.windows(sound.until_last_centre([waveform], hop=hop), hop=hop, center=True)
+        for waveform in sounds
     )
     rows = model.embed(itertools.chain.from_iterable(windows))
     embedding = rows.reshape(len(sounds), -1, rows.shape[1])
-    milliseconds = 1000.0 * saved_model.window_times(embedding.shape[1], hop)
+    milliseconds = 1000.0 * sound.window_times(embedding.shape[1], hop)
     times = np.tile(milliseconds.astype(np.float32), [len(sounds), 1])
     return tf.constant(embedding), tf.constant(times)
 
 
 def get_scene_embeddings(audio: tf.Tensor, model: HearModel) -> tf.Tensor:
-    """Gives one embedding per sound: the mean over windows of one second, one each half second.
+    """Gives one embedding per sound, float32 [n_sounds, D]: the mean over windows of one second.
 
-    Args:
-        audio: float32 [n_sounds, n_samples] in [-1, 1], 48 kHz; of any length. What is shorter
-            than a second is padded with zeros, and so is the last window.
-        model: of `load_model`.
-
-    Returns:
-        float32 [n_sounds, D].
-
-    Raises:
-        UserError: if `audio` has another shape or type, is empty or not finite.
+    There is one each half second. Sound shorter than a second is padded with zeros, and so is the
+    last window. Audio, model and errors are as in `get_timestamp_embeddings`.
     """
     sounds = _checked(audio)
-    windows = (saved_model.windows([sound], hop=SCENE_HOP_SAMPLES) for sound in sounds)
+    windows = (sound.windows([waveform], hop=SCENE_HOP_SAMPLES) for waveform in sounds)
     rows = model.embed(itertools.chain.from_iterable(windows))
     return tf.constant(rows.reshape(len(sounds), -1, rows.shape[1]).mean(axis=1))
 

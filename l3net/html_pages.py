@@ -1,17 +1,10 @@
-"""How HTML pages are filled in: strangers' words are escaped, and a missing name is told."""
+"""How HTML pages are filled in: strangers' words are escaped, and a missing name is an error."""
 
 import jinja2
 
 
 def environment(package: str) -> jinja2.Environment:
-    """Makes what renders the templates of a package.
-
-    Args:
-        package: of ours, with a folder `templates`.
-
-    Returns:
-        The environment: autoescape on, undefined names raise.
-    """
+    """Returns what renders the files in the folder `templates` of one of our packages."""
     return jinja2.Environment(
         loader=jinja2.PackageLoader(package),
         autoescape=True,

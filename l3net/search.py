@@ -33,7 +33,7 @@ from absl import flags
 from l3net import constants, errors, files
 from l3net.errors import UserError, first_line
 from l3net.inference import file_features, saved_model, search_index, search_page
-from l3net.media import ffmpeg, images
+from l3net.media import ffmpeg, file_kinds, images
 from l3net.media.file_kinds import IMAGE, SOUND, VIDEO
 
 TABLE, JSON, HTML = FORMATS = ("table", "json", "html")
@@ -179,7 +179,7 @@ def _add(
     adder: search_index.Adder, features: file_features.FileFeatures, path: pathlib.Path
 ) -> bool:
     """Adds one file; returns False if its content is there already."""
-    kind = images.kind_of(path)
+    kind = file_kinds.kind_of(path)
     sha256 = files.sha256_of(path)
     known = adder.find(sha256)
     if known is not None and adder.is_there(known):
@@ -251,7 +251,7 @@ def make_query(
         UserError: if the file gives none.
     """
     path = pathlib.Path(path)
-    kind = images.kind_of(path)
+    kind = file_kinds.kind_of(path)
     if start_seconds is not None:
         if kind == IMAGE:
             raise UserError(f"--query_start={start_seconds:g}: {path} is an image, without times")
@@ -397,7 +397,7 @@ def _answer(
         content = {**about, "index": str(index.folder), "results": list(results)}
         return json.dumps(content, indent=1) + "\n"
     folder = pathlib.Path.cwd() if out is None else out.parent
-    kind = images.kind_of(query.path)
+    kind = file_kinds.kind_of(query.path)
     return search_page.render(
         {
             **about,

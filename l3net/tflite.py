@@ -12,12 +12,12 @@ TensorFlow operators, so `tf.lite.Interpreter`, tflite_runtime and the interpret
 iOS take it. That is why the number of windows is fixed when the file is made: with a batch of any
 size the converter leaves a StridedSlice of TensorFlow's own in the graph (TensorFlow 2.16).
 
-Beside `audio.tflite` lies `audio.tflite.json`: which weights are in it, and how far its outputs are
+Beside `audio.tflite` is `audio.tflite.json`: which weights are in it, and how far its outputs are
 from the SavedModel's on sounds of many kinds. A file that differs by more than `TOLERANCES` is
 refused, and nothing is written.
 """
 
-import functools
+import dataclasses
 import json
 import logging
 import pathlib
@@ -26,40 +26,50 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
-from absl import flags
 
-from l3net import constants, errors, files
+from l3net import constants, files, flags
 from l3net.errors import UserError
+from l3net.flags import REQUIRED, setting
 from l3net.inference import saved_model
+from l3net.progress import progress
 
 OUTPUTS = ("pool4", "embedding", "conv4_2")
 FLOAT32, FLOAT16, DYNAMIC = "none", "float16", "dynamic"
-# Largest difference from the SavedModel, as a share of the output's largest value (ours). Measured
-# on the demo networks: up to 5e-5, 6.5e-2 and 3e-2, all on pure tones: between their lines the
-# logarithm enlarges what the FFT rounds, and float16 rounds the Hann window, too.
+# Largest difference from the SavedModel, as a share of the output's largest value (our choice).
+# Measured on the demo networks: up to 5e-5, 6.5e-2 and 3e-2, all on pure tones: between their lines
+# the logarithm enlarges what the FFT rounds, and float16 rounds the Hann window, too.
 TOLERANCES = {FLOAT32: 1e-3, FLOAT16: 1e-1, DYNAMIC: 1e-1}
 
 _log = logging.getLogger(__name__)
 
 
-def convert(
-    saved_model_dir: str | pathlib.Path,
-    out: str | pathlib.Path,
-    *,
-    outputs: Sequence[str] = (),
-    quantize: str = FLOAT32,
-    batch_size: int = 1,
-) -> dict[str, float]:
-    """Writes the signature `audio` of a SavedModel as a TensorFlow Lite file.
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What is converted, and how."""
 
-    Args:
-        saved_model_dir: folder that `l3net.export` wrote.
-        out: file to write, replaced if it exists; `out`.json goes beside it.
-        outputs: of OUTPUTS; none takes "pool4" and, where the network has one, "embedding".
-        quantize: "none"; "float16": weights in half the bytes, arithmetic in float32; "dynamic":
-            weights in 8 bits, a quarter of the bytes, and integer arithmetic where the machine has
-            it.
-        batch_size: windows that go through the network at once; fixed in the file.
+    saved_model: str = setting(REQUIRED, "Folder that l3net.export wrote.")
+    out: str = setting(
+        REQUIRED,
+        "File to write, such as audio.tflite, replaced if it exists; OUT.json goes beside it.",
+    )
+    outputs: list[str] = setting(
+        (),
+        f"Output of the file, one of {', '.join(OUTPUTS)}; repeat the flag for several. Without it "
+        "pool4 and, where the network has one, embedding.",
+    )
+    quantize: str = setting(
+        FLOAT32,
+        "Weights. none: float32. float16: half the bytes, float32 arithmetic. dynamic: 8 bits, a "
+        "quarter of the bytes, and integer arithmetic where the machine has it.",
+        choices=list(TOLERANCES),
+    )
+    batch_size: int = setting(
+        1, "Windows that go through the network at once; fixed in the file.", at_least=1
+    )
+
+
+def convert(config: Config) -> dict[str, float]:
+    """Writes the signature `audio` of a SavedModel as a TensorFlow Lite file.
 
     Returns:
         Output name to its difference from the SavedModel's, as a share of the largest value.
@@ -68,23 +78,24 @@ def convert(
         UserError: if there is no such SavedModel, it has no such output, or the file's outputs
             differ from its outputs by more than TOLERANCES.
     """
-    out = pathlib.Path(out)
+    out = pathlib.Path(config.out)
     if out.is_dir():
         raise UserError(f"--out={out} is a folder; name a file in it, such as {out}/audio.tflite")
-    if quantize not in TOLERANCES:
-        raise UserError(f"--quantize={quantize}: need one of {', '.join(TOLERANCES)}")
-    if batch_size < 1:
-        raise UserError(f"--batch_size={batch_size}: need at least 1")
-    network = saved_model.SavedModel(saved_model_dir)
-    outputs = list(outputs) or _default_outputs(network)
+    unknown = set(config.outputs) - set(OUTPUTS)
+    if unknown:
+        raise UserError(f"--outputs={unknown.pop()}: need one of {', '.join(OUTPUTS)}")
+    network = saved_model.SavedModel(config.saved_model)
+    outputs = list(config.outputs) or _default_outputs(network)
     references = {name: network.features(saved_model.AUDIO, name) for name in outputs}
-    content = _convert(network.signature(saved_model.AUDIO), outputs, quantize, batch_size)
-    differences = check(content, references, TOLERANCES[quantize])
+    signature = network.signature(saved_model.AUDIO)
+    with progress("converting"):
+        content = _convert(signature, outputs, config.quantize, config.batch_size)
+        differences = check(content, references, TOLERANCES[config.quantize])
     files.write_whole(out, content)
     description = {
         "outputs": outputs,
-        "quantize": quantize,
-        "batch_size": batch_size,
+        "quantize": config.quantize,
+        "batch_size": config.batch_size,
         "difference_from_saved_model": differences,
         "saved_model": network.metadata,
     }
@@ -138,7 +149,7 @@ def check(
     """Compares a file's outputs with the SavedModel's on `check_sounds`.
 
     Args:
-        content: of the file.
+        content: the file's.
         references: output name to the function that the SavedModel has for it.
         tolerance: allowed difference, as a share of the output's largest value.
 
@@ -167,14 +178,9 @@ def check(
 
 
 def run(content: bytes, waveforms: np.ndarray) -> dict[str, np.ndarray]:
-    """Runs windows through a file in batches of its size.
+    """Runs windows, float32 [N, 48000] in [-1, 1], through a file in batches of its size.
 
-    Args:
-        content: of the file.
-        waveforms: float32 [N, 48000] in [-1, 1]; N is at least 1.
-
-    Returns:
-        Output name to float32 [N, D].
+    Returns output name to float32 [N, D].
     """
     interpreter = tf.lite.Interpreter(model_content=content)
     size = int(interpreter.get_input_details()[0]["shape"][0])
@@ -211,41 +217,11 @@ def check_sounds() -> np.ndarray:
     return np.stack(sounds).astype(np.float32)
 
 
-# --- Entry ---------------------------------------------------------------------------------------
-def _define_flags() -> dict[str, flags.FlagHolder]:
-    """Defines the flags; the keys are the keywords of `convert`."""
-    return {
-        "saved_model_dir": flags.DEFINE_string(
-            "saved_model", None, "Folder that l3net.export wrote.", required=True
-        ),
-        "out": flags.DEFINE_string(
-            "out", None, "File to write, such as audio.tflite; OUT.json beside it.", required=True
-        ),
-        "outputs": flags.DEFINE_multi_enum(
-            "outputs",
-            [],
-            OUTPUTS,
-            "What the file gives; repeat the flag. Default: pool4, and embedding if there is one.",
-        ),
-        "quantize": flags.DEFINE_enum(
-            "quantize",
-            FLOAT32,
-            list(TOLERANCES),
-            "none: float32. float16: half the bytes, float32 arithmetic. dynamic: weights of 8 "
-            "bits, a quarter of the bytes.",
-        ),
-        "batch_size": flags.DEFINE_integer(
-            "batch_size", 1, "Windows at once; fixed in the file.", lower_bound=1
-        ),
-    }
-
-
-def main(argv: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
-    """Reads the flags and converts."""
-    if len(argv) > 1:
-        raise UserError(f"unknown argument {argv[1]!r}; settings are flags, see --help")
-    convert(**{keyword: holder.value for keyword, holder in holders.items()})
+# --- The command ---------------------------------------------------------------------------------
+def main(config: Config) -> None:
+    """Converts."""
+    convert(config)
 
 
 if __name__ == "__main__":
-    errors.run(functools.partial(main, holders=_define_flags()))
+    flags.run(main, Config)

@@ -14,8 +14,8 @@ import tensorflow as tf
 import l3net
 from eval.sets import recordings
 from l3net.errors import UserError
-from tests.eval.test_features import save_tiny_network
-from tests.eval.test_recordings import write_esc50, write_tone
+from tests.tiny_networks import save_tiny_network
+from tests.tiny_sets import write_esc50, write_tone
 
 EXAMPLES = pathlib.Path(__file__).parents[1] / "docs" / "examples"
 # The others need a folder of data; each of these has its tests below.

@@ -38,6 +38,7 @@ from eval.sets import recordings
 from l3net import constants, errors, files
 from l3net.errors import UserError
 from l3net.inference import saved_model
+from l3net.media.sound import windows
 
 READERS = {
     "esc10": recordings.read_esc10,
@@ -171,8 +172,8 @@ def accuracy(classifier: Classifier, sounds: Sequence[np.ndarray], labels: np.nd
     logits = tf.function(classifier.logits, reduce_retracing=True)
     right = 0
     for sound, label in zip(sounds, labels, strict=True):
-        windows = np.stack(list(saved_model.windows([sound], hop=HOP_SAMPLES)))
-        scores = tf.nn.log_softmax(logits(tf.constant(windows))).numpy().mean(axis=0)
+        seconds = np.stack(list(windows([sound], hop=HOP_SAMPLES)))
+        scores = tf.nn.log_softmax(logits(tf.constant(seconds))).numpy().mean(axis=0)
         right += int(np.argmax(scores) == label)
     return right / len(sounds)
 

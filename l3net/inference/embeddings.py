@@ -5,21 +5,21 @@
     embedding = l3net.get_image_embedding(image, model=model)
     sound, picture, timestamps = l3net.get_video_embedding("clip.mp4", model=model)
 
-The windows of a sound are those of `saved_model.windows`, the pictures those of `media`: the same
+The windows of a sound are those of `media.sound`, the pictures those of `media.images`: the same
 numbers as `l3net.extract` writes for files. All three functions take:
 
     model   a `saved_model.SavedModel`, or the path of its folder, which is then loaded at every
             call (about a second): load it yourself if you call more than once.
     output  "pool4" (512-D), "conv4_2" (6144-D for sound, 8192-D for images) or "embedding" (128-D;
             AVE-Net's of both, AVOL-Net's of sound). None takes "embedding" where the network has
-            it, else "pool4" (ours).
+            it, else "pool4" (our choice).
 """
 
 import contextlib
 import itertools
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -27,9 +27,10 @@ from l3net import constants
 from l3net.errors import UserError
 from l3net.inference import saved_model
 from l3net.inference.saved_model import AUDIO, VISION, SavedModel
-from l3net.media import file_kinds, images
+from l3net.media import file_kinds, images, sound
 
 EMBEDDING, POOL4 = "embedding", "pool4"
+Model = str | os.PathLike | SavedModel
 
 
 # --- Sound ---------------------------------------------------------------------------------------
@@ -37,7 +38,7 @@ def get_audio_embedding(
     audio: np.ndarray | Sequence[np.ndarray],
     sr: float | Sequence[float],
     *,
-    model: str | os.PathLike | SavedModel,
+    model: Model,
     output: str | None = None,
     center: bool = True,
     hop_size: float = 0.1,
@@ -62,24 +63,23 @@ def get_audio_embedding(
         start if not `center`). For a list of sounds two lists of these.
 
     Raises:
-        UserError: if a sound is empty, not finite or of a wrong shape, a number is nonsense, or the
+        UserError: if a sound is empty, not finite or of a wrong shape, a number is invalid, or the
             network does not give this.
     """
     _check_batch_size(batch_size)
     network = _load(model)
-    settings = {
-        "output": choose_output(network, output, AUDIO),
-        "hop_seconds": hop_size,
-        "center": center,
-        "batch_size": batch_size,
-    }
+    function = network.features(AUDIO, choose_output(network, output, AUDIO))
+    hop = sound.hop_samples(hop_size)
+
+    def embed(waveform: np.ndarray, sample_rate_hz: float) -> tuple[np.ndarray, np.ndarray]:
+        mono = sound.mono_48k(np.asarray(waveform), sample_rate_hz)
+        embedding = _embed(function, sound.windows([mono], hop=hop, center=center), batch_size)
+        return embedding, sound.window_times(len(embedding), hop)
+
     if not isinstance(audio, list | tuple):
-        return saved_model.audio_embeddings(network, audio, sr, **settings)
+        return embed(audio, sr)
     rates = _one_rate_per_sound(sr, len(audio))
-    pairs = [
-        saved_model.audio_embeddings(network, sound, rate, **settings)
-        for sound, rate in zip(audio, rates, strict=True)
-    ]
+    pairs = [embed(waveform, rate) for waveform, rate in zip(audio, rates, strict=True)]
     return [embedding for embedding, _ in pairs], [times for _, times in pairs]
 
 
@@ -90,41 +90,18 @@ def _one_rate_per_sound(sr: float | Sequence[float], num_sounds: int) -> list[fl
     return rates
 
 
-def until_last_centre(blocks: Iterable[np.ndarray], *, hop: int) -> Iterator[np.ndarray]:
-    """Adds the silence with which centred windows go on to the end of a sound.
-
-    Centred windows end when all sound lies in a window, so the last is centred half a second before
-    the end. With this silence there is one for every multiple of the hop that lies in the sound.
-
-    Args:
-        blocks: of sound, as `saved_model.windows` takes them.
-        hop: samples between two windows; at most half a second.
-
-    Yields:
-        The blocks, and zeros float32 [samples] behind them.
-    """
-    num_samples = 0
-    for block in blocks:
-        num_samples += len(block)
-        yield block
-    if num_samples:
-        last_centre = (num_samples - 1) // hop * hop
-        missing = last_centre + constants.AUDIO_SAMPLES // 2 - num_samples
-        yield np.zeros(max(0, missing), np.float32)
-
-
 # --- Images --------------------------------------------------------------------------------------
 def get_image_embedding(
     image: np.ndarray | Sequence[np.ndarray],
     *,
-    model: str | os.PathLike | SavedModel,
+    model: Model,
     output: str | None = None,
     batch_size: int = 32,
 ) -> np.ndarray | list[np.ndarray]:
     """Gives the embedding of images.
 
     Of each image the network sees the centre square of 224/256 of the smallest side, scaled to the
-    size of its training (`media.center_crop`).
+    size of its training (`images.center_crop`).
 
     Args:
         image: uint8 [height, width, 3] or [N, height, width, 3], RGB. Or a list of these, of any
@@ -179,7 +156,7 @@ def _image_function(network: SavedModel, output: str) -> Callable[[np.ndarray], 
 def get_video_embedding(
     path: str | os.PathLike,
     *,
-    model: str | os.PathLike | SavedModel,
+    model: Model,
     output: str | None = None,
     hop_size: float = 0.1,
     batch_size: int = 32,
@@ -187,13 +164,13 @@ def get_video_embedding(
     """Gives the embeddings of sound and picture of a video, step by step together.
 
     Step i is the time t = i * hop_size on the file's own time line. Its sound is the second from
-    t - 0.5 s to t + 0.5 s, its picture the frame shown at t: the frame lies in the middle of its
+    t - 0.5 s to t + 0.5 s, its picture the frame shown at t: the frame is in the middle of its
     second, as in OTS §3.3. Before the beginning and after the end of the sound there is silence.
-    There are as many steps as lie in both sound and picture. Memory does not grow with the length
+    There are as many steps as both sound and picture cover. Memory does not grow with the length
     of the video, but for the embeddings themselves.
 
     Args:
-        path: of a video.
+        path: the video.
         model: see the module.
         output: see the module; None takes "embedding" if the network has it for both.
         hop_size: between two steps in seconds, rounded to whole samples at 48 kHz.
@@ -208,41 +185,33 @@ def get_video_embedding(
             the network does not give this.
     """
     _check_batch_size(batch_size)
-    path, hop = pathlib.Path(path), saved_model.hop_samples(hop_size)
-    if images.kind_of(path) != file_kinds.VIDEO:
+    path, hop = pathlib.Path(path), sound.hop_samples(hop_size)
+    if file_kinds.kind_of(path) != file_kinds.VIDEO:
         raise UserError(f"{path}: not a video by its suffix; l3net.extract takes sounds and images")
     network = _load(model)
     output = choose_output(network, output, AUDIO, VISION)
     hear, see = network.features(AUDIO, output), _image_function(network, output)
-    windows = saved_model.windows(
-        until_last_centre(images.sound_blocks(path), hop=hop), hop=hop, center=True
-    )
-    sound = _embed(hear, windows, batch_size)
+    blocks = sound.until_last_centre(sound.sound_blocks(path), hop=hop)
+    heard = _embed(hear, sound.windows(blocks, hop=hop, center=True), batch_size)
     frames = images.video_frames(
         path, frame_rate_hz=constants.SAMPLE_RATE_HZ / hop, frame_px=network.frame_px
     )
     with contextlib.closing(frames):
-        picture = _embed(see, itertools.islice(frames, len(sound)), batch_size)
-    num_steps = min(len(sound), len(picture))
-    return sound[:num_steps], picture[:num_steps], saved_model.window_times(num_steps, hop)
+        seen = _embed(see, itertools.islice(frames, len(heard)), batch_size)
+    num_steps = min(len(heard), len(seen))
+    return heard[:num_steps], seen[:num_steps], sound.window_times(num_steps, hop)
 
 
 # --- All -----------------------------------------------------------------------------------------
 def choose_output(network: SavedModel, output: str | None, *signatures: str) -> str:
-    """Returns the output to take: the one asked for, else "embedding" or "pool4".
-
-    Args:
-        network: that gives it.
-        output: asked for; None chooses.
-        signatures: that must all have an "embedding" for it to be chosen.
-    """
+    """Returns the asked output; for None "embedding" if all signatures give it, else "pool4"."""
     if output is not None:
         return output
     sizes = network.metadata.get("feature_sizes", {})
     return EMBEDDING if all(EMBEDDING in sizes.get(name, ()) for name in signatures) else POOL4
 
 
-def _load(model: str | os.PathLike | SavedModel) -> SavedModel:
+def _load(model: Model) -> SavedModel:
     if isinstance(model, SavedModel):
         return model
     if not isinstance(model, str | os.PathLike):

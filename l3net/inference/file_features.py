@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from l3net.errors import UserError
+from l3net.flags import setting
 from l3net.inference import saved_model
-from l3net.media import file_kinds
-from l3net.media import images as media
+from l3net.media import file_kinds, images, sound
 
 FEATURES = ("pool4", "conv4_2", "embedding")
 BOTH, SOUND, PICTURE = STREAMS = ("both", "sound", "picture")
@@ -26,25 +26,29 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What the features of a file depend on, besides the file and the network.
+    """What the features of a file depend on, besides the file and the network."""
 
-    Attributes:
-        features: an output of the signatures `audio` and `vision`, one of FEATURES.
-        hop_seconds: between the starts of two one-second windows of sound.
-        center: whether window i is centred on i * hop_seconds instead of starting there.
-        frame_rate_hz: pictures taken per second of video.
-        video_streams: what to take from a video, one of STREAMS.
-    """
-
-    features: str = "pool4"
-    hop_seconds: float = 0.5
-    center: bool = False
-    frame_rate_hz: float = 1.0
-    video_streams: str = BOTH
+    features: str = setting(
+        "pool4",
+        "Features to take. pool4: 512-D, global maximum. conv4_2: 6144-D for sound, before the "
+        "ReLU (L3 3.3), 8192-D for pictures, after it (L3 3.4). embedding: 128-D, of networks that "
+        "have one.",
+        choices=FEATURES,
+    )
+    hop_seconds: float = setting(
+        0.5, "Seconds between the starts of two one-second windows of sound (our choice)."
+    )
+    center: bool = setting(
+        False,
+        "Centre window i of sound on i * hop_seconds, with half a second of silence before the "
+        "sound; otherwise it starts there.",
+    )
+    frame_rate_hz: float = setting(1.0, "Pictures taken per second of video (our choice).")
+    video_streams: str = setting(BOTH, "Streams to take from a video.", choices=STREAMS)
 
     def check(self) -> None:
-        """Raises UserError if a number is nonsense."""
-        saved_model.hop_samples(self.hop_seconds)
+        """Raises UserError if a number is invalid."""
+        sound.hop_samples(self.hop_seconds)
         if not (math.isfinite(self.frame_rate_hz) and self.frame_rate_hz > 0):
             raise UserError(f"--frame_rate_hz={self.frame_rate_hz}: need a positive number")
 
@@ -55,7 +59,7 @@ class Stream:
 
     Attributes:
         kind: file_kinds.SOUND or file_kinds.IMAGE.
-        chunks: of features float32 [n, D], computed as they are taken.
+        chunks: features float32 [n, D] each, computed as they are taken.
         times_seconds: from a number of rows to their times, float64, on the file's own time line:
             where a window of one second starts (its middle if `center`), or when a frame is shown.
         step_seconds: between two rows; 0 for an image.
@@ -71,25 +75,19 @@ class FileFeatures:
     """A network and settings, ready to turn files into features."""
 
     def __init__(self, model: saved_model.SavedModel, settings: Settings, batch_size: int):
-        """Keeps them.
-
-        Args:
-            model: of ours.
-            settings: see `Settings`.
-            batch_size: windows or pictures that go through the network at once.
+        """Keeps them; `batch_size` windows or pictures go through the network at once.
 
         Raises:
-            UserError: if a setting is nonsense.
+            UserError: if a setting is invalid.
         """
         settings.check()
         self.model, self.settings, self._batch_size = model, settings, batch_size
-        self._hop = saved_model.hop_samples(settings.hop_seconds)
+        self._hop = sound.hop_samples(settings.hop_seconds)
 
     def require(self, kinds: Iterable[str | None]) -> None:
         """Raises UserError unless the network gives the features of these kinds of files.
 
-        Args:
-            kinds: of file_kinds.SOUND, IMAGE and VIDEO; others are passed over.
+        Kinds other than file_kinds.SOUND, IMAGE and VIDEO are passed over.
         """
         kinds = set(kinds)
         streams = self.settings.video_streams if file_kinds.VIDEO in kinds else None
@@ -102,43 +100,37 @@ class FileFeatures:
         """Yields what a file gives, sound first; take a stream's chunks before the next stream.
 
         Args:
-            path: of the file.
-            kind: see `media.kind_of`.
+            path: the file.
+            kind: see `file_kinds.kind_of`.
 
         Raises:
             UserError: if the file lacks a stream; while chunks are taken, if it cannot be decoded.
         """
         wanted = self.settings.video_streams
         if kind == file_kinds.SOUND or (kind == file_kinds.VIDEO and wanted != PICTURE):
-            yield self.sound(media.sound_blocks(path))
+            yield self.sound(sound.sound_blocks(path))
         if kind == file_kinds.IMAGE:
-            yield self.pictures([media.read_image(path, self.model.frame_px)], 0.0)
+            yield self.pictures([images.read_image(path, self.model.frame_px)], 0.0)
         if kind == file_kinds.VIDEO and wanted != SOUND:
             rate = self.settings.frame_rate_hz
-            frames = media.video_frames(path, frame_rate_hz=rate, frame_px=self.model.frame_px)
+            frames = images.video_frames(path, frame_rate_hz=rate, frame_px=self.model.frame_px)
             yield self.pictures(frames, rate)
 
     def sound(self, blocks: Iterable[np.ndarray]) -> Stream:
-        """Returns the features of sound, see `saved_model.windows`.
-
-        Args:
-            blocks: int16 or float32 [samples] each, 48 kHz mono.
-        """
-        hop = self._hop
-        windows = saved_model.windows(blocks, hop=hop, center=self.settings.center)
-        times = saved_model.window_times
-        step_seconds = float(times(2, hop)[1])
+        """Returns the features of 48 kHz mono sound, int16 or float32 [samples] each block."""
+        hop, times = self._hop, sound.window_times
+        windows = sound.windows(blocks, hop=hop, center=self.settings.center)
         chunks = self._chunks(saved_model.AUDIO, windows)
-        return Stream(file_kinds.SOUND, chunks, lambda num: times(num, hop), step_seconds)
+        return Stream(
+            file_kinds.SOUND, chunks, lambda num: times(num, hop), float(times(2, hop)[1])
+        )
 
-    def pictures(self, images: Iterable[np.ndarray], rate_hz: float) -> Stream:
-        """Returns the features of pictures.
+    def pictures(self, frames: Iterable[np.ndarray], rate_hz: float) -> Stream:
+        """Returns the features of pictures, uint8 [frame_px, frame_px, 3] each.
 
-        Args:
-            images: uint8 [frame_px, frame_px, 3] each.
-            rate_hz: of the pictures of a video; 0 for an image, which is shown at 0 s.
+        Their rate is that of a video's pictures; 0 for an image, which is shown at 0 s.
         """
-        chunks = self._chunks(saved_model.VISION, images)
+        chunks = self._chunks(saved_model.VISION, frames)
         if not rate_hz:
             return Stream(file_kinds.IMAGE, chunks, np.zeros, 0.0)
         return Stream(file_kinds.IMAGE, chunks, lambda num: np.arange(num) / rate_hz, 1 / rate_hz)
@@ -153,26 +145,23 @@ class FileFeatures:
 def files_below(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
     """Lists the files of known suffix at any depth; hidden files and folders are left out.
 
-    Args:
-        folder: to search.
-
     Returns:
         (the files, sorted folder by folder; what is wrong with the folder, a line each).
     """
-    found, unreadable, others = [], [], Counter()
+    paths, unreadable, others = [], [], Counter()
     for parent, folders, names in os.walk(folder, onerror=unreadable.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        paths = (pathlib.Path(parent, name) for name in sorted(names) if name[0] != ".")
-        for path in paths:
+        for name in sorted(name for name in names if name[0] != "."):
+            path = pathlib.Path(parent, name)
             if path.suffix.lower() in file_kinds.KINDS:
-                found.append(path)
+                paths.append(path)
             else:
                 others[path.suffix.lower() or "no suffix"] += 1
     if others:
-        told = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
-        _log.info("%s: %d other files left out (%s)", folder, others.total(), told)
-    complaints = [f"{error.filename}: {error.strerror}" for error in unreadable]
-    if not found and not complaints:
+        most = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
+        _log.info("%s: %d other files left out (%s)", folder, others.total(), most)
+    problems = [f"{error.filename}: {error.strerror}" for error in unreadable]
+    if not paths and not problems:
         known = ", ".join(file_kinds.KINDS)
-        complaints = [f"{folder}: the folder holds no file of known suffix ({known})"]
-    return found, complaints
+        problems = [f"{folder}: the folder holds no file of known suffix ({known})"]
+    return paths, problems

@@ -6,8 +6,7 @@ stream that starts late is padded, never shifted: its first timestamp comes back
 its own (`metadata=print`), and the padding is done here, because ffmpeg rebuilds its filters when
 a stream changes its format half-way and would pad a second time.
 
-What a file from a stranger may do: l3net/media/ffmpeg_process.py, whose names for other modules may
-be taken from here.
+What a file from a stranger may do is in ffmpeg_process.py; its public names are here, too.
 """
 
 import contextlib
@@ -16,12 +15,13 @@ import itertools
 import math
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from l3net import constants
+from l3net.errors import UserError
 from l3net.media import ffmpeg_process
 from l3net.media.ffmpeg_process import ENVIRONMENT_VARIABLE as ENVIRONMENT_VARIABLE
 from l3net.media.ffmpeg_process import PICTURE, SOUND, MediaError
@@ -33,7 +33,7 @@ from l3net.media.jpeg_stream import jpeg_size, split_jpegs
 MIN_COMMON_SECONDS = constants.AUDIO_SECONDS  # a pair needs one second of sound
 DEFAULT_JPEG_QUALITY = 3  # ffmpeg's -q:v, 2 (best) to 31; 3 is visually clean at ~20 KB a frame
 DEFAULT_TIMEOUT_SECONDS = 300.0
-# The longest side is cut off here: 8 times the smallest is a banner or a lying header.
+# The longest side is cut off here: 8 times the smallest is a banner or a false header.
 MAX_ASPECT = 8
 
 # The fps filter has done it; without this ffmpeg repeats the first frame of a late picture itself.
@@ -46,8 +46,8 @@ _TOLERANCE_SECONDS = 0.0005
 _FINEST_RATE_HZ = 1000
 _MAX_LATE_SECONDS = 3600.0  # of a streamed file's picture after its sound, or the reverse
 _SILENCE_BYTES = 1 << 16  # at a time
-# By number of channels. Of a mono file both of two become copies at full level (ffmpeg's own way
-# makes them 3 dB quieter); of surround sound, centre and back are mixed in.
+# Per number of channels. Both channels made from a mono file are copies at full level (ffmpeg's own
+# way makes them 3 dB quieter); of surround sound, centre and back are mixed in.
 _MIX = {
     1: "aformat=channel_layouts=mono",
     2: "pan=stereo|FL<FL+0.707FC+0.707BL+0.707SL|FR<FR+0.707FC+0.707BR+0.707SR,"
@@ -57,15 +57,10 @@ _MIX = {
 
 @dataclasses.dataclass(frozen=True)
 class DecodedClip:
-    """Frames and sound of one clip; see `decode_clip`.
+    """Frames (JPEG) and sound of one clip, see `decode_clip`; times on the video's own time line.
 
-    Attributes:
-        start_us, end_us: extent on the video's own time line, microseconds.
-        frames: JPEG each.
-        timestamps_us: of the frames, on the video's own time line; the first is start_us.
-        height_px, width_px: of every frame.
-        waveform: int16 [num_samples], mono, 48 kHz, exactly from start_us to end_us.
-        num_padding_frames: leading copies of the first frame, where the picture starts late.
+    `waveform` is int16 [num_samples], mono, 48 kHz, exactly from start_us to end_us;
+    `num_padding_frames` counts leading copies of the first frame, where the picture starts late.
     """
 
     start_us: int
@@ -92,8 +87,8 @@ def decode_clip(
 ) -> DecodedClip:
     """Cuts one clip: JPEG frames and mono sound on one time line, by one ffmpeg process.
 
-    The extent is `[start, start + n / frame_rate)`, n whole frames: as many as were asked and as
-    both picture and sound still cover (ours; so every frame has its sound). Frame k has the
+    The extent is `[start, start + n / frame_rate)`, n complete frames: as many as were asked and as
+    both picture and sound still cover (our choice; so every frame has its sound). Frame k has the
     timestamp `start + k / frame_rate` and shows the last picture whose own timestamp is not later
     (by more than half a millisecond: containers round). A picture that began over a second before
     the start may be missed; the first one known is then repeated in front. Sound missing at the
@@ -103,21 +98,17 @@ def decode_clip(
     (L3 §2.2), after rotation and with square pixels.
 
     Args:
-        path: of the video.
+        path: the video.
         start_seconds: on the video's own time line, whose zero is its earliest stream's start.
         seconds: wanted length; L3 §3.1 takes 10.
-        frame_rate_hz: of the frames; 25 in OTS §3.3.
+        frame_rate_hz: 25 in OTS §3.3.
         smallest_side_px: 256 in the papers.
         jpeg_quality: ffmpeg's -q:v, 2 (best) to 31.
         strict: whether the least decoding error fails the clip; slight damage is common on the web.
         timeout_seconds: wall-clock limit, after which ffmpeg is killed.
 
-    Returns:
-        The clip.
-
     Raises:
         MediaError: if the file gives no clip with a second of both picture and sound.
-        UserError: if ffmpeg is missing.
     """
     num_frames = max(1, math.floor(seconds * frame_rate_hz + 1e-6))
     lead_seconds = _lead_seconds(start_seconds)
@@ -219,24 +210,14 @@ def stream_audio(
     start_seconds: float = 0.0,
     seconds: float | None = None,
 ) -> Iterator[np.ndarray]:
-    """Decodes the sound of a file of any length, block by block, in bounded memory.
+    """Decodes the sound of a file of any length in bounded memory: int16 [block_samples], mono.
 
-    Sample 0 sounds at `start_seconds`; sound that starts later is preceded by silence.
-
-    Args:
-        path: of a video or sound file.
-        sample_rate_hz: of the result.
-        block_samples: length of a block; the last one may be shorter.
-        start_seconds: on the file's own time line.
-        seconds: length; None goes to the end.
-
-    Yields:
-        int16 [block_samples], mono.
+    Sample 0 sounds at `start_seconds` of the file's own time line; sound that starts later is
+    preceded by silence. The last block may be shorter.
 
     Raises:
         MediaError: if the file has no sound or cannot be decoded to its end; blocks decoded before
             that were yielded.
-        UserError: if ffmpeg is missing.
     """
     num_bytes = 0
     chunks = stream_pcm(
@@ -260,19 +241,8 @@ def stream_pcm(
 ) -> Iterator[bytes]:
     """Decodes the sound of a file of any length as bytes, on the time line of `stream_audio`.
 
-    Args:
-        path: of a video or sound file.
-        num_channels: 1 or 2, interleaved.
-        sample_rate_hz: of the result.
-        start_seconds: on the file's own time line.
-        seconds: length; None goes to the end.
-
-    Yields:
-        16-bit little-endian samples, in pieces of any length; none if there is no sound.
-
-    Raises:
-        MediaError: if the file cannot be decoded to its end.
-        UserError: if ffmpeg is missing.
+    Yields interleaved 16-bit little-endian samples of 1 or 2 channels, in pieces of any length;
+    nothing if there is no sound. Raises MediaError if the file cannot be decoded to its end.
     """
 
     def arguments(first: int, sound: int) -> list[str]:
@@ -297,14 +267,8 @@ def stream_frames(
     """Decodes the picture of a file of any length, frame by frame, in bounded memory.
 
     Frame k is the picture shown at `start_seconds + k / frame_rate_hz`, chosen as in
-    `decode_clip`; where the picture starts later, its first frame is repeated in front.
-
-    Args:
-        path: of a video.
-        frame_rate_hz: of the result; frames are repeated or dropped, never blended.
-        smallest_side_px: scaled to it; None keeps the size.
-        start_seconds: on the file's own time line.
-        seconds: length; None goes to the end.
+    `decode_clip`; where the picture starts later, its first frame is repeated in front. Frames are
+    repeated or dropped, never blended. A `smallest_side_px` of None keeps the size.
 
     Yields:
         uint8 [height, width, 3], RGB.
@@ -312,7 +276,6 @@ def stream_frames(
     Raises:
         MediaError: if the file has no picture or cannot be decoded to its end; frames decoded
             before that were yielded.
-        UserError: if ffmpeg is missing.
     """
     num_frames = None if seconds is None else math.ceil(seconds * frame_rate_hz - 1e-6)
     read_seconds = None if seconds is None else seconds + _MARGIN_SECONDS
@@ -354,8 +317,8 @@ def stream_frames(
 def _check_late(path: str | pathlib.Path, stream: str, seconds: float) -> None:
     """Raises MediaError if a stream would have to be padded without end."""
     if seconds > _MAX_LATE_SECONDS:
-        told = f"its {stream} starts {seconds:.0f} s late; at most {_MAX_LATE_SECONDS:.0f} s"
-        raise MediaError(path, "failed", "refused", told)
+        detail = f"its {stream} starts {seconds:.0f} s late; at most {_MAX_LATE_SECONDS:.0f} s"
+        raise MediaError(path, "failed", "refused", detail)
 
 
 def _shifted(chunks: Iterator[bytes], num_bytes: int) -> Iterator[bytes]:
@@ -396,6 +359,21 @@ def _split_ppms(chunks: Iterator[bytes]) -> Iterator[np.ndarray]:
             yield pixels.reshape(height, width, 3)
 
 
+@contextlib.contextmanager
+def in_plain_words(advice: Mapping[str, str]) -> Iterator[None]:
+    """Turns the MediaError for a file without sound or picture into advice.
+
+    Args:
+        advice: reason, "no_audio" or "no_video", -> the message of the UserError in its place.
+    """
+    try:
+        yield
+    except MediaError as error:
+        if error.reason not in advice:
+            raise
+        raise UserError(f"{error.path}: {advice[error.reason]}") from error
+
+
 # --- Command line --------------------------------------------------------------------------------
 def _input(
     path: str | pathlib.Path, start_seconds: float, seconds: float | None, strict: bool = False
@@ -413,8 +391,8 @@ def _input(
 def _lead_seconds(start_seconds: float) -> float:
     """Returns how much is read before the asked start: at least the margin, where there is so much.
 
-    ffmpeg rounds the place it seeks to to the stream's time base, in an AVI file a whole frame;
-    whole seconds need no rounding.
+    ffmpeg rounds the time it seeks to to the stream's time base, in an AVI file a full frame; full
+    seconds need no rounding.
     """
     return start_seconds - max(0, math.floor(start_seconds - _MARGIN_SECONDS))
 

@@ -60,10 +60,10 @@ class MediaError(UserError):
     """A file that gives no clip.
 
     Attributes:
-        outcome: "skipped" (a sound file that is no use to us) or "failed".
+        outcome: "skipped" (a valid file that is no use to us) or "failed".
         reason: skipped: "no_audio", "no_video", "too_short"; failed: "missing", "refused",
             "not_media", "decode", "timeout", "killed".
-        detail: more words, such as the end of what ffmpeg said.
+        detail: more words, such as the end of ffmpeg's messages.
     """
 
     def __init__(
@@ -85,38 +85,31 @@ def find_ffmpeg() -> str:
     Raises:
         UserError: if there is none, or the variable names none that is new enough.
     """
+    oldest = ".".join(map(str, _OLDEST))
     wanted = os.environ.get(ENVIRONMENT_VARIABLE)
+    program = shutil.which(wanted or "ffmpeg")
+    if wanted and not program:
+        raise UserError(f"{ENVIRONMENT_VARIABLE} is {wanted!r}, which is no program; unset it?")
+    if program and _is_new_enough(program):
+        return program
     if wanted:
-        found = shutil.which(wanted)
-        if not found:
-            raise UserError(f"{ENVIRONMENT_VARIABLE} is {wanted!r}, which is no program; unset it?")
-        if not _is_new_enough(found):
-            raise UserError(
-                f"{ENVIRONMENT_VARIABLE} is {wanted!r}, version {_version_of(found)}; need "
-                f"{'.'.join(map(str, _OLDEST))} or newer"
-            )
-        return found
-    found = shutil.which("ffmpeg")
-    if found and _is_new_enough(found):
-        return found
+        raise UserError(
+            f"{ENVIRONMENT_VARIABLE} is {wanted!r}, version {_version_of(program)}; need {oldest} "
+            "or newer"
+        )
     try:
         import imageio_ffmpeg
 
         return imageio_ffmpeg.get_ffmpeg_exe()
     except (ImportError, RuntimeError) as error:
         raise UserError(
-            f"found no ffmpeg of version {'.'.join(map(str, _OLDEST))} or newer; install one (apt "
-            "install ffmpeg) or run pip install imageio-ffmpeg, or name one in "
-            f"{ENVIRONMENT_VARIABLE}"
+            f"no ffmpeg of version {oldest} or newer; install one (apt install ffmpeg) or run pip "
+            f"install imageio-ffmpeg, or name one in {ENVIRONMENT_VARIABLE}"
         ) from error
 
 
 def ffmpeg_version() -> str:
-    """Returns the version of the ffmpeg in use, such as "5.1.9-0+deb12u1".
-
-    Raises:
-        UserError: if there is none or it does not run.
-    """
+    """Returns the version of the ffmpeg in use, such as "5.1.9-0+deb12u1"."""
     return _version_of(find_ffmpeg())
 
 
@@ -143,17 +136,10 @@ def _is_new_enough(program: str) -> bool:
 
 # --- Which file -----------------------------------------------------------------------------------
 def inside(root: str | pathlib.Path, relative: str | pathlib.Path) -> pathlib.Path:
-    """Returns the file that a list of files names, after all links.
+    """Returns the absolute path of the regular file that a list of files names, links resolved.
 
     The root itself may be a link. The result holds no link any more, so what was checked is what
     is read, unless somebody who may write to the root changes it meanwhile.
-
-    Args:
-        root: the folder that the file has to lie in.
-        relative: the file's path from there.
-
-    Returns:
-        The absolute path of a regular file.
 
     Raises:
         MediaError: "refused" if it leads out of the root or to anything but a regular file,
@@ -176,8 +162,8 @@ def _check_regular(path: str | pathlib.Path) -> None:
     except (OSError, ValueError) as error:
         # Whether `resolve` raises for a loop of links depends on the version of Python.
         reason = "refused" if getattr(error, "errno", None) == errno.ELOOP else "missing"
-        told = getattr(error, "strerror", str(error))
-        raise MediaError(path, "failed", reason, told) from error
+        detail = getattr(error, "strerror", str(error))
+        raise MediaError(path, "failed", reason, detail) from error
     if not stat.S_ISREG(mode):
         raise MediaError(path, "failed", "refused", "not a regular file")
 
@@ -192,11 +178,8 @@ def input_arguments(
 ) -> list[str]:
     """Returns the arguments before the outputs: what a file from a stranger may make ffmpeg do.
 
-    Args:
-        path: of the file, whatever its name.
-        seek_seconds: where reading begins, on the file's own time line.
-        seconds: how much is read; None goes to the end.
-        strict: whether ffmpeg stops at the least decoding error.
+    Reading begins at `seek_seconds` of the file's own time line and lasts for `seconds`, None: to
+    the end. If `strict`, ffmpeg stops at the least decoding error.
     """
     return [
         *("-nostdin", "-hide_banner", "-loglevel", "error", "-filter_threads", "1"),
@@ -219,21 +202,17 @@ def run_to_end(
     timeout_seconds: float,
     strict: bool,
 ) -> list[bytearray]:
-    """Runs ffmpeg to its end.
+    """Runs ffmpeg to its end; returns what came out of each pipe.
 
     Args:
-        path: of the input, a regular file.
+        path: the input, a regular file.
         arguments: takes one file descriptor per pipe, returns ffmpeg's arguments.
-        num_pipes: how many there are for a few words, and then for data.
-        timeout_seconds: of wall-clock time, after which it is killed.
-        strict: whether any complaint is a failure, whatever the exit status.
-
-    Returns:
-        What came out of each pipe.
+        num_pipes: pipes for a few words, and then pipes for data.
+        timeout_seconds: wall-clock time after which it is killed.
+        strict: whether any message is a failure, whatever the exit status.
 
     Raises:
         MediaError: if the file is none for us, or ffmpeg failed, was killed or wrote too much.
-        UserError: if ffmpeg is missing.
     """
     num_words, num_data = num_pipes
     outputs = [bytearray() for _ in range(num_words + num_data)]
@@ -249,16 +228,8 @@ def run_to_end(
 def stream(path: str | pathlib.Path, arguments: Callable[..., list[str]]) -> Iterator[bytes]:
     """Runs ffmpeg with two pipes: a few words come out of the first one, data out of the second.
 
-    Args:
-        path: of the input, a regular file.
-        arguments: takes two file descriptors, returns ffmpeg's arguments.
-
-    Yields:
-        All words that came before the first data, then the data; nothing if there is no data.
-
-    Raises:
-        MediaError: as `run_to_end`, but only waiting for output is limited, not the time in all.
-        UserError: if ffmpeg is missing.
+    Yields all words that came before the first data, then the data; nothing if there is no data.
+    Raises MediaError as `run_to_end`, but only waiting for output is limited, not the total time.
     """
     with _Child(path, arguments, 2) as child:
         words, started = b"", False
@@ -276,12 +247,8 @@ def stream(path: str | pathlib.Path, arguments: Callable[..., list[str]]) -> Ite
 class _Child:
     """One ffmpeg process with several pipes out of it; a context manager.
 
-    Args:
-        path: of the input, for messages.
-        arguments: takes one file descriptor per pipe, returns ffmpeg's arguments.
-        num_pipes: how many.
-        timeout_seconds: of wall-clock time in all; None limits each wait for output instead, so
-            that a slow reader of a long stream is no reason to kill. Complaints are no output.
+    A timeout of None limits each wait for output instead of the total time, so that a slow reader
+    of a long stream is no reason to kill. Error messages are no output.
     """
 
     def __init__(
@@ -330,8 +297,7 @@ class _Child:
     def chunks(self, gathered: Sequence[int] = ()) -> Iterator[tuple[int, bytes]]:
         """Yields (pipe index, bytes) as they come, lower pipes first, until all are closed.
 
-        Args:
-            gathered: indices of pipes with so much data that it should gather before it is read.
+        The pipes `gathered` carry so much data that it should gather before it is read.
         """
         error_pipe = self._process.stderr.fileno()
         indices = {reader: index for index, reader in enumerate(self._readers)}
@@ -351,39 +317,35 @@ class _Child:
                     if not chunk:
                         selector.unregister(reader)
                     elif reader == error_pipe:
-                        self._hear(chunk)
+                        self._keep_message(chunk)
                     else:
                         yield indices[reader], chunk
                         if self._timeout_seconds is None:
                             self._deadline = self._new_deadline()
 
-    def _hear(self, complaint: bytes) -> None:
-        said = self._error_tail + complaint
-        self._has_lost_time |= _LOST_TIME in said  # later complaints may push it out
-        self._error_tail = said[-_ERROR_TAIL_BYTES:]
+    def _keep_message(self, message: bytes) -> None:
+        tail = self._error_tail + message
+        self._has_lost_time |= _LOST_TIME in tail  # later messages may push it out
+        self._error_tail = tail[-_ERROR_TAIL_BYTES:]
 
     def check(self, strict: bool = False) -> None:
-        """Waits for the end; raises MediaError, with the class of failure, unless all went well.
-
-        Args:
-            strict: whether any complaint is a failure, whatever the exit status.
-        """
+        """Waits for the end; raises MediaError, with the class of failure, unless all went well."""
         code = self._wait()
-        said = one_line(self._error_tail, self._path)
+        message = one_line(self._error_tail, self._path)
         if not code:
             if self._has_lost_time:
                 raise MediaError(self._path, "failed", "decode", _LOST_TIME.decode())
-            if strict and said:
-                raise MediaError(self._path, "failed", "decode", said)
+            if strict and message:
+                raise MediaError(self._path, "failed", "decode", message)
             return
         if code > 0:
             wanted = [stream for stream in _MISSING if stream in self._arguments]
-            raise _diagnosis(self._path, wanted, said)
+            raise _diagnosis(self._path, wanted, message)
         reason = "timeout" if -code == signal.SIGXCPU else "killed"
-        raise MediaError(self._path, "failed", reason, f"{_signal_name(-code)} {said}".strip())
+        raise MediaError(self._path, "failed", reason, f"{_signal_name(-code)} {message}".strip())
 
     def succeeds(self) -> bool:
-        """Waits for the end, whatever comes out; returns whether ffmpeg was content."""
+        """Waits for the end, whatever comes out; returns whether ffmpeg reports success."""
         for _ in self.chunks():
             pass
         return self._wait() == 0
@@ -401,10 +363,10 @@ class _Child:
     def _give_up(self) -> NoReturn:
         self._kill()
         if self._timeout_seconds is None:
-            words = f"no output for {_STALL_SECONDS:g} s"
+            detail = f"no output for {_STALL_SECONDS:g} s"
         else:
-            words = f"not done after {self._timeout_seconds:g} s"
-        raise MediaError(self._path, "failed", "timeout", words)
+            detail = f"not done after {self._timeout_seconds:g} s"
+        raise MediaError(self._path, "failed", "timeout", detail)
 
     def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -418,11 +380,8 @@ class _Child:
 class _Rest:
     """Between two looks at pipes, so that data gathers in them: each look costs.
 
-    As long as the fullest takes to be half full, judged by what the last look found.
-
-    Args:
-        pipes: that fill; made larger, if the system lets us.
-        end: the pipe that ends any rest when it is closed.
+    A rest is as long as the fullest pipe takes to be half full, judged by the last look; it ends
+    when the pipe `end` is closed.
     """
 
     def __init__(self, pipes: Sequence[int], end: int) -> None:
@@ -447,7 +406,7 @@ class _Rest:
 
 
 def _enlarged(pipe: int) -> int:
-    """Makes a pipe larger, if the system lets us; returns how many bytes it takes, at least."""
+    """Makes a pipe larger, if the system allows; returns how many bytes it takes, at least."""
     if hasattr(fcntl, "F_SETPIPE_SZ"):
         with contextlib.suppress(OSError):  # this user has too many
             return fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _LARGE_PIPE_BYTES)
@@ -484,20 +443,20 @@ def _limit(pid: int, cpu_seconds: float | None) -> None:
 
 
 # --- Why it failed --------------------------------------------------------------------------------
-def one_line(said: bytes, path: str | pathlib.Path) -> str:
-    """Returns the end of what ffmpeg said on one line, without what differs between two runs."""
-    text = said.decode(errors="replace").replace(f"file:{path}", "file").replace(str(path), "file")
+def one_line(messages: bytes, path: str | pathlib.Path) -> str:
+    """Returns the end of ffmpeg's messages on one line, without what differs between two runs."""
+    text = messages.decode(errors="replace")
+    text = text.replace(f"file:{path}", "file").replace(str(path), "file")
     text = re.sub(r"\[([^\]@]+) @ 0x[0-9a-f]+\]", r"[\1]", text)
     lines = dict.fromkeys(line.strip() for line in text.splitlines() if line.strip())
-    words = "".join(c if c.isprintable() else "?" for c in "; ".join(lines))
-    return words[-300:]
+    return "".join(c if c.isprintable() else "?" for c in "; ".join(lines))[-300:]
 
 
-def _diagnosis(path: str | pathlib.Path, wanted: list[str], said: str) -> MediaError:
+def _diagnosis(path: str | pathlib.Path, wanted: list[str], message: str) -> MediaError:
     """Returns why ffmpeg failed, asking it again what the file holds."""
     if not _succeeds(path, "-f", "ffmetadata"):
-        refused = "whitelist" in said.lower()
-        return MediaError(path, "failed", "refused" if refused else "not_media", said)
+        refused = "whitelist" in message.lower()
+        return MediaError(path, "failed", "refused" if refused else "not_media", message)
     for stream in wanted:
         copied = ("-c", "copy", "-frames", "1")
         if _succeeds(path, "-map", stream, *copied, "-f", "null"):
@@ -505,11 +464,11 @@ def _diagnosis(path: str | pathlib.Path, wanted: list[str], said: str) -> MediaE
         # A stream that is there but cannot even be copied has no size, for one.
         if _succeeds(path, "-map", f"{stream}?", *copied, "-f", "ffmetadata"):
             return MediaError(path, "skipped", _MISSING[stream])
-    return MediaError(path, "failed", "decode", said)
+    return MediaError(path, "failed", "decode", message)
 
 
 def _succeeds(path: str | pathlib.Path, *output: str) -> bool:
-    """Returns whether ffmpeg is content; raises MediaError if there was no time to tell."""
+    """Returns whether ffmpeg reports success; raises MediaError if it takes too long."""
 
     def arguments(pipe: int) -> list[str]:
         return [*input_arguments(path), *output, f"pipe:{pipe}"]

@@ -1,5 +1,9 @@
 """Which files are sound, images and video, by their suffix."""
 
+import pathlib
+
+from l3net.errors import UserError
+
 SOUND, IMAGE, VIDEO = "sound", "image", "video"
 SUFFIXES = {
     SOUND: (".aac", ".aif", ".aiff", ".flac", ".m4a", ".mp3", ".ogg", ".opus", ".wav"),
@@ -10,3 +14,24 @@ SUFFIXES = {
     ),
 }
 KINDS = {suffix: kind for kind, suffixes in SUFFIXES.items() for suffix in suffixes}
+# What a file without one of its streams needs, by the reason of a `ffmpeg.MediaError`.
+LACKING = {
+    "no_audio": "no audio track (for a video, --video_streams=picture takes the pictures alone)",
+    "no_video": "no picture (for a video, --video_streams=sound takes the sound alone)",
+}
+
+
+def kind_of(path: pathlib.Path) -> str:
+    """Returns `SOUND`, `IMAGE` or `VIDEO` by a file's suffix, in upper or lower case.
+
+    Raises:
+        UserError: if the suffix is unknown, the file does not exist or has no content.
+    """
+    kind = KINDS.get(path.suffix.lower())
+    if kind is None:
+        raise UserError(f"{path}: unknown suffix {path.suffix!r}; need one of {', '.join(KINDS)}")
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path}: the file is empty (zero bytes)")
+    return kind

@@ -1,9 +1,9 @@
-"""A map of values over a picture: where its cells lie, and how they are painted.
+"""A map of values over a picture: where its cells are, and how they are painted.
 
 AVOL-Net's map has a cell per 16 x 16 pixels of what the network saw (OTS Fig. 2d: 14 x 14 for
 224 x 224), and a cell's value belongs to the cell's centre. Between the centres a painted map is
 linear, beyond the outermost ones constant. How much the colour covers the picture grows with the
-value (ours), so that a place of value 0 shows the picture alone.
+value (our choice), so that a value of 0 shows the picture alone.
 """
 
 import math
@@ -26,13 +26,6 @@ def cell_px(image_px: int, num_cells: int) -> int:
 
     Pooling drops a rest at the right and bottom, so 120 pixels give 7 cells of 16 pixels, as 112
     do; 225 and 239 pixels give 14 and 15 of them.
-
-    Args:
-        image_px: side of the image that the network saw.
-        num_cells: of the map along that side.
-
-    Returns:
-        At least 1.
     """
     return max(1, 2 ** round(math.log2(image_px / num_cells)))
 
@@ -73,10 +66,11 @@ def peak(heat: np.ndarray, seen_px: Sequence[int]) -> tuple[float, float]:
         the image. The highest cell (0, 1) of 2 x 2 on an image of 32 x 32 is at (0.25, 0.75).
     """
     cells = np.unravel_index(int(np.argmax(heat)), heat.shape)
-    return tuple(
+    y, x = (
         min((int(cell) + 0.5) * cell_px(side, count) / side, 1.0)
         for cell, side, count in zip(cells, seen_px, heat.shape, strict=True)
     )
+    return y, x
 
 
 # --- Painting ------------------------------------------------------------------------------------
@@ -95,9 +89,9 @@ class Painter:
 
         Args:
             low: value, and all below, that leaves the picture as it is.
-            high: value, and all above, of the last colour; if it is not above `low`, nothing is
-                painted.
-            colour_map: one of matplotlib's.
+            high: value, and all above, that gets the last colour; if it is not above `low`, nothing
+                is painted.
+            colour_map: name of one of matplotlib's.
             opacity: share of the colour at `high`, in [0, 1]; it falls linearly to 0 at `low`.
 
         Raises:
@@ -118,15 +112,9 @@ class Painter:
         self._weights = np.round(255 * opacity * levels / (_NUM_LEVELS - 1)).astype(int).tolist()
 
     def paint(self, image: np.ndarray, heat: np.ndarray, seen_px: Sequence[int]) -> np.ndarray:
-        """Paints one map over one picture.
+        """Paints a map, float [rows, columns], over a picture, uint8 [height, width, 3] RGB.
 
-        Args:
-            image: uint8 [height, width, 3], RGB, of any size.
-            heat: float [rows, columns].
-            seen_px: height and width of the image that the network saw, which showed the same.
-
-        Returns:
-            uint8 [height, width, 3].
+        `seen_px` is height and width of the image that the network saw, which showed the same.
         """
         levels = Image.fromarray(self._levels(enlarge(heat, seen_px, image.shape[:2])))
         weights = levels.point(self._weights)

@@ -1,10 +1,10 @@
-"""Files of sound, images and video as the networks take them; ffmpeg itself is in data_prep."""
+"""Images and the frames of videos as the networks take them."""
 
 import contextlib
 import itertools
 import math
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 import PIL
@@ -12,46 +12,14 @@ from PIL import Image, ImageOps
 
 from l3net import constants
 from l3net.errors import UserError
-from l3net.media import ffmpeg
-from l3net.media.file_kinds import KINDS
+from l3net.media import ffmpeg, file_kinds
 
-_MISSING = {
-    "no_audio": "no audio track (for a video, --video_streams=picture takes the pictures alone)",
-    "no_video": "no picture (for a video, --video_streams=sound takes the sound alone)",
-}
 _SIXTEEN_BITS_TO_EIGHT = 257  # 65535 = 255 * 257
 
 
-def kind_of(path: pathlib.Path) -> str:
-    """Returns `SOUND`, `IMAGE` or `VIDEO` by a file's suffix, in upper or lower case.
-
-    Raises:
-        UserError: if the suffix is unknown, the file does not exist or has no content.
-    """
-    kind = KINDS.get(path.suffix.lower())
-    if kind is None:
-        raise UserError(f"{path}: unknown suffix {path.suffix!r}; need one of {', '.join(KINDS)}")
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path}: the file is empty (zero bytes)")
-    return kind
-
-
-def sound_blocks(path: pathlib.Path) -> Iterator[np.ndarray]:
-    """Decodes the sound of a file of any length in bounded memory, as training data is decoded.
-
-    Args:
-        path: of sound or video.
-
-    Yields:
-        int16 [up to 48000], 48 kHz mono, on the file's own time line.
-
-    Raises:
-        UserError: if the file has no sound or cannot be decoded to its end.
-    """
-    with in_plain_words(_MISSING):
-        yield from ffmpeg.stream_audio(path)
+def uncropped_px(frame_px: int) -> int:
+    """Returns the smallest side of an image whose centre crop has `frame_px`: 256 for 224."""
+    return round(frame_px * constants.SMALLEST_SIDE_PX / constants.FRAME_PX)
 
 
 def video_frames(
@@ -60,10 +28,10 @@ def video_frames(
     """Decodes the pictures of a video of any length in bounded memory.
 
     Args:
-        path: of the video.
+        path: the video.
         frame_rate_hz: frame k is the picture shown at k / frame_rate_hz seconds: the last whose
             timestamp is not later, or the first one where the picture starts later.
-        frame_px: of the centre crop.
+        frame_px: height and width of the centre crop.
 
     Yields:
         uint8 [frame_px, frame_px, 3], RGB.
@@ -71,44 +39,21 @@ def video_frames(
     Raises:
         UserError: if the file has no picture or cannot be decoded to its end.
     """
-    smallest_side_px = round(frame_px * constants.SMALLEST_SIDE_PX / constants.FRAME_PX)
     # Every n-th of at least 25 a second: a picture that starts late is repeated in front as it is
     # at the first of the times, at a low rate long after its start.
     every = max(1, math.ceil(constants.FRAME_RATE_HZ / frame_rate_hz))
     frames = ffmpeg.stream_frames(
-        path, frame_rate_hz=frame_rate_hz * every, smallest_side_px=smallest_side_px
+        path, frame_rate_hz=frame_rate_hz * every, smallest_side_px=uncropped_px(frame_px)
     )
-    with in_plain_words(_MISSING), contextlib.closing(frames):
+    with ffmpeg.in_plain_words(file_kinds.LACKING), contextlib.closing(frames):
         for frame in itertools.islice(frames, 0, None, every):
             yield center_crop(frame, frame_px)
-
-
-@contextlib.contextmanager
-def in_plain_words(missing: Mapping[str, str]) -> Iterator[None]:
-    """Turns what data preparation says of a file without sound or picture into advice.
-
-    Args:
-        missing: reason, "no_audio" or "no_video", -> the advice.
-
-    Raises:
-        UserError: in place of a `ffmpeg.MediaError` for such a reason.
-    """
-    try:
-        yield
-    except ffmpeg.MediaError as error:
-        words = missing.get(error.reason)
-        if words is None:
-            raise
-        raise UserError(f"{error.path}: {words}") from error
 
 
 def read_image(path: pathlib.Path, frame_px: int) -> np.ndarray:
     """Reads an image upright (EXIF orientation applied) and takes its centre crop.
 
-    Args:
-        path: of a JPEG, PNG, WebP or BMP file; of an animation the first picture counts, and
-            transparency is dropped.
-        frame_px: of the crop.
+    Of an animation the first picture counts, and transparency is dropped.
 
     Returns:
         uint8 [frame_px, frame_px, 3], RGB.

@@ -1,24 +1,18 @@
-"""JPEGs that stand one after the other, as ffmpeg writes them: taken apart, and their sizes."""
+"""JPEGs that follow each other, as ffmpeg writes them: taken apart, and their sizes."""
 
 import re
 from collections.abc import Iterator
 
-# In the coded part 0xff stands before 0 (a stuffed byte) or a restart mark, or begins a marker.
+# In the coded part 0xff precedes 0 (a stuffed byte) or a restart mark, or begins a marker.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _END_OF_IMAGE, _START_OF_SCAN = 0xD9, 0xDA
 
 
 def split_jpegs(stream: bytes | bytearray) -> list[bytes]:
-    """Splits JPEGs that stand one after the other.
-
-    Args:
-        stream: whole JPEGs; a cut last one is left out.
-
-    Returns:
-        One bytes object per JPEG.
+    """Splits JPEGs that follow each other; an incomplete last one is left out.
 
     Raises:
-        ValueError: if something else stands between them.
+        ValueError: if something else is between them.
     """
     jpegs, start, view = [], 0, memoryview(stream)
     while start < len(stream):

@@ -1,4 +1,4 @@
-"""Frames and sound to an .mp4 of any length: frames stream in, the file appears only when whole."""
+"""Frames and sound to an .mp4 of any length: it appears only when it is complete."""
 
 import contextlib
 import itertools
@@ -14,7 +14,7 @@ from l3net import constants
 from l3net.errors import UserError
 from l3net.media import ffmpeg, ffmpeg_process
 
-DEFAULT_QUALITY = 20
+_QUALITY = 20  # x264's constant rate factor: 0 loses nothing, 51 is the smallest file
 _PIPE_BYTES = 1 << 20  # of raw frames; Linux's limit for everyone
 # Untagged HD is taken for BT.709 by players, and rgb24 turned into BT.601 by ffmpeg: say which.
 _COLOURS = (
@@ -31,40 +31,35 @@ def write_video(
     frame_rate_hz: float,
     start_seconds: float = 0.0,
     seconds: float | None = None,
-    quality: int = DEFAULT_QUALITY,
-) -> int:
+) -> None:
     """Writes new pictures with the sound of a file, decoded as files from strangers are.
 
     Frame k is shown at k / frame_rate_hz, when the sound of `start_seconds + k / frame_rate_hz`
-    is heard. The sound is encoded anew, 48 kHz stereo; where it starts late, silence goes before
+    is heard. The sound is encoded again, 48 kHz stereo; where it starts late, silence goes before
     it.
 
     Args:
-        path: of the .mp4 (H.264, AAC); its folder exists. The decoded sound, about 0.7 GB an hour,
-            lies beside it meanwhile.
+        path: .mp4 (H.264, AAC) in an existing folder. The decoded sound, about 0.7 GB an hour, is
+            beside it meanwhile.
         frames: uint8 [height, width, 3] each, RGB, all of one size; at least one. Odd heights and
-            widths get their last row or column twice, as H.264 wants.
+            widths get their last row or column twice, as H.264 requires.
         sound_of: a video or sound file; not `path`.
-        frame_rate_hz: of the frames.
+        frame_rate_hz: frames per second.
         start_seconds: where the sound begins, on its file's own time line.
         seconds: length of the sound; None goes to the end.
-        quality: x264's constant rate factor, 0 (lossless) to 51.
-
-    Returns:
-        The number of frames.
 
     Raises:
         MediaError: if the sound cannot be decoded to its end.
         UserError: if ffmpeg is missing or fails (it may lack x264), or the disk is full.
     """
-    return _encode(
+    _encode(
         pathlib.Path(path),
         frames,
         ffmpeg.stream_pcm(sound_of, num_channels=2, start_seconds=start_seconds, seconds=seconds),
         frame_rate_hz=frame_rate_hz,
         num_channels=2,
         encoding=(
-            *("-vf", _COLOURS, "-preset", "veryfast", "-crf", str(quality)),
+            *("-vf", _COLOURS, "-preset", "veryfast", "-crf", str(_QUALITY)),
             *("-b:a", "160k", "-movflags", "+faststart"),
         ),
     )
@@ -80,15 +75,8 @@ def write_same_video(
 ) -> None:
     """Writes frames and a waveform in one thread: the same bytes for the same input.
 
-    Args:
-        path: of the .mp4 (H.264, AAC); its folder exists.
-        frames: as in `write_video`.
-        waveform: int16 [num_samples, num_channels], 48 kHz.
-        frame_rate_hz: of the frames.
-        quality: x264's constant rate factor, 0 (lossless) to 51.
-
-    Raises:
-        UserError: as in `write_video`.
+    Path, frames and errors are as in `write_video`; the waveform is int16 [num_samples,
+    num_channels], 48 kHz; `quality` is x264's constant rate factor, 0 (lossless) to 51.
     """
     _encode(
         pathlib.Path(path),
@@ -114,8 +102,8 @@ def _encode(
     num_channels: int,
     decoding: Sequence[str] = (),
     encoding: Sequence[str],
-) -> int:
-    """Writes the file, whole or not at all; returns the number of frames.
+) -> None:
+    """Writes the complete file or nothing.
 
     `decoding` are ffmpeg's arguments for reading the frames, `encoding` those of the result. The
     sound goes to disk first: ffmpeg takes turns reading its inputs, and nobody knows when.
@@ -136,37 +124,33 @@ def _encode(
             *("-c:v", "libx264", "-c:a", "aac", *encoding),
             *("-f", "mp4", f"file:{partial}"),
         ]
-        num_frames = _run(arguments, path, itertools.chain([first], map(_even, frames)))
+        _run(arguments, path, itertools.chain([first], map(_even, frames)))
         os.replace(partial, path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         for leftover in (partial, pcm):
             leftover.unlink(missing_ok=True)
-    return num_frames
 
 
-def _run(arguments: Sequence[str], path: pathlib.Path, frames: Iterable[np.ndarray]) -> int:
-    """Feeds frames to an encoder; returns their number."""
-    num_frames = 0
-    with tempfile.TemporaryFile() as complaints:
+def _run(arguments: Sequence[str], path: pathlib.Path, frames: Iterable[np.ndarray]) -> None:
+    """Feeds frames to an encoder."""
+    with tempfile.TemporaryFile() as messages:
         process = subprocess.Popen(
             arguments,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            stderr=complaints,
+            stderr=messages,
             pipesize=_PIPE_BYTES,
         )
         # Broken: the encoder has died and says why.
         with process, contextlib.suppress(BrokenPipeError), process.stdin as pipe:
             for frame in frames:
                 pipe.write(np.ascontiguousarray(frame))
-                num_frames += 1
         if process.returncode:
-            complaints.seek(0)
-            told = ffmpeg_process.one_line(complaints.read(), arguments[-1])
-            raise UserError(f"ffmpeg cannot encode {path.name}: {told}")
-    return num_frames
+            messages.seek(0)
+            reason = ffmpeg_process.one_line(messages.read(), arguments[-1])
+            raise UserError(f"ffmpeg cannot encode {path.name}: {reason}")
 
 
 def _even(frame: np.ndarray) -> np.ndarray:

@@ -1,41 +1,11 @@
-import json
-
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from eval.methods import features
 from eval.reporting import cache
 from eval.sets.recordings import Recording
 from l3net.errors import UserError
-from l3net.inference.saved_model import METADATA_FILE
-
-
-class TinyNetwork(tf.Module):
-    """Energy in 16 bands and their logarithm, in place of a trained network."""
-
-    def __init__(self, gain=1.0):
-        super().__init__()
-        self.gain = tf.Variable(gain)
-
-    @tf.function(input_signature=[tf.TensorSpec([None, 48_000], tf.float32, name="waveform")])
-    def audio(self, waveform):
-        spectrum = tf.abs(tf.signal.rfft(waveform))[:, :1600]
-        bands = tf.reduce_mean(tf.reshape(spectrum, [-1, 16, 100]), axis=2) * self.gain
-        return {"pool4": bands, "conv4_2": tf.math.log(bands + 1e-3)}
-
-
-def save_tiny_network(path, *, gain=1.0, signature="audio", metadata=None):
-    module = TinyNetwork(gain)
-    tf.saved_model.save(module, str(path), signatures={signature: module.audio})
-    write_metadata(path, **(metadata or {}))
-    return path
-
-
-def write_metadata(path, **metadata):
-    file = path / METADATA_FILE
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps({"frame_px": 64, **metadata}))
+from tests.tiny_networks import save_tiny_network, write_metadata
 
 
 @pytest.fixture(scope="module")

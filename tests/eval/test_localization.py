@@ -12,9 +12,8 @@ from l3net import export, models
 from l3net.errors import UserError
 from l3net.inference import saved_model
 from tests import synthetic_shards, tiny_training
-from tests.eval.test_features import save_tiny_network
 from tests.eval.test_sounding_frames import write_boxes
-from tests.l3net.test_export import save_tiny_run
+from tests.tiny_networks import save_tiny_network, save_tiny_run
 
 # Ten clips; the square of clip k lies in one of four corners, its class is "odd" or "even".
 NUM_CLIPS, SIDE_PX = 10, 64

@@ -1,15 +1,18 @@
 import json
 import pathlib
-import types
 
 import pytest
+from absl.flags import IllegalFlagValueError
 
 from eval import table2_sound
 from eval.methods import baselines, features, linear_probe, piczak
+from eval.reporting.table_config import TableConfig
+from eval.table2_sound import Config
+from l3net import flags
 from l3net.errors import UserError
 from tests import commands
-from tests.eval.test_features import save_tiny_network
-from tests.eval.test_recordings import write_demo_shards, write_esc50, write_tone
+from tests.tiny_networks import save_tiny_network
+from tests.tiny_sets import write_esc50, write_sound_shards, write_tone
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -31,13 +34,12 @@ def small_forest(monkeypatch):
     monkeypatch.setattr(baselines, "NUM_TREES", 10)
 
 
-def _table(sets, networks, cache_dir, c=None):
+def _table(sets, networks, cache_dir, **config):
     return table2_sound.make_table(
         sets,
+        Config(**config),
         networks={name: features.AudioNetwork(path) for name, path in networks.items()},
         cache_dir=cache_dir,
-        c=c,
-        seed=0,
     )
 
 
@@ -46,8 +48,7 @@ def _rows(table, name):
 
 
 def _sets(**folders):
-    names = ("esc50", "esc10", "dcase2013", "demo_shards")
-    return table2_sound.read_sets(**{name: folders.get(name) for name in names})
+    return table2_sound.read_sets(Config(**folders))
 
 
 def test_esc_layout_end_to_end(tmp_path, networks):
@@ -85,8 +86,8 @@ def test_dcase_layout_and_no_networks(tmp_path):
 
 
 def test_demo_rows_say_so_and_the_real_ones_are_not_run(tmp_path, networks):
-    sets = _sets(demo_shards=write_demo_shards(tmp_path / "demo"))
-    table = _table(sets, networks, tmp_path / "cache", c=0.01)
+    sets = _sets(shards=write_sound_shards(tmp_path / "demo"))
+    table = _table(sets, networks, tmp_path / "cache", svm_c="0.01")
     ran = [row for row in table.rows if row.ours]
     assert {row.data for row in ran} == {"demo data (synthetic)"}
     assert {row.method for row in ran} == {"Ours", "Ours random", "SVM-MFCC", "Random Forest"}
@@ -95,32 +96,36 @@ def test_demo_rows_say_so_and_the_real_ones_are_not_run(tmp_path, networks):
     assert {row.status for row in table.rows if not row.ours} == {"not run", "quoted"}
 
 
-def test_real_sets_leave_the_demo_out(tmp_path):
+def test_benchmarks_leave_the_shards_out(tmp_path):
     folder = write_esc50(tmp_path / "esc")
-    assert [s.name for s in _sets(esc50=folder, demo_shards=tmp_path / "none")] == ["ESC-50"]
+    assert [s.name for s in _sets(esc50=folder, shards=tmp_path / "none")] == ["ESC-50"]
 
 
-def test_piczak_is_run_when_asked_and_says_what_was_trained(tmp_path):
-    sets = _sets(demo_shards=write_demo_shards(tmp_path / "demo"))
-    recipe = piczak.Recipe(learning_rate=0.005, epochs=20, width=0.05, batch_size=10)
-    given = {"networks": {}, "cache_dir": tmp_path / "cache", "c": 0.01, "seed": 0}
-    rows = _rows(table2_sound.make_table(sets, **given, convnet=recipe), "demo")
+def test_piczak_is_run_when_asked_and_says_what_was_trained(tmp_path, monkeypatch):
+    sets = _sets(shards=write_sound_shards(tmp_path / "demo"))
+    recipe = piczak.Recipe(learning_rate=0.005, width=0.05, batch_size=10)
+    monkeypatch.setitem(piczak.RECIPES, "small", recipe)
+    given = (sets, {}, tmp_path / "cache")
+    rows = _rows(_table(*given, piczak="small", piczak_epochs=20), "demo")
     row = rows[piczak.METHOD]
     assert row.ours["accuracy"] == 100 and "not the paper's recipe" in row.note
-    assert row.details["recipe"]["width"] == 0.05
+    assert row.details["recipe"] == {
+        "segments": "short", "vote": "probability", "learning_rate": 0.005, "epochs": 20,
+        "width": 0.05, "batch_size": 10,
+    }  # fmt: skip
     assert row.details["num_tested"] == 4
-    without = _rows(table2_sound.make_table(sets, **given), "demo")[piczak.METHOD]
+    without = _rows(_table(*given), "demo")[piczak.METHOD]
     assert without.status == "not run" and without.note == "give --piczak=small or --piczak=paper"
 
 
 def test_piczak_flags():
-    values = {"piczak": "off", "piczak_segments": "long", "piczak_vote": "majority"}
-    values |= {"piczak_epochs": None, "piczak_width": None}
-    assert table2_sound._recipe(values) is None
-    recipe = table2_sound._recipe({**values, "piczak": "paper"})
-    assert recipe.is_published and (recipe.segments, recipe.vote) == ("long", "majority")
-    recipe = table2_sound._recipe({**values, "piczak": "small", "piczak_epochs": 3})
+    assert table2_sound._recipe(Config()) is None
+    assert table2_sound._recipe(Config(piczak="paper")).is_published
+    recipe = table2_sound._recipe(Config(piczak="small", piczak_epochs=3))
     assert (recipe.epochs, recipe.width) == (3, 0.25)
+    for flag in ("--piczak=large", "--piczak_epochs=0"):
+        with pytest.raises(IllegalFlagValueError):
+            flags.parse([flag], TableConfig, Config)
 
 
 def test_second_run_computes_nothing(tmp_path, networks, monkeypatch):
@@ -130,7 +135,7 @@ def test_second_run_computes_nothing(tmp_path, networks, monkeypatch):
     monkeypatch.setattr(baselines, "extract", None)
     assert _table(sets, networks, tmp_path / "cache").rows == first.rows
     with pytest.raises(TypeError):  # another C is another result
-        _table(sets, networks, tmp_path / "cache", c=0.5)
+        _table(sets, networks, tmp_path / "cache", svm_c="0.5")
 
 
 def test_nothing_given_is_one_line():
@@ -140,20 +145,19 @@ def test_nothing_given_is_one_line():
 
 
 def test_bad_c_is_one_line():
-    holders = {"svm_c": types.SimpleNamespace(value="0")}
     with pytest.raises(UserError, match='--svm_c=0: need a positive number or "cv"'):
-        table2_sound.main(["table2_sound"], holders)
+        table2_sound.main(TableConfig(), Config(svm_c="0"))
 
 
 def test_command_line(tmp_path):
-    demo = write_demo_shards(tmp_path / "demo")
-    command = ["-m", "eval.table2_sound", f"--demo_shards={demo}"]
+    demo = write_sound_shards(tmp_path / "demo")
+    command = ["-m", "eval.table2_sound", f"--shards={demo}"]
     command += [f"--out_dir={tmp_path / 'out'}", f"--cache_dir={tmp_path / 'cache'}"]
     done = commands.run(*command, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "demo data (synthetic)" in done.stdout
     record = json.loads((tmp_path / "out" / "table2.json").read_text())
-    assert record["flags"]["demo_shards"] == str(demo)
+    assert record["flags"]["shards"] == str(demo)
     assert record["flags"]["svm_c"] == "cv"
     assert list(record["flags"]) == sorted(record["flags"]) and record["seconds"] > 0
     assert (tmp_path / "out" / "table2.md").read_text() == done.stdout

@@ -1,18 +1,19 @@
 """Table 4 and §3.5.3 on features whose clusters and units are known."""
 
 import json
-import types
 
 import numpy as np
 import pytest
+from absl.flags import IllegalFlagValueError
 
 from eval import table4_nmi
+from eval.reporting.table_config import TableConfig
 from eval.sets import clips
-from eval.table4_nmi import AUDIO, OURS, OURS_RANDOM, RANDOM, VISION
-from l3net import export
+from eval.table4_nmi import AUDIO, OURS, OURS_RANDOM, RANDOM, VISION, Protocol
+from l3net import export, flags
 from l3net.errors import UserError
 from tests import tiny_training
-from tests.l3net.test_export import save_tiny_run
+from tests.tiny_networks import save_tiny_run
 
 NUM_CLIPS, NUM_CLASSES = 60, 4
 
@@ -50,9 +51,9 @@ NETWORKS = {OURS_RANDOM: FakeNetwork(False), OURS: FakeNetwork(True)}
 
 
 def _table(networks=NETWORKS, truth=None, **protocol):
-    settings = table4_nmi.Protocol(**{"num_clusters": NUM_CLASSES, "num_draws": 2, **protocol})
+    settings = Protocol(**{"num_clusters": NUM_CLASSES, "num_draws": 2, **protocol})
     return table4_nmi.make_table(
-        networks, "shards", "test", truth=truth, protocol=settings, cache_dir="cache"
+        networks, "shards", truth=truth, protocol=settings, cache_dir="cache"
     )
 
 
@@ -91,7 +92,15 @@ def test_other_than_the_papers_clusters_is_told():
     papers = _table(num_clusters=NUM_CLIPS // 2).notes
     assert any("into 30 clusters" in note for note in papers)
     one = {VISION: np.array(["a"]), AUDIO: np.array(["b"])}
-    assert not any("Not the" in note for note in table4_nmi._notes(one, table4_nmi.Protocol()))
+    assert not any("Not the" in note for note in table4_nmi._notes(one, Protocol()))
+
+
+def test_no_number_of_clusters_means_that_of_the_classes_seen(described):
+    truth = {VISION: {name: f"x{k % 3}" for k, name in enumerate(described)},
+             AUDIO: {name: f"y{k % 5}" for k, name in enumerate(described)}}  # fmt: skip
+    table = _table(truth=truth, num_clusters=0)
+    assert table.rows == _table(truth=truth, num_clusters=3).rows
+    assert any("into 3 clusters" in note for note in table.notes)
 
 
 def test_rows_without_network_are_not_run():
@@ -125,12 +134,16 @@ def test_unit_length_counts():
 
 @pytest.mark.parametrize(
     ("protocol", "message"),
-    [({"num_clusters": 61}, "--num_clusters=61"), ({"num_clusters": 1}, "--num_clusters=1"),
-     ({"num_draws": 0}, "--num_draws=0")],
-)  # fmt: skip
+    [({"num_clusters": 61}, "--num_clusters=61"), ({"num_clusters": 1}, "--num_clusters=1")],
+)
 def test_bad_numbers_are_one_line(protocol, message):
     with pytest.raises(UserError, match=message):
         _table(**protocol)
+
+
+def test_no_draws_are_refused():
+    with pytest.raises(IllegalFlagValueError):
+        flags.parse(["--num_draws=0"], TableConfig, Protocol)
 
 
 def test_a_single_class_is_one_line(described):
@@ -140,40 +153,32 @@ def test_a_single_class_is_one_line(described):
 
 
 def test_protocol_is_that_of_the_readings():
-    protocol = table4_nmi.Protocol()
+    protocol = Protocol()
     assert (protocol.num_clusters, protocol.num_draws, protocol.unit_length) == (64, 5, False)
     details = _row(_table(num_draws=5), OURS, VISION).details
     assert len(details["nmi_per_draw"]) == 5
 
 
-# --- Flags ---------------------------------------------------------------------------------------
-def _holders(tmp_path, **values):
-    given = {
-        "saved_model": None, "random_saved_model": None, "shards": None, "demo_shards": None,
-        "demo_clips": None, "split": "val", "num_clusters": 3, "num_draws": 1, "unit_length": False,
-        "seed": 0, "out_dir": str(tmp_path / "out"), "cache_dir": str(tmp_path / "cache"), **values,
-    }  # fmt: skip
-    return {name: types.SimpleNamespace(value=value) for name, value in given.items()}
-
-
-def test_missing_flags_are_one_line(tmp_path):
+# --- The command ---------------------------------------------------------------------------------
+def test_missing_flags_are_one_line():
     with pytest.raises(UserError, match="give --shards"):
-        table4_nmi.main(["table4_nmi"], _holders(tmp_path))
+        table4_nmi.main(TableConfig(), Protocol())
     with pytest.raises(UserError, match="need --saved_model"):
-        table4_nmi.main(["table4_nmi"], _holders(tmp_path, shards="x"))
-    with pytest.raises(UserError, match="unknown argument"):
-        table4_nmi.main(["table4_nmi", "x"], _holders(tmp_path))
+        table4_nmi.main(TableConfig(shards="x"), Protocol())
 
 
 def test_an_exported_network_end_to_end(tmp_path, capsys, monkeypatch):
     monkeypatch.undo()  # real clips, real features
     shards = tiny_training.make_shards(tmp_path / "shards")
     run_dir = save_tiny_run(tmp_path / "run")
-    holders = _holders(
-        tmp_path, shards=str(shards), saved_model=str(export.export(run_dir)),
+    config = TableConfig(
+        shards=str(shards),
+        saved_model=str(export.export(run_dir)),
         random_saved_model=str(export.export(run_dir, random_weights=True)),
-    )  # fmt: skip
-    table4_nmi.main(["table4_nmi"], holders)
+        out_dir=str(tmp_path / "out"),
+        cache_dir=str(tmp_path / "cache"),
+    )
+    table4_nmi.main(config, Protocol(split="val", num_clusters=3, num_draws=1))
     assert (tmp_path / "out" / "table4.md").read_text() == capsys.readouterr().out
     record = json.loads((tmp_path / "out" / "table4.json").read_text())
     assert [row["status"] for row in record["rows"]] == ["run"] * 6

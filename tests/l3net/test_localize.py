@@ -1,24 +1,22 @@
 """AVOL-Net along a video: times of map and sound, the new video, what cannot work."""
 
 import csv
-import dataclasses
 import functools
 import os
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from l3net import constants, export, localize, models
+from l3net import export, flags, localize, models
 from l3net.errors import UserError
-from l3net.inference import saved_model
-from l3net.media import ffmpeg
+from l3net.inference import saved_model, video_maps
+from l3net.media import ffmpeg, heat_map
 from tests import conftest
-from tests.l3net.test_export import save_tiny_run
+from tests.tiny_networks import save_tiny_run
+from tests.tiny_sounds import RATE
 
-RATE = constants.SAMPLE_RATE_HZ
 FRAME_PX = 64
 SMALLEST = {"width": 0.03125, "frame_px": FRAME_PX, "spectrogram_average": 4}
 
@@ -37,16 +35,14 @@ def video(tmp_path_factory):
 @pytest.fixture(scope="module")
 def made(video, network, tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
-    maps = localize.localize(
-        video,
-        saved_model_dir=network,
+    config = localize.Config(
+        saved_model=network,
+        video=video,
         out=folder / "out.mp4",
         npz=folder / "maps.npz",
-        csv_path=folder / "maps.csv",
-        settings=localize.Settings(opacity=0.0, quality=5),
-        batch_size=3,
+        csv=folder / "maps.csv",
     )
-    return folder, maps
+    return folder, localize.localize(config, video_maps.Settings(opacity=0.0))
 
 
 LOAD = functools.cache(saved_model.SavedModel)
@@ -54,31 +50,7 @@ LOAD = functools.cache(saved_model.SavedModel)
 
 @pytest.fixture(autouse=True)
 def _load_once(monkeypatch):
-    monkeypatch.setattr(localize.saved_model, "SavedModel", LOAD)
-
-
-# --- Sound around a time -------------------------------------------------------------------------
-def check_seconds(num_samples: int, times_seconds, starts_seconds, block: int = 10_007) -> None:
-    """Asserts where in a noise the windows around some times start."""
-    noise = np.random.default_rng(0).integers(-32_768, 32_768, num_samples).astype(np.int16)
-    blocks = iter([noise[k : k + block] for k in range(0, num_samples, block)])
-    windows = localize.seconds_around(blocks, times_seconds)
-    for start_seconds, window in zip(starts_seconds, windows, strict=True):
-        assert window.dtype == np.float32
-        sound = noise[round(start_seconds * RATE) :][:RATE]
-        expected = np.pad(sound, (0, RATE - len(sound)))
-        np.testing.assert_array_equal(np.round(window * 32_768), expected)
-
-
-@pytest.mark.parametrize("block", [4801, RATE, 10 * RATE])
-def test_the_second_is_centred_and_moved_inwards_at_the_ends(block):
-    times = [0.0, 0.3, 0.5, 1.0, 2.0, 2.5, 2.9, 3.0]
-    check_seconds(3 * RATE, times, [0, 0, 0, 0.5, 1.5, 2, 2, 2], block)
-
-
-def test_beyond_the_sound_is_silence_and_short_sound_is_padded():
-    check_seconds(2 * RATE, [1.9, 2.25, 4.0], [1, 1.75, 3.5])
-    check_seconds(RATE // 4, [0.0, 0.1, 0.25], [0, 0, 0])
+    monkeypatch.setattr(saved_model, "SavedModel", LOAD)
 
 
 # --- Maps ----------------------------------------------------------------------------------------
@@ -98,11 +70,11 @@ def test_maps_are_those_of_the_network_at_their_times(made, video, network):
 
 def test_between_two_maps():
     values = np.array([0.0, 1.0, 3.0], np.float32)[:, np.newaxis, np.newaxis]
-    maps = localize.Maps(values, 5.0 + np.arange(3) / 10, (16, 16))
+    maps = video_maps.Maps(values, 5.0 + np.arange(3) / 10, (16, 16))
     times = (4.0, 5.0, 5.05, 5.1, 5.15, 5.2, 9.0)
     assert [maps.at(t).item() for t in times] == pytest.approx([0, 0, 0.5, 1, 2, 3, 3], abs=1e-5)
-    assert [maps.at(t, localize.HOLD).item() for t in times] == [0, 0, 0, 1, 1, 3, 3]
-    assert maps.at(5.0 + 0.1 * 1.0000001, localize.HOLD).item() == 1
+    assert [maps.at(t, video_maps.HOLD).item() for t in times] == [0, 0, 0, 1, 1, 3, 3]
+    assert maps.at(5.0 + 0.1 * 1.0000001, video_maps.HOLD).item() == 1
 
 
 def test_tables(made):
@@ -133,17 +105,16 @@ def test_without_colour_it_is_the_same_video(made, video):
 
 
 def test_colour_covers_where_the_map_is_high(video, network, tmp_path):
-    settings = localize.Settings(
-        scale=localize.STRETCHED, opacity=1.0, seconds=0.5, start_seconds=0.2, frame_rate_hz=10,
-        smallest_side_px=64, colour_map="autumn", between=localize.HOLD,
+    settings = video_maps.Settings(
+        scale=video_maps.STRETCHED, opacity=1.0, seconds=0.5, start_seconds=0.2, frame_rate_hz=10,
+        smallest_side_px=64, colour_map="autumn", between=video_maps.HOLD,
     )  # fmt: skip
-    maps = localize.localize(
-        video, saved_model_dir=network, out=tmp_path / "o.mp4", settings=settings
-    )
+    config = localize.Config(saved_model=network, video=video, out=tmp_path / "o.mp4")
+    maps = localize.localize(config, settings)
     frames = list(ffmpeg.stream_frames(tmp_path / "o.mp4", frame_rate_hz=10, smallest_side_px=None))
     assert len(frames) == len(maps.values) == 5 and maps.times_seconds[0] == pytest.approx(0.2)
     number = int(maps.values.max(axis=(1, 2)).argmax())
-    y, x = localize.heat_map.peak(maps.values[number], maps.seen_px)
+    y, x = heat_map.peak(maps.values[number], maps.seen_px)
     height, width, _ = frames[0].shape
     at_peak = frames[number][min(int(y * height), height - 1), min(int(x * width), width - 1)]
     assert at_peak[0] > 200 and at_peak[2] < 60  # autumn ends in yellow, the picture is black
@@ -153,12 +124,8 @@ def test_colour_covers_where_the_map_is_high(video, network, tmp_path):
 def refused(network, tmp_path, message, *, video, out="out.mp4", **settings):
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(UserError, match=message) as caught:
-        localize.localize(
-            video,
-            saved_model_dir=network,
-            out=tmp_path / out,
-            settings=localize.Settings(**settings),
-        )
+        config = localize.Config(saved_model=network, video=video, out=tmp_path / out)
+        localize.localize(config, video_maps.Settings(**settings))
     assert "\n" not in str(caught.value)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -196,7 +163,7 @@ def test_what_fails_while_painting_leaves_the_old_video(video, network, tmp_path
     def stop(*_):
         raise UserError("stopped")
 
-    monkeypatch.setattr(localize.heat_map.Painter, "paint", stop)
+    monkeypatch.setattr(heat_map.Painter, "paint", stop)
     refused(network, tmp_path, "stopped", video=video)
     assert out.read_text() == "of an earlier run"
 
@@ -214,14 +181,8 @@ def test_another_network_is_refused(network, video, tmp_path):
     refused(tmp_path / "none", tmp_path, "does not exist", video=video)
 
 
-def test_main_hands_every_flag_on(video, network, tmp_path):
-    values = {
-        **dataclasses.asdict(localize.Settings(seconds=0.2)),
-        **{"saved_model_dir": network, "video": video, "out": tmp_path / "o.mp4"},
-        **{"npz": None, "csv_path": None, "batch_size": 2},
-    }
-    holders = {name: SimpleNamespace(value=value) for name, value in values.items()}
-    localize.main(["localize"], holders)
+def test_every_flag_is_handed_on(video, network, tmp_path):
+    given = [f"--saved_model={network}", f"--video={video}", f"--out={tmp_path / 'o.mp4'}"]
+    _, configs = flags.parse([*given, "--seconds=0.2"], localize.Config, video_maps.Settings)
+    localize.main(*configs)
     assert (tmp_path / "o.mp4").is_file()
-    with pytest.raises(UserError, match="unknown argument 'in.mp4'"):
-        localize.main(["localize", "in.mp4"], holders)

@@ -15,9 +15,9 @@ from l3net import constants, export, models, search
 from l3net.errors import UserError
 from l3net.inference import file_features, saved_model, search_page
 from l3net.inference.search_index import IMAGE, SOUND
-from l3net.media import images
+from l3net.media import images, sound
 from tests import conftest
-from tests.l3net.test_export import SMALLEST, save_tiny_run
+from tests.tiny_networks import SMALLEST, save_tiny_run
 
 RATE = constants.SAMPLE_RATE_HZ
 NAMES = ("high.mp4", "low.mp4", "noise.png", "tone.wav")
@@ -154,8 +154,8 @@ def test_distances_are_those_between_embeddings(indexed, folder):
     embed = LOAD(indexed.features.model._folder).features
     image = images.read_image(folder / "noise.png", indexed.features.model.frame_px)
     asked = embed("vision", "embedding")(image[np.newaxis])[0]
-    blocks = np.concatenate(list(images.sound_blocks(folder / "tone.wav")))
-    windows = np.stack(list(saved_model.windows([blocks], hop=RATE // 2)))
+    blocks = np.concatenate(list(sound.sound_blocks(folder / "tone.wav")))
+    windows = np.stack(list(sound.windows([blocks], hop=RATE // 2)))
     apart = np.linalg.norm(embed("audio", "embedding")(windows) - asked, axis=1)
     results = indexed.ask(folder / "noise.png", modality=SOUND)
     assert sorted(names(results)) == ["high.mp4", "low.mp4", "tone.wav"]

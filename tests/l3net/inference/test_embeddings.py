@@ -9,15 +9,15 @@ import soundfile
 from PIL import Image
 
 import l3net
-from l3net import constants, export, extract, models
+from l3net import export, extract, models
 from l3net.errors import UserError
 from l3net.inference import embeddings, saved_model
 from l3net.media import images
+from l3net.media.sound import sound_blocks, windows
 from tests import conftest
-from tests.l3net.test_export import save_tiny_run
-from tests.l3net.test_extract import tone
+from tests.tiny_networks import save_tiny_run
+from tests.tiny_sounds import RATE, pictures, tone
 
-RATE = constants.SAMPLE_RATE_HZ
 AVE = models.ModelConfig("ave_net", width=0.03, frame_px=64, spectrogram_average=2)
 POOL4 = round(512 * AVE.width)
 
@@ -30,10 +30,6 @@ def network(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(network):
     return l3net.SavedModel(network)
-
-
-def pictures(*shape: int) -> np.ndarray:
-    return np.random.default_rng(3).integers(0, 256, (*shape, 3)).astype(np.uint8)
 
 
 def close(got: np.ndarray, expected: np.ndarray) -> None:
@@ -53,6 +49,16 @@ def test_importing_the_package_does_not_import_tensorflow():
         _ = l3net.get_smell_embedding
 
 
+def test_the_names_of_earlier_versions_are_the_same_things():
+    from l3net import embeddings as old_embeddings
+    from l3net import hear
+    from l3net import saved_model as old_saved_model
+
+    assert old_embeddings.get_video_embedding is embeddings.get_video_embedding
+    assert old_saved_model.SavedModel is saved_model.SavedModel is l3net.SavedModel
+    assert old_saved_model.windows is windows and callable(hear.load_model)
+
+
 # --- Sound ---------------------------------------------------------------------------------------
 def test_sound_has_openl3s_shape_and_centred_times(model):
     sound = tone(1.5)
@@ -66,37 +72,64 @@ def test_sound_has_openl3s_shape_and_centred_times(model):
 
 
 @pytest.mark.parametrize("output", ["pool4", "conv4_2"])
-def test_sound_equals_audio_embeddings(model, output):
-    settings = {"output": output, "center": False}
-    got, times = l3net.get_audio_embedding(tone(2.0), RATE, model=model, hop_size=0.5, **settings)
-    expected, expected_times = saved_model.audio_embeddings(
-        model, tone(2.0), RATE, hop_seconds=0.5, **settings
+def test_windows_that_start_at_their_times(model, output):
+    embedding, times = l3net.get_audio_embedding(
+        tone(2.0), RATE, model=model, output=output, hop_size=0.5, center=False
     )
-    np.testing.assert_array_equal(got, expected)
-    np.testing.assert_array_equal(times, expected_times)
+    np.testing.assert_array_equal(times, [0.0, 0.5, 1.0])
+    windows = np.stack([tone(2.0)[start : start + RATE] for start in (0, RATE // 2, RATE)])
+    close(embedding, model.features("audio", output)(windows))
+
+
+def test_the_hop_does_not_drift(model):
+    _, times = l3net.get_audio_embedding(tone(3.0), RATE, model=model, hop_size=1 / 3, center=False)
+    np.testing.assert_array_equal(times * RATE, np.arange(7) * 16_000)
+
+
+def test_other_sample_rates_channels_and_types_agree(model):
+    def pool4(sound, rate):
+        settings = {"output": "pool4", "hop_size": 0.5, "center": False}
+        return l3net.get_audio_embedding(sound, rate, model=model, **settings)[0][0]
+
+    expected = pool4(tone(1.0), RATE)
+    for sound, rate in (
+        (tone(1.0, 44_100), 44_100),
+        (np.stack([tone(1.0), tone(1.0)], axis=1), RATE),
+        (np.round(tone(1.0) * 32767).astype(np.int16), RATE),
+    ):
+        error = np.linalg.norm(pool4(sound, rate) - expected)
+        assert error < 0.1 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize(
+    ("sound", "rate", "hop_size", "message"),
+    [
+        (np.zeros(RATE), 0, 0.5, "sample rate of 0"),
+        (np.zeros(RATE), -48_000, 0.5, "sample rate of -48000"),
+        (np.zeros(RATE), np.nan, 0.5, "sample rate of nan"),
+        (np.zeros(0), RATE, 0.5, "not empty"),
+        (np.zeros((2, 2, 2)), RATE, 0.5, "shape"),
+        (np.full(RATE, np.nan), RATE, 0.5, "NaN"),
+        (np.zeros(RATE, np.uint8), RATE, 0.5, "uint8"),
+        (np.zeros(RATE), RATE, 0.0, "hop of 0.0"),
+        (np.zeros(RATE), RATE, np.inf, "hop of inf"),
+    ],
+)
+def test_invalid_sounds_are_refused(model, sound, rate, hop_size, message):
+    with pytest.raises(UserError, match=message):
+        l3net.get_audio_embedding(sound, rate, model=model, hop_size=hop_size)
 
 
 def test_a_list_of_sounds_gives_lists(model):
     sounds = [tone(1.0), np.stack([tone(1.5, 44_100)] * 2, axis=1)]
-    found, times = l3net.get_audio_embedding(sounds, [RATE, 44_100], model=model, hop_size=0.5)
-    assert [each.shape for each in found] == [(2, 128), (3, 128)]
+    lists, times = l3net.get_audio_embedding(sounds, [RATE, 44_100], model=model, hop_size=0.5)
+    assert [each.shape for each in lists] == [(2, 128), (3, 128)]
     assert [len(each) for each in times] == [2, 3]
     alone, _ = l3net.get_audio_embedding(sounds[1], 44_100, model=model, hop_size=0.5)
-    np.testing.assert_array_equal(found[1], alone)
+    np.testing.assert_array_equal(lists[1], alone)
     assert l3net.get_audio_embedding([], RATE, model=model) == ([], [])
     with pytest.raises(UserError, match="2 sounds with 1 sample rates"):
         l3net.get_audio_embedding(sounds, [RATE], model=model)
-
-
-@pytest.mark.parametrize("num_samples", [1, 100, 2400, 2401, 50_000, 48_000 + 2399])
-@pytest.mark.parametrize("hop", [2400, 24_000])
-def test_centres_go_on_to_the_last_one_inside_the_sound(num_samples, hop):
-    ramp = np.arange(1, num_samples + 1, dtype=np.float32)
-    blocks = embeddings.until_last_centre(np.array_split(ramp, 3), hop=hop)
-    windows = list(saved_model.windows(blocks, hop=hop, center=True))
-    centres = np.arange(0, num_samples, hop)
-    assert [window[RATE // 2] for window in windows] == [centre + 1 for centre in centres]
-    assert not list(embeddings.until_last_centre([], hop=hop))
 
 
 # --- Images --------------------------------------------------------------------------------------
@@ -106,10 +139,8 @@ def test_an_image_is_seen_as_a_file_is(model, network, tmp_path):
     assert got.shape == (1, 128) and got.dtype == np.float32
     close(got, model.features("vision", "embedding")(images.center_crop(image, 64)[np.newaxis]))
     Image.fromarray(image).save(tmp_path / "image.png")
-    settings = extract.Settings(features="embedding")
-    extract.extract_files(
-        [tmp_path], saved_model_dir=network, out_dir=tmp_path / "out", settings=settings
-    )
+    config = extract.Config(saved_model=network, out_dir=tmp_path / "out")
+    extract.extract_files([tmp_path], config, extract.Settings(features="embedding"))
     with np.load(tmp_path / "out/image.png.npz") as npz:
         close(got, npz["embedding"])
 
@@ -118,10 +149,10 @@ def test_stacks_and_lists_of_images(model):
     stack, other = pictures(3, 70, 80), pictures(100, 64)
     of_stack = l3net.get_image_embedding(stack, model=model, output="pool4", batch_size=2)
     assert len(of_stack) == 3
-    found = l3net.get_image_embedding([other, stack], model=model, output="pool4")
-    assert [each.shape[0] for each in found] == [1, 3]
-    close(found[1], of_stack)
-    close(found[0], l3net.get_image_embedding(other, model=model, output="pool4"))
+    listed = l3net.get_image_embedding([other, stack], model=model, output="pool4")
+    assert [each.shape[0] for each in listed] == [1, 3]
+    close(listed[1], of_stack)
+    close(listed[0], l3net.get_image_embedding(other, model=model, output="pool4"))
     assert l3net.get_image_embedding([], model=model) == []
 
 
@@ -156,7 +187,7 @@ def test_sound_and_picture_of_a_video_are_aligned(model, video):
     )
     np.testing.assert_allclose(times, np.arange(10) / 5, atol=1e-12)  # up to the end of the file
     assert sound.shape == picture.shape == (10, POOL4) and times.dtype == np.float64
-    whole = np.concatenate(list(images.sound_blocks(video)))
+    whole = np.concatenate(list(sound_blocks(video)))
     padded = np.pad(whole, RATE // 2).astype(np.float32) / 32768
     hear, see = model.features("audio", "pool4"), model.features("vision", "pool4")
     for step in (0, 4, 9):
@@ -219,7 +250,7 @@ def test_networks_that_see_more_than_an_image_are_refused(model, monkeypatch):
         ({"hop_size": 0.0}, "hop of 0.0"),
     ],
 )
-def test_nonsense_is_refused(model, video, settings, message):
+def test_invalid_settings_are_refused(model, video, settings, message):
     settings = {"model": model, **settings}
     with pytest.raises(UserError, match=message):
         l3net.get_audio_embedding(tone(1.0), RATE, **settings)

@@ -13,7 +13,7 @@ import tensorflow as tf
 from l3net import hear
 from l3net.errors import UserError
 from l3net.inference import saved_model
-from tests.eval.test_features import save_tiny_network
+from tests.tiny_networks import save_tiny_network
 
 RATE = 48_000
 ACCEPTABLE_SAMPLE_RATES = (16_000, 22_050, 44_100, 48_000)

@@ -21,7 +21,7 @@ import pytest
 
 from l3net.media import ffmpeg, ffmpeg_process
 from tests.conftest import make_video, run_ffmpeg
-from tests.l3net.media.test_ffmpeg import fake_ffmpeg, outcome_of
+from tests.tiny_ffmpeg import failure_of, fake_ffmpeg, outcome_of
 
 ROOT = pathlib.Path(__file__).parents[3]
 # Which of the two depends on whether this ffmpeg recognizes a list under such a name.
@@ -255,7 +255,7 @@ def test_devices_pipes_and_sockets_are_refused_by_any_path(tmp_path):
 # A new process's ru_maxrss begins with its parent's; the kernel's own high-water mark does not.
 _MEASURED = """
 import pathlib, re, resource, sys
-from data_prep import ffmpeg
+from l3net.media import ffmpeg
 try:
     clip = ffmpeg.decode_clip(sys.argv[1], timeout_seconds=60)
     told = f"ok {len(clip.frames)}"
@@ -383,8 +383,7 @@ def test_streams_beyond_the_limit_are_not_read(tmp_path, monkeypatch):
     run_ffmpeg("-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", sound, *maps, *codecs, str(path))
     assert len(ffmpeg.decode_clip(path).frames) == 50
     monkeypatch.setattr(ffmpeg_process, "_MAX_STREAMS", 3)
-    with pytest.raises(ffmpeg.MediaError):
-        ffmpeg.decode_clip(path)
+    assert failure_of(path)
 
 
 # --- The child process ---------------------------------------------------------------------------
@@ -392,30 +391,23 @@ def test_streams_beyond_the_limit_are_not_read(tmp_path, monkeypatch):
 AWAIT_LIMITS = "while [ $(ulimit -t) = unlimited ]; do sleep 0.02; done"
 
 
-def detail_of(path: pathlib.Path, **settings) -> str:
-    with pytest.raises(ffmpeg.MediaError) as caught:
-        ffmpeg.decode_clip(path, **settings)
-    return caught.value.detail
-
-
 def test_limits_reach_the_child(tmp_path, monkeypatch, innocent):
     told = "echo cpu $(ulimit -t) kb $(ulimit -v) blocks $(ulimit -f) core $(ulimit -c)"
     fake_ffmpeg(tmp_path, monkeypatch, f"{AWAIT_LIMITS}; {told} >&2; exit 1")
     expected = f"cpu 7 kb {ffmpeg_process._MAX_ADDRESS_SPACE_BYTES // 1024} blocks 0 core 0"
-    assert detail_of(innocent, timeout_seconds=7.0) == expected
+    assert failure_of(innocent, timeout_seconds=7.0).detail == expected
 
 
 def test_a_child_without_bounds_is_stopped(tmp_path, monkeypatch, innocent):
     greedy = f"exec {sys.executable} -c 'bytearray(8 << 30)'"
     fake_ffmpeg(tmp_path, monkeypatch, f"{AWAIT_LIMITS}; {greedy}")
-    assert "MemoryError" in detail_of(innocent)
+    assert "MemoryError" in failure_of(innocent).detail
     fake_ffmpeg(tmp_path, monkeypatch, "while :; do :; done")
     # The processor time, not the clock: the limit that is set is shorter.
     limit = ffmpeg_process._limit
     monkeypatch.setattr(ffmpeg_process, "_limit", lambda pid, _: limit(pid, 1.0))
-    with pytest.raises(ffmpeg.MediaError) as caught:
-        ffmpeg.decode_clip(innocent, timeout_seconds=60.0)
-    assert (caught.value.reason, caught.value.detail) == ("timeout", "SIGXCPU")
+    error = failure_of(innocent, timeout_seconds=60.0)
+    assert (error.reason, error.detail) == ("timeout", "SIGXCPU")
 
 
 @pytest.mark.parametrize(
@@ -427,9 +419,8 @@ def test_a_child_without_bounds_is_stopped(tmp_path, monkeypatch, innocent):
 )
 def test_a_decoder_that_dies_of_a_signal_is_a_failure(tmp_path, monkeypatch, innocent, name, told):
     fake_ffmpeg(tmp_path, monkeypatch, f"kill -{name} $$")
-    with pytest.raises(ffmpeg.MediaError) as caught:
-        ffmpeg.decode_clip(innocent)
-    assert (caught.value.reason, caught.value.detail) == ("killed", told)
+    error = failure_of(innocent)
+    assert (error.reason, error.detail) == ("killed", told)
 
 
 def test_steady_complaints_do_not_hold_off_the_clock(tmp_path, monkeypatch, innocent):

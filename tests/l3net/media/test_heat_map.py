@@ -1,4 +1,4 @@
-"""Maps over pictures: places, sizes, colours."""
+"""Maps over pictures: positions, sizes, colours."""
 
 import matplotlib
 import numpy as np
