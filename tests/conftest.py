@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from data_prep.lists.manifest import ManifestRow, write_manifest
-from data_prep.write_shards import write_shards
 from l3net.media import ffmpeg
+from tests.tiny_folders import prepare
 
 TINY_SPLITS = ("train",) * 4 + ("val",) * 2 + ("test",) * 2
 TINY_COLOURS = ("red", "blue", "lime", "black", "yellow", "purple", "orange", "white")
@@ -133,8 +133,8 @@ def tiny_videos(tmp_path_factory) -> pathlib.Path:
 def tiny_shards(tiny_videos, tmp_path_factory) -> pathlib.Path:
     """See the head of this file."""
     out_dir = tmp_path_factory.mktemp("tiny_shards")
-    counts = write_shards(
-        manifest_path=tiny_videos / "manifest.csv",
+    counts = prepare(
+        manifest=tiny_videos / "manifest.csv",
         out_dir=out_dir,
         dataset_name="tiny",
         num_shards=2,

@@ -11,56 +11,51 @@ import contextlib
 import dataclasses
 import io
 import pathlib
-import sys
 import threading
 import time
 import types
 from collections.abc import Iterable, Iterator, Sequence
 
-import tqdm
-
 from data_prep.lists import manifest
+from data_prep.lists.manifest import ManifestRow
 from data_prep.shards import folder, writer
 from data_prep.shards.writer import Job, Shard
 from l3net.data.shards import marker_path
 from l3net.errors import UserError
+from l3net.progress import Progress, progress
 
 _SECONDS_BETWEEN_LOOKS = 10.0  # at the markers, over a network
 _SECONDS_FOR_MARKERS = 120.0  # a network file system may show new files late
 
 
 def check_options(options: Sequence[str]) -> None:
-    """Tells before anything is written what would keep the pipeline from starting.
-
-    Args:
-        options: Beam's pipeline options.
+    """Checks Beam's pipeline options before anything is written.
 
     Raises:
         UserError: if Beam is not installed, there is no such runner, or an option's value is
             unusable. Options that Beam does not know are for the runner; Beam warns of them.
     """
-    beam, said = _beam(), io.StringIO()
+    beam, printed = _beam(), io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):  # argparse shows how to use all of them
+        with contextlib.redirect_stderr(printed):  # argparse shows how to use all of them
             runner = _pipeline_options(options).get_all_options()["runner"]
         beam.runners.create_runner(runner or "DirectRunner")
     except (SystemExit, ValueError) as error:
-        lines = said.getvalue().strip().splitlines() or [str(error)]
+        lines = printed.getvalue().strip().splitlines() or [str(error)]
         raise UserError(f"Beam refuses {' '.join(options)}: {lines[-1]}") from error
 
 
 def write_shards(shards: Sequence[Shard], job: Job, *, options: Sequence[str] = ()) -> None:
-    """Writes the shards, with a progress bar per shard.
+    """Writes shards that are not finished; the workers look for themselves, too.
 
     Args:
-        shards: those that are not finished; the workers look for themselves, too.
+        shards: what to write.
         job: what they have in common; its manifest.csv is written.
         options: Beam's pipeline options, such as "--runner=FlinkRunner"; none is Beam's own local
             runner.
 
     Raises:
-        UserError: if Beam is not installed, the pipeline fails, or it ends and the folder lacks
-            shards.
+        UserError: if Beam is not installed, the pipeline fails, or shards are missing at its end.
     """
     beam, job = _beam(), dataclasses.replace(job, out_dir=job.out_dir.absolute())
     try:
@@ -99,24 +94,31 @@ def _progress(shards: Sequence[Shard], job: Job) -> Iterator[None]:
     """Shows how many shards got a new marker, the only thing that every runner shows alike."""
     markers = [marker_path(job.out_dir / shard.name) for shard in shards]
     before = [_changed_ns(path) for path in markers]
-    over = threading.Event()
+    ended = threading.Event()
 
-    def watch(bar: tqdm.tqdm) -> None:
-        while True:
-            last_look = over.wait(_SECONDS_BETWEEN_LOOKS)
+    def watch(shown: Progress) -> None:
+        is_last_look = False
+        while not is_last_look:
+            is_last_look = ended.wait(_SECONDS_BETWEEN_LOOKS)
             now = [_changed_ns(path) for path in markers]
-            bar.update(sum(a != b for a, b in zip(now, before, strict=True) if a) - bar.n)
-            if last_look:
-                return
+            num_new = sum(a != b for a, b in zip(now, before, strict=True) if a)
+            shown.advance(num_new - shown.done)
 
-    with tqdm.tqdm(total=len(shards), unit="shard", file=sys.stderr) as bar:
-        watcher = threading.Thread(target=watch, args=(bar,), daemon=True)
+    with progress("preparing", unit="shard", total=len(shards)) as shown:
+        watcher = threading.Thread(target=watch, args=(shown,), daemon=True)
         watcher.start()
         try:
             yield
         finally:
-            over.set()
+            ended.set()
             watcher.join()
+
+
+def _changed_ns(path: pathlib.Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def _wait_for_markers(shards: Sequence[Shard], job: Job) -> None:
@@ -132,13 +134,6 @@ def _wait_for_markers(shards: Sequence[Shard], job: Job) -> None:
         time.sleep(1.0)
 
 
-def _changed_ns(path: pathlib.Path) -> int | None:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return None
-
-
 def _build(beam: types.ModuleType, pipeline, job: Job) -> None:
     _ = (
         pipeline
@@ -149,9 +144,7 @@ def _build(beam: types.ModuleType, pipeline, job: Job) -> None:
     )
 
 
-def _rows_of_shards(
-    manifest_path: str, job: Job
-) -> Iterator[tuple[str, manifest.ManifestRow | None]]:
+def _rows_of_shards(manifest_path: str, job: Job) -> Iterator[tuple[str, ManifestRow | None]]:
     """Yields (shard name, row), and (shard name, None) once for each: a shard may have no row."""
     config = job.recipe.config
     for name in writer.shard_names(config):
@@ -160,9 +153,9 @@ def _rows_of_shards(
         yield writer.shard_name_of(row, config), row
 
 
-def _write(name_and_rows: tuple[str, Iterable[manifest.ManifestRow | None]], job: Job) -> None:
+def _write(name_and_rows: tuple[str, Iterable[ManifestRow | None]], job: Job) -> None:
     name, rows = name_and_rows
     shard = writer.make_shard(name, (row for row in rows if row is not None))
-    # A runner that lost a worker's answer asks again.
+    # A runner that lost a worker's answer sends the shard again.
     if not writer.is_finished(shard, job):
         writer.write_shard(shard, job, lambda outcome: None)

@@ -9,8 +9,8 @@ import pathlib
 import time
 from collections.abc import Mapping
 
-from data_prep.lists import manifest
-from data_prep.shards import optical_flow
+from data_prep.lists.manifest import ManifestRow
+from data_prep.shards import flow
 from data_prep.shards.config import Config
 from l3net import constants
 from l3net.data import schema
@@ -25,11 +25,11 @@ class Outcome:
     """What became of one row of the manifest; a row of outcomes.csv.
 
     Attributes:
-        example_id, media_id, path, split: of the row.
+        example_id, media_id, path, split: as in the manifest.
         outcome: "ok", "skipped" or "failed".
         reason: why not ok: "flow" if the optical flow failed, else see `ffmpeg.MediaError`.
         detail: more words.
-        num_frames, num_samples, seconds: of the clip; 0 unless ok.
+        num_frames, num_samples, seconds: length of the clip; 0 unless ok.
     """
 
     example_id: str
@@ -49,7 +49,7 @@ class Recipe:
     """How every clip of a folder is made.
 
     Attributes:
-        config: of the folder.
+        config: what prep.json holds.
         label_indices: label -> line number in labels.txt.
         videos_dir: root of the manifest's paths, resolved.
         timeout_seconds: wall-clock limit per clip, flow included.
@@ -61,76 +61,81 @@ class Recipe:
     timeout_seconds: float
 
 
-def make_record(row: manifest.ManifestRow, recipe: Recipe) -> tuple[Outcome, bytes | None]:
-    """Decodes and encodes one clip; whatever is wrong with its file is its outcome.
-
-    Args:
-        row: of the manifest.
-        recipe: how clips are made.
+def make_record(row: ManifestRow, recipe: Recipe) -> tuple[Outcome, bytes | None]:
+    """Decodes and encodes the clip of one row: one row gives one record.
 
     Returns:
-        The outcome, and the record if it is "ok".
+        The outcome, whatever is wrong with the file, and the record if it is "ok".
 
     Raises:
         UserError: if ffmpeg or OpenCV is missing.
     """
-    told = {key: getattr(row, key) for key in ("example_id", "media_id", "path", "split")}
-    config, deadline = recipe.config, time.monotonic() + recipe.timeout_seconds
+    deadline = time.monotonic() + recipe.timeout_seconds
     try:
-        decoded = ffmpeg.decode_clip(
-            ffmpeg.inside(recipe.videos_dir, row.path),
-            start_seconds=row.start_seconds,
-            seconds=config.clip_seconds(row),
-            frame_rate_hz=config.frame_rate_hz,
-            smallest_side_px=config.smallest_side_px,
-            jpeg_quality=config.jpeg_quality,
-            strict=config.strict,
-            timeout_seconds=recipe.timeout_seconds,
-        )
-        flow = _flow(row, decoded, recipe, deadline) if config.flow_smallest_side_px else None
-        record = schema.encode_clip(_clip(row, decoded, flow, recipe))
+        decoded = _decode(row, recipe)
+        flows = _flow(row, decoded, recipe, deadline)
+        record = schema.encode_clip(_clip(row, decoded, flows, recipe))
     except ffmpeg.MediaError as error:
-        return Outcome(
-            **told, outcome=error.outcome, reason=error.reason, detail=error.detail
-        ), None
+        return _outcome(row, error.outcome, reason=error.reason, detail=error.detail), None
     except ValueError as error:
-        return Outcome(**told, outcome=FAILED, reason="decode", detail=str(error)), None
+        return _outcome(row, FAILED, reason="decode", detail=str(error)), None
     num_samples = len(decoded.waveform)
-    return Outcome(
-        **told,
-        outcome=OK,
+    outcome = _outcome(
+        row,
+        OK,
         num_frames=len(decoded.frames),
         num_samples=num_samples,
         seconds=round(num_samples / constants.SAMPLE_RATE_HZ, 6),
-    ), record
+    )
+    return outcome, record
+
+
+def _outcome(row: ManifestRow, outcome: str, **fields) -> Outcome:
+    return Outcome(row.example_id, row.media_id, row.path, row.split, outcome, **fields)
+
+
+def _decode(row: ManifestRow, recipe: Recipe) -> ffmpeg.DecodedClip:
+    config = recipe.config
+    return ffmpeg.decode_clip(
+        ffmpeg.inside(recipe.videos_dir, row.path),
+        start_seconds=row.start_seconds,
+        seconds=config.clip_seconds(row),
+        frame_rate_hz=config.frame_rate_hz,
+        smallest_side_px=config.smallest_side_px,
+        jpeg_quality=config.jpeg_quality,
+        strict=config.strict,
+        timeout_seconds=recipe.timeout_seconds,
+    )
 
 
 def _flow(
-    row: manifest.ManifestRow, decoded: ffmpeg.DecodedClip, recipe: Recipe, deadline: float
-) -> optical_flow.Flow:
-    """Computes the flow, a few frames at a time, until the time is up."""
+    row: ManifestRow, decoded: ffmpeg.DecodedClip, recipe: Recipe, deadline: float
+) -> flow.Flow | None:
+    """Computes the flow, if any is wanted, a few frames at a time until the time is up."""
+    smallest_side_px = recipe.config.flow_smallest_side_px
+    if not smallest_side_px:
+        return None
     frames, jpegs = decoded.frames, []
     for first in range(0, max(1, len(frames) - 1), _FLOWS_AT_ONCE):
         if time.monotonic() > deadline:
-            told = f"not done after {recipe.timeout_seconds:g} s, at frame {first} of {len(frames)}"
-            raise ffmpeg.MediaError(row.path, FAILED, "timeout", f"optical flow {told}")
+            detail = (
+                f"optical flow not done after {recipe.timeout_seconds:g} s, at frame {first} of "
+                f"{len(frames)}"
+            )
+            raise ffmpeg.MediaError(row.path, FAILED, "timeout", detail)
         try:
-            flow = optical_flow.tv_l1(
-                frames[first : first + _FLOWS_AT_ONCE + 1],
-                smallest_side_px=recipe.config.flow_smallest_side_px,
+            part = flow.tv_l1(
+                frames[first : first + _FLOWS_AT_ONCE + 1], smallest_side_px=smallest_side_px
             )
         except ValueError as error:
-            told = f"from frame {first} on: {error}"
-            raise ffmpeg.MediaError(row.path, FAILED, "flow", told) from error
-        jpegs += flow.jpegs
-    return dataclasses.replace(flow, jpegs=tuple(jpegs))
+            detail = f"from frame {first} on: {error}"
+            raise ffmpeg.MediaError(row.path, FAILED, "flow", detail) from error
+        jpegs += part.jpegs
+    return dataclasses.replace(part, jpegs=tuple(jpegs))
 
 
 def _clip(
-    row: manifest.ManifestRow,
-    decoded: ffmpeg.DecodedClip,
-    flow: optical_flow.Flow | None,
-    recipe: Recipe,
+    row: ManifestRow, decoded: ffmpeg.DecodedClip, flows: flow.Flow | None, recipe: Recipe
 ) -> schema.Clip:
     config = recipe.config
     clip = schema.Clip(
@@ -147,12 +152,12 @@ def _clip(
         ffmpeg_version=ffmpeg.ffmpeg_version(),
         **{field.name: getattr(decoded, field.name) for field in dataclasses.fields(decoded)},
     )
-    if flow is None:
+    if flows is None:
         return clip
     return dataclasses.replace(
         clip,
-        flows=flow.jpegs,
-        flow_scale_px=flow.scale_px,
-        flow_height_px=flow.height_px,
-        flow_width_px=flow.width_px,
+        flows=flows.jpegs,
+        flow_scale_px=flows.scale_px,
+        flow_height_px=flows.height_px,
+        flow_width_px=flows.width_px,
     )

@@ -1,18 +1,20 @@
-"""What the contents of a prepared folder depend on, besides the videos."""
+"""What the content of a prepared folder depends on, besides the videos."""
 
 import dataclasses
 import hashlib
 import json
 import math
+import pathlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from data_prep.lists import manifest
-from data_prep.shards import optical_flow
+from data_prep.lists.manifest import ManifestRow
+from data_prep.shards import flow
 from l3net import constants
 from l3net.data import schema
 from l3net.errors import UserError
+from l3net.flags import REQUIRED, setting
 from l3net.media import ffmpeg
 
 PREP_VERSION = "2"  # 2: the frame at a time is the last that began by then
@@ -30,28 +32,76 @@ _DATASET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Target:
+    """Where the shards are written."""
+
+    out_dir: str | pathlib.Path = setting(
+        REQUIRED, "Folder for the shards; an unfinished one is gone on with."
+    )
+    dataset_name: str = setting(
+        "videos", "Data set's name, with which the shards' file names begin: letters, digits, _ ."
+    )
+    num_shards: int | None = setting(
+        None,
+        f"Shards per split; by default one per {CLIPS_PER_SHARD} clips, at most {MAX_SHARDS}.",
+    )
+
+    def check(self) -> None:
+        """Raises UserError if the files cannot have such names."""
+        if not _DATASET_NAME.fullmatch(self.dataset_name):
+            raise UserError(f"dataset_name {self.dataset_name!r}: need letters, digits, _ and .")
+        if self.num_shards is not None and not 1 <= self.num_shards <= 99_999:
+            raise UserError(
+                f"num_shards {self.num_shards}: need 1 to 99999 (five digits of a name)"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Media:
-    """How picture and sound are kept.
+    """How pictures and sound are stored."""
 
-    Attributes:
-        audio_encoding: one of `schema.AUDIO_ENCODINGS`.
-        smallest_side_px: of the frames.
-        jpeg_quality: ffmpeg's -q:v, 2 (best) to 31.
-        max_seconds: limit on the length of a clip.
-        strict: whether the least decoding error fails a clip.
-        flow_smallest_side_px: of optical flow (AVE+OF), at most `smallest_side_px`; 0 is none.
-        frame_rate_hz: of the frames; fewer than 25 save space, AVE+OF and AVE+MF need 25.
-        max_frames: limit on the length of a clip in frames, its sound is cut alike; 0 is none.
-    """
-
-    audio_encoding: str = schema.PCM16
-    smallest_side_px: int = constants.SMALLEST_SIDE_PX
-    jpeg_quality: int = ffmpeg.DEFAULT_JPEG_QUALITY
-    max_seconds: float = constants.CLIP_SECONDS
-    strict: bool = False
-    flow_smallest_side_px: int = 0
-    frame_rate_hz: float = constants.FRAME_RATE_HZ
-    max_frames: int = 0
+    audio_encoding: str = setting(
+        schema.PCM16,
+        "Encoding of the sound: 16-bit samples, FLAC (the same in half the size) or floats (what "
+        "DMVR reads).",
+        choices=schema.AUDIO_ENCODINGS,
+    )
+    smallest_side_px: int = setting(
+        constants.SMALLEST_SIDE_PX,
+        "Smallest side of the frames, pixels; 256 in the papers.",
+        at_least=16,
+        at_most=4096,
+    )
+    jpeg_quality: int = setting(
+        ffmpeg.DEFAULT_JPEG_QUALITY,
+        "Quality of the frames' JPEGs as ffmpeg's -q:v: 2 is best, 31 is worst.",
+        at_least=2,
+        at_most=31,
+    )
+    max_seconds: float = setting(
+        constants.CLIP_SECONDS,
+        "Limit on a clip's length, seconds; 10 in the papers.",
+        at_least=ffmpeg.MIN_COMMON_SECONDS,
+    )
+    max_frames: int = setting(
+        0, "Limit on a clip's length in frames, its sound is cut alike; 0 is none.", at_least=0
+    )
+    frame_rate_hz: float = setting(
+        constants.FRAME_RATE_HZ,
+        "Frames per second; 25 in the papers. Fewer save space; AVE+OF and AVE+MF need 25.",
+        flag="fps",
+        at_least=MIN_FRAME_RATE_HZ,
+        at_most=MAX_FRAME_RATE_HZ,
+    )
+    flow_smallest_side_px: int = setting(
+        0,
+        "Smallest side of the TV-L1 optical flow between frames, pixels; 0 computes none. Only "
+        "AVE+OF needs it; 256 is the size of the papers' frames. A clip of 10 s then takes over a "
+        "minute of one processor (64 pixels: 5 s) and 1.5 MB more.",
+        at_least=0,
+        at_most=4096,
+    )
+    strict: bool = setting(False, "Whether the least decoding error fails a clip.")
 
     def check(self) -> None:
         """Raises UserError if a setting is unusable, or two do not go together."""
@@ -71,7 +121,7 @@ class Media:
         self._check_flow()
 
     def _check_flow(self) -> None:
-        side_px, lowest = self.flow_smallest_side_px, optical_flow.MIN_SMALLEST_SIDE_PX
+        side_px, lowest = self.flow_smallest_side_px, flow.MIN_SMALLEST_SIDE_PX
         if side_px and not lowest <= side_px <= self.smallest_side_px:
             raise UserError(
                 f"flow_smallest_side_px {side_px}: need 0 (no flow) or {lowest} to "
@@ -84,21 +134,21 @@ class Media:
                 "--flow_smallest_side_px"
             )
 
-    def clip_seconds(self, row: manifest.ManifestRow) -> float:
-        """Returns how long the clip of a row is to be, at most."""
+    def clip_seconds(self, row: ManifestRow) -> float:
+        """Returns the longest that the clip of a row may be."""
         seconds = min(row.end_seconds - row.start_seconds, self.max_seconds)
         return min(seconds, self.max_frames / self.frame_rate_hz) if self.max_frames else seconds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Media):
-    """Everything that the contents of a prepared folder depend on, besides the videos.
+    """Everything that the content of a prepared folder depends on, besides the videos.
 
     Attributes:
-        dataset_name: first part of the shards' names.
-        manifest_hash: of the rows, in any order.
+        dataset_name: with which the shards' file names begin.
+        manifest_hash: hash of the rows, in any order.
         num_shards: split -> number.
-        prep_version: of the code that makes a clip.
+        prep_version: version of the code that makes a clip.
     """
 
     dataset_name: str
@@ -107,14 +157,13 @@ class Config(Media):
     prep_version: str = PREP_VERSION
 
     def content(self) -> dict[str, object]:
-        """Returns what prep.json holds and the hash is of.
+        """Returns what prep.json holds and the hash is made from.
 
         Settings that came later are left out at their default, so folders from before stay valid.
         """
-        content = dataclasses.asdict(self)
         return {
             key: value
-            for key, value in content.items()
+            for key, value in dataclasses.asdict(self).items()
             if key not in LATER_SETTINGS or value != LATER_SETTINGS[key]
         }
 
@@ -123,43 +172,19 @@ class Config(Media):
         return _short_hash(self.content())
 
 
-def make_config(
-    rows: Sequence[manifest.ManifestRow],
-    media: Media,
-    *,
-    dataset_name: str,
-    num_shards: int | None = None,
-) -> Config:
-    """Returns the configuration of a folder.
-
-    Args:
-        rows: of the manifest, sorted by example_id.
-        media: how picture and sound are kept.
-        dataset_name: first part of the shards' names.
-        num_shards: per split; None gives one per `CLIPS_PER_SHARD` clips, at most `MAX_SHARDS`.
-    """
-    clips = Counter(row.split for row in rows)
+def make_config(rows: Sequence[ManifestRow], media: Media, target: Target) -> Config:
+    """Returns the configuration of a folder of these rows, which are sorted by example_id."""
+    num_clips = Counter(row.split for row in rows)
     return Config(
-        dataset_name=dataset_name,
-        manifest_hash=_manifest_hash(rows),
+        dataset_name=target.dataset_name,
+        manifest_hash=_short_hash([dataclasses.astuple(row) for row in rows]),
         num_shards={
-            split: num_shards or min(MAX_SHARDS, math.ceil(clips[split] / CLIPS_PER_SHARD))
-            for split in sorted(clips)
+            split: target.num_shards
+            or min(MAX_SHARDS, math.ceil(num_clips[split] / CLIPS_PER_SHARD))
+            for split in sorted(num_clips)
         },
         **dataclasses.asdict(media),
     )
-
-
-def check_names(dataset_name: str, num_shards: int | None) -> None:
-    """Raises UserError if no file name can be made of these."""
-    if not _DATASET_NAME.fullmatch(dataset_name):
-        raise UserError(f"dataset_name {dataset_name!r}: need letters, digits, _ and .")
-    if num_shards is not None and not 1 <= num_shards <= 99_999:
-        raise UserError(f"num_shards {num_shards}: need 1 to 99999 (five digits of a name)")
-
-
-def _manifest_hash(rows: Sequence[manifest.ManifestRow]) -> str:
-    return _short_hash([dataclasses.astuple(row) for row in rows])
 
 
 def _short_hash(content: object) -> str:

@@ -1,7 +1,7 @@
-"""The folder around the shards: begun once, finished as often as it takes; see `schema`.
+"""The folder around the shards: begun once, finished as often as it takes.
 
-One run at a time works in a folder. What lies beside the shards is written first (labels.txt,
-manifest.csv, prep.json) and last (outcomes.csv), each whole or not at all.
+One run at a time works in a folder. The files beside the shards are written first (labels.txt,
+manifest.csv, prep.json) and last (outcomes.csv), each completely or not at all.
 """
 
 import contextlib
@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from data_prep.lists import manifest
-from data_prep.shards import optical_flow
+from data_prep.lists.manifest import ManifestRow
+from data_prep.shards import flow
 from data_prep.shards.clip_records import FAILED, OK, Outcome
 from data_prep.shards.config import LATER_SETTINGS, Config
 from data_prep.shards.writer import Job, Shard, read_outcomes
@@ -41,28 +42,26 @@ def locked(out_dir: pathlib.Path) -> Iterator[None]:
 
 
 # --- Begin ---------------------------------------------------------------------------------------
-def begin(
-    out_dir: pathlib.Path, config: Config, rows: Sequence[manifest.ManifestRow]
-) -> dict[str, int]:
-    """Writes or checks what lies beside the shards; what a killed run left half-written goes.
+def begin(out_dir: pathlib.Path, config: Config, rows: Sequence[ManifestRow]) -> dict[str, int]:
+    """Writes or checks the files beside the shards; what a killed run left half-written goes.
 
     Args:
         out_dir: the folder, locked.
-        config: of this run.
-        rows: of the manifest.
+        config: the configuration of this run.
+        rows: the manifest.
 
     Returns:
         label -> line number in labels.txt.
 
     Raises:
-        UserError: if the folder was made with another configuration, or OpenCV lacks.
+        UserError: if the folder was made with another configuration, or OpenCV is missing.
     """
-    before = _read_prep(out_dir)
-    prep = {"config_hash": config.hash(), "config": config.content(), **_versions(config)}
+    before, versions = _read_prep(out_dir), _versions(config)
     if before is not None:
         _check_same_config(out_dir, before, config)
-        # Those it was begun with stay, so that every later run with others tells.
-        prep |= _warned_versions(out_dir, before, _versions(config))
+        # Those it was begun with stay, so that every later run with others warns.
+        versions = _warned_versions(out_dir, before, versions)
+    prep = {"config_hash": config.hash(), "config": config.content(), **versions}
     _delete_leftovers(out_dir, config.dataset_name)
     labels = sorted({label for row in rows for label in row.labels})
     write_whole(out_dir / LABELS_FILE, "".join(f"{label}\n" for label in labels))
@@ -73,10 +72,10 @@ def begin(
 
 
 def _versions(config: Config) -> dict[str, str]:
-    """Returns the versions that the bytes of a clip depend on; tells here if a program lacks."""
+    """Returns the versions of the programs that the bytes of a clip depend on."""
     versions = {"ffmpeg_version": ffmpeg.ffmpeg_version()}
     if config.flow_smallest_side_px:
-        versions["opencv_version"] = optical_flow.opencv_version()
+        versions["opencv_version"] = flow.opencv_version()
     return versions
 
 
@@ -88,7 +87,7 @@ def _read_prep(out_dir: pathlib.Path) -> dict | None:
         prep = json.loads(path.read_text())
         return {**prep, "config": LATER_SETTINGS | prep["config"]}
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}); delete {out_dir} and start anew") from error
+        raise UserError(f"{path} is damaged ({error}); delete {out_dir} and start again") from error
 
 
 def _check_same_config(out_dir: pathlib.Path, prep: Mapping, config: Config) -> None:
@@ -132,17 +131,13 @@ def _delete_leftovers(out_dir: pathlib.Path, dataset_name: str) -> None:
 
 # --- Finish --------------------------------------------------------------------------------------
 def finish(shards: Sequence[Shard], job: Job) -> Counter:
-    """Merges the outcomes of all shards into one file.
-
-    Args:
-        shards: all of them, finished.
-        job: what they have in common.
+    """Merges the outcomes of all shards, which are finished, into one file.
 
     Returns:
         (outcome, reason) -> number of rows.
 
     Raises:
-        UserError: if a marker is not of this manifest.
+        UserError: if a marker belongs to another manifest.
     """
     outcomes = [outcome for shard in shards for outcome in read_outcomes(shard, job)]
     num_rows = sum(len(shard.rows) for shard in shards)
@@ -152,33 +147,27 @@ def finish(shards: Sequence[Shard], job: Job) -> Counter:
         )
     outcomes.sort(key=lambda outcome: outcome.example_id)
     columns = [field.name for field in dataclasses.fields(Outcome)]
-    rows = map(dataclasses.astuple, outcomes)
-    write_csv(job.out_dir / OUTCOMES_FILE, columns, rows)
+    write_csv(job.out_dir / OUTCOMES_FILE, columns, map(dataclasses.astuple, outcomes))
     _log.info("%.1f minutes of clips", sum(outcome.seconds for outcome in outcomes) / 60)
     return Counter((outcome.outcome, outcome.reason) for outcome in outcomes)
 
 
 def judge(counts: Counter, failure_budget: float, out_dir: pathlib.Path) -> None:
-    """Prints the summary.
-
-    Args:
-        counts: as `finish` returns them.
-        failure_budget: share of the rows that may fail.
-        out_dir: the folder.
+    """Logs what `finish` returned.
 
     Raises:
-        UserError: if no clip came out, or more failed than the budget allows.
+        UserError: if no clip came out, or a larger share failed than the budget allows.
     """
     total = counts.total()
     lines = [f"{n:7d} {outcome} {reason}" for (outcome, reason), n in sorted(counts.items())]
     _log.info("%d rows -> %s\n%s", total, out_dir, "\n".join(lines))
     num_failed = sum(n for (outcome, _), n in counts.items() if outcome == FAILED)
-    told = ", ".join(f"{n} {outcome} {reason}".strip() for (outcome, reason), n in counts.items())
+    words = ", ".join(f"{n} {outcome} {reason}".strip() for (outcome, reason), n in counts.items())
     table = out_dir / OUTCOMES_FILE
     if not counts[OK, ""]:
-        raise UserError(f"no clip came out of {total} rows ({told}); see {table}")
+        raise UserError(f"no clip came out of {total} rows ({words}); see {table}")
     if num_failed > failure_budget * total:
         raise UserError(
             f"{num_failed} of {total} rows failed, more than the --failure_budget of "
-            f"{failure_budget:g} allows ({told}); see {table}"
+            f"{failure_budget:g} allows ({words}); see {table}"
         )

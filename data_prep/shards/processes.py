@@ -1,33 +1,25 @@
 """Writes shards on one machine: a process per processor, one shard at a time each."""
 
 import contextlib
-import logging
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
-import sys
 from collections.abc import Callable, Sequence
-
-import tqdm
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 
 from data_prep.shards import writer
-from data_prep.shards.clip_records import FAILED, Outcome
+from data_prep.shards.clip_records import Outcome
 from data_prep.shards.writer import Job, Shard
 from l3net.data import schema
 from l3net.errors import UserError
 from l3net.media import ffmpeg
-
-_log = logging.getLogger(__name__)
+from l3net.progress import progress
 
 
 def write_shards(shards: Sequence[Shard], job: Job, *, num_workers: int | None = None) -> None:
-    """Writes the shards, with a progress bar per clip.
-
-    Args:
-        shards: those that are not finished.
-        job: what they have in common.
-        num_workers: processes; None is one per processor.
+    """Writes shards that are not finished; `num_workers` None is a process per processor.
 
     Raises:
         UserError: if the disk refuses or a worker died.
@@ -35,17 +27,11 @@ def write_shards(shards: Sequence[Shard], job: Job, *, num_workers: int | None =
     # Large shards first, so that none is left alone at the end.
     shards = sorted(shards, key=lambda shard: -len(shard.rows))
     num_workers = min(num_workers or _num_processors(), len(shards))
-    with tqdm.tqdm(
-        total=sum(len(shard.rows) for shard in shards),
-        unit="clip",
-        file=sys.stderr,
-        mininterval=0.2 if sys.stderr.isatty() else 30,
-    ) as bar:
+    total = sum(len(shard.rows) for shard in shards)
+    with progress("preparing", unit="clip", total=total) as shown:
 
-        def report(outcome: Outcome) -> None:
-            bar.update()
-            if outcome.outcome == FAILED:
-                _log.debug("%s: %s %s", outcome.path, outcome.reason, outcome.detail)
+        def report(_: Outcome) -> None:
+            shown.advance()
 
         if num_workers <= 1:
             for shard in shards:
@@ -61,7 +47,7 @@ def _num_processors() -> int:
     return os.cpu_count() or 1
 
 
-def worker_context() -> multiprocessing.context.ForkServerContext:
+def worker_context() -> ForkServerContext:
     """Returns how workers are started: TensorFlow is imported once, in a process without threads.
 
     The workers, its children, share that memory.
@@ -75,9 +61,11 @@ def _run_in_processes(
     shards: Sequence[Shard], job: Job, num_workers: int, report: Callable[[Outcome], None]
 ) -> None:
     # One connection per worker and no shared queue: a killed worker leaves no lock behind, and
-    # its closed connection tells.
+    # its closed connection shows that it died.
     context = worker_context()
-    waiting, busy, processes = list(reversed(shards)), {}, []
+    waiting = list(reversed(shards))
+    busy: dict[Connection, ForkServerProcess] = {}
+    processes = []
     try:
         for _ in range(num_workers):
             ours, theirs = context.Pipe()
@@ -98,8 +86,8 @@ def _run_in_processes(
 
 
 def _on_message(
-    connection: multiprocessing.connection.Connection,
-    busy: dict[multiprocessing.connection.Connection, multiprocessing.Process],
+    connection: Connection,
+    busy: dict[Connection, ForkServerProcess],
     waiting: list[Shard],
     report: Callable[[Outcome], None],
 ) -> None:
@@ -125,7 +113,7 @@ def _on_message(
         ) from None
 
 
-def _work(connection: multiprocessing.connection.Connection, job: Job) -> None:
+def _work(connection: Connection, job: Job) -> None:
     """Body of a worker process: shards to write come in, outcomes go out."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides
     with contextlib.suppress(EOFError, ConnectionError):  # the main process is gone

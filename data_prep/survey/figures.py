@@ -12,7 +12,8 @@ import numpy as np
 import PIL.Image
 from matplotlib.backends import backend_agg
 
-from data_prep.survey.survey import Histogram, SampleClip
+from data_prep.survey.loudness import Histogram
+from data_prep.survey.sample import SampleClip
 from l3net import constants
 from l3net.data import schema
 from l3net.log_spectrogram import VALUE_RANGE, log_spectrogram
@@ -26,7 +27,7 @@ _HZ_PER_BAND = constants.SAMPLE_RATE_HZ / constants.FFT_LENGTH
 
 @dataclasses.dataclass(frozen=True)
 class Theme:
-    """Colours of a page and its figures: of a card, of text, of filled areas, of thin lines."""
+    """Colours of a page and its figures: cards, text, filled areas, thin lines."""
 
     card: str
     ink: str
@@ -53,17 +54,7 @@ class Picture:
 def histogram(
     values: Histogram, xlabel: str, *, ylabel: str = "clips", trim: bool = False
 ) -> Picture:
-    """Draws a histogram.
-
-    Args:
-        values: to draw.
-        xlabel: quantity and unit.
-        ylabel: what is counted.
-        trim: whether to leave out the empty bins on the left, but for a margin.
-
-    Returns:
-        The picture.
-    """
+    """Draws a histogram; `trim` leaves out the empty bins on the left, but for a margin."""
     first = 0
     if trim and values.counts.any():
         margin = round(_MARGIN_DBFS / (values.edges[1] - values.edges[0]))
@@ -83,11 +74,7 @@ def histogram(
 def spectrogram(clip: SampleClip) -> Picture:
     """Draws the log-spectrogram of a clip's second of sound, as the audio networks get it.
 
-    Args:
-        clip: with its second.
-
-    Returns:
-        The picture; a dashed line marks the time of the frame.
+    A dashed line marks the time of the frame.
     """
     waveform = clip.waveform[np.newaxis].astype(np.float32) / np.float32(schema.INT16_SCALE)
     image = log_spectrogram(waveform).numpy()[0, :, :, 0]
@@ -133,7 +120,6 @@ def _picture(
 
 
 def _settings(theme: Theme) -> Mapping[str, object]:
-    """Returns matplotlib's settings."""
     coloured = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
     return {
         **dict.fromkeys(coloured, theme.ink),
@@ -159,13 +145,5 @@ def _data_uri(figure: matplotlib.figure.Figure) -> str:
 
 
 def data_uri(data: bytes, media_type: str) -> str:
-    """Returns data as an address that needs no network.
-
-    Args:
-        data: of a file.
-        media_type: such as "image/png".
-
-    Returns:
-        A data URI.
-    """
+    """Returns a file as an address that needs no network; its type is such as "image/png"."""
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"

@@ -8,10 +8,9 @@ import pytest
 from data_prep.lists import manifest
 from data_prep.lists.manifest import ManifestRow
 from data_prep.shards import beam, writer
-from data_prep.write_shards import write_shards
 from l3net.data.shards import OUTCOMES_FILE, marker_path
 from l3net.errors import UserError
-from tests import commands
+from tests import commands, tiny_folders
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 SETTINGS = {"dataset_name": "tiny", "smallest_side_px": 64, "num_shards": 5, "failure_budget": 1}
@@ -38,8 +37,8 @@ def by_processes(tiny_videos, manifest_path) -> pathlib.Path:
 
 
 def prepare(videos, manifest_path, out_dir, **settings) -> pathlib.Path:
-    given = {"manifest_path": manifest_path, "videos_dir": videos, "out_dir": out_dir}
-    write_shards(**given | SETTINGS | settings)
+    given = {"manifest": manifest_path, "videos_dir": videos, "out_dir": out_dir}
+    tiny_folders.prepare(**given | SETTINGS | settings)
     return out_dir
 
 
@@ -101,8 +100,8 @@ def test_a_folder_that_the_workers_do_not_share_is_told(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--runner=NoSuchRunner"], "NoSuchRunner"),
-        (["--direct_num_workers=many"], "invalid int value: 'many'"),
+        ("--runner=NoSuchRunner", "NoSuchRunner"),
+        ("--direct_num_workers=many", "invalid int value: 'many'"),
     ],
 )
 def test_unusable_options_are_told_before_anything_is_written(
@@ -110,7 +109,13 @@ def test_unusable_options_are_told_before_anything_is_written(
 ):
     needs_beam()
     with pytest.raises(UserError, match=words) as caught:
-        prepare(tiny_videos, manifest_path, tmp_path / "out", runner="beam", beam_options=options)
+        prepare(
+            tiny_videos,
+            manifest_path,
+            tmp_path / "out",
+            runner="beam",
+            beam_options=options,
+        )
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
 
@@ -138,5 +143,5 @@ def test_without_beam_one_line_says_what_to_install(monkeypatch):
 
 def test_options_of_beam_need_the_runner(tiny_videos, manifest_path, tmp_path):
     with pytest.raises(UserError, match="got --streaming: options of Beam need --runner=beam"):
-        prepare(tiny_videos, manifest_path, tmp_path / "out", beam_options=["--streaming"])
+        prepare(tiny_videos, manifest_path, tmp_path / "out", beam_options="--streaming")
     assert not (tmp_path / "out").exists()

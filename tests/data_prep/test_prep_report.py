@@ -9,17 +9,17 @@ import pathlib
 import PIL.Image
 import pytest
 
-from data_prep import report
-from data_prep.report import write_report
 from data_prep.shards import config as prep_config
 from data_prep.survey import figures
-from data_prep.write_shards import write_shards
+from data_prep.survey import page as report_page
+from data_prep.survey.page import write_report
+from data_prep.survey.sample import Sampling
 from l3net.data.shards import OUTCOMES_FILE, marker_path
 from l3net.errors import UserError
 from tests import commands
 from tests.conftest import make_video
-from tests.prepared_folders import write_folder
 from tests.synthetic_shards import make_clip
+from tests.tiny_folders import prepare, write_folder
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 SCRIPT = "<script>alert(1)</script>.mp4"
@@ -90,7 +90,7 @@ class Page(html.parser.HTMLParser):
 
 
 def page_of(folder: pathlib.Path, **settings) -> Page:
-    return Page(write_report(folder, **settings))
+    return Page(write_report(folder, Sampling(**settings)))
 
 
 def check_harmless(page: Page) -> None:
@@ -114,7 +114,7 @@ def real(tmp_path_factory) -> pathlib.Path:
         make_video(path, seconds=1.2, picture="testsrc=s=88x64:r=25")
     make_video(videos / HANDLER, seconds=1.2, sound=None)
     (videos / "text.mp4").write_text("no video")
-    write_shards(out_dir=out_dir, videos_dir=videos, num_workers=1, smallest_side_px=64)
+    prepare(out_dir=out_dir, videos_dir=videos, num_workers=1, smallest_side_px=64)
     return out_dir
 
 
@@ -155,12 +155,11 @@ def test_versions_and_settings_are_told(real):
 
 def test_the_command(real):
     command = ["-m", "data_prep.report", f"--shards_dir={real}", "--num_clips=1"]
-    (real / report.REPORT_FILE).unlink(missing_ok=True)
+    (real / report_page.REPORT_FILE).unlink(missing_ok=True)
     done = commands.run(*command, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
     assert "2 clips of videos -> " in done.stderr
-    assert "100%" in done.stderr  # the progress bar
-    assert "1 clip, drawn at random" in Page(real / report.REPORT_FILE).text
+    assert "1 clip, drawn at random" in Page(real / report_page.REPORT_FILE).text
 
 
 # --- Folders made of numbers ---------------------------------------------------------------------
@@ -196,7 +195,7 @@ def test_labels_are_counted_per_split(tmp_path):
 
 
 def test_only_so_many_labels_are_listed(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "_MAX_LABELS", 2)
+    monkeypatch.setattr(report_page, "_MAX_LABELS", 2)
     clip = make_clip(1, labels=("a", "b", "c"))
     page = page_of(write_folder(tmp_path, {"train": [clip]}), num_clips=0)
     assert len(page.table("label")) == 2
@@ -258,24 +257,24 @@ def test_a_sample_is_told(tmp_path):
 
 def test_no_clips_and_no_labels(tmp_path):
     page = page_of(write_folder(tmp_path, {"train": [make_clip(1)]}), num_clips=0)
-    assert "None were asked for" in page.text
+    assert "None were wanted" in page.text
     assert "The clips have no labels" in page.text
     assert "Every row gave a clip" in page.text
 
 
 def test_the_same_bytes_again(tmp_path, drawn):
     folder = folder_of(tmp_path, clips=6)
-    first = write_report(folder, num_clips=1).read_bytes()
-    assert write_report(folder, num_clips=1).read_bytes() == first
-    assert write_report(folder, num_clips=1, seed=1).read_bytes() != first
+    first = write_report(folder, Sampling(num_clips=1)).read_bytes()
+    assert write_report(folder, Sampling(num_clips=1)).read_bytes() == first
+    assert write_report(folder, Sampling(num_clips=1, seed=1)).read_bytes() != first
 
 
 def test_a_page_that_cannot_be_written_leaves_nothing(tmp_path):
     folder = folder_of(tmp_path)
-    (folder / report.REPORT_FILE).mkdir()
+    (folder / report_page.REPORT_FILE).mkdir()
     before = sorted(folder.iterdir())
     with pytest.raises(UserError, match=r"cannot write .*report\.html"):
-        write_report(folder, num_clips=0)
+        write_report(folder, Sampling(num_clips=0))
     assert sorted(folder.iterdir()) == before
 
 
@@ -286,13 +285,13 @@ def test_a_frame_that_is_no_jpeg_is_named(tmp_path):
     frames = (picture.getvalue(),) * len(clip.frames)
     folder = write_folder(tmp_path, {"train": [dataclasses.replace(clip, frames=frames)]})
     with pytest.raises(UserError, match=r"clip clip0001: the frame at .* s is no JPEG"):
-        write_report(folder, num_clips=1)
-    assert not (folder / report.REPORT_FILE).exists()
+        write_report(folder, Sampling(num_clips=1))
+    assert not (folder / report_page.REPORT_FILE).exists()
 
 
 def test_no_prepared_folder(tmp_path):
     with pytest.raises(UserError, match="is no folder of shards"):
-        write_report(tmp_path)
+        write_report(tmp_path, Sampling())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -305,19 +304,19 @@ def test_no_prepared_folder(tmp_path):
     ],
 )  # fmt: skip
 def test_sizes_in_words(num_bytes, words):
-    assert report._size(num_bytes) == words
+    assert report_page._size(num_bytes) == words
 
 
 @pytest.mark.parametrize(
     ("seconds", "words"), [(9.96, "10.0 s"), (150, "2.5 min"), (36e6, "10,000.0 h")]
 )
 def test_durations_in_words(seconds, words):
-    assert report._duration(seconds) == words
+    assert report_page._duration(seconds) == words
 
 
 @pytest.mark.parametrize(("number", "words"), [(-0.003, "0.0"), (-60.51, "−60.5"), (4.79, "4.8")])
 def test_decimals_in_words(number, words):
-    assert report._decimal(number) == words
+    assert report_page._decimal(number) == words
 
 
 def test_the_template_is_installed():

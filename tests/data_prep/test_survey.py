@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 
 from data_prep.shards import clip_records
-from data_prep.survey import survey
-from data_prep.survey.survey import Histogram, peak_dbfs, rms_dbfs, sample_clip, survey_folder
+from data_prep.survey.counts import EXAMPLES_PER_REASON, survey_folder
+from data_prep.survey.loudness import Histogram, Sound, peak_dbfs, rms_dbfs
+from data_prep.survey.sample import Sampling, sample_clip
 from l3net.data import schema
 from l3net.data.shards import OUTCOMES_FILE, PREP_FILE, marker_path
 from l3net.errors import UserError
-from tests.prepared_folders import change_marker, write_folder
 from tests.synthetic_shards import make_clip
+from tests.tiny_folders import change_marker, write_folder
 
 SHARD = "synthetic-train-00000-of-00002"
 FAILURES = [
@@ -36,12 +37,12 @@ def folder(tmp_path):
 
 
 def sampled(folder, **settings) -> list[str]:
-    return [clip.example_id for clip in survey_folder(folder, **settings).sample]
+    return [clip.example_id for clip in survey_folder(folder, Sampling(**settings)).sample]
 
 
 # --- Counts --------------------------------------------------------------------------------------
 def test_counts_of_a_finished_folder(folder):
-    found = survey_folder(folder, num_clips=0)
+    found = survey_folder(folder, Sampling(num_clips=0))
     assert found.is_finished
     assert (found.num_rows, found.num_clips, found.num_clips_read) == (7, 4, 4)
     train, test = found.splits["train"], found.splits["test"]
@@ -57,7 +58,7 @@ def test_counts_of_a_finished_folder(folder):
 
 
 def test_what_is_read_from_the_records(folder):
-    found = survey_folder(folder, num_clips=0)
+    found = survey_folder(folder, Sampling(num_clips=0))
     assert found.labels == {"Dog": {"train": 2, "test": 1}, "Cat": {"train": 1}}
     assert found.label_rows == {"Dog": 3, "Cat": 1}
     assert found.num_unlabelled == 1
@@ -72,13 +73,12 @@ def test_flow_is_weighed(tmp_path):
     clip = make_clip(1, seconds=1.0)
     flow = {"flows": (b"12345",) * 24, "flow_scale_px": 1.0}
     clips = [make_clip(1, seconds=1.0, flow_height_px=4, flow_width_px=4, **flow), clip]
-    assert survey_folder(write_folder(tmp_path, {"train": clips}), num_clips=0).num_flow_bytes == (
-        24 * 5
-    )
+    folder = write_folder(tmp_path, {"train": clips})
+    assert survey_folder(folder, Sampling(num_clips=0)).num_flow_bytes == 24 * 5
 
 
 def test_rows_that_gave_no_clip_are_told_by_reason(folder):
-    examples = survey_folder(folder, num_clips=0).examples
+    examples = survey_folder(folder, Sampling(num_clips=0)).examples
     assert [row["path"] for row in examples["skipped", "no_audio"]] == ["c.mp4", "b.mp4"]
     assert [row["detail"] for row in examples["failed", "decode"]] == ["why"]
 
@@ -86,9 +86,9 @@ def test_rows_that_gave_no_clip_are_told_by_reason(folder):
 def test_only_the_first_rows_of_a_reason_are_kept(tmp_path):
     others = [{**FAILURES[0], "example_id": f"{index}.mp4"} for index in range(50)]
     folder = write_folder(tmp_path, {"train": [make_clip(1)]}, others=others)
-    found = survey_folder(folder, num_clips=0)
+    found = survey_folder(folder, Sampling(num_clips=0))
     assert found.splits["train"].num("failed") == 50
-    assert len(found.examples["failed", "decode"]) == survey.EXAMPLES_PER_REASON
+    assert len(found.examples["failed", "decode"]) == EXAMPLES_PER_REASON
 
 
 def test_histogram_bins():
@@ -121,12 +121,12 @@ def test_levels(waveform, rms, peak):
     assert peak_dbfs(waveform) == pytest.approx(peak, abs=0.01)
 
 
-def sound_of(tmp_path, *waveforms) -> survey.Sound:
+def sound_of(tmp_path, *waveforms) -> Sound:
     clips = [
         make_clip(index, seconds=len(waveform) / 48_000, waveform=waveform.astype(np.int16))
         for index, waveform in enumerate(waveforms)
     ]
-    return survey_folder(write_folder(tmp_path, {"train": clips}), num_clips=0).sound
+    return survey_folder(write_folder(tmp_path, {"train": clips}), Sampling(num_clips=0)).sound
 
 
 def test_silence_is_counted_by_clip_and_by_second(tmp_path):
@@ -171,7 +171,7 @@ def test_full_scale_and_clipping(tmp_path, waveform, full_scale, clipped):
 def test_every_encoding_of_sound_is_read(tmp_path, encoding):
     clips = [make_clip(1, waveform=with_run(32767), seconds=1.0, audio_encoding=encoding)]
     clips[0] = schema.Clip(**{**vars(clips[0]), "waveform": with_run(32767).astype(np.int16)})
-    found = survey_folder(write_folder(tmp_path, {"train": clips}), num_clips=1)
+    found = survey_folder(write_folder(tmp_path, {"train": clips}), Sampling(num_clips=1))
     assert found.sound.num_full_scale == 1
     np.testing.assert_array_equal(found.sample[0].waveform, clips[0].waveform)
 
@@ -216,7 +216,7 @@ def test_the_sample_is_drawn_by_seed_over_all_shards(tmp_path):
     assert first == sampled(folder, num_clips=3, seed=0)
     draws = [sampled(folder, num_clips=3, seed=seed) for seed in range(6)]
     assert len({tuple(draw) for draw in draws}) > 3
-    splits = {clip.split for clip in survey_folder(folder, num_clips=12).sample}
+    splits = {clip.split for clip in survey_folder(folder, Sampling(num_clips=12)).sample}
     assert splits == {"test", "train"}
     assert sampled(folder, num_clips=0) == []
 
@@ -224,13 +224,13 @@ def test_the_sample_is_drawn_by_seed_over_all_shards(tmp_path):
 def test_max_shards_reads_some_shards_and_counts_all(tmp_path):
     clips = [make_clip(index, seconds=1.0) for index in range(9)]
     folder = write_folder(tmp_path, {"train": clips}, num_shards=4)
-    found = survey_folder(folder, num_clips=9, max_shards=2, seed=1)
+    found = survey_folder(folder, Sampling(num_clips=9, max_shards=2, seed=1))
     assert (found.num_shards_read, found.num_shards_with_clips) == (2, 4)
     assert found.num_clips == 9
     assert len(found.sample) == found.num_clips_read == found.sound.rms_dbfs.counts.sum() < 9
     others = {tuple(sampled(folder, num_clips=9, max_shards=2, seed=seed)) for seed in range(5)}
     assert len(others) > 1
-    assert survey_folder(folder, num_clips=0, max_shards=9).num_clips_read == 9
+    assert survey_folder(folder, Sampling(num_clips=0, max_shards=9)).num_clips_read == 9
 
 
 def test_one_clip_is_in_memory_at_a_time(tmp_path):
@@ -238,9 +238,9 @@ def test_one_clip_is_in_memory_at_a_time(tmp_path):
     folder = write_folder(tmp_path, {"train": clips}, num_shards=2)
     everything = sum(clip.waveform.nbytes for clip in clips)
     del clips
-    survey_folder(folder, num_clips=1)  # imports and caches
+    survey_folder(folder, Sampling(num_clips=1))  # imports and caches
     tracemalloc.start()
-    survey_folder(folder, num_clips=1)
+    survey_folder(folder, Sampling(num_clips=1))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < everything / 2
@@ -272,7 +272,7 @@ def cut_marker(folder):
 )
 def test_an_unfinished_shard_is_left_out(folder, harm):
     harm(folder)
-    found = survey_folder(folder, num_clips=9)
+    found = survey_folder(folder, Sampling(num_clips=9))
     assert not found.is_finished
     assert (found.splits["train"].num_finished_shards, found.splits["train"].num_shards) == (1, 2)
     assert found.splits["train"].reasons == {("ok", ""): 1}
@@ -282,7 +282,7 @@ def test_an_unfinished_shard_is_left_out(folder, harm):
 
 def test_a_folder_without_outcomes_is_unfinished(folder):
     (folder / OUTCOMES_FILE).unlink()
-    found = survey_folder(folder, num_clips=0)
+    found = survey_folder(folder, Sampling(num_clips=0))
     assert not found.is_finished
     assert found.num_clips == 4
 
@@ -312,26 +312,26 @@ def other_columns(folder):
 def test_no_prepared_folder(folder, harm):
     harm(folder)
     with pytest.raises(UserError, match="is no folder of shards .*write_shards makes one") as error:
-        survey_folder(folder, num_clips=1)
+        survey_folder(folder, Sampling(num_clips=1))
     assert "\n" not in str(error.value)
 
 
 def test_a_missing_folder(tmp_path):
     with pytest.raises(UserError, match="nowhere is no folder of shards"):
-        survey_folder(tmp_path / "nowhere", num_clips=1)
+        survey_folder(tmp_path / "nowhere", Sampling(num_clips=1))
 
 
 def test_no_clip_came_out(tmp_path):
     folder = write_folder(tmp_path, {"train": []}, others=FAILURES[:2])
     with pytest.raises(UserError, match="has no clip: 1 failed decode, 1 skipped no_audio; "):
-        survey_folder(folder, num_clips=1)
+        survey_folder(folder, Sampling(num_clips=1))
 
 
 def test_no_shard_is_finished(folder):
     for path in folder.glob("synthetic-*.json"):
         path.unlink()
     with pytest.raises(UserError, match="has no clip, for no shard is finished"):
-        survey_folder(folder, num_clips=1)
+        survey_folder(folder, Sampling(num_clips=1))
 
 
 @pytest.mark.parametrize(
@@ -340,7 +340,7 @@ def test_no_shard_is_finished(folder):
 def test_a_damaged_marker_is_named(folder, changes):
     change_marker(folder, SHARD, **changes)
     with pytest.raises(UserError, match=f"{SHARD}.json is damaged"):
-        survey_folder(folder, num_clips=1)
+        survey_folder(folder, Sampling(num_clips=1))
 
 
 def test_a_flipped_byte_is_named(folder):
@@ -348,7 +348,7 @@ def test_a_flipped_byte_is_named(folder):
     data[len(data) // 3] ^= 1
     (folder / SHARD).write_bytes(data)
     with pytest.raises(UserError, match=f"{SHARD} is damaged"):
-        survey_folder(folder, num_clips=1)
+        survey_folder(folder, Sampling(num_clips=1))
 
 
 def test_a_shard_of_fewer_clips_than_told_is_named(folder, tmp_path):
@@ -358,4 +358,4 @@ def test_a_shard_of_fewer_clips_than_told_is_named(folder, tmp_path):
     (folder / SHARD).write_bytes(one.read_bytes())
     change_marker(folder, SHARD, num_bytes=one.stat().st_size)
     with pytest.raises(UserError, match=f"{SHARD} has 1 clips, its marker says 2"):
-        survey_folder(folder, num_clips=1)
+        survey_folder(folder, Sampling(num_clips=1))

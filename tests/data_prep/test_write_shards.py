@@ -1,5 +1,6 @@
 import csv
 import errno
+import io
 import json
 import os
 import pathlib
@@ -13,15 +14,15 @@ import time
 import types
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from data_prep.lists import manifest
 from data_prep.lists.manifest import ManifestRow
-from data_prep.shards import clip_records, optical_flow
+from data_prep.shards import clip_records, flow
 from data_prep.shards.config import Config
+from data_prep.shards.verification import verify_folder
 from data_prep.shards.writer import shard_of
-from data_prep.verify_shards import verify_shards
-from data_prep.write_shards import write_shards
 from l3net.data import input_pipeline, schema
 from l3net.data.shards import (
     LABELS_FILE,
@@ -34,6 +35,7 @@ from l3net.data.shards import (
 )
 from l3net.errors import UserError
 from l3net.media import ffmpeg
+from tests import tiny_folders
 from tests.conftest import make_video
 
 SETTINGS = {"dataset_name": "tiny", "num_shards": 2}
@@ -58,8 +60,8 @@ def clips(folder: pathlib.Path, split: str) -> list[schema.Clip]:
 
 
 def prepare(tiny_videos: pathlib.Path, out_dir: pathlib.Path, **settings) -> dict[str, int]:
-    given = {"manifest_path": tiny_videos / "manifest.csv", "num_workers": 1}
-    return write_shards(out_dir=out_dir, **(given | SETTINGS | settings))
+    given = {"manifest": tiny_videos / "manifest.csv", "num_workers": 1}
+    return tiny_folders.prepare(out_dir=out_dir, **(given | SETTINGS | settings))
 
 
 def command(*flags: str) -> list[str]:
@@ -99,7 +101,7 @@ def test_order_and_workers_change_no_byte(tiny_shards, tiny_videos, tmp_path, nu
     prepare(
         tiny_videos,
         tmp_path / "out",
-        manifest_path=tmp_path / "shuffled.csv",
+        manifest=tmp_path / "shuffled.csv",
         videos_dir=tiny_videos,
         num_workers=num_workers,
     )
@@ -115,13 +117,13 @@ def test_every_encoding_keeps_every_sample(tiny_shards, tiny_videos, tmp_path, a
 
 
 def test_a_plain_folder_needs_no_manifest(tiny_videos, tmp_path):
-    counts = write_shards(
+    counts = tiny_folders.prepare(
         out_dir=tmp_path,
         videos_dir=tiny_videos,
         num_workers=1,
         max_seconds=1.0,
         smallest_side_px=64,
-        split_fractions={"train": 0.5, "test": 0.5},
+        split_fractions="train=0.5,test=0.5",
     )
     assert counts == {"ok": 8, "skipped": 0, "failed": 0}
     found = clips(tmp_path, "train") + clips(tmp_path, "test")
@@ -137,7 +139,7 @@ def test_a_plain_folder_needs_no_manifest(tiny_videos, tmp_path):
 @pytest.mark.parametrize("frame_rate_hz", [1, 5, 29.97, 50])
 def test_any_frame_rate_can_be_trained_on(tiny_videos, tmp_path, frame_rate_hz):
     prepare(tiny_videos, tmp_path, frame_rate_hz=frame_rate_hz, smallest_side_px=64)
-    assert not verify_shards(tmp_path).faults
+    assert not verify_folder(tmp_path).faults
     (clip, *_) = clips(tmp_path, "val")
     assert clip.frame_rate_hz == pytest.approx(frame_rate_hz)
     assert len(clip.frames) == int(2 * frame_rate_hz)
@@ -159,7 +161,7 @@ def test_any_frame_rate_can_be_trained_on(tiny_videos, tmp_path, frame_rate_hz):
 
 def test_a_limit_of_frames_cuts_the_sound_alike(tiny_videos, tmp_path):
     prepare(tiny_videos, tmp_path, max_frames=15, frame_rate_hz=10, smallest_side_px=64)
-    assert not verify_shards(tmp_path).faults
+    assert not verify_folder(tmp_path).faults
     for clip in clips(tmp_path, "train"):
         assert (len(clip.frames), len(clip.waveform), clip.end_us) == (15, 72_000, 1_500_000)
 
@@ -179,34 +181,36 @@ def moving(tmp_path_factory) -> pathlib.Path:
 
 
 def test_flow_lies_beside_the_frames(moving, tmp_path):
-    counts = write_shards(out_dir=tmp_path, videos_dir=moving, **FLOW_SETTINGS)
+    counts = tiny_folders.prepare(out_dir=tmp_path, videos_dir=moving, **FLOW_SETTINGS)
     assert counts["ok"] == 1
     (clip,) = clips(tmp_path, "train")
     assert (clip.height_px, clip.width_px) == (64, 88)
     assert (clip.flow_height_px, clip.flow_width_px) == (32, 44)
     assert clip.flow_scale_px == pytest.approx(20 / 256 * 32 / 127)
-    assert clip.flows == optical_flow.tv_l1(clip.frames, smallest_side_px=32).jpegs
+    assert clip.flows == flow.tv_l1(clip.frames, smallest_side_px=32).jpegs
     assert len(clip.flows) == len(clip.frames) - 1
-    flows = [optical_flow.decode_flow(f, scale_px=clip.flow_scale_px) for f in clip.flows]
-    # 2 of the frames' 64 pixels, so 1 of the flow's 32; the picture goes left.
-    np.testing.assert_allclose(np.median(flows, (0, 1, 2)), (-1, 0), atol=0.15)
+    # 2 of the frames' 64 pixels, so 1 of the flow's 32; the picture goes left. x is above y.
+    levels = np.stack([PIL.Image.open(io.BytesIO(jpeg)) for jpeg in clip.flows])
+    halves = np.split(levels, 2, axis=1)
+    motion = [(np.median(half) - 128) * clip.flow_scale_px for half in halves]
+    np.testing.assert_allclose(motion, (-1, 0), atol=0.15)
     prep = json.loads((tmp_path / PREP_FILE).read_text())
     assert prep["config"]["flow_smallest_side_px"] == 32
-    assert prep["opencv_version"] == optical_flow.opencv_version()
+    assert prep["opencv_version"] == flow.opencv_version()
 
 
 def test_an_interrupted_run_with_flow_gives_the_same_bytes(moving, tmp_path):
     shutil.copytree(moving, tmp_path / "videos")
     shutil.copy(moving / "moving.mp4", tmp_path / "videos" / "other.mp4")
     settings = FLOW_SETTINGS | {"videos_dir": tmp_path / "videos", "num_shards": 2}
-    write_shards(out_dir=tmp_path / "whole", **settings)
+    tiny_folders.prepare(out_dir=tmp_path / "whole", **settings)
     shards = find_shards(tmp_path / "whole", "train")
     assert len(shards) == 2
     shutil.copytree(tmp_path / "whole", tmp_path / "cut")
     lost = tmp_path / "cut" / shards[0].path.name
     lost.write_bytes(lost.read_bytes()[:1000])
     marker_path(lost).unlink()
-    write_shards(out_dir=tmp_path / "cut", **settings | {"num_workers": 2})
+    tiny_folders.prepare(out_dir=tmp_path / "cut", **settings | {"num_workers": 2})
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
 
 
@@ -214,9 +218,9 @@ def test_a_failure_of_flow_is_an_outcome(moving, tmp_path, monkeypatch):
     def fail(frames, **_):
         raise ValueError(f"no flow between {len(frames)} frames")
 
-    monkeypatch.setattr(optical_flow, "tv_l1", fail)
+    monkeypatch.setattr(flow, "tv_l1", fail)
     with pytest.raises(UserError, match=r"no clip came out of 1 rows \(1 failed flow\)"):
-        write_shards(out_dir=tmp_path, videos_dir=moving, **FLOW_SETTINGS)
+        tiny_folders.prepare(out_dir=tmp_path, videos_dir=moving, **FLOW_SETTINGS)
     (row,) = outcomes(tmp_path).values()
     assert (row["outcome"], row["reason"]) == ("failed", "flow")
     assert row["detail"] == "from frame 0 on: no flow between 11 frames"
@@ -226,7 +230,7 @@ def test_the_time_limit_of_a_clip_holds_for_its_flow(moving, tmp_path, monkeypat
     times = iter([0.0, 1.0, 299.0, 301.0])  # start; before 10 flows each
     monkeypatch.setattr(clip_records, "time", types.SimpleNamespace(monotonic=lambda: next(times)))
     with pytest.raises(UserError, match=r"\(1 failed timeout\)"):
-        write_shards(out_dir=tmp_path, videos_dir=moving, **FLOW_SETTINGS)
+        tiny_folders.prepare(out_dir=tmp_path, videos_dir=moving, **FLOW_SETTINGS)
     (row,) = outcomes(tmp_path).values()
     assert row["detail"] == "optical flow not done after 300 s, at frame 20 of 30"
 
@@ -254,9 +258,9 @@ def test_a_folder_from_before_there_was_flow_is_the_same_configuration(tiny_shar
 
 
 def test_leaving_flow_out_of_a_folder_that_has_it_is_refused(moving, tmp_path):
-    write_shards(out_dir=tmp_path, videos_dir=moving, **FLOW_SETTINGS)
+    tiny_folders.prepare(out_dir=tmp_path, videos_dir=moving, **FLOW_SETTINGS)
     with pytest.raises(UserError, match="flow_smallest_side_px was 32, now 0; use another"):
-        write_shards(
+        tiny_folders.prepare(
             out_dir=tmp_path, videos_dir=moving, **FLOW_SETTINGS | {"flow_smallest_side_px": 0}
         )
 
@@ -310,7 +314,7 @@ def test_too_many_failures_are_told_and_what_came_out_is_usable(mixed, tmp_path)
 def test_no_clip_at_all_is_told(tmp_path):
     make_video(tmp_path / "silent.mp4", sound=None)
     with pytest.raises(UserError, match=r"no clip came out of 1 rows \(1 skipped no_audio\)"):
-        write_shards(out_dir=tmp_path / "out", videos_dir=tmp_path, num_workers=1)
+        tiny_folders.prepare(out_dir=tmp_path / "out", videos_dir=tmp_path, num_workers=1)
 
 
 def test_failures_are_tried_again_on_request_only(mixed, tmp_path, monkeypatch):
@@ -356,7 +360,7 @@ def test_another_configuration_is_refused(tiny_shards, tiny_videos):
     with pytest.raises(UserError, match="jpeg_quality was 3, now 5; use another --out_dir"):
         prepare(tiny_videos, tiny_shards, jpeg_quality=5)
     with pytest.raises(UserError, match="num_shards was .*manifest_hash was|manifest_hash was"):
-        write_shards(out_dir=tiny_shards, videos_dir=tiny_videos, num_workers=1, **SETTINGS)
+        tiny_folders.prepare(out_dir=tiny_shards, videos_dir=tiny_videos, num_workers=1, **SETTINGS)
     assert contents(tiny_shards) == before
 
 
@@ -420,10 +424,10 @@ def test_another_version_of_ffmpeg_is_told_every_time(
 
 
 def test_another_version_of_opencv_is_told(moving, tmp_path, monkeypatch, caplog):
-    write_shards(out_dir=tmp_path, videos_dir=moving, **FLOW_SETTINGS)
+    tiny_folders.prepare(out_dir=tmp_path, videos_dir=moving, **FLOW_SETTINGS)
     assert not caplog.records
-    monkeypatch.setattr(optical_flow, "opencv_version", lambda: "9.9.9")
-    write_shards(out_dir=tmp_path, videos_dir=moving, **FLOW_SETTINGS)
+    monkeypatch.setattr(flow, "opencv_version", lambda: "9.9.9")
+    tiny_folders.prepare(out_dir=tmp_path, videos_dir=moving, **FLOW_SETTINGS)
     (line,) = [record.getMessage() for record in caplog.records]
     assert "opencv 9.9.9; clips may differ slightly" in line
 
@@ -517,9 +521,9 @@ def test_two_runs_in_one_folder_are_refused(tiny_videos, tmp_path):
         ({"max_frames": 24}, "max_frames 24: need 0 (no limit) or at least 25, 1 s at 25 frames"),
         ({"runner": "spark"}, "runner 'spark': need one of local, beam"),
         ({"out_dir": "gs://bucket/shards"}, "mount the bucket"),
-        ({"manifest_path": None}, "neither --manifest nor --videos_dir"),
+        ({"manifest": None}, "neither --manifest nor --videos_dir"),
         ({"videos_dir": "none"}, "videos folder none does not exist"),
-        ({"split_fractions": {"train": 1.0}}, "this manifest names splits"),
+        ({"split_fractions": "train=1"}, "this manifest names splits"),
     ],
 )
 def test_unusable_settings_are_refused(tiny_videos, tmp_path, settings, words):

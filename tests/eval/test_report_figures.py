@@ -8,7 +8,8 @@ import pytest
 
 from data_prep.survey import figures
 from data_prep.survey.figures import THEMES, data_uri
-from data_prep.survey.survey import Histogram, SampleClip
+from data_prep.survey.loudness import Histogram
+from data_prep.survey.sample import SampleClip
 from l3net.log_spectrogram import VALUE_RANGE
 
 LEVELS = Histogram(np.arange(-150, 1, 2), np.zeros(75, np.int64))

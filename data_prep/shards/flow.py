@@ -1,19 +1,15 @@
 """TV-L1 optical flow between the frames of a clip, for AVE+OF (OTS §3.2).
 
 OTS gives "10 frames of optical flow" to a second stream, in the style of Simonyan & Zisserman 2014,
-and neither names the method's settings nor how flow is scaled: everything here is ours. As in
-two-stream networks of that time, a flow frame is kept as an 8-bit picture, which is cheap to store
-and to crop.
-
-A flow frame of H x W pixels is ONE greyscale JPEG of 2H x W, the displacement in x above that in
+and neither names the method's settings nor how flow is scaled: all of it here is our choice. A flow
+frame of H x W pixels is ONE greyscale JPEG of 2H x W, the displacement in x above that in
 y, so that a reader decodes nothing but its crop of each half:
 
     level = round(128 + displacement_px / scale_px), 1 to 255; 128 is no motion
     scale_px = 20/256 of the smallest side / 127; a faster motion is cut off there
 
 A displacement leads from where something is in frame i to where it is in frame i + 1: positive x is
-to the right, positive y down. The scale follows the size, so a level means the same share of the
-picture in a flow of any size.
+to the right, positive y down. A level means the same share of the picture in a flow of any size.
 """
 
 import dataclasses
@@ -50,7 +46,7 @@ class Flow:
     Attributes:
         jpegs: one per pair of neighbouring frames, in order; see the head of this file.
         scale_px: pixels of displacement per level.
-        height_px, width_px: of the flow, so the JPEGs are of twice that height.
+        height_px, width_px: size of the flow; the JPEGs are twice as high.
     """
 
     jpegs: tuple[bytes, ...]
@@ -62,12 +58,11 @@ class Flow:
 def tv_l1(frames: Sequence[bytes], *, smallest_side_px: int) -> Flow:
     """Computes the TV-L1 flow from each frame to the next, in pixels per frame step.
 
-    At 25 frames a second a step is 1/25 s. Frames of the same bytes have no motion between them,
-    and no time is spent on them.
+    Frames of the same bytes have no motion between them, and no time is spent on them.
 
     Args:
-        frames: JPEGs of one size, at least two.
-        smallest_side_px: frames are turned grey and scaled to this before.
+        frames: at least two JPEGs of one size.
+        smallest_side_px: frames are made grey and scaled to this before.
 
     Returns:
         The flow, one JPEG less than there are frames.
@@ -75,7 +70,7 @@ def tv_l1(frames: Sequence[bytes], *, smallest_side_px: int) -> Flow:
     Raises:
         ValueError: if there are fewer than two frames, one is no JPEG or has another size, or
             OpenCV finds no flow.
-        UserError: if OpenCV lacks.
+        UserError: if OpenCV is missing.
     """
     if len(frames) < 2:
         raise ValueError(f"got {len(frames)} frames; flow needs at least two")
@@ -92,32 +87,11 @@ def scale_px(smallest_side_px: int) -> float:
     return constants.FLOW_BOUND * smallest_side_px / constants.FLOW_LEVELS
 
 
-def decode_flow(jpeg: bytes, *, scale_px: float) -> np.ndarray:
-    """Reads one flow frame back.
-
-    Args:
-        jpeg: one of `Flow.jpegs`.
-        scale_px: of that flow.
-
-    Returns:
-        float32 [height, width, 2]: displacement in x (right) and y (down), pixels per frame step,
-        to within half of `scale_px` and what JPEG loses.
-
-    Raises:
-        ValueError: if it is no JPEG, or its height is odd.
-    """
-    levels = _decode_grey(jpeg)
-    if levels.shape[0] % 2:
-        raise ValueError(f"got height {levels.shape[0]}; x above y needs an even one")
-    planes = np.stack(np.split(levels, 2), axis=-1).astype(np.float32)
-    return (planes - constants.FLOW_ZERO_LEVEL) * np.float32(scale_px)
-
-
 def opencv_version() -> str:
     """Returns the version of OpenCV in use, such as "4.11.0".
 
     Raises:
-        UserError: if OpenCV lacks, or its module of optical flow.
+        UserError: if OpenCV or its module of optical flow is missing.
     """
     return _opencv().__version__
 

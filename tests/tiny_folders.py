@@ -1,14 +1,34 @@
-"""Whole prepared folders made of numbers, as data_prep.write_shards leaves them, without ffmpeg."""
+"""Prepared folders: of videos by `prepare`, of numbers and without ffmpeg by `write_folder`."""
 
+import dataclasses
 import json
 import pathlib
 
 from data_prep.lists.manifest import ManifestRow, write_manifest
+from data_prep.shards import preparation
+from data_prep.shards.config import Media, Target
+from data_prep.shards.preparation import Run, Source
 from l3net.data import schema
 from l3net.data.shards import LABELS_FILE, OUTCOMES_FILE, PREP_FILE, marker_path, shard_name
 from tests.synthetic_shards import write_shards
 
 CONFIG_HASH = "0123456789abcdef"
+
+
+def prepare(**settings) -> dict[str, int]:
+    """Prepares a folder as data_prep.write_shards does; returns outcome -> number of rows."""
+    configs = [
+        config(
+            **{
+                field.name: settings.pop(field.name)
+                for field in dataclasses.fields(config)
+                if field.name in settings
+            }
+        )
+        for config in (Source, Target, Media, Run)
+    ]
+    assert not settings, f"no such settings: {settings}"
+    return preparation.prepare(*configs)
 
 
 def write_folder(
@@ -59,7 +79,7 @@ def write_folder(
 
 
 def change_marker(folder: pathlib.Path, shard: str, **changes) -> None:
-    """Writes a commit marker anew with changes."""
+    """Writes a commit marker again with changes."""
     path = marker_path(folder / shard)
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 

@@ -1,0 +1,156 @@
+"""A prepared folder from beginning to end: rows of a manifest -> shards -> outcomes.csv."""
+
+import dataclasses
+import pathlib
+import shlex
+from collections.abc import Sequence
+
+from data_prep.lists.manifest import (
+    ManifestRow,
+    parse_fractions,
+    read_manifest,
+    rows_from_folder,
+)
+from data_prep.shards import beam, clip_records, folder, processes, writer
+from data_prep.shards.config import Media, Target, make_config
+from l3net.errors import UserError
+from l3net.flags import setting
+from l3net.media import ffmpeg
+
+LOCAL, BEAM = RUNNERS = ("local", "beam")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """Which clips are prepared."""
+
+    manifest: str | pathlib.Path | None = setting(
+        None,
+        "CSV of the clips (docs/datasets.md); without it, the first seconds of every video in "
+        "--videos_dir are clips.",
+    )
+    videos_dir: str | pathlib.Path | None = setting(
+        None, "Root of the paths in the manifest; by default, the manifest's own folder."
+    )
+    split_fractions: str | None = setting(
+        None,
+        "Share of the videos in each split, such as train=0.8,val=0.1,test=0.1, without a manifest "
+        "only; by default all are train.",
+    )
+    seed: int = setting(0, "Seed with which --split_fractions are drawn.")
+
+    def rows(self, max_seconds: float) -> list[ManifestRow]:
+        """Returns the rows, sorted by example_id."""
+        fractions = None
+        if self.split_fractions is not None:
+            fractions = parse_fractions(self.split_fractions)
+        if self.manifest is not None and fractions is not None:
+            raise UserError(
+                "--split_fractions is for --videos_dir alone; this manifest names splits"
+            )
+        if self.manifest is not None:
+            rows = read_manifest(self.manifest)
+        elif self.videos_dir is not None:
+            rows = rows_from_folder(
+                self.videos_dir, max_seconds=max_seconds, split_fractions=fractions, seed=self.seed
+            )
+        else:
+            raise UserError("got neither --manifest nor --videos_dir; need at least one of them")
+        return sorted(rows, key=lambda row: row.example_id)
+
+    def root(self) -> pathlib.Path:
+        """Returns the folder that the rows' paths begin in, resolved."""
+        root = pathlib.Path(self.videos_dir or pathlib.Path(self.manifest or "").parent)
+        if not root.is_dir():
+            raise UserError(f"videos folder {root} does not exist")
+        return root.resolve()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """How the work is done."""
+
+    runner: str = setting(
+        LOCAL,
+        "Runner of the work: processes of this machine, or Apache Beam (docs/scaling.md).",
+        choices=RUNNERS,
+    )
+    num_workers: int | None = setting(
+        None, "Processes of the local runner; by default one per processor."
+    )
+    beam_options: str = setting(
+        "",
+        "Pipeline options for Beam, such as '--runner=FlinkRunner --flink_master=host:8081'; by "
+        "default its own local runner works. They may also be given at the end, behind --.",
+    )
+    timeout_seconds: float = setting(
+        ffmpeg.DEFAULT_TIMEOUT_SECONDS,
+        "Wall-clock limit per clip, seconds, optical flow included.",
+        at_least=1,
+    )
+    retry_failed: bool = setting(False, "Whether to try again what failed in an earlier run.")
+    failure_budget: float = setting(
+        0.5,
+        "Share of the rows that may fail, 0 to 1; above it the exit status is 1.",
+        at_least=0,
+        at_most=1,
+    )
+
+    def check(self) -> None:
+        """Raises UserError if nothing can run like this."""
+        if self.runner not in RUNNERS:
+            raise UserError(f"runner {self.runner!r}: need one of {', '.join(RUNNERS)}")
+        if self.num_workers is not None and self.num_workers < 1:
+            raise UserError(f"num_workers {self.num_workers}: need at least 1")
+        if self.runner == BEAM:
+            beam.check_options(shlex.split(self.beam_options))
+        elif self.beam_options:
+            raise UserError(f"got {self.beam_options}: options of Beam need --runner=beam")
+
+
+def prepare(source: Source, target: Target, media: Media, run: Run) -> dict[str, int]:
+    """Prepares a folder of shards, or finishes one.
+
+    Returns:
+        outcome ("ok", "skipped", "failed") -> number of rows; the sum is the manifest's length.
+
+    Raises:
+        UserError: if the manifest, the folder or a setting is unusable, the configuration differs
+            from the folder's, the disk is full, a worker died, no clip came out, or more rows
+            failed than the budget allows (the shards are complete and usable then).
+    """
+    for settings in (target, media, run):
+        settings.check()
+    _check_paths(target.out_dir, source.manifest, source.videos_dir)
+    rows = source.rows(media.max_seconds)
+    config = make_config(rows, media, target)
+    videos_dir, out_dir = source.root(), pathlib.Path(target.out_dir)
+    with writer.disk_errors(out_dir), folder.locked(out_dir):
+        label_indices = folder.begin(out_dir, config, rows)
+        recipe = clip_records.Recipe(config, label_indices, videos_dir, run.timeout_seconds)
+        job = writer.Job(out_dir, recipe, run.retry_failed)
+        shards = writer.all_shards(rows, config)
+        unfinished = [shard for shard in shards if not writer.is_finished(shard, job)]
+        _write(unfinished, job, run)
+        counts = folder.finish(shards, job)
+    folder.judge(counts, run.failure_budget, out_dir)
+    return {
+        outcome: sum(n for (known, _), n in counts.items() if known == outcome)
+        for outcome in clip_records.OUTCOMES
+    }
+
+
+def _write(shards: Sequence[writer.Shard], job: writer.Job, run: Run) -> None:
+    if run.runner == BEAM and shards:
+        beam.write_shards(shards, job, options=shlex.split(run.beam_options))
+    else:
+        processes.write_shards(shards, job, num_workers=run.num_workers)
+
+
+def _check_paths(*paths: str | pathlib.Path | None) -> None:
+    for path in paths:
+        if "://" in str(path):
+            raise UserError(
+                f"{path}: need a path of the file system, which every worker sees; mount the "
+                "bucket or network drive"
+            )

@@ -1,0 +1,270 @@
+"""What a prepared folder holds: counts, lengths, sizes, loudness and a few clips to look at.
+
+Counts come from the commit markers of the finished shards, everything else from their records, read
+once, one clip in memory at a time.
+"""
+
+import csv
+import dataclasses
+import json
+import math
+import pathlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from data_prep.lists import manifest
+from data_prep.shards.clip_records import OK
+from data_prep.shards.folder import MANIFEST_FILE
+from data_prep.survey.loudness import Histogram, Sound
+from data_prep.survey.sample import SampleClip, Sampling
+from l3net.data.schema import Clip
+from l3net.data.shards import (
+    OUTCOMES_FILE,
+    PREP_FILE,
+    Shard,
+    fitting_marker,
+    marker_path,
+    read_clips,
+    shard_name,
+)
+from l3net.errors import UserError, first_line
+from l3net.progress import progress
+
+EXAMPLES_PER_REASON = 20
+_NUM_DURATION_BINS = 20
+
+
+@dataclasses.dataclass
+class Split:
+    """One split, as far as its shards are finished.
+
+    Attributes:
+        num_shards: number in the finished folder.
+        num_finished_shards: those that are finished now; all else is about them.
+        reasons: (outcome, reason) -> rows of the manifest; ("ok", "") are the clips.
+        seconds: length of all clips together.
+        num_bytes: size of the shards' files.
+    """
+
+    num_shards: int
+    num_finished_shards: int = 0
+    reasons: Counter = dataclasses.field(default_factory=Counter)
+    seconds: float = 0.0
+    num_bytes: int = 0
+
+    def num(self, outcome: str) -> int:
+        """Returns the number of rows with this outcome."""
+        return sum(n for (known, _), n in self.reasons.items() if known == outcome)
+
+    @property
+    def num_clips(self) -> int:
+        """Number of clips."""
+        return self.num(OK)
+
+
+@dataclasses.dataclass
+class Survey:
+    """What is in a prepared folder; from `survey_folder`.
+
+    Attributes:
+        dataset_name: as in prep.json.
+        config_hash: hash of the configuration it was made with.
+        prep: content of prep.json.
+        splits: name -> split.
+        has_outcomes_file: whether write_shards has come to its end.
+        num_rows: length of the manifest.
+        label_rows: label -> rows of the manifest.
+        durations_seconds: lengths of all clips of finished shards.
+        examples: (outcome, reason) -> the first few rows, as in the commit markers.
+        duration_range_seconds: shortest and longest clip.
+        num_shards_read: not empty and read for what follows; all, unless the caller sets a limit.
+        num_shards_with_clips: finished shards that are not empty.
+        num_clips_read: see num_shards_read; what follows is about these clips.
+        num_bytes_read: size of their shards.
+        num_frame_bytes, num_flow_bytes: size of their JPEGs.
+        frame_sizes_px: (width, height) -> clips.
+        labels: label -> split -> clips.
+        num_unlabelled: clips without a label.
+        sound: levels.
+        sample: clips to look at.
+    """
+
+    dataset_name: str
+    config_hash: str
+    prep: Mapping[str, object]
+    splits: Mapping[str, Split]
+    has_outcomes_file: bool
+    num_rows: int
+    label_rows: Counter
+    durations_seconds: Histogram
+    examples: dict[tuple[str, str], list[dict]] = dataclasses.field(default_factory=dict)
+    duration_range_seconds: tuple[float, float] = (math.inf, 0.0)
+    num_shards_read: int = 0
+    num_shards_with_clips: int = 0
+    num_clips_read: int = 0
+    num_bytes_read: int = 0
+    num_frame_bytes: int = 0
+    num_flow_bytes: int = 0
+    frame_sizes_px: Counter = dataclasses.field(default_factory=Counter)
+    labels: defaultdict = dataclasses.field(default_factory=lambda: defaultdict(Counter))
+    num_unlabelled: int = 0
+    sound: Sound = dataclasses.field(default_factory=Sound)
+    sample: list[SampleClip] = dataclasses.field(default_factory=list)
+
+    @property
+    def num_clips(self) -> int:
+        """Number of clips in finished shards."""
+        return sum(split.num_clips for split in self.splits.values())
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether write_shards has come to its end and every shard is as it left it."""
+        return self.has_outcomes_file and all(
+            split.num_finished_shards == split.num_shards for split in self.splits.values()
+        )
+
+    @property
+    def reasons(self) -> Counter:
+        """(outcome, reason) -> rows of all splits."""
+        return sum((split.reasons for split in self.splits.values()), Counter())
+
+
+def survey_folder(folder: str | pathlib.Path, sampling: Sampling) -> Survey:
+    """Reads a prepared folder, finished or not, once.
+
+    Raises:
+        UserError: if this is no prepared folder, it has no clip yet, or a file is damaged.
+    """
+    folder = pathlib.Path(folder)
+    survey = _begin(folder)
+    finished = list(_finished_shards(folder, survey))
+    if not survey.num_clips:
+        raise UserError(f"{folder} has no clip{_why_no_clip(survey)}")
+    shards = [(split, shard) for split, shard in finished if shard.num_clips]
+    survey.num_shards_with_clips = len(shards)
+    shards = [shards[index] for index in sampling.shards(len(shards))]
+    survey.num_shards_read = len(shards)
+    try:
+        _read_clips(survey, shards, sampling)
+    except (OSError, tf.errors.OpError) as error:
+        raise UserError(f"cannot read {folder}: {first_line(error)}") from error
+    return survey
+
+
+# --- Files beside the shards ---------------------------------------------------------------------
+def _begin(folder: pathlib.Path) -> Survey:
+    """Returns a survey of the files beside the shards."""
+    try:
+        prep = json.loads((folder / PREP_FILE).read_text())
+        config = prep["config"]
+        splits = {split: Split(int(count)) for split, count in sorted(config["num_shards"].items())}
+        edges = np.linspace(0, float(config["max_seconds"]), _NUM_DURATION_BINS + 1)
+        dataset_name, config_hash = str(config["dataset_name"]), prep["config_hash"]
+        num_rows, label_rows = _count_rows(folder / MANIFEST_FILE)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
+        raise UserError(
+            f"{folder} is no folder of shards ({error}); data_prep.write_shards makes one"
+        ) from error
+    return Survey(
+        dataset_name=dataset_name,
+        config_hash=config_hash,
+        prep=prep,
+        splits=splits,
+        has_outcomes_file=(folder / OUTCOMES_FILE).is_file(),
+        num_rows=num_rows,
+        label_rows=label_rows,
+        durations_seconds=Histogram(edges),
+    )
+
+
+def _count_rows(path: pathlib.Path) -> tuple[int, Counter]:
+    """Returns the manifest's number of rows, and label -> rows; holds no row."""
+    num_rows, labels = 0, Counter()
+    with open(path, newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file, strict=True):
+            num_rows += 1
+            labels.update(label for label in row["labels"].split(manifest.LABEL_SEPARATOR) if label)
+    return num_rows, labels
+
+
+def _finished_shards(folder: pathlib.Path, survey: Survey) -> Iterator[tuple[str, Shard]]:
+    """Yields (split, shard) for every shard that fits its marker; counts what the marker says."""
+    for name, split in survey.splits.items():
+        for index in range(split.num_shards):
+            path = folder / shard_name(survey.dataset_name, name, index, split.num_shards)
+            marker = fitting_marker(path, survey.config_hash)
+            if marker is None:
+                continue
+            split.num_finished_shards += 1
+            split.num_bytes += path.stat().st_size
+            try:
+                before = split.num_clips
+                for row in marker.outcomes:
+                    _count_outcome(survey, split, row)
+                if split.num_clips - before != marker.num_clips:
+                    raise ValueError("other num_clips than outcomes")
+                yield name, Shard(path, marker.num_clips, ())
+            except (LookupError, TypeError, ValueError) as error:
+                raise UserError(
+                    f"{marker_path(path)} is damaged ({error!r}); delete it and run "
+                    "data_prep.write_shards again"
+                ) from error
+
+
+def _count_outcome(survey: Survey, split: Split, row: Mapping) -> None:
+    key = row["outcome"], row["reason"]
+    split.reasons[key] += 1
+    if row["outcome"] == OK:
+        seconds = row["seconds"]
+        split.seconds += seconds
+        survey.durations_seconds.add(seconds)
+        shortest, longest = survey.duration_range_seconds
+        survey.duration_range_seconds = min(shortest, seconds), max(longest, seconds)
+    else:
+        examples = survey.examples.setdefault(key, [])
+        if len(examples) < EXAMPLES_PER_REASON:
+            examples.append({name: row[name] for name in ("path", "example_id", "split", "detail")})
+
+
+def _why_no_clip(survey: Survey) -> str:
+    reasons = sorted(survey.reasons.items())
+    if not reasons:
+        return ", for no shard is finished; run data_prep.write_shards again to finish it"
+    words = ", ".join(f"{n} {outcome} {reason}" for (outcome, reason), n in reasons)
+    return f": {words}; {OUTCOMES_FILE} says more, and data_prep.write_shards tries again"
+
+
+# --- Records -------------------------------------------------------------------------------------
+def _read_clips(survey: Survey, shards: Sequence[tuple[str, Shard]], sampling: Sampling) -> None:
+    """Reads every clip of the shards, measures it and draws the sample."""
+    total = sum(shard.num_clips for _, shard in shards)
+    drawn, position = sampling.clips(total), 0
+    with progress("reading", unit="clip", total=total) as shown:
+        for split, shard in shards:
+            first = position
+            for clip in read_clips([shard]):
+                _measure(survey, split, clip)
+                if position in drawn:
+                    survey.sample.append(sampling.show(clip, split, position))
+                position += 1
+                shown.advance()
+            if position - first != shard.num_clips:
+                raise UserError(
+                    f"shard {shard.path} has {position - first} clips, its marker says "
+                    f"{shard.num_clips}; delete both and run data_prep.write_shards again"
+                )
+            survey.num_bytes_read += shard.path.stat().st_size
+    survey.num_clips_read = position
+
+
+def _measure(survey: Survey, split: str, clip: Clip) -> None:
+    survey.num_frame_bytes += sum(map(len, clip.frames))
+    survey.num_flow_bytes += sum(map(len, clip.flows))
+    survey.frame_sizes_px[clip.width_px, clip.height_px] += 1
+    survey.num_unlabelled += not clip.labels
+    for label in clip.labels:
+        survey.labels[label][split] += 1
+    survey.sound.add(clip.waveform)
