@@ -1,10 +1,10 @@
-"""AVC accuracy of exported networks on fixed held-out pairs (L3 §3.2, Table 1; OTS §3).
+r"""AVC accuracy of exported networks on fixed held-out pairs (L3 §3.2, Table 1; OTS §3).
 
     python -m eval.avc_accuracy --saved_models=runs/l3/saved_model,runs/ave/saved_model \
         --shards=data/flickr/shards --sampling=ots
 
-The pairs are drawn once by seed and kept in the prepared folder, so that all networks are asked the
-same questions; half are positives, so chance is 50 %. A pair is told right if the network gives its
+The pairs are drawn once by seed and kept in the prepared folder, so that all networks classify the
+same; half are positives, so chance is 50 %. A pair is classified correctly if the network gives its
 label more than 50 %.
 
 Classifiers (`supervised_vision`, `supervised_audio`) get a row with their accuracy on the pairs'
@@ -13,24 +13,22 @@ of the two softmax outputs, against the threshold that is best on the validation
 """
 
 import dataclasses
-import functools
-import pathlib
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 
 import numpy as np
-from absl import flags
-from tqdm import tqdm
 
 from eval.methods import networks
 from eval.metrics import accuracy as metrics
-from eval.reporting import flags as shared
 from eval.reporting import tables
-from eval.sets import clips
-from l3net import constants, errors
+from eval.reporting.table_config import TableConfig
+from eval.sets import clips, synthetic
+from l3net import constants, flags
 from l3net.data import augment, avc_pairs, fixed_pairs, schema
 from l3net.data.shards import find_shards, read_clips
 from l3net.errors import UserError
+from l3net.flags import setting
 from l3net.inference import saved_model
+from l3net.progress import progress
 
 _THRESHOLD_SPLIT = "val"
 _BATCH_SIZE = 50
@@ -57,30 +55,37 @@ _VISION, _AUDIO = "supervised_vision", "supervised_audio"
 
 
 @dataclasses.dataclass(frozen=True)
-class Questions:
-    """The held-out pairs.
+class Config:
+    """Networks."""
 
-    Attributes:
-        shards, flow_shards: prepared folders; the second for networks that take flow.
-        split: of the folder.
-        num_pairs: even.
-        sampling: see `avc_pairs`.
-        seed: of the pairs.
-    """
+    saved_models: tuple[str, ...] = setting(
+        (), "SavedModels that l3net.export wrote, a row each; without this flag --saved_model."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Questions:
+    """Held-out pairs."""
 
     shards: str
-    flow_shards: str | None
-    split: str
-    num_pairs: int
-    sampling: str
+    flow_shards: str | None = setting(
+        None, "Folder of the same clips prepared with optical flow, for AVE+OF."
+    )
+    split: str = setting("test", "Split of --shards from which the pairs are drawn.")
+    num_pairs: int = setting(2048, "Number of fixed pairs, even; half of them are positives.")
+    sampling: str = setting(
+        "l3",
+        "Second of sound that goes with a frame in a positive pair; see l3net.data.avc_pairs.",
+        choices=avc_pairs.SAMPLINGS,
+    )
     seed: int = 0
 
-    def ask(self, model: saved_model.SavedModel, split: str | None = None) -> Iterator[dict]:
+    def batches(self, model: saved_model.SavedModel, split: str | None = None) -> Iterator[dict]:
         """Yields batches of fixed pairs as the network's signatures take them.
 
         Args:
-            model: whose inputs decide what is read.
-            split: another split.
+            model: the network, whose inputs decide what is read.
+            split: the split in place of the configured one.
 
         Yields:
             {"image", "images", "flow", "waveform"} as far as the network takes them, and
@@ -101,8 +106,10 @@ class Questions:
         dataset = fixed_pairs.read_pairs(
             path, batch_size=_BATCH_SIZE, frame_px=model.frame_px, inputs=model.inputs
         )
-        for batch in tqdm(dataset.as_numpy_iterator(), desc="pairs", unit="batch", disable=None):
-            yield _to_floats(batch)
+        with progress(networks.kind(model), unit="pair", total=self.num_pairs) as shown:
+            for batch in dataset.as_numpy_iterator():
+                yield _to_floats(batch)
+                shown.advance(len(batch[constants.CORRESPONDS_KEY]))
 
 
 def _to_floats(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -118,35 +125,23 @@ def _to_floats(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 # --- Measuring -----------------------------------------------------------------------------------
 def accuracy(model: saved_model.SavedModel, questions: Questions) -> float:
-    """Measures the share of pairs told right, every pair once.
-
-    Args:
-        model: with a signature `avc`.
-        questions: the pairs.
-
-    Returns:
-        Accuracy in [0, 1].
+    """Returns the share in [0, 1] of pairs that are classified correctly, every pair once.
 
     Raises:
         UserError: if the SavedModel has no signature `avc`.
     """
     judge = model.correspondence()
-    right = [
+    correct = [
         (judge(batch) > 0.5) == (batch[constants.CORRESPONDS_KEY] == constants.CORRESPONDS)
-        for batch in questions.ask(model)
+        for batch in questions.batches(model)
     ]
-    return float(np.concatenate(right).mean())
+    return float(np.concatenate(correct).mean())
 
 
 def class_scores(
     model: saved_model.SavedModel, questions: Questions, split: str | None = None
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Runs a classifier over the pairs.
-
-    Args:
-        model: a classifier of frames or of sounds.
-        questions: the pairs.
-        split: another split.
+    """Runs a classifier of frames or of sounds over the pairs, perhaps of another split.
 
     Returns:
         Softmax outputs float32 [pairs, classes], and the pairs' numbers by name, int32 [pairs].
@@ -155,7 +150,7 @@ def class_scores(
     classify = model.features(saved_model.VISION if sees else saved_model.AUDIO, "softmax")
     taken = saved_model.IMAGE if sees else saved_model.WAVEFORM
     scores, numbers = [], {name: [] for name in fixed_pairs.NUMBERS}
-    for batch in questions.ask(model, split):
+    for batch in questions.batches(model, split):
         scores.append(classify(batch[taken]))
         for name, values in numbers.items():
             values.append(batch[name])
@@ -170,8 +165,8 @@ def supervised_direct(
     Args:
         vision: classifier of frames.
         audio: classifier of sounds.
-        questions: the pairs to measure on; the threshold comes from the validation split (ours:
-            the paper does not say where from).
+        questions: the pairs to measure on; the threshold comes from the validation split (our
+            choice: the paper does not say where from).
 
     Returns:
         Accuracy in [0, 1], and the threshold.
@@ -189,18 +184,14 @@ def supervised_direct(
 
 # --- The table -----------------------------------------------------------------------------------
 def make_table(models: Sequence[saved_model.SavedModel], questions: Questions) -> tables.Table:
-    """Measures and describes the accuracy of each network.
-
-    Args:
-        models: in the order of the rows.
-        questions: the pairs.
+    """Measures the accuracy of each network.
 
     Returns:
         A table with a row per network, one more for a pair of classifiers, and those of the papers'
         rows that no network was given for, as not run.
     """
-    name = next(read_clips(find_shards(questions.shards, questions.split)))
-    data = name.dataset_name + (" data (synthetic)" if name.dataset_name == "demo" else "")
+    clip = next(read_clips(find_shards(questions.shards, questions.split)))
+    data = synthetic.display_name(clip.dataset_name)
     data = f"{data}, {questions.num_pairs} fixed {questions.split} pairs"
     rows = [_row(model, questions, data) for model in models]
     rows += _direct_rows(models, questions, data)
@@ -216,9 +207,9 @@ def make_table(models: Sequence[saved_model.SavedModel], questions: Questions) -
         ],
         rows,
         [
-            "The paper's numbers are from other data (see the note) and can be held against none "
-            "of ours here.",
-            "Rows of classifiers: share of the pairs' frames (or sounds) whose class is told.",
+            "The paper's numbers are from other data (see the note): none of ours compares with "
+            "them here.",
+            "Rows of classifiers: share of the pairs' frames (or sounds) classified correctly.",
         ],
     )
 
@@ -228,7 +219,7 @@ def _row(model: saved_model.SavedModel, questions: Questions, data: str) -> tabl
     method, paper, where = _METHODS.get(kind, (kind, {}, ""))
     sampling = networks.training_flag(model, "sampling")
     if kind == "ave_net" and sampling in _SAMPLED:
-        # Asked with pairs that were drawn alike, as the paper's 87.6 must have been.
+        # Tested on pairs that were drawn alike, as the paper's 87.6 must have been.
         method, paper, where = _SAMPLED[sampling]
         questions = dataclasses.replace(questions, sampling=sampling)
     if kind in (_VISION, _AUDIO):
@@ -283,7 +274,7 @@ def _direct_rows(models, questions: Questions, data: str) -> list[tables.Row]:
 
 
 def _cost(model: saved_model.SavedModel) -> dict[str, float]:
-    """Returns what training took, as far as the SavedModel tells."""
+    """Returns what training took, as far as the SavedModel says."""
     training = model.metadata.get("training") or {}
     cost = {}
     if "num_parameters" in model.metadata:
@@ -295,40 +286,18 @@ def _cost(model: saved_model.SavedModel) -> dict[str, float]:
     return cost
 
 
-def _define_flags() -> dict[str, flags.FlagHolder]:
-    """Defines the flags; the keys are their names."""
-    return {
-        **shared.define(),
-        "saved_models": flags.DEFINE_list(
-            "saved_models", [], "SavedModels of l3net.export, a row each."
-        ),
-        "shards": flags.DEFINE_string("shards", None, "Prepared folder of the held-out clips."),
-        "flow_shards": flags.DEFINE_string(
-            "flow_shards", None, "The same clips prepared with optical flow, for AVE+OF."
-        ),
-        "split": flags.DEFINE_string("split", "test", "Split to draw the pairs from."),
-        "num_pairs": flags.DEFINE_integer("num_pairs", 2048, "Fixed pairs; even."),
-        "sampling": flags.DEFINE_enum(
-            "sampling", "l3", avc_pairs.SAMPLINGS, "Which second of sound goes with a frame."
-        ),
-    }
-
-
-def main(_: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
-    """Reads the flags, measures, writes the table."""
-    values = {name: holder.value for name, holder in holders.items()}
-    folders = values["saved_models"] or [values["saved_model"]]
-    if not all(folders) or not values["shards"]:
+def main(table: TableConfig, config: Config, questions: Questions) -> None:
+    """Measures and writes the table."""
+    folders = config.saved_models or (table.saved_model,)
+    if not all(folders) or not questions.shards:
         raise UserError("--saved_models and --shards are needed; see --help")
-    names = [field.name for field in dataclasses.fields(Questions)]
-    questions = Questions(**{name: values[name] for name in names})
 
     def make() -> tables.Table:
-        models = [saved_model.SavedModel(pathlib.Path(folder)) for folder in folders]
+        models = [saved_model.SavedModel(folder) for folder in folders if folder]
         return make_table(models, questions)
 
-    tables.make_and_write(make, values)
+    tables.make_and_write(make, table, config, questions)
 
 
 if __name__ == "__main__":
-    errors.run(functools.partial(main, holders=_define_flags()))
+    flags.run(main, TableConfig, Config, Questions)

@@ -1,29 +1,30 @@
-"""L3 Table 3: ImageNet classification with a linear layer on frozen vision features.
+r"""L3 Table 3: ImageNet classification with a linear layer on frozen vision features.
 
     python -m eval.table3_imagenet --saved_model=runs/l3/saved_model \
         --random_saved_model=runs/l3_random/saved_model --imagenet=data/imagenet --out_dir=runs/l3
 
-Without --imagenet, frames of --demo_shards stand in and every row says so. Runs the rows "Ours" and
-"Ours random", with --from_scratch also the network trained as a whole; quotes the others. Features
-of images of any size come from the signature `vision`: 256 px for networks trained on 224 px crops.
+Without --imagenet, frames of --shards take its part and every row says so. Runs the rows "Ours" and
+"Ours random", with --from_scratch also the complete network trained on the images; quotes the
+others. Features of images of any size come from the signature `vision`: 256 px for networks trained
+on 224 px crops.
 """
 
 import dataclasses
 import functools
 import pathlib
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from absl import flags
 
 from eval.methods import from_scratch, linear_layer, networks
 from eval.reporting import cache, tables
-from eval.reporting import flags as shared
-from eval.sets import image_sets
-from l3net import errors
+from eval.reporting.table_config import TableConfig, positive_or_word
+from eval.sets import image_sets, synthetic
+from l3net import flags
 from l3net.errors import UserError
+from l3net.flags import setting
+from l3net.inference import image_classifier
 
 OURS, OURS_RANDOM, FROM_SCRATCH = "Ours", "Ours random", "Ours, trained from scratch"
 # Top-1 accuracy in per cent on ImageNet's val: L3 Table 3, and §3.4 for the last row.
@@ -45,79 +46,116 @@ _NOT_RUN_NOTES = {
     FROM_SCRATCH: "give --imagenet --from_scratch: 10^19 operations in 100 epochs",
 }
 # Part of every result's cache key: raise it when the protocol changes.
-PROTOCOL = "table3 v2"
+PROTOCOL = "table3 v3"
 CHOOSE = "choose"  # --learning_rate=choose
+
+
+_SCRATCH_RATE = from_scratch.LEARNING_RATE
+_RATES = ", ".join(f"{rate:g}" for rate in linear_layer.RATE_GRID)
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """Images."""
+
+    shards: str | None = None
+    clips: str | None = None
+    seed: int = 0
+    imagenet: str | None = setting(
+        None, "Folder of ImageNet ILSVRC 2012: train/ with class folders, and val/."
+    )
+    imagenet_val_labels: str | None = setting(
+        None,
+        "File with the classes of a val/ without class folders: 'name class' on each line, or the "
+        "class (such as n01440764) alone, in the order of the images' names.",
+    )
+    num_classes: int | None = setting(
+        None, "Number of ImageNet's sorted classes to use; all 1000 without this flag.", at_least=2
+    )
+    images_per_class: int | None = setting(
+        None, "Training images drawn of each ImageNet class; all without this flag.", at_least=1
+    )
+    frames_per_clip: int = setting(1, "Training frames of each clip of --shards.", at_least=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How the layers, and the network from scratch, are trained.
+    """Training of the linear layers, and of the network from scratch."""
 
-    Attributes:
-        augmentation: see `linear_layer.Training`.
-        image_px: side of the crops; None is the network's `default_image_px`.
-        num_epochs: over the training images.
-        batch_size: of Adam's steps.
-        learning_rate: the layers' initial one; None to choose it.
-        scratch_learning_rate: that of the network from scratch.
-        seeds: a layer, or network, is trained with each; the accuracy is their mean.
-    """
+    seed: int = 0
+    augmentation: str = setting(
+        linear_layer.INCEPTION,
+        "Training crops. inception: random crops, flips and colours, as in the paper; the network "
+        "runs on every crop. none: central crops, whose features are computed once.",
+        choices=linear_layer.AUGMENTATIONS,
+    )
+    image_px: int | None = setting(
+        None,
+        "Side of the square crops in pixels. Without this flag 256/224 of what the network was "
+        "trained on: 256 for the paper's.",
+        at_least=1,
+    )
+    epochs: int = setting(100, "Epochs over the training images; 100 in Szegedy et al.", at_least=1)
+    batch_size: int = setting(
+        256, "Images of one step of Adam; our choice, L3 gives none.", at_least=1
+    )
+    learning_rate: str = setting(
+        CHOOSE,
+        f'Initial learning rate of the layers, or "{CHOOSE}": from {_RATES}, by the accuracy on a '
+        "held-out tenth of the training images. L3 gives none.",
+    )
+    seeds: int = setting(
+        1,
+        "Layers to train, with --seed and the numbers after it; the accuracy is their mean.",
+        at_least=1,
+    )
+    from_scratch: bool = setting(
+        False,
+        "Also train the complete vision network on the images, of --saved_model's size or else the "
+        "paper's (L3 §3.4). Wants a GPU.",
+    )
+    scratch_learning_rate: float = setting(
+        _SCRATCH_RATE,
+        "Initial learning rate of --from_scratch; L3 §2.2: 1e-4 usually works.",
+        at_least=1e-9,
+    )
 
-    augmentation: str
-    image_px: int | None
-    num_epochs: int
-    batch_size: int
-    learning_rate: float | None
-    scratch_learning_rate: float
-    seeds: tuple[int, ...]
+    @property
+    def rate(self) -> float | None:
+        """The layers' initial learning rate, None to choose it."""
+        return positive_or_word("learning_rate", self.learning_rate, CHOOSE)
+
+    @property
+    def all_seeds(self) -> range:
+        """The seed of each layer."""
+        return range(self.seed, self.seed + self.seeds)
 
     def training(self, default_image_px: int) -> linear_layer.Training:
         """Returns the training on crops of `image_px`, or else of a network's default."""
         image_px = default_image_px if self.image_px is None else self.image_px
-        return linear_layer.Training(self.augmentation, image_px, self.num_epochs, self.batch_size)
+        return linear_layer.Training(self.augmentation, image_px, self.epochs, self.batch_size)
 
 
-def read_images(
-    *,
-    imagenet: str | None,
-    imagenet_val_labels: str | None,
-    num_classes: int | None,
-    images_per_class: int | None,
-    demo_shards: str | None,
-    demo_clips: str | None,
-    frames_per_clip: int,
-    seed: int,
-) -> image_sets.ImageSet:
-    """Reads ImageNet if it is given, else the demo data.
-
-    Args:
-        imagenet: folder, or None; this and the next three, see `image_sets.read_imagenet`.
-        imagenet_val_labels: a list, or None.
-        num_classes: of a part, or None.
-        images_per_class: of a part, or None.
-        demo_shards: folder, or None; this and the next two, see `image_sets.read_shards`.
-        demo_clips: CSV with the truth about its frames, or None.
-        frames_per_clip: to train on.
-        seed: of the images drawn.
-
-    Returns:
-        The images.
+def read_images(given: Images) -> image_sets.ImageSet:
+    """Reads ImageNet if it is given, else the prepared folder.
 
     Raises:
         UserError: if neither is given, or it cannot be read.
     """
-    if imagenet:
+    if given.imagenet:
         return image_sets.read_imagenet(
-            imagenet,
-            val_labels=imagenet_val_labels,
-            num_classes=num_classes,
-            images_per_class=images_per_class,
-            seed=seed,
+            given.imagenet,
+            val_labels=given.imagenet_val_labels,
+            num_classes=given.num_classes,
+            images_per_class=given.images_per_class,
+            seed=given.seed,
         )
-    if demo_shards:
-        return image_sets.read_shards(demo_shards, demo_clips, frames_per_clip=frames_per_clip)
+    if given.shards:
+        return image_sets.read_shards(
+            given.shards, given.clips, frames_per_clip=given.frames_per_clip
+        )
     raise UserError(
-        "nothing to classify: give --imagenet (a folder with train/ and val/) or --demo_shards (a "
+        "nothing to classify: give --imagenet (a folder with train/ and val/) or --shards (a "
         "folder that data_prep.write_shards made)"
     )
 
@@ -128,7 +166,7 @@ def make_table(
     frozen: Mapping[str, linear_layer.VisionNetwork],
     settings: Settings,
     cache_dir: pathlib.Path,
-    scratch: from_scratch.ModelConfig | None = None,
+    scratch: image_classifier.ModelConfig | None = None,
 ) -> tables.Table:
     """Runs every row that can be run.
 
@@ -175,22 +213,21 @@ def _paper_row(method: str, made: tables.Row | None, images: image_sets.ImageSet
 
 
 def _notes(images: image_sets.ImageSet, settings: Settings) -> list[str]:
-    rate = f"{settings.learning_rate}"
-    if settings.learning_rate is None:
-        grid = ", ".join(f"{value:g}" for value in linear_layer.RATE_GRID)
-        rate = f"chosen from {grid} on a held-out tenth of the training images"
+    rate = f"{settings.rate}"
+    if settings.rate is None:
+        rate = f"chosen from {_RATES} on a held-out tenth of the training images"
     crops = {
         linear_layer.INCEPTION: "random crops, flips and colours of the Inception recipe",
         linear_layer.NONE: "central crops only, unlike the paper",
     }[settings.augmentation]
     notes = [
         "Every val (or test) image counts once; mean over the seeds "
-        f"{', '.join(map(str, settings.seeds))}. Quoted numbers: L3 Table 3.",
-        f"Training: {crops}; {settings.num_epochs} epochs, batches of {settings.batch_size}, "
-        f"learning rate {rate} (ours; L3 gives none).",
+        f"{', '.join(map(str, settings.all_seeds))}. Quoted numbers: L3 Table 3.",
+        f"Training: {crops}; {settings.epochs} epochs, batches of {settings.batch_size}, "
+        f"learning rate {rate} (our choice; L3 gives none).",
     ]
-    if "synthetic" in images.data:
-        notes.append("The demo data is synthetic: its numbers show that everything runs, no more.")
+    if images.is_synthetic:
+        notes.append(synthetic.NOTE)
     return notes
 
 
@@ -223,16 +260,14 @@ def _frozen_row(
             seed=seed,
             cache_dir=cache_dir,
         )
-        (found,) = linear_layer.accuracies(
-            network, images.val, training, layers, cache_dir=cache_dir
-        )
-        return found
+        measured = (network, images.val, training, layers)
+        return linear_layer.accuracies(*measured, cache_dir=cache_dir)[0]
 
     width = network.metadata.get("model_config", {}).get("width")
     note = [networks.in_words(network)] + ([] if width is None else [f"width {width:g}"])
     note += [f"{training.image_px} px images", f"learning rate {rate:g}"]
-    asked = [*protocol, rate]
-    return _row(images, method, accuracy, asked, settings.seeds, cache_dir, note, details)
+    row = tables.Row(images.data, method, tables.RUN, note=", ".join(note), details=details)
+    return _measured(row, images, accuracy, [*protocol, rate], settings.all_seeds, cache_dir)
 
 
 def _rate(
@@ -244,36 +279,35 @@ def _rate(
     cache_dir: pathlib.Path,
 ) -> tuple[float, dict[str, float] | None]:
     """Returns the learning rate and, if it was chosen, the held-out accuracy of each."""
-    if settings.learning_rate is not None:
-        return settings.learning_rate, None
-    seed = settings.seeds[0]
+    if settings.rate is not None:
+        return settings.rate, None
 
     def choose() -> dict[str, Any]:
-        rate, found = linear_layer.choose_rate(
+        rate, accuracies = linear_layer.choose_rate(
             network,
             images.train,
             training,
             num_classes=len(images.classes),
-            seed=seed,
+            seed=settings.seed,
             cache_dir=cache_dir,
         )
         grid = [f"{value:g}" for value in linear_layer.RATE_GRID]
-        return {"rate": rate, "held_out": dict(zip(grid, found, strict=True))}
+        return {"rate": rate, "held_out": dict(zip(grid, accuracies, strict=True))}
 
-    asked = [*protocol, images.train.content_hash, list(linear_layer.RATE_GRID), seed]
-    chosen = _remembered(asked, cache_dir, choose)
+    parts = [*protocol, images.train.content_hash, list(linear_layer.RATE_GRID), settings.seed]
+    chosen = cache.remembered(cache_dir, cache.key_of(PROTOCOL, parts), choose)
     return chosen["rate"], chosen["held_out"]
 
 
 def _scratch_row(
     images: image_sets.ImageSet,
-    config: from_scratch.ModelConfig,
+    config: image_classifier.ModelConfig,
     settings: Settings,
     cache_dir: pathlib.Path,
 ) -> tables.Row:
     training = settings.training(linear_layer.default_image_px(config.frame_px))
     rate = settings.scratch_learning_rate
-    described = {
+    details = {
         "model_config": dataclasses.asdict(config),
         "training": dataclasses.asdict(training),
         "learning_rate": rate,
@@ -293,165 +327,62 @@ def _scratch_row(
 
     note = [config.model, f"width {config.width:g}", f"{training.num_epochs} epochs"]
     note += [f"{training.image_px} px images", f"learning rate {rate:g}"]
-    asked = [from_scratch.PROTOCOL, linear_layer.PROTOCOL, described]
-    return _row(images, FROM_SCRATCH, accuracy, asked, settings.seeds, cache_dir, note, described)
+    protocol = [from_scratch.PROTOCOL, linear_layer.PROTOCOL, details]
+    row = tables.Row(images.data, FROM_SCRATCH, tables.RUN, note=", ".join(note), details=details)
+    return _measured(row, images, accuracy, protocol, settings.all_seeds, cache_dir)
 
 
-def _row(
+def _measured(
+    row: tables.Row,
     images: image_sets.ImageSet,
-    method: str,
     accuracy: Callable[[int], float],
-    asked: list[Any],
+    protocol: list[Any],
     seeds: Sequence[int],
     cache_dir: pathlib.Path,
-    note: Sequence[str],
-    details: dict[str, Any],
 ) -> tables.Row:
-    """Makes a row from the accuracy with each seed, that depends on `asked`, images and seed."""
+    """Adds to a row the accuracy of each seed, which depends on protocol, images and seed alone."""
     data_hash = [images.train.content_hash, images.val.content_hash]
 
     def run(seed: int) -> dict[str, Any]:
         return {"accuracy": 100 * accuracy(seed)}
 
-    per_seed = {
-        str(seed): _remembered([*asked, data_hash, seed], cache_dir, functools.partial(run, seed))
-        for seed in seeds
-    }
-    found = [result["accuracy"] for result in per_seed.values()]
-    details = details | {
-        "accuracy_std": float(np.std(found)),
+    per_seed = {}
+    for seed in seeds:
+        key = cache.key_of(PROTOCOL, protocol, data_hash, seed)
+        per_seed[str(seed)] = cache.remembered(cache_dir, key, functools.partial(run, seed))
+    accuracies = [result["accuracy"] for result in per_seed.values()]
+    details = row.details | {
+        "accuracy_std": float(np.std(accuracies)),
         "per_seed": per_seed,
         "num_classes": len(images.classes),
         "data_hash": data_hash,
     }
-    ours = {"accuracy": float(np.mean(found))}
-    return tables.Row(images.data, method, tables.RUN, {}, ours, ", ".join(note), details)
+    return dataclasses.replace(row, ours={"accuracy": float(np.mean(accuracies))}, details=details)
 
 
-def _remembered(
-    asked: list[Any], cache_dir: pathlib.Path, run: Callable[[], dict[str, Any]]
-) -> dict[str, Any]:
-    """Returns the result of `run`, from the cache if everything is as it was."""
-    key = cache.key_of(PROTOCOL, asked)
-    found = cache.read_json(cache_dir / "results", key)
-    if found is None:
-        started = time.monotonic()
-        found = {**run(), "seconds": round(time.monotonic() - started, 1)}
-        cache.write_json(cache_dir / "results", key, found)
-    return found
+def _like(network: linear_layer.VisionNetwork | None) -> image_classifier.ModelConfig:
+    """Returns the configuration of a network; without one that of the paper's L3-Net."""
+    known = {} if network is None else network.metadata.get("model_config", {})
+    return image_classifier.ModelConfig(**known)
 
 
-def _define_flags() -> dict[str, flags.FlagHolder]:
-    """Defines the flags; the keys are their names."""
-    return {**shared.define(), **_define_data_flags(), **_define_training_flags()}
-
-
-def _define_data_flags() -> dict[str, flags.FlagHolder]:
-    return {
-        "imagenet": flags.DEFINE_string(
-            "imagenet", None, "Folder of ImageNet ILSVRC 2012: train/ with class folders, val/."
-        ),
-        "imagenet_val_labels": flags.DEFINE_string(
-            "imagenet_val_labels",
-            None,
-            "For a val/ without class folders: 'name class' on each line, or the class (such as "
-            "n01440764) alone, in the order of the images' names.",
-        ),
-        "num_classes": flags.DEFINE_integer(
-            "num_classes", None, "Use the first of the sorted classes only.", lower_bound=2
-        ),
-        "images_per_class": flags.DEFINE_integer(
-            "images_per_class", None, "Train on that many images of each class.", lower_bound=1
-        ),
-        "demo_clips": flags.DEFINE_string(
-            "demo_clips",
-            None,
-            "clips.csv of the demo data: what is really seen, in place of its loose labels.",
-        ),
-        "frames_per_clip": flags.DEFINE_integer(
-            "frames_per_clip", 1, "Training frames of each clip of --demo_shards.", lower_bound=1
-        ),
-    }
-
-
-def _define_training_flags() -> dict[str, flags.FlagHolder]:
-    grid = ", ".join(f"{rate:g}" for rate in linear_layer.RATE_GRID)
-    return {
-        "augmentation": flags.DEFINE_enum(
-            "augmentation",
-            linear_layer.INCEPTION,
-            linear_layer.AUGMENTATIONS,
-            "inception: random crops, flips, colours, as in the paper; the network runs on every "
-            "crop. none: central crops, whose features are computed once.",
-        ),
-        "image_px": flags.DEFINE_integer(
-            "image_px",
-            None,
-            "Side of the square crops. Default: 256/224 of what the network was trained on, 256 "
-            "for the paper's.",
-            lower_bound=1,
-        ),
-        "epochs": flags.DEFINE_integer(
-            "epochs", 100, "Over the training images; 100 in Szegedy et al.", lower_bound=1
-        ),
-        "batch_size": flags.DEFINE_integer(
-            "batch_size", 256, "Of Adam's steps (ours).", lower_bound=1
-        ),
-        "learning_rate": flags.DEFINE_string(
-            "learning_rate",
-            CHOOSE,
-            f'Initial one, or "{CHOOSE}": from {grid}, on a held-out tenth of the training images. '
-            "L3 gives none.",
-        ),
-        "seeds": flags.DEFINE_integer(
-            "seeds", 1, "Layers to train, with --seed and the numbers after it.", lower_bound=1
-        ),
-        "from_scratch": flags.DEFINE_bool(
-            "from_scratch",
-            False,
-            "Also train the whole vision network on the images, of --saved_model's size or else "
-            "the paper's (L3 §3.4). Wants a GPU.",
-        ),
-        "scratch_learning_rate": flags.DEFINE_float(
-            "scratch_learning_rate",
-            from_scratch.LEARNING_RATE,
-            "Initial one of --from_scratch; L3 §2.2: 1e-4 usually works.",
-            lower_bound=1e-9,
-        ),
-    }
-
-
-def main(argv: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
-    """Reads the flags, makes the table, writes it."""
-    if len(argv) > 1:
-        raise UserError(f"unknown argument {argv[1]!r}; flags begin with --")
-    values = {name: holder.value for name, holder in holders.items()}
-    settings = Settings(
-        augmentation=values["augmentation"],
-        image_px=values["image_px"],
-        num_epochs=values["epochs"],
-        batch_size=values["batch_size"],
-        learning_rate=shared.positive_or_word("learning_rate", values["learning_rate"], CHOOSE),
-        scratch_learning_rate=values["scratch_learning_rate"],
-        seeds=tuple(range(values["seed"], values["seed"] + values["seeds"])),
-    )
-    given = {OURS_RANDOM: values["random_saved_model"], OURS: values["saved_model"]}
-    asked = ("imagenet", "imagenet_val_labels", "num_classes", "images_per_class", "demo_shards")
-    asked += ("demo_clips", "frames_per_clip", "seed")
+def main(table: TableConfig, given: Images, settings: Settings) -> None:
+    """Makes the table and writes it."""
+    _ = settings.rate  # a value that is not allowed is refused before anything is read
+    paths = {OURS_RANDOM: table.random_saved_model, OURS: table.saved_model}
 
     def make() -> tables.Table:
-        frozen = {name: linear_layer.VisionNetwork(path) for name, path in given.items() if path}
-        like_ours = from_scratch.config_like(frozen.get(OURS))
+        frozen = {name: linear_layer.VisionNetwork(path) for name, path in paths.items() if path}
         return make_table(
-            read_images(**{name: values[name] for name in asked}),
+            read_images(given),
             frozen=frozen,
             settings=settings,
-            cache_dir=pathlib.Path(values["cache_dir"]),
-            scratch=like_ours if values["from_scratch"] else None,
+            cache_dir=pathlib.Path(table.cache_dir),
+            scratch=_like(frozen.get(OURS)) if settings.from_scratch else None,
         )
 
-    tables.make_and_write(make, values)
+    tables.make_and_write(make, table, given, settings)
 
 
 if __name__ == "__main__":
-    errors.run(functools.partial(main, holders=_define_flags()))
+    flags.run(main, TableConfig, Images, Settings)

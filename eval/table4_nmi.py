@@ -1,12 +1,12 @@
-"""L3 Table 4 and §3.5.3: do pool4's clusters and units know classes that were never shown?
+r"""L3 Table 4 and §3.5.3: do pool4's clusters and units know classes that were never shown?
 
     python -m eval.table4_nmi --saved_model=runs/l3/saved_model \
         --random_saved_model=runs/l3/saved_model_random --shards=data/kinetics_sounds/shards
 
 One random frame and a second of sound around it per test clip; pool4 of vision and of audio (the
-paper: "the L3-Net embeddings"). Clusters: k-means, and how far it agrees with the classes (Table 4).
-Units: how many classes have a unit such that of its five most exciting clips four, or three, are of
-that class (§3.5.3).
+paper: "the L3-Net embeddings"). Clusters: k-means, and how far it agrees with the classes (Table
+4). Units: how many classes have a unit such that of its five most exciting clips four, or three,
+are of that class (§3.5.3).
 """
 
 import dataclasses
@@ -89,13 +89,16 @@ def make_table(
         UserError: if there are fewer labelled clips than clusters, or fewer than two classes.
     """
     outputs = {VISION: _OUTPUT, AUDIO: _OUTPUT}
-    described = {
+    extracted = {
         method: clips.extract_features(
-            network, shards, split, outputs, seed=protocol.seed, cache_dir=cache_dir
+            network, shards, protocol.split, outputs, seed=protocol.seed, cache_dir=cache_dir
         )
         for method, network in networks.items()
     }
-    classes = clips.classes_of(next(iter(described.values())), truth)
+    classes = clips.classes_of(next(iter(extracted.values())), truth)
+    if not protocol.num_clusters:
+        num_seen = len(_names(classes[VISION]))
+        protocol = dataclasses.replace(protocol, num_clusters=num_seen)
     rows = []
     for modality, what in ((VISION, "frames"), (AUDIO, "sounds")):
         has_class = classes[modality] != ""

@@ -16,14 +16,14 @@ import numpy as np
 import sklearn.base
 import sklearn.ensemble
 import sklearn.svm
-import tqdm
 
 from eval.reporting import cache
 from eval.sets.recordings import RESAMPLING, Recording
+from l3net.progress import track
 
 _log = logging.getLogger(__name__)
 
-SAMPLE_RATE_HZ = 44_100  # of the ESC recordings; others are resampled to it
+SAMPLE_RATE_HZ = 44_100  # the ESC recordings have it; others are resampled to it
 HOP_SAMPLES = 512
 FFT_SAMPLES = 2048
 NUM_MFCCS = 13  # the 0th, the loudness, is then discarded
@@ -38,10 +38,7 @@ SVM, FOREST = "SVM-MFCC", "Random Forest"
 
 
 def mfcc_statistics(waveform: np.ndarray) -> np.ndarray:
-    """Summarises a recording by its MFCCs and its zero-crossing rate.
-
-    Args:
-        waveform: float32 [num_samples], 44.1 kHz, in [-1, 1].
+    """Summarises float32 [num_samples] at 44.1 kHz by its MFCCs and its zero-crossing rate.
 
     Returns:
         float64 [26]: 12 means and 12 standard deviations of the MFCCs 1 to 12 over frames, then
@@ -58,14 +55,10 @@ def mfcc_statistics(waveform: np.ndarray) -> np.ndarray:
 
 
 def zero_crossing_rates(waveform: np.ndarray) -> np.ndarray:
-    """Returns the share of neighbouring samples of opposite sign, frame by frame.
+    """Returns the share of neighbouring samples of opposite sign, float64 [num_frames].
 
-    Args:
-        waveform: float [num_samples].
-
-    Returns:
-        float64 [num_frames], frames of HOP_SAMPLES side by side. The frame [1, -1, 1, 1] has 2/3;
-        a step to or from exact zero counts half.
+    Frames are HOP_SAMPLES long, side by side. The frame [1, -1, 1, 1] has 2/3; a step to or from
+    exact zero counts half.
     """
     starts = range(0, len(waveform) - 1, HOP_SAMPLES)
     return np.array([_crossing_share(waveform[i : i + HOP_SAMPLES]) for i in starts])
@@ -76,21 +69,14 @@ def _crossing_share(frame: np.ndarray) -> float:
 
 
 def extract(recordings: Sequence[Recording], *, cache_dir: pathlib.Path) -> np.ndarray:
-    """Returns the statistics of recordings, computing only those that are not yet on disk.
-
-    Args:
-        recordings: to describe.
-        cache_dir: folder of the cache.
-
-    Returns:
-        float64 [num_recordings, 26].
+    """Returns `mfcc_statistics` [num_recordings, 26], computing only those not yet on disk.
 
     Raises:
         UserError: if a recording cannot be read.
     """
     folder = pathlib.Path(cache_dir) / "features"
     rows = []
-    for recording in tqdm.tqdm(recordings, desc="MFCC", unit="recording", disable=None):
+    for recording in track(recordings, "MFCC", unit="recording"):
         key = feature_key(recording)
         row = cache.read_array(folder, key)
         if row is None:
@@ -106,15 +92,7 @@ def feature_key(recording: Recording) -> str:
 
 
 def classifier(name: str, seed: int) -> sklearn.base.ClassifierMixin:
-    """Returns an untrained classifier.
-
-    Args:
-        name: SVM or FOREST.
-        seed: of the forest; the SVM draws nothing.
-
-    Returns:
-        A scikit-learn classifier.
-    """
+    """Returns the untrained SVM, which draws nothing, or FOREST."""
     if name == FOREST:
         return sklearn.ensemble.RandomForestClassifier(NUM_TREES, random_state=seed, n_jobs=-1)
     return sklearn.svm.SVC(kernel="linear", C=SVM_C)
@@ -143,7 +121,7 @@ def evaluate(
         int64 [num_recordings], predictions; -1 where a recording is never tested.
     """
     predictions = np.full(len(labels), -1)
-    for part in tested:
+    for part in track(tested, name, unit="part"):
         held = parts == part
         model = classifier(name, seed).fit(features[~held], labels[~held])
         predictions[held] = model.predict(features[held])

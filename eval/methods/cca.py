@@ -12,24 +12,19 @@ import scipy.linalg
 from l3net.errors import UserError
 
 NUM_COMPONENTS = 128  # "all CCA-based methods use 128 components"
-# Ours (the paper names none): shares of the features' mean variance, one of which is added to each
-# variance. Units that are always 0 would make the covariance singular; and with few training clips
-# a small share lets directions without meaning count as much as the best. See `eval.retrieval`.
+# Our choice (the paper names none): shares of the features' mean variance, one of which is added to
+# each variance. Units that are always 0 would make the covariance singular; and with few training
+# clips a small share lets meaningless directions count as much as the best. See `eval.retrieval`.
 REGULARIZATION_GRID = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 _CHUNK_ROWS = 8192
 
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-    """One side's map into the common space.
+    """One side's map into the common space."""
 
-    Attributes:
-        mean: float64 [size].
-        directions: float64 [size, num_components].
-    """
-
-    mean: np.ndarray
-    directions: np.ndarray
+    mean: np.ndarray  # float64 [size]
+    directions: np.ndarray  # float64 [size, num_components]
 
     def project(self, features: np.ndarray) -> np.ndarray:
         """Returns the canonical variables of features [num, size]: float32 [num, components]."""
@@ -38,17 +33,11 @@ class Side:
 
 @dataclasses.dataclass(frozen=True)
 class Cca:
-    """The two maps, and how well they agree on what they were fitted to.
-
-    Attributes:
-        first, second: of the first and the second kind of features.
-        correlations: float64 [num_components], canonical correlations, falling; shrunk by the
-            regularisation.
-    """
+    """The two maps and the canonical correlations, which the regularisation shrinks."""
 
     first: Side
     second: Side
-    correlations: np.ndarray
+    correlations: np.ndarray  # float64 [num_components], falling
 
 
 def fit(
@@ -64,7 +53,7 @@ def fit(
         first: float [num_pairs, first_size].
         second: float [num_pairs, second_size]; row i belongs to row i of `first`.
         regularization: added to each variance, as a share of the mean variance; 0 is plain CCA.
-        num_components: how many; fewer if a side has fewer features.
+        num_components: number of directions; fewer if a side has fewer features.
 
     Returns:
         The maps; on the pairs the canonical variables have variance 1 (without regularisation).

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import keras
 import numpy as np
 import tensorflow as tf
-import tqdm
 
 from l3net.errors import UserError
 from l3net.files import write_whole
+from l3net.progress import progress
 
 SAVE_EVERY_SECONDS = 60.0
 
@@ -33,10 +33,10 @@ def train(
         models: compiled, of one input shape; their loss takes (labels, outputs).
         batches_of: gives an epoch's batches by its number: inputs float32 [N, ...] and labels int64
             [N], each example once. What it draws must depend on that number alone.
-        num_epochs: in all.
-        num_examples: of an epoch.
-        path: where a killed training goes on, see `remaining`.
-        what: is trained, for people.
+        num_epochs: number of all epochs.
+        num_examples: examples of an epoch.
+        path: file from which a killed training goes on, see `remaining`.
+        what: name of what is trained, for people.
 
     Returns:
         For each epoch that this call ran: the mean loss of each model, float64 [num_models].
@@ -45,29 +45,25 @@ def train(
         UserError: if no model's loss is finite any more.
     """
     step, losses = make_step(models), []
-    total = num_epochs * num_examples
-    with tqdm.tqdm(total=total, desc=what, unit="example", disable=None) as bar:
+    with progress(what, unit="example", total=num_epochs * num_examples) as shown:
         for epoch in remaining(path, models, num_epochs):
-            bar.update(epoch * num_examples - bar.n)
+            shown.advance(epoch * num_examples - shown.done)
             loss = np.zeros(len(models))
             for inputs, labels in batches_of(epoch):
                 loss += len(labels) / num_examples * step(inputs, labels).numpy()
-                bar.update(len(labels))
+                shown.advance(len(labels))
             losses.append(loss)
             if not np.isfinite(loss).any():
                 raise UserError(
                     f"the {what} diverged in epoch {epoch + 1}; try a smaller learning rate, or "
                     "another --seed"
                 )
-            bar.set_postfix(loss=f"{np.nanmin(loss):.3f}")
+            shown.note(f"epoch {epoch + 1}, loss {np.nanmin(loss):.3f}")
     return losses
 
 
 def make_step(models: Sequence[keras.Model]) -> Callable[[np.ndarray, np.ndarray], tf.Tensor]:
     """Makes one training step of all models: a graph that is traced once, for any batch size.
-
-    Args:
-        models: see `train`.
 
     Returns:
         A function of inputs and labels that updates the models and gives the loss of each before
@@ -103,12 +99,12 @@ def remaining(
     epoch is done and a minute has passed since the last time, and deleted after the last epoch.
 
     Args:
-        path: of the state, named after everything that the training depends on.
+        path: file of the state, named after everything that the training depends on.
         models: compiled.
-        num_epochs: in all.
+        num_epochs: number of all epochs.
 
     Yields:
-        Numbers from 0, or from where the state says, to num_epochs - 1.
+        Numbers from 0, or from the first epoch that the state lacks, to num_epochs - 1.
 
     Raises:
         ValueError: if the state is that of other models.

@@ -9,13 +9,13 @@ import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-import tqdm
 
 from eval.methods import networks
 from eval.reporting import cache
 from eval.sets.recordings import RESAMPLING, Recording
 from l3net import constants
 from l3net.inference import saved_model
+from l3net.progress import progress
 
 SUBCLIPS_PER_SECOND = 2
 # Part of every cache key: raise it when the steps from a file to a waveform's seconds change.
@@ -24,16 +24,10 @@ PROTOCOL = f"subclips v1, {RESAMPLING}"
 
 # --- Subclips ------------------------------------------------------------------------------------
 def subclip_starts(num_samples: int) -> np.ndarray:
-    """Returns where the subclips of a recording start, equally spaced.
+    """Returns the equally spaced starts of subclips in samples, int64 [num_subclips].
 
     The first starts at 0 and the last ends with the recording: 10 of 5 s, 60 of 30 s (L3 §3.3).
-    Ours: a recording of other length has two per second, rounded; one of up to 1 s has one.
-
-    Args:
-        num_samples: length of the recording at 48 kHz.
-
-    Returns:
-        int64 [num_subclips], in samples.
+    Our choice: other recordings have two per second, rounded; one of up to 1 s has one.
     """
     last = num_samples - constants.AUDIO_SAMPLES
     if last <= 0:
@@ -43,13 +37,9 @@ def subclip_starts(num_samples: int) -> np.ndarray:
 
 
 def subclips(waveform: np.ndarray) -> np.ndarray:
-    """Cuts a recording into subclips of 1 s.
+    """Cuts float32 [num_samples] at 48 kHz into seconds, float32 [num_subclips, 48000].
 
-    Args:
-        waveform: float32 [num_samples], 48 kHz; one shorter than 1 s is padded with zeros (ours).
-
-    Returns:
-        float32 [num_subclips, 48000].
+    A recording shorter than 1 s is padded with zeros (our choice).
     """
     missing = max(0, constants.AUDIO_SAMPLES - len(waveform))
     padded = np.pad(waveform, (0, missing))
@@ -62,14 +52,11 @@ class AudioNetwork(networks.ExportedNetwork):
     """The sound half of an exported network."""
 
     def __call__(self, waveforms: np.ndarray, output: str) -> np.ndarray:
-        """Runs the network.
+        """Returns an output of the signature `audio`, float32 [num, num_features].
 
         Args:
             waveforms: float32 [num, 48000] in [-1, 1].
-            output: name of an output of the `audio` signature.
-
-        Returns:
-            float32 [num, num_features].
+            output: name of the output.
 
         Raises:
             UserError: if the SavedModel is damaged or has no such signature or output.
@@ -106,7 +93,7 @@ def extract(
 
     Args:
         network: the SavedModel.
-        recordings: to describe.
+        recordings: the sounds.
         output: name of the signature's output, such as "conv4_2".
         cache_dir: folder of the cache.
         batch_size: subclips per call of the network.
@@ -124,10 +111,10 @@ def extract(
         for key, recording in zip(keys, recordings, strict=True)
         if cache.read_array(folder, key) is None
     ]
-    with tqdm.tqdm(total=len(missing), desc=output, unit="recording", disable=None) as bar:
+    with progress(f"features {output}", unit="recording", total=len(missing)) as shown:
         for key, values in _computed(network, missing, output, batch_size):
             cache.write_array(folder, key, values)
-            bar.update()
+            shown.advance()
     return _gather(folder, keys)
 
 
@@ -167,8 +154,8 @@ def _run(
 ) -> np.ndarray | None:
     """Appends the features of the waveforms to those before."""
     batches = [waveforms[i : i + batch_size] for i in range(0, len(waveforms), batch_size)]
-    found = [network(batch, output) for batch in batches]
-    return np.concatenate(([] if before is None else [before]) + found) if found else before
+    values = [network(batch, output) for batch in batches]
+    return np.concatenate(([] if before is None else [before]) + values) if values else before
 
 
 def _gather(folder: pathlib.Path, keys: Sequence[str]) -> SubclipFeatures:

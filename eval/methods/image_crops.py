@@ -31,15 +31,7 @@ _ORDERS = (
 
 
 def central(image: tf.Tensor, side_px: int) -> tf.Tensor:
-    """Cuts out the middle 87.5 % of either side and scales it to a square.
-
-    Args:
-        image: uint8 [height, width, 3].
-        side_px: of the result.
-
-    Returns:
-        uint8 [side_px, side_px, 3].
-    """
+    """Scales the middle 87.5 % of either side of uint8 [height, width, 3] to a square."""
     return _to_pixels(_resized(tf.image.central_crop(image, CENTRAL_SHARE), side_px))
 
 
@@ -49,7 +41,7 @@ def distorted(image: tf.Tensor, seed: tf.Tensor, side_px: int) -> tf.Tensor:
     Args:
         image: uint8 [height, width, 3].
         seed: int64 [2]; the same seed gives the same crop.
-        side_px: of the result.
+        side_px: height and width of the result.
 
     Returns:
         uint8 [side_px, side_px, 3].
@@ -78,7 +70,7 @@ def _traced_distorted(side_px: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tenso
 
 
 def _resized(image: tf.Tensor, side_px: int) -> tf.Tensor:
-    """Scales to a square (bilinear, antialiased; ours), float32 in [0, 1]."""
+    """Scales to a square (bilinear, antialiased: our choice), float32 in [0, 1]."""
     return tf.image.resize(image, [side_px, side_px], antialias=True) / 255.0
 
 
@@ -121,9 +113,9 @@ def batches(
     Args:
         split: the images.
         rows: int64 [num], which of them, in order.
-        side_px: of the crops.
-        batch_size: the last batch may be smaller.
-        seed: of distorted crops, which also depend on the row; None takes central ones.
+        side_px: height and width of the crops.
+        batch_size: number of images; the last batch may be smaller.
+        seed: seed of distorted crops, which also depend on the row; None takes central ones.
 
     Yields:
         (uint8 [N, side_px, side_px, 3], int64 [N] rows).

@@ -2,7 +2,7 @@
 
 Softmax cross-entropy with label smoothing 0.1, learning rate x0.94 every two epochs (Szegedy et
 al. 2016), Adam. The network runs on every crop of every epoch; without augmentation its features
-are computed once. Ours: no weight decay, and what L3 does not give: learning rate, batch, length.
+are computed once. Our choice: no weight decay; learning rate, batch and length, which L3 lacks.
 """
 
 import dataclasses
@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 import keras
 import numpy as np
 import tensorflow as tf
-import tqdm
 
 from eval.methods import epochs, image_crops, networks
 from eval.reporting import cache
@@ -22,13 +21,14 @@ from eval.sets.image_sets import Split
 from l3net import constants
 from l3net.errors import UserError
 from l3net.inference import saved_model
+from l3net.progress import progress
 
 _log = logging.getLogger(__name__)
 
 LABEL_SMOOTHING = 0.1
 DECAY, EPOCHS_PER_DECAY = 0.94, 2
 INCEPTION, NONE = AUGMENTATIONS = ("inception", "none")
-# Ours: L3 names no learning rate. Chosen on a part of the training images, see `choose_rate`.
+# Our choice, L3 names no learning rate; see `choose_rate`.
 RATE_GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 HELD_OUT_SHARE = 0.1
 OUTPUT = "conv4_2"  # after the ReLU, max-pooled to 4x4x512 (L3 §3.4)
@@ -45,25 +45,14 @@ class Training:
     Attributes:
         augmentation: INCEPTION, or NONE: the central crop of every image.
         image_px: side of the crops.
-        num_epochs: over the training images.
-        batch_size: of Adam's steps.
+        num_epochs: how often all training images are seen.
+        batch_size: images of one step of Adam.
     """
 
     augmentation: str
     image_px: int
     num_epochs: int
     batch_size: int
-
-    def __post_init__(self):
-        if self.augmentation not in AUGMENTATIONS:
-            raise UserError(
-                f"got augmentation {self.augmentation!r}; need one of {', '.join(AUGMENTATIONS)}"
-            )
-        if min(self.image_px, self.num_epochs, self.batch_size) < 1:
-            raise UserError(
-                f"got {self.num_epochs} epochs, batches of {self.batch_size}, images of "
-                f"{self.image_px} px; need at least 1 of each"
-            )
 
 
 def default_image_px(frame_px: int) -> int:
@@ -75,10 +64,11 @@ class VisionNetwork(networks.ExportedNetwork):
     """The picture half of an exported network."""
 
     def __init__(self, path: str | pathlib.Path):
-        """See `networks.ExportedNetwork`.
+        """Reads the metadata.
 
         Raises:
-            UserError: if there is no SavedModel of ours, or its network sees more than one image.
+            UserError: if there is no SavedModel that l3net.export wrote, or its network sees more
+                than one image.
         """
         super().__init__(path)
         inputs = set(self.metadata.get("inputs", ())) - {constants.LOG_SPECTROGRAM}
@@ -94,14 +84,11 @@ class VisionNetwork(networks.ExportedNetwork):
         return default_image_px(self.metadata["frame_px"])
 
     def __call__(self, images: np.ndarray, output: str = OUTPUT) -> np.ndarray:
-        """Runs the network.
+        """Returns an output of the signature `vision`, float32 [num, num_features].
 
         Args:
             images: uint8 [num, height, width, 3].
-            output: name of an output of the `vision` signature.
-
-        Returns:
-            float32 [num, num_features].
+            output: name of the output.
 
         Raises:
             UserError: if the SavedModel is damaged, has no such signature or output, or the images
@@ -130,8 +117,8 @@ class CentralFeatures:
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Returns float32 [len(rows), num_features]."""
         # Copied: a view would keep its chunk open.
-        places = (divmod(int(row), _CHUNK_IMAGES) for row in rows)
-        return np.stack([np.array(self._chunk(number)[place]) for number, place in places])
+        positions = (divmod(int(row), _CHUNK_IMAGES) for row in rows)
+        return np.stack([np.array(self._chunk(number)[index]) for number, index in positions])
 
 
 def central_features(
@@ -144,18 +131,15 @@ def central_features(
     Args:
         network: the SavedModel.
         split: the images.
-        training: of which the image size counts.
+        training: image size, and how many images run through the network at a time.
         cache_dir: folder of the cache.
-
-    Returns:
-        The features.
 
     Raises:
         UserError: if an image cannot be read.
     """
     folder = pathlib.Path(cache_dir) / "features"
     keys = []
-    with tqdm.tqdm(total=len(split), desc=OUTPUT, unit="image", disable=None) as bar:
+    with progress(f"features {OUTPUT}", unit="image", total=len(split)) as shown:
         for start in range(0, len(split), _CHUNK_IMAGES):
             rows = np.arange(start, min(start + _CHUNK_IMAGES, len(split)))
             identities = [split.identities[row] for row in rows]
@@ -167,20 +151,17 @@ def central_features(
                 )
                 values = np.concatenate([network(images) for images, _ in crops])
                 cache.write_array(folder, key, values)
-            bar.update(len(rows))
+            shown.advance(len(rows))
     return CentralFeatures(folder, keys)
 
 
 # --- Training ------------------------------------------------------------------------------------
 def smoothed_cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Returns softmax cross-entropy with label smoothing (Szegedy et al. 2016, §7).
+    """Returns the mean softmax cross-entropy with label smoothing (Szegedy et al. 2016, §7).
 
     Args:
         labels: int64 [batch].
         logits: float32 [batch, num_classes].
-
-    Returns:
-        float32 [], the mean over the batch.
     """
     targets = tf.one_hot(labels, logits.shape[-1])
     each = keras.losses.categorical_crossentropy(
@@ -190,13 +171,13 @@ def smoothed_cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 def compile_model(model: keras.Model, rate: float, training: Training, num_images: int) -> None:
-    """Gives a model the loss, the optimizer and the learning rate's schedule.
+    """Gives a model of logits the loss, the optimizer and the schedule of the learning rate.
 
     Args:
-        model: of logits.
+        model: the model.
         rate: the initial learning rate.
-        training: of which the batch size counts.
-        num_images: of an epoch.
+        training: its batch size counts.
+        num_images: images of an epoch.
     """
     num_batches = -(-num_images // training.batch_size)
     schedule = keras.optimizers.schedules.ExponentialDecay(
@@ -206,12 +187,7 @@ def compile_model(model: keras.Model, rate: float, training: Training, num_image
 
 
 def build(num_features: int, num_classes: int, seed: int) -> keras.Model:
-    """Builds a linear layer.
-
-    Args:
-        num_features: 8192 in the paper.
-        num_classes: 1000 in the paper.
-        seed: of the weights.
+    """Builds a linear layer, in the paper of 8192 features and 1000 classes.
 
     Returns:
         A model: float32 [batch, num_features] to logits float32 [batch, num_classes].
@@ -242,7 +218,7 @@ def train(
         training: see `Training`.
         rates: initial learning rates.
         num_classes: number of classes.
-        seed: of the weights, the crops and their order.
+        seed: seed of the weights, the crops and their order.
         cache_dir: folder of the cache.
 
     Returns:
@@ -258,8 +234,8 @@ def train(
     models = [build(num_features, num_classes, seed) for _ in rates]
     for model, rate in zip(models, rates, strict=True):
         compile_model(model, rate, training, len(split))
-    described = [dataclasses.asdict(training), list(rates), num_classes, seed]
-    key = cache.key_of(PROTOCOL, network.content_hash, split.content_hash, described)
+    settings = [dataclasses.asdict(training), list(rates), num_classes, seed]
+    key = cache.key_of(PROTOCOL, network.content_hash, split.content_hash, settings)
     epochs.train(
         models,
         lambda epoch: _batches(network, split, training, central, (seed, epoch)),
@@ -306,7 +282,7 @@ def shuffled_crops(
     Args:
         split: the images.
         training: see `Training`.
-        seed: of order and crops: that of the run, and the epoch.
+        seed: seed of the run, and the epoch.
 
     Yields:
         (uint8 [N, image_px, image_px, 3], int64 [N] rows).
@@ -331,30 +307,20 @@ def accuracies(
     *,
     cache_dir: pathlib.Path,
 ) -> list[float]:
-    """Measures layers on the central crop of every image, each image once.
-
-    Args:
-        network: the SavedModel.
-        split: the images.
-        training: of which image size and batch count.
-        models: the layers.
-        cache_dir: folder of the cache.
-
-    Returns:
-        Top-1 accuracy of each layer in [0, 1].
+    """Returns the top-1 accuracy in [0, 1] of layers on the central crop of every image, once each.
 
     Raises:
         UserError: if an image cannot be read.
     """
     central = central_features(network, split, training, cache_dir=cache_dir)
-    right = np.zeros(len(models), np.int64)
+    num_correct = np.zeros(len(models), np.int64)
     for start in range(0, len(split), training.batch_size):
         rows = np.arange(start, min(start + training.batch_size, len(split)))
         inputs = central.take(rows)
         for position, model in enumerate(models):
-            found = model(inputs, training=False).numpy().argmax(axis=1)
-            right[position] += np.sum(found == split.labels[rows])
-    return [float(count / len(split)) for count in right]
+            predicted = model(inputs, training=False).numpy().argmax(axis=1)
+            num_correct[position] += np.sum(predicted == split.labels[rows])
+    return [float(count / len(split)) for count in num_correct]
 
 
 def held_out(labels: np.ndarray, seed: int) -> np.ndarray:
@@ -362,11 +328,11 @@ def held_out(labels: np.ndarray, seed: int) -> np.ndarray:
 
     Args:
         labels: int [num_images].
-        seed: of the draw.
+        seed: seed of the draw.
 
     Returns:
-        bool [num_images]; of a class with several images at least one is held out, of a class with
-        one image none.
+        bool [num_images]; at least one image is held out of a class with several, none of a class
+        with one.
     """
     rng = np.random.default_rng(seed)
     held = np.zeros(len(labels), bool)
@@ -394,7 +360,7 @@ def choose_rate(
         split: the training images.
         training: see `Training`.
         num_classes: number of classes.
-        seed: of the draw and of the training.
+        seed: seed of the draw and of the training.
         cache_dir: folder of the cache.
         grid: increasing learning rates.
 
@@ -419,6 +385,6 @@ def choose_rate(
         seed=seed,
         cache_dir=cache_dir,
     )
-    found = accuracies(network, probe, training, models, cache_dir=cache_dir)
-    _log.info("held-out accuracy of learning rates %s: %s", list(grid), found)
-    return grid[int(np.argmax(found))], found
+    measured = accuracies(network, probe, training, models, cache_dir=cache_dir)
+    _log.info("held-out accuracy of learning rates %s: %s", list(grid), measured)
+    return grid[int(np.argmax(measured))], measured

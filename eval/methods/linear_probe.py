@@ -15,18 +15,20 @@ Cholesky factor is shared by all classes. Large products are in the features' ow
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import scipy.linalg
 
+from l3net.progress import Progress, progress
+
 _log = logging.getLogger(__name__)
 
-# Ours: L3 names no C. SoundNet's own code used 0.01.
+# Our choice, L3 names no C: SoundNet's own code used 0.01.
 C_GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 DEFAULT_C = 0.01
 CHOOSE = "cv"
-# Ours: a class is solved when its gradient has shrunk to this share of the gradient at zero.
+# Our choice: a class is solved when its gradient has shrunk to this share of the gradient at zero.
 TOLERANCE = 1e-3
 CHOICE_TOLERANCE = 1e-2  # for choosing C, where only the order of the scores matters
 NUM_INNER_PARTS = 5
@@ -38,28 +40,21 @@ _CHUNK_ROWS = 2048
 # --- z-score -------------------------------------------------------------------------------------
 @dataclasses.dataclass(frozen=True)
 class ZScore:
-    """Shift and scale per feature; see `fit_z_score`.
+    """Shift and scale per feature; see `fit_z_score`."""
 
-    Attributes:
-        mean: float64 [num_features].
-        scale: float64 [num_features], positive.
-    """
-
-    mean: np.ndarray
-    scale: np.ndarray
+    mean: np.ndarray  # float64 [num_features]
+    scale: np.ndarray  # float64 [num_features], positive
 
 
 def fit_z_score(features: np.ndarray, rows: np.ndarray) -> ZScore:
     """Returns the shift and scale that give training rows zero mean and unit variance (L3 §3.3).
 
-    Ours: statistics from the training subclips only; a feature that does not vary is left unscaled.
+    Our choice: statistics from the training subclips only; a feature that does not vary is left
+    unscaled.
 
     Args:
         features: float [num_subclips, num_features].
         rows: int [num_rows], the training subclips.
-
-    Returns:
-        The z-score.
     """
     mean = sum(features[chunk].sum(0, dtype=np.float64) for chunk in _chunks(rows)) / len(rows)
     center = mean.astype(features.dtype)
@@ -105,7 +100,7 @@ def solve(
         samples: float [num_samples, num_features], with a column of ones for the bias.
         signs: float [num_classes, num_samples], +1 or -1, of the samples' type.
         c: weight of the hinge losses.
-        gram: `smaller_gram(samples)`, if at hand.
+        gram: `smaller_gram(samples)`, if it is known.
         start: float [num_classes, num_features] to start from, such as the solution of a smaller C.
         tolerance: a class is solved when its gradient's norm is at most this share of the norm at
             zero weights.
@@ -166,7 +161,7 @@ class _Descent:
     """Preconditioned conjugate gradients; classes that are solved drop out.
 
     Attributes:
-        weights: [num_classes, num_features], of all classes.
+        weights: [num_classes, num_features], those of all classes.
         classes: indices of the classes still moving; every other attribute has a row for each.
     """
 
@@ -250,15 +245,10 @@ def _line_search(
 # --- Classifier of recordings --------------------------------------------------------------------
 @dataclasses.dataclass(frozen=True)
 class LinearClassifier:
-    """Linear scores of unscaled features.
+    """Linear scores of unscaled features."""
 
-    Attributes:
-        weights: [num_classes, num_features].
-        bias: float64 [num_classes].
-    """
-
-    weights: np.ndarray
-    bias: np.ndarray
+    weights: np.ndarray  # [num_classes, num_features]
+    bias: np.ndarray  # float64 [num_classes]
 
     def scores(self, features: np.ndarray) -> np.ndarray:
         """Returns the class scores of subclips, float64 [num_subclips, num_classes]."""
@@ -273,7 +263,7 @@ def fit_path(
     num_classes: int,
     grid: Iterable[float],
     tolerance: float = TOLERANCE,
-) -> list[LinearClassifier]:
+) -> Iterator[LinearClassifier]:
     """Trains on some subclips for each C, from small to large, each starting from the last.
 
     Args:
@@ -284,20 +274,19 @@ def fit_path(
         grid: increasing values of C.
         tolerance: see `solve`.
 
-    Returns:
+    Yields:
         A classifier per C; the z-score is folded into its weights.
     """
     z_score = fit_z_score(features, rows)
     samples = _scored_rows(features, rows, z_score)
     signs = class_signs(labels[rows], num_classes, samples.dtype)
     gram = smaller_gram(samples)
-    found, weights = [], None
+    weights = None
     for c in grid:
         weights = solve(samples, signs, c, gram=gram, start=weights, tolerance=tolerance)
         plain = weights[:, :-1] / z_score.scale
         bias = weights[:, -1] - plain @ z_score.mean
-        found.append(LinearClassifier(plain.astype(features.dtype), bias))
-    return found
+        yield LinearClassifier(plain.astype(features.dtype), bias)
 
 
 def mean_per_recording(scores: np.ndarray, recording_of: np.ndarray, num: int) -> np.ndarray:
@@ -319,31 +308,19 @@ def mean_per_recording(scores: np.ndarray, recording_of: np.ndarray, num: int) -
 # --- Protocol ------------------------------------------------------------------------------------
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """Predictions of every tested recording.
+    """Predictions of every tested recording."""
 
-    Attributes:
-        predictions: int64 [num_recordings]; -1 where a recording is never tested.
-        chosen_c: the C used for each tested part, in order.
-    """
-
-    predictions: np.ndarray
-    chosen_c: tuple[float, ...]
+    predictions: np.ndarray  # int64 [num_recordings]; -1 where a recording is never tested
+    chosen_c: tuple[float, ...]  # the C used for each tested part, in order
 
 
-def inner_parts(labels: np.ndarray, parts: np.ndarray, tested: Sequence[str], seed: int):
-    """Returns the groups that stay on one side of the split when C is chosen.
+def inner_parts(
+    labels: np.ndarray, parts: np.ndarray, tested: Sequence[str], seed: int
+) -> np.ndarray:
+    """Returns the groups, str [num_recordings], that stay together when C is chosen.
 
-    They are the data set's folds; where it has one training split, ours are five groups of
-    recordings drawn by seed, each class spread evenly over them.
-
-    Args:
-        labels: int [num_recordings].
-        parts: str [num_recordings], fold or split.
-        tested: the parts that are tested on.
-        seed: of the draw.
-
-    Returns:
-        str [num_recordings].
+    They are the data set's folds; where it has one training split, we choose five groups of
+    recordings drawn by seed, each class spread evenly over them. See `evaluate` for the arguments.
     """
     if len(tested) > 1:
         return parts
@@ -376,24 +353,25 @@ def evaluate(
         parts: str [num_recordings], fold or split.
         tested: the parts to test, each in turn.
         c: the SVMs' C, or None to choose it from the grid by cross-validation inside the training
-            parts (ours).
-        seed: see `inner_parts`.
+            parts (our choice).
+        seed: seed of the groups for that, where there is one training split.
         grid: increasing values of C.
-
-    Returns:
-        The predictions.
     """
-    problem = _Problem(features, recording_of, labels, inner_parts(labels, parts, tested, seed))
-    predictions = np.full(len(labels), -1)
-    chosen = []
-    for part in tested:
-        groups = frozenset(problem.groups[parts != part])
-        used = problem.choose_c(groups, tuple(grid)) if c is None else c
-        correct_of = problem.scores(groups, (used,), TOLERANCE)[0].argmax(axis=1)
-        predictions[parts == part] = correct_of[parts == part]
-        chosen.append(used)
-        accuracy = np.mean(predictions[parts == part] == labels[parts == part])
-        _log.info("part %s: C=%g, accuracy %.1f %%", part, used, 100 * accuracy)
+    groups = inner_parts(labels, parts, tested, seed)
+    trained = [frozenset(groups[parts != part]) for part in tested]
+    left_out = {used - {group} for used in trained for group in used if len(used) > 1}
+    num_fits = len(trained) + (len(left_out) * len(grid) if c is None else 0)
+    predictions, chosen = np.full(len(labels), -1), []
+    with progress("linear SVM", unit="fit", total=num_fits) as shown:
+        problem = _Problem(features, recording_of, labels, groups, shown)
+        for part, used in zip(tested, trained, strict=True):
+            best = problem.choose_c(used, tuple(grid)) if c is None else c
+            predicted = problem.scores(used, (best,), TOLERANCE)[0].argmax(axis=1)
+            held = parts == part
+            predictions[held] = predicted[held]
+            chosen.append(best)
+            accuracy = np.mean(predictions[held] == labels[held])
+            _log.info("part %s: C=%g, accuracy %.1f %%", part, best, 100 * accuracy)
     return Outcome(predictions, tuple(chosen))
 
 
@@ -404,9 +382,16 @@ class _Problem:
     folds 3 to 5. Remembering halves the work.
     """
 
-    def __init__(self, features, recording_of, labels, groups):
+    def __init__(
+        self,
+        features: np.ndarray,
+        recording_of: np.ndarray,
+        labels: np.ndarray,
+        groups: np.ndarray,
+        shown: Progress,
+    ):
         self.features, self.recording_of = features, recording_of
-        self.labels, self.groups = labels, groups
+        self.labels, self.groups, self.shown = labels, groups, shown
         self.scores = functools.lru_cache(maxsize=64)(self._scores)
 
     def _scores(
@@ -415,14 +400,17 @@ class _Problem:
         """Trains on the groups; returns for each C the scores of all other recordings (else 0)."""
         trains = np.isin(self.groups, list(groups))[self.recording_of]
         num_classes = self.labels.max() + 1
-        classifiers = fit_path(
+        classifiers = []
+        for classifier in fit_path(
             self.features,
             self.labels[self.recording_of],
             np.flatnonzero(trains),
             num_classes=num_classes,
             grid=grid,
             tolerance=tolerance,
-        )
+        ):
+            classifiers.append(classifier)
+            self.shown.advance()
         rest = np.flatnonzero(~trains)
         scores = np.empty((len(classifiers), len(rest), num_classes))
         for start, rows in zip(range(0, len(rest), _CHUNK_ROWS), _chunks(rest), strict=True):
@@ -433,14 +421,14 @@ class _Problem:
         return [mean_per_recording(values, owner, len(self.labels)) for values in scores]
 
     def choose_c(self, groups: frozenset[str], grid: tuple[float, ...]) -> float:
-        """Returns the C that is right most often on left-out groups; the smallest of equals."""
+        """Returns the C with most correct answers on left-out groups; the smallest of equals."""
         if len(groups) < 2:
             _log.warning("one training group: C cannot be chosen, using %g", DEFAULT_C)
             return DEFAULT_C
-        correct = np.zeros(len(grid), int)
+        num_correct = np.zeros(len(grid), int)
         for group in sorted(groups):
             scores = self.scores(groups - {group}, grid, CHOICE_TOLERANCE)
             held = self.groups == group
-            correct += [np.sum(s[held].argmax(1) == self.labels[held]) for s in scores]
-        _log.info("right answers per C %s: %s", list(grid), correct.tolist())
-        return grid[int(correct.argmax())]
+            num_correct += [np.sum(s[held].argmax(1) == self.labels[held]) for s in scores]
+        _log.info("correct answers per C %s: %s", list(grid), num_correct.tolist())
+        return grid[int(num_correct.argmax())]

@@ -1,4 +1,4 @@
-"""Exported networks: their SavedModels, and which of the papers' they are, as metadata tells."""
+"""Exported networks: their SavedModels, and which of the papers' they are, by their metadata."""
 
 import functools
 import pathlib
@@ -11,21 +11,18 @@ NAIVE = "naive"
 
 
 class ExportedNetwork:
-    """An exported network, seen only as a SavedModel; a half of it is what a table needs.
+    """A SavedModel of which a table needs one half, loaded on first use.
 
     Attributes:
-        path: of the SavedModel.
+        path: folder of the SavedModel.
         metadata: what the exporter wrote about it (model_config, trained_steps, trained_on ...).
     """
 
     def __init__(self, path: str | pathlib.Path):
-        """Looks at the folder; the graph is loaded on first use.
-
-        Args:
-            path: of a SavedModel.
+        """Reads the metadata.
 
         Raises:
-            UserError: if there is no SavedModel of ours.
+            UserError: if there is no SavedModel that l3net.export wrote.
         """
         self.path = pathlib.Path(path)
         self.metadata = saved_model.read_metadata(path)
@@ -50,7 +47,7 @@ def kind(model: saved_model.SavedModel | ExportedNetwork) -> str:
 
 
 def training_flag(model: saved_model.SavedModel, name: str) -> str | None:
-    """Returns the value of a flag of its training run, None if the SavedModel does not tell."""
+    """Returns the value of a flag of its training run, None if the SavedModel does not say."""
     start = f"--{name}="
     values = [line for line in model.metadata.get("run_flags", []) if line.startswith(start)]
     return values[-1].removeprefix(start) if values else None
@@ -62,15 +59,7 @@ def is_random(model: saved_model.SavedModel) -> bool:
 
 
 def in_words(model: saved_model.SavedModel | ExportedNetwork, *, width: bool = False) -> str:
-    """Returns in a few words what it is and how long it was trained, for a table's note.
-
-    Args:
-        model: the network.
-        width: whether to tell the channel multiplier, too, if the SavedModel does.
-
-    Returns:
-        Such as "ave_net, 50 steps, on demo", or "ave_net, width 0.5, 50 steps, on demo".
-    """
+    """Returns a table's note, such as "ave_net, 50 steps, on demo"; with `width` its width, too."""
     words = [kind(model)]
     multiplier = model.metadata.get("model_config", {}).get("width")
     if width and multiplier is not None:

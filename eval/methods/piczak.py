@@ -7,8 +7,9 @@ Every number here was read in the notebooks that its author published with it
 80.0, 77.5, 86.2 and 71.2 %. A fold is tested by a network trained on three others; the fifth fold
 only watched the training, and so does nothing here.
 
-Ours: the resampler (pydub's there); what a recording shorter than a segment does (zeros are
-appended); what a wholly silent one does (its first segment is kept); and the size SMALL.
+Only that recipe is here: segments of 41 frames (0.95 s), which vote by the mean of their softmax
+outputs. Our choice: the resampler (pydub's there); zeros are appended to a recording shorter than a
+segment; of a completely silent one the first segment is kept; and the small recipe.
 """
 
 import dataclasses
@@ -22,12 +23,11 @@ import librosa
 import numpy as np
 import scipy.signal
 import tensorflow as tf
-import tqdm
 
 from eval.methods import epochs
 from eval.reporting import cache
 from eval.sets.recordings import RESAMPLING, Recording, RecordingSet
-from l3net.errors import UserError
+from l3net.progress import track
 
 _log = logging.getLogger(__name__)
 
@@ -36,8 +36,9 @@ SAMPLE_RATE_HZ = 22_050
 FFT_SAMPLES = 1024
 HOP_SAMPLES = 512
 NUM_BANDS = 60
+NUM_FRAMES = 41
 SILENCE_DB = -70.0  # a segment of a lower mean level is dropped
-RANGE_DB = 80.0  # of a segment: what is fainter is raised to that
+RANGE_DB = 80.0  # what is fainter, compared with the loudest of a segment, is raised to that
 LEAST_ENERGY = 1e-10
 DELAY_SAMPLES = 22_050  # an augmented recording starts up to 1 s late
 NUM_FILTERS, NUM_UNITS = 80, 5000
@@ -45,16 +46,7 @@ WEIGHT_DECAY = 0.001
 DROPOUT = 0.5
 MOMENTUM = 0.9
 # Part of every cache key: raise it when the steps from a recording to segments change.
-PROTOCOL = f"piczak v2, {RESAMPLING}"
-
-SHORT, LONG = SEGMENTS = ("short", "long")
-PROBABILITY, MAJORITY = VOTES = ("probability", "majority")
-PAPER, SMALL = SIZES = ("paper", "small")
-_FRAMES = {SHORT: 41, LONG: 101}
-_LEARNING_RATES = {SHORT: 0.002, LONG: 0.01}
-_EPOCHS = {SHORT: 300, LONG: 150}
-# Ours: some minutes on two CPU cores for the demo data. Small batches make up for few epochs.
-_SMALL = {"learning_rate": 0.002, "epochs": 30, "width": 0.25, "batch_size": 100}
+PROTOCOL = f"piczak v3, {RESAMPLING}"
 
 # Augmented copies of a training recording, and what happens to them besides the delay: half-steps
 # of pitch and the range of time stretching. The author's table gives ranges of half-steps, but his
@@ -82,102 +74,59 @@ _CHANGES = {
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What is trained, and how.
+    """How the network is trained; the defaults are the paper's.
 
     Attributes:
-        segments: SHORT (41 frames, 0.95 s) or LONG (101 frames, 2.3 s).
-        vote: how segments decide: PROBABILITY (mean of the softmax outputs) or MAJORITY.
-        learning_rate: of SGD.
-        epochs: over all segments.
-        width: multiplies filters and dense units.
-        batch_size: of SGD.
+        learning_rate: rate of SGD.
+        epochs: how often all segments are seen.
+        width: multiplier of filters and dense units.
+        batch_size: segments of one step of SGD.
     """
 
-    segments: str = SHORT
-    vote: str = PROBABILITY
-    learning_rate: float = _LEARNING_RATES[SHORT]
-    epochs: int = _EPOCHS[SHORT]
+    learning_rate: float = 0.002
+    epochs: int = 300
     width: float = 1.0
     batch_size: int = 1000
-
-    def __post_init__(self):
-        if self.segments not in SEGMENTS or self.vote not in VOTES:
-            raise UserError(
-                f"got {self.segments!r} segments and {self.vote!r} voting; need one of "
-                f"{', '.join(SEGMENTS)} and one of {', '.join(VOTES)}"
-            )
-        if self.epochs < 1 or self.width <= 0 or self.batch_size < 1:
-            raise UserError(
-                f"got {self.epochs} epochs, batches of {self.batch_size}, width {self.width:g}; "
-                "need at least 1 epoch, batches of at least 1, a width above 0"
-            )
-
-    @property
-    def num_frames(self) -> int:
-        """Frames of a segment."""
-        return _FRAMES[self.segments]
 
     @property
     def is_published(self) -> bool:
         """Whether this is the network and training of the paper."""
-        return self == make_recipe(PAPER, segments=self.segments, vote=self.vote)
+        return self == Recipe()
 
     def note(self) -> str:
         """Returns in a few words what a row of this recipe must say."""
-        text = f"{self.segments} segments, {self.vote} vote, {self.epochs} epochs"
+        text = f"short segments, probability vote, {self.epochs} epochs"
         if self.is_published:
             return text
         changed = f"width {self.width:g}, batches of {self.batch_size}, rate {self.learning_rate:g}"
         return f"{text}, {changed}: not the paper's recipe"
 
 
-def make_recipe(
-    size: str,
-    *,
-    segments: str = SHORT,
-    vote: str = PROBABILITY,
-    epochs: int | None = None,
-    width: float | None = None,
-) -> Recipe:
-    """Returns a recipe, some of it changed.
+# Small, our choice: some minutes on two CPU cores for the demo data. Small batches make up for few
+# epochs.
+RECIPES = {"paper": Recipe(), "small": Recipe(epochs=30, width=0.25, batch_size=100)}
 
-    Args:
-        size: PAPER or SMALL.
-        segments: see `Recipe`.
-        vote: see `Recipe`.
-        epochs: None for the size's number.
-        width: None for the size's.
 
-    Returns:
-        The recipe.
-
-    Raises:
-        UserError: if a value is out of range.
-    """
-    if size not in SIZES:
-        raise UserError(f"got Piczak size {size!r}; need one of {', '.join(SIZES)}")
-    given = {"epochs": epochs, "width": width}
-    changes = {name: value for name, value in given.items() if value is not None}
-    base = {"learning_rate": _LEARNING_RATES.get(segments), "epochs": _EPOCHS.get(segments)}
-    base |= _SMALL if size == SMALL else {}
-    return Recipe(segments=segments, vote=vote, **(base | changes))
+def make_recipe(size: str, epochs: int | None = None) -> Recipe:
+    """Returns one of RECIPES, perhaps with another number of epochs."""
+    recipe = RECIPES[size]
+    return recipe if epochs is None else dataclasses.replace(recipe, epochs=epochs)
 
 
 # --- From a recording to segments ----------------------------------------------------------------
-def log_mel_segments(waveform: np.ndarray, num_frames: int) -> np.ndarray:
+def log_mel_segments(waveform: np.ndarray) -> np.ndarray:
     """Cuts a recording into overlapping segments of log-mel energies; drops the silent ones.
 
     A segment of 41 frames is 40 hops of 512 samples; the next begins half a segment later. (The
-    paper states another overlap for each length; the author's code notes that this was used.)
+    paper states another overlap; the author's code notes that this was used.)
 
     Args:
         waveform: float [num_samples], 22,050 Hz.
-        num_frames: 41 or 101.
 
     Returns:
-        float32 [num_segments, 60, num_frames] in dB, at least one segment.
+        float32 [num_segments, 60, 41] in dB, at least one segment.
     """
-    length = HOP_SAMPLES * (num_frames - 1)
+    length = HOP_SAMPLES * (NUM_FRAMES - 1)
     loudest = np.abs(waveform).max(initial=0)
     scaled = waveform / loudest if loudest > 0 else waveform
     padded = np.pad(scaled, (0, max(0, length - len(scaled))))
@@ -210,15 +159,12 @@ def _mel_bands() -> np.ndarray:
 def augment(
     waveform: np.ndarray, change: tuple[int, float, float], rng: np.random.Generator
 ) -> np.ndarray:
-    """Changes pitch and tempo and delays a recording.
+    """Changes pitch and tempo of a recording at 22,050 Hz and delays it by up to 1 s.
 
     Args:
-        waveform: float [num_samples], 22,050 Hz.
+        waveform: float [num_samples].
         change: half-steps up, and the slowest and fastest rate.
         rng: draws rate and delay.
-
-    Returns:
-        float32 [up to 1 s longer, if the rate is 1].
     """
     half_steps, slowest, fastest = change
     rate = rng.uniform(slowest, fastest)
@@ -232,16 +178,10 @@ def augment(
 
 
 def deltas(log_mels: np.ndarray) -> np.ndarray:
-    """Returns the slope of each band over nine frames, as librosa 0.3.1 did.
+    """Returns the slope of each band, float32 [..., num_frames], over nine frames.
 
-    Not divided by the window's energy (60), and four frames late: the slope around frame t stands
-    at t + 4. A ramp that rises by 1 a frame has 60 where the window lies inside it.
-
-    Args:
-        log_mels: float32 [..., num_frames].
-
-    Returns:
-        float32 of the same shape.
+    As librosa 0.3.1 did: not divided by the window's energy (60), and four frames late: the slope
+    around frame t is at t + 4. A ramp that rises by 1 a frame has 60 where the window is inside it.
     """
     window = np.arange(4, -5, -1)
     edges = [(0, 0)] * (log_mels.ndim - 1) + [(5, 5)]
@@ -254,67 +194,57 @@ def num_copies(data_name: str) -> int:
     return _NUM_COPIES.get(data_name, _OTHER_NUM_COPIES)
 
 
-def extract(
-    data: RecordingSet, num_frames: int, *, cache_dir: pathlib.Path, seed: int
-) -> list[list[str]]:
+def extract(data: RecordingSet, *, cache_dir: pathlib.Path, seed: int) -> list[list[str]]:
     """Computes the segments of each recording and of its augmented copies, once.
 
-    They lie on disk, 10 KB a short segment, 24 KB a long one (0.9 GB for ESC-50 with its copies).
+    They are on disk, 10 KB a segment (0.9 GB for ESC-50 with its copies).
 
     Args:
         data: the recordings.
-        num_frames: of a segment.
         cache_dir: folder of the cache.
-        seed: of the copies.
+        seed: seed of the copies.
 
     Returns:
-        For each recording the cache's keys of its segments, float32 [num_segments, 60,
-        num_frames], and of those of each copy; `load` reads them.
+        For each recording the cache's keys of its segments, float32 [num_segments, 60, 41], and of
+        those of each copy; `load` reads them.
 
     Raises:
         UserError: if a recording cannot be read.
     """
     folder = pathlib.Path(cache_dir) / "features"
     changes = _CHANGES if data.name == "ESC-10" else {}
-    found = []
-    for recording in tqdm.tqdm(data.recordings, desc=METHOD, unit="recording", disable=None):
+    all_keys = []
+    for recording in track(data.recordings, f"{METHOD}, segments", unit="recording"):
         change = changes.get(recording.label, _UNCHANGED)
         keys = [
-            cache.key_of(PROTOCOL, recording.content_hash(), num_frames, *variant)
+            cache.key_of(PROTOCOL, recording.content_hash(), *variant)
             for variant in [(), *((change, seed, copy) for copy in range(num_copies(data.name)))]
         ]
         if any(cache.read_array(folder, key) is None for key in keys):
-            variants = _variants(recording, len(keys) - 1, change, num_frames, seed)
+            variants = _variants(recording, len(keys) - 1, change, seed)
             for key, array in zip(keys, variants, strict=True):
                 cache.write_array(folder, key, array)
-        found.append(keys)
-    return found
+        all_keys.append(keys)
+    return all_keys
 
 
 def load(keys: Sequence[str], cache_dir: pathlib.Path) -> list[np.ndarray]:
-    """Reads segments that `extract` computed into memory: ESC-50 has too many files to map.
+    """Reads segments, float32 [num_segments, 60, 41] each, that `extract` computed into memory.
 
-    Args:
-        keys: of the cache.
-        cache_dir: folder of the cache.
-
-    Returns:
-        Of each key float32 [num_segments, 60, num_frames].
+    ESC-50 has too many files to map.
     """
     folder = pathlib.Path(cache_dir) / "features"
     return [np.array(cache.read_array(folder, key)) for key in keys]
 
 
-def _variants(
-    recording: Recording, copies: int, change: tuple, num_frames: int, seed: int
-) -> Iterator[np.ndarray]:
+def _variants(recording: Recording, copies: int, change: tuple, seed: int) -> Iterator[np.ndarray]:
     """Yields the segments of a recording, then of its copies."""
     waveform = recording.load(SAMPLE_RATE_HZ)
-    yield log_mel_segments(waveform, num_frames)
+    yield log_mel_segments(waveform)
     own = int(recording.content_hash()[:16], 16)
     for copy in range(copies):
         rng = np.random.default_rng([seed, own, copy])
-        yield log_mel_segments(augment(waveform, change, rng), num_frames)
+        yield log_mel_segments(augment(waveform, change, rng))
 
 
 # --- The network ---------------------------------------------------------------------------------
@@ -322,17 +252,17 @@ def build(recipe: Recipe, num_classes: int, seed: int) -> keras.Model:
     """Builds the network, untrained.
 
     Args:
-        recipe: its segments and width.
+        recipe: width and learning rate.
         num_classes: number of classes.
-        seed: of weights and dropout.
+        seed: seed of weights and dropout.
 
     Returns:
-        A compiled model: float32 [batch, 60, num_frames, 2] (log-mel, deltas) to float32 [batch,
+        A compiled model: float32 [batch, 60, 41, 2] (log-mel, deltas) to float32 [batch,
         num_classes], a softmax.
     """
     filters = max(1, round(NUM_FILTERS * recipe.width))
     units = max(1, round(NUM_UNITS * recipe.width))
-    # Ours, of other widths: keeps the gain of the layers that see fewer inputs.
+    # Our choice for other widths: keeps the gain of the layers that see fewer inputs.
     gain = 1 / np.sqrt(recipe.width)
     decay = keras.regularizers.L2(WEIGHT_DECAY)
 
@@ -350,7 +280,7 @@ def build(recipe: Recipe, num_classes: int, seed: int) -> keras.Model:
             filters, kernel, activation="relu", kernel_regularizer=decay, **settings
         )
 
-    x = inputs = keras.Input((NUM_BANDS, recipe.num_frames, 2))
+    x = inputs = keras.Input((NUM_BANDS, NUM_FRAMES, 2))
     first = {
         "kernel_initializer": uniform(0.001, 0),
         "bias_initializer": keras.initializers.Constant(0.1),
@@ -387,7 +317,7 @@ class Standardization:
     scale: float
 
     def inputs(self, segments: np.ndarray) -> np.ndarray:
-        """Returns what the network takes: float32 [num, 60, num_frames, 2]."""
+        """Returns what the network takes: float32 [num, 60, 41, 2]."""
         log_mels = (segments - self.mean) / self.scale
         return np.stack([log_mels, deltas(log_mels)], axis=-1)
 
@@ -405,11 +335,11 @@ def train(
 
     Args:
         recipe: see `Recipe`.
-        segments: float32 [num, 60, num_frames]; deltas are computed batch by batch.
+        segments: float32 [num, 60, 41]; deltas are computed batch by batch.
         labels: int [num].
         num_classes: number of classes.
-        seed: of weights, dropout and order.
-        state_path: where a killed training goes on, see `epochs.remaining`.
+        seed: seed of weights, dropout and order.
+        state_path: file from which a killed training goes on, see `epochs.remaining`.
 
     Returns:
         The model, the standardization of its inputs, and the mean loss of each epoch run.
@@ -437,38 +367,15 @@ def train(
 
 # --- Protocol ------------------------------------------------------------------------------------
 def training_parts(parts: Sequence[str], tested: Sequence[str], part: str) -> list[str]:
-    """Returns the parts to train on when one is tested.
+    """Returns the sorted parts to train on when one of the `tested` parts is tested.
 
-    Of folds, not the one before it (the last, before the first): the author kept it for validation.
-    With fewer than three folds there is none to spare.
-
-    Args:
-        parts: all of them.
-        tested: those tested in turn.
-        part: the one tested now.
-
-    Returns:
-        Sorted names. Folds 1 to 5 give 2, 3, 4 when 1 is tested.
+    Folds 1 to 5 give 2, 3, 4 when 1 is tested: the author kept the fold before it (the last, before
+    the first) for validation. With fewer than three folds there is none to spare.
     """
     left_out = {part}
     if len(tested) > 2:
         left_out.add(sorted(tested)[sorted(tested).index(part) - 1])
     return sorted(set(parts) - left_out)
-
-
-def decide(probabilities: np.ndarray, vote: str) -> int:
-    """Returns the class of a recording from those of its segments.
-
-    Args:
-        probabilities: float [num_segments, num_classes].
-        vote: PROBABILITY or MAJORITY (of several equals the first class; ours).
-
-    Returns:
-        The class. [[.9, .1], [.4, .6], [.4, .6]] is 0 by probability, 1 by majority.
-    """
-    if vote == PROBABILITY:
-        return int(probabilities.mean(axis=0).argmax())
-    return int(np.bincount(probabilities.argmax(axis=1)).argmax())
 
 
 def evaluate(
@@ -482,7 +389,7 @@ def evaluate(
         data: the recordings.
         recipe: see `Recipe`.
         cache_dir: folder of the cache.
-        seed: of everything that is drawn.
+        seed: seed of everything that is drawn.
 
     Returns:
         int64 [num_recordings], predictions; -1 where a recording is never tested.
@@ -491,20 +398,19 @@ def evaluate(
         UserError: if a recording cannot be read, or a training diverges.
     """
     folder = pathlib.Path(cache_dir) / "results"
-    described = dataclasses.asdict(recipe)
     predictions = np.full(len(data.recordings), -1)
     extracted = None
     for part in data.test_parts:
-        key = cache.key_of(PROTOCOL, data.content_hash(), described, part, seed)
+        key = cache.key_of(PROTOCOL, data.content_hash(), dataclasses.asdict(recipe), part, seed)
         held = np.flatnonzero(data.parts == part)
-        found = cache.read_json(folder, key)
-        if found is None:
+        predicted = cache.read_json(folder, key)
+        if predicted is None:
             if extracted is None:
-                extracted = extract(data, recipe.num_frames, cache_dir=cache_dir, seed=seed)
+                extracted = extract(data, cache_dir=cache_dir, seed=seed)
             state_path = pathlib.Path(cache_dir) / "training" / f"{key}.npz"
-            found = _test_part(data, recipe, extracted, part, seed, cache_dir, state_path)
-            cache.write_json(folder, key, found)
-        predictions[held] = found
+            predicted = _test_part(data, recipe, extracted, part, seed, cache_dir, state_path)
+            cache.write_json(folder, key, predicted)
+        predictions[held] = predicted
         accuracy = np.mean(predictions[held] == data.labels[held])
         _log.info("%s, part %s: accuracy %.1f %%", METHOD, part, 100 * accuracy)
     return predictions
@@ -536,5 +442,5 @@ def _test_part(
     )
     originals = [extracted[i][0] for i in np.flatnonzero(data.parts == part)]
     held = load(originals, cache_dir)
-    found = (model(standard.inputs(each), training=False).numpy() for each in held)
-    return [decide(probabilities, recipe.vote) for probabilities in found]
+    outputs = (model(standard.inputs(each), training=False).numpy() for each in held)
+    return [int(probabilities.mean(axis=0).argmax()) for probabilities in outputs]

@@ -1,7 +1,7 @@
 """VGG16 trained on ImageNet, as Keras publishes it: a supervised baseline (OTS §3.1, Table 1).
 
 "Vision features extracted from the last hidden layer of the VGG-16 network trained in a
-fully-supervised manner on ImageNet": 4096-D, Keras' layer fc2, after its ReLU (ours).
+fully-supervised manner on ImageNet": 4096-D, Keras' layer fc2, after its ReLU (our choice).
 """
 
 import pathlib
@@ -32,10 +32,7 @@ class Vgg16:
     inputs: tuple[str, ...] = (constants.FRAME,)
 
     def __init__(self, weights: str | pathlib.Path):
-        """Reads Keras' weights file.
-
-        Args:
-            weights: path of vgg16_weights_tf_dim_ordering_tf_kernels.h5 (with the top layers).
+        """Reads Keras' vgg16_weights_tf_dim_ordering_tf_kernels.h5 (with the top layers).
 
         Raises:
             UserError: if it does not exist, or holds other weights.
@@ -60,14 +57,11 @@ class Vgg16:
         self._network = keras.Model(network.input, network.get_layer(LAST_HIDDEN).output)
 
     def features(self, signature: str, output: str) -> Callable[[np.ndarray], np.ndarray]:
-        """Returns the last hidden layer as a function.
+        """Returns the last hidden layer, from uint8 [N, 224, 224, 3] to float32 [N, 4096].
 
         Args:
             signature: `saved_model.VISION`.
             output: LAST_HIDDEN.
-
-        Returns:
-            A function from uint8 [N, 224, 224, 3] to float32 [N, 4096].
 
         Raises:
             UserError: if another signature or output is asked for.

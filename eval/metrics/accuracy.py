@@ -4,23 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-
-
-def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
-    """Counts how often each class was taken for each.
-
-    Args:
-        labels: int [num], true classes.
-        predictions: int [num].
-        num_classes: number of classes.
-
-    Returns:
-        int64 [num_classes, num_classes], true class by row, predicted class by column. Labels
-        [0, 0, 1] and predictions [0, 1, 1] give [[1, 1], [0, 1]].
-    """
-    counts = np.zeros((num_classes, num_classes), np.int64)
-    np.add.at(counts, (labels, predictions), 1)
-    return counts
+import sklearn.metrics
 
 
 def accuracy_summary(
@@ -46,10 +30,12 @@ def accuracy_summary(
         (population); "accuracy_per_part"; "num_tested"; "classes"; "confusion": counts over all
         parts, true class by row; "recall_per_class" in per cent, None for a class never tested.
     """
-    right = labels == predictions
-    per_part = [100 * float(right[parts == part].mean()) for part in tested]
+    correct = labels == predictions
+    per_part = [100 * float(correct[parts == part].mean()) for part in tested]
     held = np.isin(parts, list(tested))
-    confusion = confusion_matrix(labels[held], predictions[held], len(classes))
+    confusion = sklearn.metrics.confusion_matrix(
+        labels[held], predictions[held], labels=range(len(classes))
+    )
     totals = confusion.sum(axis=1)
     recall = [
         100 * float(n / t) if t else None for n, t in zip(confusion.diagonal(), totals, strict=True)

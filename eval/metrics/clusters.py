@@ -10,19 +10,19 @@ import numpy as np
 import sklearn.cluster
 import sklearn.metrics
 
-# Of each k-means: the best of as many starts by k-means++ (ours; the paper gives none).
+# Each k-means is the best of as many starts by k-means++ (our choice; the paper gives none).
 NUM_INITS = 10
 TOP = 5
 
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-    """How far clusters agree with classes, mean over several clusterings.
+    """How far each of several clusterings agrees with the classes.
 
     Attributes:
-        nmi: normalized mutual information in [0, 1], each a clustering. Not corrected for chance:
-            it grows with the number of clusters and shrinks with the number of items.
-        adjusted: adjusted mutual information, 0 by chance, 1 if equal, each a clustering.
+        nmi: normalized mutual information in [0, 1]. Not corrected for chance: it grows with the
+            number of clusters and shrinks with the number of items.
+        adjusted: adjusted mutual information, 0 by chance, 1 if equal.
     """
 
     nmi: tuple[float, ...]
@@ -49,15 +49,7 @@ def nmi(classes: np.ndarray, clusters: np.ndarray) -> float:
 
 
 def agreement(classes: np.ndarray, clusterings: list[np.ndarray]) -> Agreement:
-    """Compares clusterings with the classes.
-
-    Args:
-        classes: [num].
-        clusterings: int [num] each.
-
-    Returns:
-        NMI and adjusted mutual information of each.
-    """
+    """Compares clusterings, int [num] each, with classes [num]."""
     adjusted = sklearn.metrics.adjusted_mutual_info_score
     return Agreement(
         tuple(nmi(classes, clusters) for clusters in clusterings),
@@ -68,41 +60,19 @@ def agreement(classes: np.ndarray, clusterings: list[np.ndarray]) -> Agreement:
 def random_clusterings(
     num_items: int, num_clusters: int, *, num_draws: int, seed: int
 ) -> list[np.ndarray]:
-    """Assigns items to clusters at random, several times: "random assignments" of L3 Table 4.
-
-    Args:
-        num_items: to assign.
-        num_clusters: to assign them to, each as likely as any other.
-        num_draws: how many times.
-        seed: of the draw.
-
-    Returns:
-        int [num_items] each.
-    """
+    """Draws clusterings, int [num_items] each: "random assignments" of L3 Table 4."""
     rng = np.random.default_rng(seed)
     return [rng.integers(num_clusters, size=num_items) for _ in range(num_draws)]
 
 
-def kmeans_clusterings(
-    features: np.ndarray, num_clusters: int, *, num_draws: int, seed: int
-) -> list[np.ndarray]:
-    """Clusters features by k-means, several times from other starts.
-
-    Args:
-        features: float [num_items, num_features]; num_items >= num_clusters.
-        num_clusters: k.
-        num_draws: how many times; each is the best of `NUM_INITS` starts.
-        seed: of the first; the others follow.
+def kmeans_clustering(features: np.ndarray, num_clusters: int, *, seed: int) -> np.ndarray:
+    """Clusters features [num_items, num_features] by k-means, the best of `NUM_INITS` starts.
 
     Returns:
-        int [num_items] each.
+        int [num_items]; num_items >= num_clusters.
     """
-    return [
-        sklearn.cluster.KMeans(
-            num_clusters, n_init=NUM_INITS, random_state=seed + draw
-        ).fit_predict(features)
-        for draw in range(num_draws)
-    ]
+    kmeans = sklearn.cluster.KMeans(num_clusters, n_init=NUM_INITS, random_state=seed)
+    return kmeans.fit_predict(features)
 
 
 def unit_length(features: np.ndarray) -> np.ndarray:
@@ -117,15 +87,15 @@ def preferred_classes(
     """Finds the classes that have a high-preference unit (L3 §3.5.3).
 
     For each unit all items are ranked by its activation and the top 5 are kept; if 4 of them are
-    of one class, that class has a high-preference unit. Equal activations rank by index. Ours: an
-    item at the unit's lowest activation is not excited by it and does not count, so a unit that
-    gives all items the same prefers no class.
+    of one class, that class has a high-preference unit. Equal activations rank by index. Our
+    choice: an item at the unit's lowest activation is not excited by it and does not count, so a
+    unit that gives all items the same prefers no class.
 
     Args:
         activations: float [num_items, num_units], such as pool4; every item of another clip.
         classes: str [num_items].
-        num_needed: of the top items, 4 or 3 in the paper.
-        top: items kept of each unit.
+        num_needed: how many top items must be of one class, 4 or 3 in the paper.
+        top: number of items kept for each unit.
 
     Returns:
         Class -> the first unit that prefers it, sorted by class. Items of classes a b a, with
@@ -133,9 +103,9 @@ def preferred_classes(
     """
     order = np.argsort(-activations, axis=0, kind="stable")[:top]
     excited = np.take_along_axis(activations, order, axis=0) > activations.min(axis=0)
-    found: dict[str, int] = {}
+    unit_of_class: dict[str, int] = {}
     for unit in range(activations.shape[1]):
         names, counts = np.unique(classes[order[excited[:, unit], unit]], return_counts=True)
         for name in names[counts >= num_needed]:
-            found.setdefault(str(name), unit)
-    return dict(sorted(found.items()))
+            unit_of_class.setdefault(str(name), unit)
+    return dict(sorted(unit_of_class.items()))

@@ -1,8 +1,8 @@
 """Results kept on disk under the hash of everything they depend on, so nothing is computed twice.
 
 A key is the hash of the inputs' contents and of a version string; when an input changes the key
-changes, so there is nothing to invalidate. Files appear whole or not at all: an interrupted run
-finds what it had finished and goes on.
+changes, so there is nothing to invalidate. Files appear complete or not at all: a run that was
+interrupted goes on from what it had finished.
 """
 
 import hashlib
@@ -19,13 +19,10 @@ from l3net.files import write_whole
 
 
 def key_of(*parts: Any) -> str:
-    """Returns a key for a result that depends on these parts and on nothing else.
+    """Returns the key, 64 hexadecimal digits, of a result that depends on these parts alone.
 
     Args:
         *parts: strings, numbers, or lists and dicts of them; their order matters.
-
-    Returns:
-        64 hexadecimal digits.
     """
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -38,7 +35,7 @@ def hash_array(array: np.ndarray) -> str:
 
 
 def array_path(folder: pathlib.Path, key: str) -> pathlib.Path:
-    """Returns where the array of a key lies; 256 subfolders keep listings short."""
+    """Returns the file of a key's array; 256 subfolders keep listings short."""
     return folder / key[:2] / f"{key}.npy"
 
 
@@ -72,21 +69,13 @@ def read_json(folder: pathlib.Path, key: str) -> Any | None:
 
 
 def remembered(
-    folder: pathlib.Path, key: str, compute: Callable[[], dict[str, Any]]
+    cache_dir: str | pathlib.Path, key: str, compute: Callable[[], dict[str, Any]]
 ) -> dict[str, Any]:
-    """Returns the result of a key; it is computed, timed and kept if there is none.
-
-    Args:
-        folder: of the cache.
-        key: see `key_of`.
-        compute: makes the result, which JSON can hold.
-
-    Returns:
-        The result with "seconds", the time it took.
-    """
-    result = read_json(folder / "results", key)
+    """Returns the result of a key with "seconds"; computes, times and keeps it if there is none."""
+    folder = pathlib.Path(cache_dir) / "results"
+    result = read_json(folder, key)
     if result is None:
         started = time.monotonic()
         result = {**compute(), "seconds": round(time.monotonic() - started, 1)}
-        write_json(folder / "results", key, result)
+        write_json(folder, key, result)
     return result

@@ -1,13 +1,12 @@
-"""Labelled images to train a linear classifier on and to test it (L3 §3.4), read where they lie.
+"""Labelled images, read from their folders, for a linear classifier of frozen features (L3 §3.4).
 
 - ImageNet: `train/n01440764/*.JPEG` and `val/`, with class folders too, or flat with a list of the
   images' classes.
-- demo: frames of a prepared shard folder (l3net.data.schema), its splits train and test.
+- frames of a prepared shard folder (l3net.data.schema), its splits train and test.
 
 Nothing is decoded until `read_rgb` is called.
 """
 
-import csv
 import dataclasses
 import functools
 import io
@@ -18,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from eval.reporting import cache
-from l3net.data.shards import find_shards, read_clips
+from eval.sets import clip_labels, synthetic
 from l3net.errors import UserError
 from l3net.media.file_kinds import IMAGE, SUFFIXES
 
@@ -31,9 +30,9 @@ class Split:
     """Some labelled images.
 
     Attributes:
-        sources: of each image its path, or the encoded image itself.
-        identities: of each image a text that changes when it does: name and size of a file (hashing
-            the 150 GB of ImageNet would take longer than reading it), or a hash.
+        sources: path of each image, or the encoded image itself.
+        identities: a text for each image that changes when it does: name and size of a file
+            (hashing the 150 GB of ImageNet would take longer than reading it), or a hash.
         labels: int64 [num_images], indices into the classes.
     """
 
@@ -65,25 +64,25 @@ class ImageSet:
 
     Attributes:
         data: how a table's row names it.
-        classes: names; the position is the class index.
-        train: to train on.
-        val: to test on.
+        classes: names, by class index.
+        train: the training images.
+        val: the images to test on.
         is_imagenet: whether this is all of ImageNet, so that the paper's numbers compare.
+        is_synthetic: whether it is the demo data.
     """
 
     data: str
     classes: tuple[str, ...]
     train: Split
     val: Split
-    is_imagenet: bool
+    is_imagenet: bool = False
+    is_synthetic: bool = False
 
 
 def read_rgb(source: str | bytes) -> np.ndarray:
-    """Decodes an image.
+    """Decodes an image, given as its path or as the encoded image itself.
 
-    Args:
-        source: its path, or the encoded image itself. Pillow reads what ImageNet holds beside plain
-            JPEGs: a PNG under the name .JPEG, JPEGs in CMYK.
+    Pillow reads what ImageNet holds beside plain JPEGs: a PNG under the name .JPEG, JPEGs in CMYK.
 
     Returns:
         uint8 [height, width, 3].
@@ -114,10 +113,10 @@ def read_imagenet(
         folder: holds train/ and val/.
         val_labels: for a flat val/: a file with "name class" on each line, or the class alone, line
             by line in the order of the images' names.
-        num_classes: of the sorted classes take the first; None takes all.
-        images_per_class: train on that many of each class; None takes all. Tested is on every
-            image of the classes.
-        seed: of the images drawn.
+        num_classes: takes the first of the sorted classes; None takes all.
+        images_per_class: training images drawn of each class; None takes all. All val images of
+            the classes are tested.
+        seed: seed of that draw.
 
     Returns:
         The set; `data` says what part of the official set it is.
@@ -139,7 +138,7 @@ def read_imagenet(
     rng = np.random.default_rng(seed)
     if images_per_class is not None:
         train = {name: _drawn(train[name], images_per_class, rng) for name in classes}
-    splits = [_from_files(folder, [found[name] for name in classes]) for found in (train, val)]
+    splits = [_from_files(folder, [paths[name] for name in classes]) for paths in (train, val)]
     sizes = (len(classes), *map(len, splits))
     is_all = sizes == (IMAGENET_CLASSES, IMAGENET_TRAIN, IMAGENET_VAL)
     part = "part of ImageNet ({} of 1000 classes, {} training and {} val images)".format(*sizes)
@@ -150,8 +149,8 @@ def _class_folders(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
     """Returns the images of each class folder; empty if there are no class folders."""
     if not folder.is_dir():
         raise UserError(f"the image folder {folder} does not exist; need train/ and val/")
-    found = {path.name: _images(path) for path in sorted(folder.iterdir()) if path.is_dir()}
-    return {name: images for name, images in found.items() if images}
+    by_class = {path.name: _images(path) for path in sorted(folder.iterdir()) if path.is_dir()}
+    return {name: images for name, images in by_class.items() if images}
 
 
 def _images(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -161,7 +160,7 @@ def _images(folder: pathlib.Path) -> list[pathlib.Path]:
 def _listed(
     folder: pathlib.Path, val_labels: str | pathlib.Path | None
 ) -> dict[str, list[pathlib.Path]]:
-    """Returns the images of a flat folder by class, as a list tells them."""
+    """Returns the images of a flat folder by class, which a list gives."""
     images = _images(folder)
     if not images:
         raise UserError(f"{folder} holds no images, nor class folders of images")
@@ -175,15 +174,15 @@ def _listed(
     if all(len(line) == 1 for line in lines) and len(lines) == len(images):
         lines = [[path.name, *line] for path, line in zip(images, lines, strict=True)]
     class_of = {pathlib.Path(line[0]).stem: line[1] for line in lines if len(line) > 1}
-    found: dict[str, list[pathlib.Path]] = {}
+    by_class: dict[str, list[pathlib.Path]] = {}
     for path in images:
         if path.stem not in class_of:
             raise UserError(
-                f"{val_labels} does not tell the class of {path.name}; need a line 'name class' "
+                f"{val_labels} does not give the class of {path.name}; need a line 'name class' "
                 f"for each image, or {len(images)} classes alone in the order of the names"
             )
-        found.setdefault(class_of[path.stem], []).append(path)
-    return found
+        by_class.setdefault(class_of[path.stem], []).append(path)
+    return by_class
 
 
 def _drawn(paths: list[pathlib.Path], count: int, rng: np.random.Generator) -> list[pathlib.Path]:
@@ -209,61 +208,49 @@ def read_shards(
 ) -> ImageSet:
     """Reads frames of the labelled clips of a prepared folder; they stand in for ImageNet.
 
-    Ours: training frames are equally spaced in their clip, tested is on the middle frame; of a clip
-    with several labels the first counts; clips without a label are left out. The JPEGs are held in
+    Our choice: training frames are equally spaced in their clip, the middle frame is tested; of
+    several labels the first counts; clips without a label are left out. The JPEGs are held in
     memory, some 15 kB each.
 
     Args:
         folder: as data_prep.write_shards leaves it, with splits train and test.
         seen_csv: columns example_id and label, which then count instead of the clips' labels:
-            clips.csv of the demo data, whose labels are as loose as those of real videos, where
-            ImageNet's are curated.
-        frames_per_clip: of each training clip.
+            clips.csv of the demo data, whose labels are loose.
+        frames_per_clip: training frames of each clip.
 
     Returns:
-        The set.
+        The set; `data` names it and its sizes.
 
     Raises:
-        UserError: if a split is missing, the classes do not agree, or `seen_csv` cannot be read.
+        UserError: if a split or the CSV cannot be read, or there are too few classes.
     """
     if frames_per_clip < 1:
         raise UserError(f"got {frames_per_clip} frames per clip; need at least 1")
-    seen = _read_seen(seen_csv) if seen_csv else None
-    found, name = {}, ""
+    seen = clip_labels.read_labels(seen_csv, "label") if seen_csv else None
+    frames: dict[str, list[tuple[bytes, str]]] = {_TRAIN: [], _TEST: []}
+    name = ""
     for part, count in ((_TRAIN, frames_per_clip), (_TEST, 1)):
-        found[part] = []
-        for clip in read_clips(find_shards(folder, part)):
+        for clip, label in clip_labels.labelled_clips(folder, part, seen):
             name = clip.dataset_name
-            label = next(iter(clip.labels), None) if seen is None else seen.get(clip.example_id)
             if label and clip.frames:
-                found[part] += [(frame, label) for frame in _spaced(clip.frames, count)]
-    classes = sorted({label for _, label in found[_TRAIN]})
-    unknown = {label for _, label in found[_TEST]} - set(classes)
-    if len(classes) < 2 or unknown or not found[_TEST]:
+                frames[part] += [(frame, label) for frame in _spaced(clip.frames, count)]
+    classes = sorted({label for _, label in frames[_TRAIN]})
+    unknown = {label for _, label in frames[_TEST]} - set(classes)
+    if len(classes) < 2 or unknown or not frames[_TEST]:
         raise UserError(
-            f"{folder} has {len(classes)} classes in split train, {len(found[_TEST])} labelled "
+            f"{folder} has {len(classes)} classes in split train, {len(frames[_TEST])} labelled "
             f"clips in test, and {len(unknown)} test classes without a training clip; need two "
             "classes or more, and every test class in train"
         )
-    splits = [_from_frames(found[part], classes) for part in (_TRAIN, _TEST)]
-    kind = "demo data (synthetic)" if name.startswith("demo") else name
+    splits = [_from_frames(frames[part], classes) for part in (_TRAIN, _TEST)]
     sizes = f"frames, {len(classes)} classes, {len(splits[0])} to train, {len(splits[1])} to test"
-    return ImageSet(f"{kind}: {sizes}", tuple(classes), *splits, is_imagenet=False)
+    data = f"{synthetic.display_name(name)}: {sizes}"
+    return ImageSet(data, tuple(classes), *splits, is_synthetic=synthetic.is_synthetic(name))
 
 
 def _spaced(frames: tuple[bytes, ...], count: int) -> list[bytes]:
     """Returns equally spaced frames; one is the middle one."""
     return [frames[(2 * number + 1) * len(frames) // (2 * count)] for number in range(count)]
-
-
-def _read_seen(path: str | pathlib.Path) -> dict[str, str]:
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            return {row["example_id"]: row["label"] for row in csv.DictReader(file)}
-    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(
-            f"cannot read {path} ({error}); need a CSV with columns example_id and label"
-        ) from None
 
 
 def _from_frames(frames: list[tuple[bytes, str]], classes: list[str]) -> Split:

@@ -1,13 +1,12 @@
-"""Labelled recordings of the sound classification benchmarks (L3 §3.3), read where they lie.
+"""Labelled recordings of the sound classification benchmarks (L3 §3.3), read from their folders.
 
-- ESC-50, ESC-10 and DCASE 2013 in the layouts of l3net.data.recording_lists; every listed file must
-  be there.
-- demo: a prepared shard folder (l3net.data.schema), its splits train and test.
+- ESC-50, ESC-10 and DCASE 2013 in the layouts of eval.sets.recording_lists; every listed file must
+  exist.
+- a prepared shard folder (l3net.data.schema), its splits train and test.
 
 Nothing is decoded until `Recording.load` is called.
 """
 
-import csv
 import dataclasses
 import functools
 import pathlib
@@ -18,14 +17,14 @@ import resampy
 import soundfile
 
 from eval.reporting import cache
+from eval.sets import clip_labels, recording_lists, synthetic
+from eval.sets.recording_lists import TEST, TRAIN, ListedRecording
 from l3net import constants
-from l3net.data import recording_lists, schema
-from l3net.data.recording_lists import TEST, TRAIN, ListedRecording
-from l3net.data.shards import find_shards, read_clips
+from l3net.data import schema
 from l3net.errors import UserError, first_line
 from l3net.files import sha256_of
 
-# Ours: the papers name no resampler; this is resampy's more exact filter.
+# Our choice, the papers name no resampler: resampy's more exact filter.
 RESAMPLING = "kaiser_best"
 
 
@@ -37,8 +36,7 @@ class Recording:
         name: unique within its set.
         label: its class.
         part: its fold ("1" to "5"), or TRAIN or TEST where the data set fixes a split.
-        content_hash: returns a hash of what `load` returns: of the file, or of a shard's samples;
-            read once.
+        content_hash: returns a hash of the file, or of a shard's samples; read once.
         load: sample rate in Hz -> mono float32 [num_samples] in [-1, 1].
     """
 
@@ -57,15 +55,17 @@ class RecordingSet:
         name: such as "ESC-50".
         data: how a table's row names its data, such as "ESC-10 (400 real recordings)".
         recordings: in a fixed order.
+        is_synthetic: whether it is the demo data.
     """
 
     name: str
     data: str
     recordings: tuple[Recording, ...]
+    is_synthetic: bool = False
 
     @property
     def classes(self) -> list[str]:
-        """Sorted class names; the position is the class index."""
+        """Sorted class names, by class index."""
         return sorted({recording.label for recording in self.recordings})
 
     @property
@@ -82,8 +82,8 @@ class RecordingSet:
     @property
     def test_parts(self) -> list[str]:
         """The parts that are tested on, each once: every fold, or the test split alone."""
-        found = sorted(set(self.parts))
-        return [TEST] if TEST in found else found
+        parts = sorted(set(self.parts))
+        return [TEST] if TEST in parts else parts
 
     def content_hash(self) -> str:
         """Returns a hash of every recording's contents, label and part."""
@@ -99,9 +99,9 @@ def load_file(
     """Reads a sound file as one channel at one rate.
 
     Args:
-        path: of a file that libsndfile reads (wav, ogg, flac).
-        seconds: pads with zeros or cuts to this length; None keeps the file's.
-        sample_rate_hz: of the result; other rates are resampled (RESAMPLING).
+        path: a file that libsndfile reads (wav, ogg, flac).
+        seconds: length to which it is cut or padded with zeros; None keeps the file's.
+        sample_rate_hz: rate of the result; other rates are resampled (RESAMPLING).
 
     Returns:
         float32 [num_samples] in [-1, 1], the mean of the channels.
@@ -165,44 +165,34 @@ def _checked_set(name: str, recordings: list[Recording], official: int) -> Recor
 def read_esc50(folder: str | pathlib.Path) -> RecordingSet:
     """Reads ESC-50: 2000 recordings of 5 s, 50 classes, 5 folds.
 
-    Args:
-        folder: see `recording_lists.list_esc50`.
-
-    Returns:
-        The set; parts are folds.
-
     Raises:
         UserError: if a folder, the list or a recording is missing, empty or malformed.
     """
-    folder = _existing(folder, "ESC-50")
-    return _checked_set(
-        "ESC-50", _esc_recordings(folder, recording_lists.list_esc50(folder)), official=2000
-    )
+    return _read_esc("ESC-50", folder, recording_lists.list_esc50, official=2000)
 
 
 def read_esc10(folder: str | pathlib.Path) -> RecordingSet:
     """Reads ESC-10: 400 recordings of 5 s, 10 classes, 5 folds, in either layout.
 
-    Args:
-        folder: see `recording_lists.list_esc10`.
-
-    Returns:
-        The set; parts are folds.
-
     Raises:
         UserError: if the folder is in neither layout, or something is missing or malformed.
     """
-    folder = _existing(folder, "ESC-10")
-    return _checked_set(
-        "ESC-10", _esc_recordings(folder, recording_lists.list_esc10(folder)), official=400
-    )
+    return _read_esc("ESC-10", folder, recording_lists.list_esc10, official=400)
 
 
-def _esc_recordings(folder: pathlib.Path, listed: Iterable[ListedRecording]) -> list[Recording]:
+def _read_esc(
+    name: str,
+    folder: str | pathlib.Path,
+    list_recordings: Callable[[pathlib.Path], Iterable[ListedRecording]],
+    official: int,
+) -> RecordingSet:
+    folder = _existing(folder, name)
     seconds = recording_lists.ESC_SECONDS
-    return [
-        _from_listed(folder, each, each.path.removeprefix("audio/"), seconds) for each in listed
+    recordings = [
+        _from_listed(folder, each, each.path.removeprefix("audio/"), seconds)
+        for each in list_recordings(folder)
     ]
+    return _checked_set(name, recordings, official)
 
 
 def read_dcase2013(folder: str | pathlib.Path) -> RecordingSet:
@@ -211,14 +201,8 @@ def read_dcase2013(folder: str | pathlib.Path) -> RecordingSet:
     L3 §3.3 writes "10 training and 100 test clips per class"; the published sets hold 10 of each
     per class.
 
-    Args:
-        folder: see `recording_lists.list_dcase2013`.
-
-    Returns:
-        The set; parts are TRAIN and TEST.
-
     Raises:
-        UserError: if a folder is missing or empty, or a recording's class is not to be found.
+        UserError: if a folder is missing or empty, or a recording's class is unknown.
     """
     folder = _existing(folder, "DCASE 2013")
     recordings = [
@@ -234,8 +218,8 @@ def read_shards(
 ) -> RecordingSet:
     """Reads the labelled clips of a prepared folder; a recording is a clip's sound.
 
-    Ours: of a clip with several labels the first counts; clips without a label are left out. The
-    sound is held in memory as 16-bit samples, about 1 MB per 10 s.
+    Our choice: of several labels the first counts; clips without a label are left out. The sound is
+    held in memory as 16-bit samples, about 1 MB per 10 s.
 
     Args:
         folder: as data_prep.write_shards leaves it, with splits train and test.
@@ -250,34 +234,22 @@ def read_shards(
         UserError: if a split is missing, fewer than two classes are labelled, or `heard_csv`
             cannot be read or has no such columns.
     """
-    heard = _read_heard(heard_csv) if heard_csv else None
-    recordings = []
-    dataset_name = ""
+    heard = clip_labels.read_labels(heard_csv, "heard_label") if heard_csv else None
+    recordings, dataset_name = [], ""
     for part in (TRAIN, TEST):
-        for clip in read_clips(find_shards(folder, part)):
+        for clip, label in clip_labels.labelled_clips(folder, part, heard):
             dataset_name = clip.dataset_name
-            label = next(iter(clip.labels), None) if heard is None else heard.get(clip.example_id)
             if label and len(clip.waveform):
                 recordings.append(_from_clip(clip, label, part))
-    for part in (TRAIN, TEST):
-        classes = {recording.label for recording in recordings if recording.part == part}
-        if len(classes) < 2:
+        num_classes = len({each.label for each in recordings if each.part == part})
+        if num_classes < 2:
             raise UserError(
-                f"split {part!r} of {folder} has {len(classes)} labelled classes; need two or more"
+                f"split {part!r} of {folder} has {num_classes} labelled classes; need two or more"
             )
-    is_demo = dataset_name.startswith("demo")
-    data = "demo data (synthetic)" if is_demo else f"{dataset_name} ({len(recordings)} clips)"
-    return RecordingSet("demo data" if is_demo else dataset_name, data, tuple(recordings))
-
-
-def _read_heard(path: str | pathlib.Path) -> dict[str, str]:
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            return {row["example_id"]: row["heard_label"] for row in csv.DictReader(file)}
-    except (OSError, KeyError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"cannot read {path} ({error}); need a CSV with columns example_id and heard_label"
-        ) from None
+    if synthetic.is_synthetic(dataset_name):
+        return RecordingSet("demo data", synthetic.DEMO, tuple(recordings), is_synthetic=True)
+    data = f"{dataset_name} ({len(recordings)} clips)"
+    return RecordingSet(dataset_name, data, tuple(recordings))
 
 
 def _from_clip(clip: schema.Clip, label: str, part: str) -> Recording:

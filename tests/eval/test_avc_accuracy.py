@@ -2,19 +2,19 @@
 
 import dataclasses
 import json
-import types
 
 import numpy as np
 import pytest
 
 from eval import avc_accuracy
 from eval.reporting import tables
+from eval.reporting.table_config import TableConfig
 from l3net.errors import UserError
 from tests import synthetic_shards
 
 
 class FakeModel:
-    """Tells frames' clips by their grey level and sounds' by their samples: knows everything."""
+    """Knows the clips of frames by their grey level and of sounds by their samples: everything."""
 
     def __init__(self, kind="ave_net", inputs=("frame", "log_spectrogram"), knows=True):
         self.inputs, self.frame_px = inputs, 32
@@ -110,30 +110,24 @@ def test_sound_and_flow_come_as_the_signatures_take_them():
     assert batch["image"] is flow
 
 
-def _holders(**values):
-    given = {
-        "saved_models": ["a"], "saved_model": None, "shards": None, "flow_shards": None,
-        "split": "test", "num_pairs": 62, "sampling": "ots", "seed": 3, **values,
-    }  # fmt: skip
-    return {name: types.SimpleNamespace(value=value) for name, value in given.items()}
-
-
 def test_flags_become_questions_and_a_table(questions, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(avc_accuracy.saved_model, "SavedModel", lambda folder: FakeModel())
-    holders = _holders(shards=questions.shards, out_dir=str(tmp_path))
-    avc_accuracy.main(["avc_accuracy"], holders)
+    config = avc_accuracy.Config(saved_models=("a",))
+    asked = dataclasses.replace(questions, sampling="ots", seed=3)
+    table = TableConfig(shards=questions.shards, out_dir=str(tmp_path), seed=3)
+    avc_accuracy.main(table, config, asked)
     record = json.loads((tmp_path / "avc_accuracy.json").read_text())
     assert capsys.readouterr().out == (tmp_path / "avc_accuracy.md").read_text()
-    asked = dataclasses.replace(questions, sampling="ots", seed=3)
     assert record["rows"][0]["details"]["questions"] == dataclasses.asdict(asked)
-    assert record["flags"] == {name: holder.value for name, holder in holders.items()}
+    assert record["flags"]["sampling"] == "ots" and record["flags"]["saved_models"] == ["a"]
     assert record["seed"] == 3 and record["rows"][0]["ours"]["accuracy"] == 100.0
 
 
-@pytest.mark.parametrize("values", [{}, {"shards": "x", "saved_models": []}])
-def test_without_network_or_shards_is_one_clear_line(values):
-    with pytest.raises(UserError, match="--saved_models and --shards are needed"):
-        avc_accuracy.main(["avc_accuracy"], _holders(**values))
+def test_without_network_or_shards_is_one_clear_line(questions):
+    without = dataclasses.replace(questions, shards=None)
+    for config, asked in ((("a",), without), ((), questions)):
+        with pytest.raises(UserError, match="--saved_models and --shards are needed"):
+            avc_accuracy.main(TableConfig(), avc_accuracy.Config(config), asked)
 
 
 def test_flow_without_a_folder_of_flow_is_one_clear_line(questions):

@@ -1,14 +1,13 @@
-import types
-
 import keras
 import numpy as np
 import pytest
 
 from eval.methods import from_scratch, linear_layer
 from eval.sets import image_sets
-from l3net import export, models
+from l3net import models
 from l3net.data import augment
 from l3net.errors import UserError
+from l3net.inference import image_classifier, signatures
 from tests.synthetic_shards import encode_jpeg
 
 TRAINING = linear_layer.Training("inception", image_px=32, num_epochs=10, batch_size=8)
@@ -16,7 +15,7 @@ TINY = models.ModelConfig(width=1 / 16)
 
 
 def _split(name, per_class):
-    """Pictures of stripes, lying or standing: no colour tells which."""
+    """Pictures of stripes, horizontal or vertical: no colour says which."""
     sources, labels = [], np.arange(2 * per_class) % 2
     for number, label in enumerate(labels):
         rng = np.random.default_rng([number, name == "train"])
@@ -30,7 +29,7 @@ def _split(name, per_class):
 
 
 def test_the_papers_network():
-    model = from_scratch.build(models.ModelConfig(), 256, num_classes=1000, seed=0)
+    model = image_classifier.build(models.ModelConfig(), 256, num_classes=1000, seed=0)
     assert model.get_layer("conv4_2").output.shape == (None, 32, 32, 512)
     assert model.get_layer("grid").output.shape == (None, 8192)
     # Convolutions without bias, batch norm's four numbers a channel, the linear layer.
@@ -40,11 +39,11 @@ def test_the_papers_network():
 def test_same_features_as_the_frozen_network():
     config = models.ModelConfig(width=1 / 32, conv1_1_stride=2, frame_px=64)
     network = models.build_model(config, seed=3, any_frame_size=True)
-    model = from_scratch.build(config, 80, num_classes=5, seed=7)
+    model = image_classifier.build(config, 80, num_classes=5, seed=7)
     *_, kernel, bias = model.get_weights()
     model.set_weights([*network.get_layer("vision").get_weights(), kernel, bias])
     image = np.random.default_rng(0).integers(0, 256, (2, 80, 80, 3)).astype(np.uint8)
-    expected = export.vision_signature(network, config).python_function(image)["conv4_2"]
+    expected = signatures.vision_signature(network, config).python_function(image)["conv4_2"]
     features = keras.Model(model.input, model.get_layer("grid").output)
     found = features(augment.frame_to_float(image), training=False)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
@@ -58,22 +57,13 @@ def test_learns_what_no_single_pixel_tells(tmp_path):
         TINY, train, TRAINING, rate=0.01, num_classes=2, seed=0, cache_dir=tmp_path
     )
     assert int(model.optimizer.iterations) == 10 * 4
-    untrained = from_scratch.build(TINY, 32, num_classes=2, seed=0)
+    untrained = image_classifier.build(TINY, 32, num_classes=2, seed=0)
     before, after = (from_scratch.accuracy(each, val, TRAINING) for each in (untrained, model))
     assert before <= 0.8 and after >= 0.95
     assert not list((tmp_path / "training").glob("*"))
 
 
-def test_like_the_network_it_is_compared_with():
-    paper = from_scratch.config_like(None)
-    assert (paper.model, paper.stride, paper.width, paper.frame_px) == ("l3_net", 1, 1.0, 224)
-    given = {"model": "l3_net_ots", "width": 0.25, "frame_px": 112}
-    network = types.SimpleNamespace(metadata={"model_config": given})
-    like = from_scratch.config_like(network)
-    assert (like.stride, like.width, like.frame_px) == (2, 0.25, 112)
-
-
 def test_too_small_images_are_one_line():
     with pytest.raises(UserError, match="--image_px=63: l3_net_ots needs at least 64") as error:
-        from_scratch.build(models.ModelConfig("l3_net_ots"), 63, num_classes=2, seed=0)
+        image_classifier.build(models.ModelConfig("l3_net_ots"), 63, num_classes=2, seed=0)
     assert "\n" not in str(error.value)

@@ -5,7 +5,7 @@ import tensorflow as tf
 from eval.methods import image_crops
 from eval.sets import image_sets
 from l3net.errors import UserError
-from tests.eval.test_image_sets import write_imagenet
+from tests.tiny_sets import write_imagenet
 
 SEEDS = [tf.constant([3, number], tf.int64) for number in range(60)]
 

@@ -1,43 +1,18 @@
 import io
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from eval.sets import image_sets
 from l3net.data.shards import find_shards, read_clips
 from l3net.errors import UserError
-from tests import synthetic_shards
-
-CLASSES = ("n01", "n02", "n03")
-COLOURS = ((220, 30, 30), (30, 220, 30), (30, 30, 220))
-
-
-def save_image(path, colour, size=(40, 30), seed=0):
-    """Writes an image of one colour with some noise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(seed).integers(-20, 21, (size[1], size[0], 3))
-    Image.fromarray(np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)).save(path)
-
-
-def write_imagenet(folder, *, per_class=5, flat_val=False):
-    """Writes a tiny ImageNet: the colour tells the class; two val images of each."""
-    names = []
-    for label, (name, colour) in enumerate(zip(CLASSES, COLOURS, strict=True)):
-        for number in range(per_class):
-            save_image(folder / "train" / name / f"{name}_{number}.JPEG", colour, seed=number)
-        for number in range(2):
-            flat = f"ILSVRC2012_val_{2 * label + number:08d}.JPEG"
-            where = flat if flat_val else f"{name}/{flat}"
-            save_image(folder / "val" / where, colour, seed=100 + number)
-            names.append((flat, name))
-    return names
+from tests.tiny_sets import COLOURS, IMAGE_CLASSES, save_image, write_image_shards, write_imagenet
 
 
 def test_class_folders(tmp_path):
     write_imagenet(tmp_path)
     images = image_sets.read_imagenet(tmp_path)
-    assert images.classes == CLASSES
+    assert images.classes == IMAGE_CLASSES
     assert images.train.labels.tolist() == [0] * 5 + [1] * 5 + [2] * 5
     assert images.val.labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert images.data == "part of ImageNet (3 of 1000 classes, 15 training and 6 val images)"
@@ -123,7 +98,7 @@ def test_mistakes_are_one_line(tmp_path):
     fails("give --imagenet_val_labels")
     fails("cannot read --imagenet_val_labels", val_labels=tmp_path / "none.txt")
     (tmp_path / "list.txt").write_text("b.JPEG n01\n")
-    fails("does not tell the class of a.JPEG", val_labels=tmp_path / "list.txt")
+    fails("does not give the class of a.JPEG", val_labels=tmp_path / "list.txt")
     (tmp_path / "list.txt").write_text("a.JPEG n01\n")
     fails("has no image of 1 classes, as n02", val_labels=tmp_path / "list.txt")
     with pytest.raises(UserError, match="cannot read the image") as error:
@@ -131,35 +106,8 @@ def test_mistakes_are_one_line(tmp_path):
     assert "\n" not in str(error.value)
 
 
-def write_shards(folder, *, name="demo", train=6, test=4):
-    """Writes a prepared folder whose frames' colour tells the class; the label says it too."""
-    for split, count in (("train", train), ("test", test)):
-        clips = [_clip(split, number, name) for number in range(count)]
-        synthetic_shards.write_shards(folder, clips, split=split, name=name)
-    return folder
-
-
-def _clip(split, number, name):
-    label = number % 2
-    frames = []
-    for k in range(9):
-        noise = np.random.default_rng([number, k]).integers(-20, 21, (32, 40, 3))
-        pixels = np.clip(np.array(COLOURS[label]) + noise + k, 0, 255).astype(np.uint8)
-        frames.append(synthetic_shards.encode_jpeg(pixels))
-    return synthetic_shards.make_clip(
-        number,
-        seconds=9 / 25,
-        size_px=(32, 40),
-        example_id=f"{split}{number}",
-        dataset_name=name,
-        frames=tuple(frames),
-        labels=("red", "Colour") if label == 0 else ("green",),
-        label_indices=(0,),
-    )
-
-
 def test_frames_of_shards(tmp_path):
-    folder = write_shards(tmp_path / "demo")
+    folder = write_image_shards(tmp_path / "demo")
     images = image_sets.read_shards(folder)
     assert images.classes == ("green", "red") and not images.is_imagenet
     assert images.data == "demo data (synthetic): frames, 2 classes, 6 to train, 4 to test"
@@ -172,12 +120,12 @@ def test_frames_of_shards(tmp_path):
 
 
 def test_other_shards_are_no_demo(tmp_path):
-    images = image_sets.read_shards(write_shards(tmp_path / "x", name="kinetics"))
+    images = image_sets.read_shards(write_image_shards(tmp_path / "x", name="kinetics"))
     assert images.data.startswith("kinetics: frames") and not images.is_imagenet
 
 
 def test_truth_instead_of_loose_labels(tmp_path):
-    folder = write_shards(tmp_path / "demo")
+    folder = write_image_shards(tmp_path / "demo")
     truth = tmp_path / "clips.csv"
     rows = [f"{split}{n},{'ab'[n % 2]}" for split in ("train", "test") for n in range(4)]
     truth.write_text("example_id,label\n" + "\n".join(rows) + "\n")
@@ -191,4 +139,4 @@ def test_truth_instead_of_loose_labels(tmp_path):
 
 def test_shards_without_two_classes(tmp_path):
     with pytest.raises(UserError, match="need two classes or more"):
-        image_sets.read_shards(write_shards(tmp_path / "demo", train=1, test=1))
+        image_sets.read_shards(write_image_shards(tmp_path / "demo", train=1, test=1))

@@ -1,4 +1,3 @@
-import json
 import weakref
 
 import numpy as np
@@ -8,38 +7,13 @@ import tensorflow as tf
 from eval.methods import epochs, image_crops, linear_layer
 from eval.reporting import cache
 from eval.sets import image_sets
-from l3net import export, models
+from l3net import models
 from l3net.errors import UserError
-from l3net.inference import saved_model
-from tests.eval.test_image_sets import write_imagenet
+from l3net.inference import signatures
+from tests.tiny_networks import save_tiny_vision, save_vision
+from tests.tiny_sets import write_imagenet
 
 TRAINING = linear_layer.Training("inception", image_px=16, num_epochs=3, batch_size=4)
-
-
-class TinyVision(tf.Module):
-    """Mean colours of a 4x4 grid, in place of a trained network; blind if the gain is 0."""
-
-    def __init__(self, gain):
-        super().__init__()
-        self.gain = tf.Variable(gain)
-
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="image")])
-    def vision(self, image):
-        grid = tf.image.resize(image, [4, 4], method="area") / 255.0 * self.gain
-        return {"conv4_2": tf.reshape(grid, [-1, 48]), "pool4": tf.reduce_max(grid, axis=[1, 2])}
-
-
-def save_tiny_vision(path, *, gain=1.0, **metadata):
-    """Writes a SavedModel of the signature `vision`; default image size 64."""
-    return _save(path, TinyVision(gain), {"frame_px": 56, **metadata})
-
-
-def _save(path, module, metadata):
-    tf.saved_model.save(module, str(path), signatures={"vision": module.vision})
-    file = path / saved_model.METADATA_FILE
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps(metadata))
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +46,8 @@ def test_papers_features_from_256_px_images(tmp_path):
     built = models.build_model(config, any_frame_size=True)
     module = tf.Module()
     module.network_variables = [variable.value for variable in built.variables]
-    module.vision = export.vision_signature(built, config)
-    network = linear_layer.VisionNetwork(_save(tmp_path / "model", module, {"frame_px": 224}))
+    module.vision = signatures.vision_signature(built, config)
+    network = linear_layer.VisionNetwork(save_vision(tmp_path / "model", module, frame_px=224))
     assert network.default_image_px == 256
     found = network(np.random.default_rng(0).integers(0, 256, (1, 256, 256, 3)).astype(np.uint8))
     assert found.shape == (1, 512) and (found >= 0).all() and found.any()  # after the ReLU
@@ -221,11 +195,3 @@ def test_rate_is_chosen_on_training_images_only(network, images, tmp_path, monke
         linear_layer.choose_rate(
             network, single, training, num_classes=3, seed=0, cache_dir=tmp_path
         )
-
-
-@pytest.mark.parametrize("changes", [{"augmentation": "x"}, {"num_epochs": 0}, {"image_px": 0}])
-def test_bad_training_is_one_line(changes):
-    values = {"augmentation": "none", "image_px": 16, "num_epochs": 1, "batch_size": 1}
-    with pytest.raises(UserError, match="need") as error:
-        linear_layer.Training(**{**values, **changes})
-    assert "\n" not in str(error.value)

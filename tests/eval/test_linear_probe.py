@@ -47,14 +47,14 @@ def test_float32_and_warm_starts_end_where_float64_does(shape):
     features, labels = _problem(*shape, seed=1)
     rows = np.arange(len(features))
     grid = (1e-4, 1e-3, 1e-2)
-    path = linear_probe.fit_path(
+    *_, last = linear_probe.fit_path(
         features.astype(np.float32), labels, rows, num_classes=4, grid=grid, tolerance=1e-4
     )
-    exact = linear_probe.fit_path(
+    (exact,) = linear_probe.fit_path(
         features, labels, rows, num_classes=4, grid=grid[-1:], tolerance=1e-10
     )
-    scores, expected = path[-1].scores(features), exact[0].scores(features)
-    assert path[-1].weights.dtype == np.float32
+    scores, expected = last.scores(features), exact.scores(features)
+    assert last.weights.dtype == np.float32
     assert np.abs(scores - expected).max() < 1e-3 * np.abs(expected).max()
 
 
@@ -132,18 +132,20 @@ def test_a_given_c_is_used():
     assert outcome.chosen_c == (0.5, 0.5)
 
 
-def test_training_sets_are_shared_between_tested_folds(monkeypatch):
-    calls = []
-    fit_path = linear_probe.fit_path
+def test_training_sets_are_shared_between_tested_folds_and_progress_counts_the_fits(monkeypatch):
+    calls, shown = [], []
+    fit_path, problem = linear_probe.fit_path, linear_probe._Problem
 
     def counted(*args, **kwargs):
         calls.append(kwargs["grid"])
         return fit_path(*args, **kwargs)
 
     monkeypatch.setattr(linear_probe, "fit_path", counted)
+    monkeypatch.setattr(linear_probe, "_Problem", lambda *a: shown.append(a[-1]) or problem(*a))
     features, owner, labels, parts = _folded()
     linear_probe.evaluate(features, owner, labels, parts, tested=list("12345"), c=None, seed=0)
     assert len(calls) == 10 + 5  # pairs of folds left out, then one per tested fold
+    assert shown[0].done == shown[0].total == 10 * len(linear_probe.C_GRID) + 5
 
 
 def test_inner_groups_keep_folds_or_spread_each_class():

@@ -70,11 +70,6 @@ def test_hash_of_arrays_sees_type_and_shape():
     assert len({cache.hash_array(array) for array in hashes}) == 4
 
 
-def test_confusion_by_hand():
-    counts = metrics.confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
-    assert counts.tolist() == [[1, 1], [0, 1]]
-
-
 def test_accuracy_is_the_mean_over_parts_not_over_recordings():
     summary = metrics.accuracy_summary(
         np.array([0, 0, 0, 1, 1]),

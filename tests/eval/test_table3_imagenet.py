@@ -3,15 +3,20 @@ import pathlib
 import types
 
 import pytest
+from absl.flags import IllegalFlagValueError
 
 from eval import table3_imagenet
 from eval.methods import from_scratch, linear_layer
 from eval.reporting import tables
+from eval.reporting.table_config import TableConfig
 from eval.sets import image_sets
+from eval.table3_imagenet import Images, Settings
+from l3net import flags
 from l3net.errors import UserError
+from l3net.inference.image_classifier import ModelConfig
 from tests import commands
-from tests.eval.test_image_sets import write_imagenet, write_shards
-from tests.eval.test_linear_layer import save_tiny_vision
+from tests.tiny_networks import save_tiny_vision
+from tests.tiny_sets import write_image_shards, write_imagenet
 
 ROOT = pathlib.Path(__file__).parents[2]
 OURS, OURS_RANDOM = table3_imagenet.OURS, table3_imagenet.OURS_RANDOM
@@ -38,13 +43,13 @@ def _settings(**changes):
     values = {
         "augmentation": "none",
         "image_px": 16,
-        "num_epochs": 20,
+        "epochs": 20,
         "batch_size": 4,
-        "learning_rate": 0.02,
+        "learning_rate": "0.02",
         "scratch_learning_rate": 0.01,
-        "seeds": (0, 1),
+        "seeds": 2,
     }
-    return table3_imagenet.Settings(**{**values, **changes})
+    return Settings(**{**values, **changes})
 
 
 def _table(images, frozen, cache_dir, scratch=None, **changes):
@@ -55,7 +60,7 @@ def _table(images, frozen, cache_dir, scratch=None, **changes):
 
 @pytest.fixture
 def demo(tmp_path):
-    return image_sets.read_shards(write_shards(tmp_path / "demo"))
+    return image_sets.read_shards(write_image_shards(tmp_path / "demo"))
 
 
 def test_demo_rows_say_so_and_the_papers_are_not_run(demo, networks, tmp_path):
@@ -73,7 +78,7 @@ def test_demo_rows_say_so_and_the_papers_are_not_run(demo, networks, tmp_path):
 
 
 def test_details_and_note(demo, networks, tmp_path):
-    row = _table(demo, networks, tmp_path / "cache", num_epochs=1).rows[1]
+    row = _table(demo, networks, tmp_path / "cache", epochs=1).rows[1]
     assert row.note == "l3_net, 7 steps, on demo, width 0.25, 16 px images, learning rate 0.02"
     assert list(row.details["per_seed"]) == ["0", "1"]
     assert row.details["num_classes"] == 2
@@ -104,9 +109,9 @@ def test_default_size_and_inception(demo, networks, tmp_path):
         tmp_path / "cache",
         augmentation="inception",
         image_px=None,
-        num_epochs=6,
-        learning_rate=0.1,
-        seeds=(0,),
+        epochs=6,
+        learning_rate="0.1",
+        seeds=1,
     ).rows
     assert rows[0].details["training"]["image_px"] == 64
     assert rows[0].ours["accuracy"] == 100
@@ -122,7 +127,7 @@ def test_rate_is_chosen_once_for_all_seeds(demo, networks, tmp_path, monkeypatch
 
     monkeypatch.setattr(linear_layer, "choose_rate", recorded)
     given = (demo, {OURS: networks[OURS]}, tmp_path / "cache")
-    row = _table(*given, learning_rate=None, num_epochs=2).rows[0]
+    row = _table(*given, learning_rate="choose", epochs=2).rows[0]
     assert calls == [0]
     choice = row.details["learning_rate_choice"]
     assert list(choice) == ["1e-05", "0.0001", "0.001", "0.01", "0.1"]
@@ -131,11 +136,11 @@ def test_rate_is_chosen_once_for_all_seeds(demo, networks, tmp_path, monkeypatch
 
 def test_second_run_computes_nothing(demo, networks, tmp_path, monkeypatch):
     given = (demo, networks, tmp_path / "cache")
-    first = _table(*given, num_epochs=2)
+    first = _table(*given, epochs=2)
     monkeypatch.setattr(linear_layer, "train", None)
-    assert _table(*given, num_epochs=2).rows == first.rows
+    assert _table(*given, epochs=2).rows == first.rows
     with pytest.raises(TypeError):  # another rate is another result
-        _table(*given, num_epochs=2, learning_rate=0.5)
+        _table(*given, epochs=2, learning_rate="0.5")
 
 
 def test_no_network_is_not_run(demo, tmp_path):
@@ -146,9 +151,9 @@ def test_no_network_is_not_run(demo, tmp_path):
 
 
 def test_from_scratch_when_asked(demo, tmp_path, monkeypatch):
-    config = from_scratch.ModelConfig(width=1 / 32)
+    config = ModelConfig(width=1 / 32)
     given = (demo, {}, tmp_path / "cache", config)
-    settings = {"image_px": 32, "num_epochs": 6, "seeds": (0,)}
+    settings = {"image_px": 32, "epochs": 6, "seeds": 1}
     row, *others = _table(*given, **settings).rows
     assert row.method == FROM_SCRATCH and row.data.startswith("demo data (synthetic)")
     assert row.ours["accuracy"] == 100
@@ -160,19 +165,30 @@ def test_from_scratch_when_asked(demo, tmp_path, monkeypatch):
         _table(*given, **settings, scratch_learning_rate=0.1)
 
 
+def test_from_scratch_is_like_the_network_it_is_compared_with():
+    paper = table3_imagenet._like(None)
+    assert (paper.model, paper.stride, paper.width, paper.frame_px) == ("l3_net", 1, 1.0, 224)
+    given = {"model": "l3_net_ots", "width": 0.25, "frame_px": 112}
+    like = table3_imagenet._like(types.SimpleNamespace(metadata={"model_config": given}))
+    assert (like.stride, like.width, like.frame_px) == (2, 0.25, 112)
+
+
 def test_bad_rate_is_one_line():
-    names = ("augmentation", "image_px", "epochs", "batch_size", "scratch_learning_rate")
-    values = {**dict.fromkeys(names), "learning_rate": "-1", "seed": 0, "seeds": 1}
-    holders = {name: types.SimpleNamespace(value=value) for name, value in values.items()}
     with pytest.raises(UserError, match='--learning_rate=-1: need a positive number or "choose"'):
-        table3_imagenet.main(["table3_imagenet"], holders)
+        table3_imagenet.main(TableConfig(), Images(), Settings(learning_rate="-1"))
+
+
+@pytest.mark.parametrize("flag", ["augmentation=x", "epochs=0", "image_px=0", "batch_size=0"])
+def test_bad_training_is_refused(flag):
+    with pytest.raises(IllegalFlagValueError):
+        flags.parse([f"--{flag}"], TableConfig, Images, Settings)
 
 
 def test_command_line(tmp_path, paths):
-    demo = write_shards(tmp_path / "demo")
+    demo = write_image_shards(tmp_path / "demo")
     command = [
         *("-m", "eval.table3_imagenet"),
-        f"--demo_shards={demo}",
+        f"--shards={demo}",
         f"--saved_model={paths[OURS]}",
         "--augmentation=none",
         "--epochs=20",
@@ -190,8 +206,6 @@ def test_command_line(tmp_path, paths):
 
 
 def test_no_data_is_one_line():
-    names = ("imagenet", "imagenet_val_labels", "num_classes", "images_per_class", "demo_shards")
-    given = dict.fromkeys((*names, "demo_clips"), None)
     with pytest.raises(UserError, match="nothing to classify: give --imagenet") as error:
-        table3_imagenet.read_images(**given, frames_per_clip=1, seed=0)
+        table3_imagenet.read_images(Images())
     assert "\n" not in str(error.value)

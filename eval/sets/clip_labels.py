@@ -1,0 +1,39 @@
+"""Labels of prepared clips: their own first one, or the class that a CSV gives."""
+
+import csv
+import pathlib
+from collections.abc import Iterator, Mapping
+
+from l3net.data import schema
+from l3net.data.shards import find_shards, read_clips
+from l3net.errors import UserError
+
+
+def read_labels(path: str | pathlib.Path, column: str) -> dict[str, str]:
+    """Reads the class of each example id from a column of a CSV, such as the demo's clips.csv.
+
+    Raises:
+        UserError: if it cannot be read or lacks a column.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return {row["example_id"]: row[column] for row in csv.DictReader(file)}
+    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(
+            f"cannot read {path} ({error}); need a CSV with columns example_id and {column}"
+        ) from None
+
+
+def labelled_clips(
+    folder: str | pathlib.Path, split: str, labels: Mapping[str, str] | None
+) -> Iterator[tuple[schema.Clip, str]]:
+    """Yields each clip of a split with its class, "" if it has none.
+
+    Args:
+        folder: prepared folder.
+        split: of the folder.
+        labels: example id -> class; None takes the clips' first labels.
+    """
+    for clip in read_clips(find_shards(folder, split)):
+        label = next(iter(clip.labels), "") if labels is None else labels.get(clip.example_id, "")
+        yield clip, label
