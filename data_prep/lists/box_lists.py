@@ -1,7 +1,6 @@
 """Boxes around what sounds, from two published localization sets -> rows of one boxes.csv.
 
-Shares of height and width, one row per box; a frame may have several rows. The demo data set's
-boxes.csv (data_prep/demo.py) has the same columns.
+One row per box; a frame may have several. The demo data set's boxes.csv has the same columns.
 """
 
 import pathlib
@@ -27,11 +26,11 @@ class Box(NamedTuple):
     """A box in one frame; a row of boxes.csv.
 
     Attributes:
-        example_id: of the clip.
-        frame: at 25 fps, from the beginning of the clip; an image is frame 0.
-        time_seconds: of the frame.
-        ymin, xmin, ymax, xmax: in [0, 1].
-        label: of what sounds, "" if not told.
+        example_id: the clip's.
+        frame: its index at 25 fps, from the beginning of the clip; an image is frame 0.
+        time_seconds: when the frame is shown.
+        ymin, xmin, ymax, xmax: shares of the frame's height and width, in [0, 1].
+        label: the class of what sounds, "" if unknown.
     """
 
     example_id: str
@@ -48,13 +47,7 @@ COLUMNS = Box._fields
 
 
 def read_vggss(path: str | pathlib.Path) -> Iterator[tuple[Entry, list[Box]]]:
-    """Reads vggss.json: [{"file": "ID_000030", "class": …, "bbox": [[xmin, ymin, xmax, ymax], …]}].
-
-    Args:
-        path: of the file.
-
-    Yields:
-        Each clip of 10 s with its boxes; those without area are left out.
+    """Reads vggss.json: clips of 10 s with their boxes; those without area are left out.
 
     Raises:
         UserError: if the file cannot be read or has another format.
@@ -90,13 +83,7 @@ def read_flickr_boxes(folder: str | pathlib.Path) -> Iterator[tuple[Entry, list[
 
     Every annotator's boxes become rows, so a frame on which three agree has three. An element
     `bbox` holds xmin, ymin, xmax, ymax, by these names, or as its last four of five elements in
-    this order.
-
-    Args:
-        folder: of ID.xml.
-
-    Yields:
-        Each frame (as a clip of one frame) with its boxes.
+    this order. A frame is a clip of one frame.
 
     Raises:
         UserError: if the folder has no XML file, or the first one has another format.
@@ -116,7 +103,7 @@ def read_flickr_boxes(folder: str | pathlib.Path) -> Iterator[tuple[Entry, list[
                 ) from error
             yield Unusable(str(error), path.name, 1), []
         else:
-            frame = ListedClip(path.stem, 0.0, IMAGE_SECONDS, TEST, (), path.name, 1)
+            frame = ListedClip(path.stem, 0.0, IMAGE_SECONDS, TEST, (), path.name, 1, False)
             yield frame, [box for box in boxes if box]
 
 

@@ -33,11 +33,11 @@ class ManifestRow:
     """One clip to cut out of one video.
 
     Attributes:
-        example_id: unique within the manifest.
-        media_id: of the video; several clips may share it.
-        path: of the video, relative to the folder of videos, posix style.
+        example_id: its name, unique within the manifest.
+        media_id: the video's id; several clips may share it.
+        path: the video's path, relative to the folder of videos, posix style.
         start_seconds, end_seconds: the wanted extent on the video's own time line.
-        split: such as "train"; letters, digits and "_".
+        split: letters, digits and "_", such as "train".
         labels: label strings, may be empty.
     """
 
@@ -51,13 +51,7 @@ class ManifestRow:
 
 
 def read_manifest(path: str | pathlib.Path) -> list[ManifestRow]:
-    """Reads and checks a manifest.
-
-    Args:
-        path: of the CSV file, UTF-8.
-
-    Returns:
-        Its rows, in the order of the file; at least one.
+    """Returns the rows of a manifest (a UTF-8 CSV) in the order of the file; at least one.
 
     Raises:
         UserError: if the file cannot be read, a column is missing or unknown, a row is unusable or
@@ -88,11 +82,7 @@ def read_manifest(path: str | pathlib.Path) -> list[ManifestRow]:
 
 
 def write_manifest(path: str | pathlib.Path, rows: Sequence[ManifestRow]) -> None:
-    """Writes a manifest, whole or not at all; `read_manifest` gives the same rows back.
-
-    Args:
-        path: of the CSV file; its folder is made if need be.
-        rows: the clips.
+    """Writes a complete manifest or none; `read_manifest` gives the same rows back.
 
     Raises:
         UserError: if the file cannot be written, or a row could not be read back.
@@ -123,15 +113,15 @@ def rows_from_folder(
 ) -> list[ManifestRow]:
     """Makes one row per video file in a folder and its subfolders: its first seconds.
 
-    Files are told by their suffix (`l3net.media.file_kinds`); hidden ones are left out. The
+    Suffixes say which files are videos (`l3net.media.file_kinds`); hidden ones are left out. The
     split of a file depends on its relative path and the seed only, so adding files moves no other.
 
     Args:
-        folder: of videos.
+        folder: the folder of videos.
         max_seconds: length of each clip; L3 §3.1 takes the first 10 s.
         split_fractions: split name -> share, such as {"train": 0.8, "val": 0.1, "test": 0.1};
             None puts all in "train".
-        seed: of the split.
+        seed: seed of the split.
 
     Returns:
         The rows, sorted by path, without labels.
@@ -150,24 +140,14 @@ def rows_from_folder(
     ]
     if not rows:
         raise UserError(
-            f"no video file in {folder}; looked for "
-            f"{' '.join(SUFFIXES[VIDEO])}; "
-            "give --manifest to name files of any kind"
+            f"no video file in {folder}; looked for {' '.join(SUFFIXES[VIDEO])}; give --manifest "
+            "to name files of any kind"
         )
     return rows
 
 
 def split_of(media_id: str, fractions: Mapping[str, float], seed: int = 0) -> str:
-    """Returns the split of a video: a seeded hash of its id, compared with cumulated shares.
-
-    Args:
-        media_id: of the video.
-        fractions: split name -> share; the shares sum to 1.
-        seed: another seed gives another partition.
-
-    Returns:
-        A key of `fractions`.
-    """
+    """Returns the split of a video: a seeded hash of its id, compared with cumulated shares."""
     digest = hashlib.sha256(f"{seed}:{media_id}".encode()).digest()
     position = int.from_bytes(digest[:8], "big") / 2**64
     for split, fraction in fractions.items():
@@ -178,13 +158,7 @@ def split_of(media_id: str, fractions: Mapping[str, float], seed: int = 0) -> st
 
 
 def parse_fractions(text: str) -> dict[str, float]:
-    """Parses "train=0.8,val=0.1,test=0.1".
-
-    Args:
-        text: as given in a flag.
-
-    Returns:
-        split name -> share, in the order given.
+    """Parses "train=0.8,val=0.1,test=0.1" to split name -> share, in the order given.
 
     Raises:
         UserError: if the text has another form, or the shares are unusable.

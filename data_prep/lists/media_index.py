@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class MediaFile(NamedTuple):
-    """A file, and what its name says of its extent.
+    """A file, and what its name says about its extent.
 
     Attributes:
         path: relative to the folder, posix style.
@@ -66,14 +66,9 @@ def plain_names(stem: str) -> Iterator[tuple[str, tuple[float, ...]]]:
 
 
 def media_paths(folder: str | pathlib.Path, suffixes: Container[str]) -> Iterator[str]:
-    """Walks a folder once, with one system call per subfolder.
+    """Yields the files with certain suffixes (in lower case), also in subfolders, in no order.
 
-    Args:
-        folder: what to walk; hidden files and linked subfolders are left out.
-        suffixes: of the files wanted, in lower case.
-
-    Yields:
-        Paths relative to the folder, posix style, in no particular order.
+    Paths are relative to the folder, posix style. Hidden files and linked subfolders are left out.
 
     Raises:
         UserError: if the folder or a subfolder cannot be read.
@@ -103,15 +98,12 @@ def media_paths(folder: str | pathlib.Path, suffixes: Container[str]) -> Iterato
 def index_folder(
     paths: Iterable[str], names: Names, wanted: Container[str]
 ) -> dict[str, list[MediaFile]]:
-    """Sorts files by the video they are of.
+    """Returns video id -> its files, sorted by path.
 
     Args:
-        paths: relative, of the files.
+        paths: relative paths of the files.
         names: name of a file without suffix -> the (id, numbers) it may mean.
         wanted: ids to keep, so that memory grows with the list and not with the folder.
-
-    Returns:
-        Id -> its files, sorted by path.
     """
     index: dict[str, list[MediaFile]] = {}
     for path in paths:
@@ -129,13 +121,7 @@ def best_file(
 ) -> MediaFile | None:
     """Chooses the file that holds a clip: one named by its start and end, by its start, by its id.
 
-    Args:
-        files: of the clip's video.
-        start_seconds: of the clip, on the whole video's time line.
-        end_seconds: of the clip.
-
-    Returns:
-        The file; None if all are of other parts of the video.
+    Start and end are on the complete video's time line. None if all files hold other parts of it.
     """
     ranked = ((_rank(file.numbers, start_seconds, end_seconds), file) for file in files)
     fitting = [(rank, file) for rank, file in ranked if rank is not None]
@@ -145,14 +131,9 @@ def best_file(
 def extent(
     file: MediaFile, start_seconds: float, end_seconds: float, trimmed: str
 ) -> tuple[float, float]:
-    """Returns where a clip lies on its file's own time line, seconds.
+    """Returns the start and end of a clip on its file's own time line, seconds.
 
-    Args:
-        file: as `best_file` gives it.
-        start_seconds: of the clip, on the whole video's time line.
-        end_seconds: of the clip.
-        trimmed: whether files begin where their clips begin; "auto": those whose names have
-            numbers do.
+    `trimmed` says whether files begin where their clips begin; "auto": if their names have numbers.
     """
     if trimmed == YES or (trimmed == AUTO and file.numbers):
         return 0.0, round(end_seconds - start_seconds, 6)

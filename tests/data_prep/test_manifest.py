@@ -129,3 +129,5 @@ def test_split_depends_on_name_and_seed_only_and_has_about_its_share():
 def test_unusable_fractions_are_refused(text):
     with pytest.raises(UserError, match="split"):
         manifest.parse_fractions(text)
+    with pytest.raises(UserError, match="need shares above 0 that sum to 1"):
+        manifest.checked_fractions({})

@@ -2,8 +2,8 @@
 
 import pytest
 
-from l3net.data import recording_lists
-from l3net.data.recording_lists import ListedRecording
+from eval.sets import recording_lists
+from eval.sets.recording_lists import ListedRecording
 from l3net.errors import UserError
 
 HEADER = "filename,fold,target,category,esc10,src_file,take\n"
@@ -24,8 +24,8 @@ def write_esc50(folder, rows, header=HEADER):
 def test_esc50_is_what_the_list_names(tmp_path):
     write_esc50(tmp_path, "b.wav,1,0,dog,True,1,A\na.wav, 5 ,1,clock tick,False,2,A\n")
     dog, clock = recording_lists.list_esc50(tmp_path)
-    assert dog == ListedRecording("audio/b.wav", "fold1", "dog", "", "esc50.csv", 2)
-    assert clock == ListedRecording("audio/a.wav", "fold5", "clock tick", "", "esc50.csv", 3)
+    assert dog == ListedRecording("audio/b.wav", "fold1", "dog")
+    assert clock == ListedRecording("audio/a.wav", "fold5", "clock tick")
     assert recording_lists.list_esc10(str(tmp_path)) == [dog]
 
 
@@ -33,8 +33,8 @@ def test_esc10_in_class_folders(tmp_path):
     touch(tmp_path, "002 - Rain/1-2-A.OGG", "001 - Dog bark/5-1-A.ogg", "001 - Dog bark/x.txt")
     touch(tmp_path, "001 - Dog bark/12-1-A.ogg", "other/1-1-A.ogg", "003 - a file")
     many, dog, rain = recording_lists.list_esc10(tmp_path)
-    assert dog == ("001 - Dog bark/5-1-A.ogg", "fold5", "Dog bark", "", "", 0)
-    assert rain == ("002 - Rain/1-2-A.OGG", "fold1", "Rain", "", "", 0)
+    assert dog == ("001 - Dog bark/5-1-A.ogg", "fold5", "Dog bark", "")
+    assert rain == ("002 - Rain/1-2-A.OGG", "fold1", "Rain", "")
     assert many.split == ""
     assert many.problem == "001 - Dog bark/12-1-A.ogg: got fold '12'; need one of 1 to 5"
 
@@ -64,8 +64,8 @@ def test_scenes_by_name_in_either_depth(tmp_path):
     touch(tmp_path, "scenes_stereo/scenes_stereo/tube10.wav", "scenes_stereo/readme.txt")
     touch(tmp_path, "evaluation/test_busystreet_02.flac", "evaluation/beach01.wav")
     train, beach, test = recording_lists.list_dcase2013(tmp_path)
-    assert train == ("scenes_stereo/scenes_stereo/tube10.wav", "train", "tube", "", "", 0)
-    assert test == ("evaluation/test_busystreet_02.flac", "test", "busystreet", "", "", 0)
+    assert train == ("scenes_stereo/scenes_stereo/tube10.wav", "train", "tube", "")
+    assert test == ("evaluation/test_busystreet_02.flac", "test", "busystreet", "")
     assert beach.label == ""
     assert beach.problem.startswith("cannot tell the scene of evaluation/beach01.wav; need one of")
 
@@ -105,18 +105,3 @@ def test_scenes_need_both_folders(tmp_path):
     touch(tmp_path, "scenes_stereo/bus01.wav", "test/readme.txt")
     with pytest.raises(UserError, match="no folder of recordings named scenes_stereo_testset or"):
         recording_lists.list_dcase2013(tmp_path)
-
-
-def test_rows_and_lines_know_their_place(tmp_path):
-    path = tmp_path / "list.csv"
-    path.write_text('\ufeff# made by hand\n\na, "b,c"\n  #1,2\nd\n', encoding="utf-8")
-    assert list(recording_lists.csv_rows(path)) == [(3, ["a", "b,c"]), (5, ["d"])]
-    assert list(recording_lists.text_lines(path)) == [(3, 'a, "b,c"'), (5, "d")]
-
-
-@pytest.mark.parametrize("read", [recording_lists.csv_rows, recording_lists.text_lines])
-def test_files_that_are_no_text_are_refused(tmp_path, read):
-    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00\x80" * 9)
-    for name in ("binary", "nowhere"):
-        with pytest.raises(UserError, match=f"cannot read the list .*{name}"):
-            list(read(tmp_path / name))

@@ -6,15 +6,14 @@
 - DCASE 2013 scenes: `scenes_stereo/busystreet01.wav` ... to train and `scenes_stereo_testset/` to
   test, each perhaps inside a folder of its own name (as the published archives unpack).
 
-Whether a listed file is there is for the caller to see: a manifest counts it, an evaluation stops.
+Whether a listed file exists is for the caller to see.
 """
 
-import csv
 import pathlib
 import re
-from collections.abc import Iterator
 from typing import NamedTuple
 
+from l3net.data.list_files import csv_rows, text_lines
 from l3net.errors import UserError
 
 TRAIN, TEST = "train", "test"
@@ -22,7 +21,6 @@ AUDIO_SUFFIXES = frozenset((".flac", ".ogg", ".wav"))
 # "5-second-long"; the published Ogg files hold 3.6 to 7.2 s, and the authors' own notebook pads or
 # cuts each to exactly 5 s.
 ESC_SECONDS = 5.0
-SCENE_SECONDS = 30.0
 SCENES = (
     *("bus", "busystreet", "office", "openairmarket", "park", "quietstreet", "restaurant"),
     *("supermarket", "tube", "tubestation"),
@@ -45,29 +43,20 @@ class ListedRecording(NamedTuple):
 
     Attributes:
         path: relative to the data set's folder, posix style.
-        split: "fold1" to "fold5", "train" or "test"; "" if it cannot be told.
-        label: its class, "" if it cannot be told.
-        problem: why split or label cannot be told, else "".
-        source, line: where it is listed; ("", 0) if it was found in a folder.
+        split: "fold1" to "fold5", "train" or "test"; "" if unknown.
+        label: its class, "" if unknown.
+        problem: why split or label is unknown, else "".
     """
 
     path: str
     split: str
     label: str
     problem: str = ""
-    source: str = ""
-    line: int = 0
 
 
 # --- ESC-50 and ESC-10 ---------------------------------------------------------------------------
 def list_esc50(folder: str | pathlib.Path) -> list[ListedRecording]:
-    """Lists ESC-50: 2000 recordings of 5 s, 50 classes; a split is a fold.
-
-    Args:
-        folder: holds `audio/` and `meta/esc50.csv`.
-
-    Returns:
-        What the list names, in its order; at least one.
+    """Lists ESC-50: what its list names, in its order, at least one; a split is a fold.
 
     Raises:
         UserError: if the list is missing, cannot be read or has another format.
@@ -79,13 +68,9 @@ def list_esc50(folder: str | pathlib.Path) -> list[ListedRecording]:
 
 
 def list_esc10(folder: str | pathlib.Path) -> list[ListedRecording]:
-    """Lists ESC-10: 400 recordings of 5 s, 10 classes, in either layout; a split is a fold.
+    """Lists ESC-10: its marked rows in ESC-50's list, or the files of the class folders by name.
 
-    Args:
-        folder: holds ESC-50's `audio/` and `meta/esc50.csv`, or class folders.
-
-    Returns:
-        The marked rows of the list, or the files of the class folders by name; at least one.
+    A split is a fold; there is at least one recording.
 
     Raises:
         UserError: if the folder is in neither layout or holds no such recording, or the list cannot
@@ -94,10 +79,10 @@ def list_esc10(folder: str | pathlib.Path) -> list[ListedRecording]:
     folder = pathlib.Path(folder)
     path = folder / _ESC_LIST
     if path.exists():
-        found = [recording for recording, is_esc10 in _esc_rows(path) if is_esc10]
-        if not found:
+        marked = [recording for recording, is_esc10 in _esc_rows(path) if is_esc10]
+        if not marked:
             raise UserError(f"{path} has no rows of ESC-10: esc10 is True nowhere")
-        return found
+        return marked
     return _class_folders(folder)
 
 
@@ -109,18 +94,18 @@ def _class_folders(folder: pathlib.Path) -> list[ListedRecording]:
             f"{folder} holds no ESC-10: need class folders such as '001 - Dog bark', or ESC-50's "
             f"audio/ and {_ESC_LIST.as_posix()}"
         )
-    found = [
+    recordings = [
         _in_class_folder(f"{each.name}/{name}", name.partition("-")[0], label)
         for each, label in classes.items()
         for name in _audio_names(each)
     ]
-    if not found:
+    if not recordings:
         raise UserError(f"the class folders of {folder} hold no recordings")
-    return found
+    return recordings
 
 
 def _esc_rows(path: pathlib.Path) -> list[tuple[ListedRecording, bool]]:
-    """Returns each row of meta/esc50.csv, and whether it is of ESC-10; at least one."""
+    """Returns each row of meta/esc50.csv, and whether it belongs to ESC-10; at least one."""
     rows = csv_rows(path)
     line, columns = next(rows, (1, []))
     missing = [column for column in _ESC_COLUMNS if column not in columns]
@@ -129,16 +114,13 @@ def _esc_rows(path: pathlib.Path) -> list[tuple[ListedRecording, bool]]:
             f"{path}, line {line}: got the columns {', '.join(columns) or 'none'}, so no rows with "
             f"the column(s) {', '.join(missing)}; need ESC-50's own list"
         )
-    found = [_esc_row(path, line, columns, fields) for line, fields in rows]
-    if not found:
+    recordings = [_esc_row(f"{path}, line {line}", columns, fields) for line, fields in rows]
+    if not recordings:
         raise UserError(f"{path} has no rows under its column names")
-    return found
+    return recordings
 
 
-def _esc_row(
-    path: pathlib.Path, line: int, columns: list[str], fields: list[str]
-) -> tuple[ListedRecording, bool]:
-    where = f"{path}, line {line}"
+def _esc_row(where: str, columns: list[str], fields: list[str]) -> tuple[ListedRecording, bool]:
     if len(fields) != len(columns):
         raise UserError(f"{where}: got {len(fields)} fields; need {len(columns)}")
     row = {column: field.strip() for column, field in zip(columns, fields, strict=True)}
@@ -147,7 +129,7 @@ def _esc_row(
         raise UserError(f"{where}: got fold {fold!r}; need one of 1 to 5")
     if not (name and label):
         raise UserError(f"{where}: got filename {name!r} and category {label!r}; need both")
-    recording = ListedRecording(f"audio/{name}", f"fold{fold}", label, "", path.name, line)
+    recording = ListedRecording(f"audio/{name}", f"fold{fold}", label)
     return recording, row["esc10"].lower() == "true"
 
 
@@ -167,9 +149,6 @@ def list_dcase2013(folder: str | pathlib.Path) -> list[ListedRecording]:
     on each line a file name and a class, or the names that a file has with and without its class;
     in any order, and other columns are passed over.
 
-    Args:
-        folder: holds `scenes_stereo/` and `scenes_stereo_testset/`.
-
     Returns:
         The recordings, those to train first, each part by name.
 
@@ -177,14 +156,15 @@ def list_dcase2013(folder: str | pathlib.Path) -> list[ListedRecording]:
         UserError: if a folder is missing or empty, or a list cannot be read.
     """
     folder = pathlib.Path(folder)
-    found = []
+    recordings = []
     for split, names in _SCENE_FOLDERS.items():
-        place = _scene_folder(folder, names)
-        scenes = {**_listed_scenes(folder), **_listed_scenes(place)}
-        for name in _audio_names(place):
-            path = (place / name).relative_to(folder).as_posix()
-            found.append(_scene_recording(path, split, scenes.get(name) or _scene_in_name(name)))
-    return found
+        part = _scene_folder(folder, names)
+        scenes = {**_listed_scenes(folder), **_listed_scenes(part)}
+        for name in _audio_names(part):
+            path = (part / name).relative_to(folder).as_posix()
+            scene = scenes.get(name) or _scene_in_name(name)
+            recordings.append(_scene_recording(path, split, scene))
+    return recordings
 
 
 def _scene_folder(folder: pathlib.Path, names: tuple[str, ...]) -> pathlib.Path:
@@ -209,15 +189,15 @@ def _scene_in_name(name: str) -> str:
 
 def _listed_scenes(folder: pathlib.Path) -> dict[str, str]:
     """Returns file name -> class from every list in a folder."""
-    found = {}
+    scenes = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in (".csv", ".txt") and path.stem.lower().startswith(_SCENE_LISTS):
             for _, text in text_lines(path):
                 fields = re.split(r'[,;\t "]+', text)
                 names = [pathlib.PurePath(field).name for field in fields if _is_audio(field)]
                 if scene := _scene_in_line(fields, names):
-                    found |= dict.fromkeys(names, scene)
-    return found
+                    scenes |= dict.fromkeys(names, scene)
+    return scenes
 
 
 def _scene_in_line(fields: list[str], names: list[str]) -> str:
@@ -225,45 +205,6 @@ def _scene_in_line(fields: list[str], names: list[str]) -> str:
     scenes = {field.lower() for field in fields} & set(SCENES)
     scenes = scenes or {_scene_in_name(name) for name in names} - {""}
     return scenes.pop() if len(scenes) == 1 else ""
-
-
-# --- Files ---------------------------------------------------------------------------------------
-def csv_rows(path: str | pathlib.Path) -> Iterator[tuple[int, list[str]]]:
-    """Yields (line, fields) of a CSV; empty lines and those that begin with # are left out.
-
-    Args:
-        path: of the file, UTF-8.
-
-    Raises:
-        UserError: if it cannot be read as such.
-    """
-    try:
-        # utf-8-sig: spreadsheet programs put a byte-order mark in front.
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, skipinitialspace=True)
-            for fields in reader:
-                if fields and not fields[0].startswith("#"):
-                    yield reader.line_num, fields
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"cannot read the list {path} as a UTF-8 CSV file: {error}") from error
-
-
-def text_lines(path: str | pathlib.Path) -> Iterator[tuple[int, str]]:
-    """Yields (line, text) of a text file; empty lines and those that begin with # are left out.
-
-    Args:
-        path: of the file, UTF-8.
-
-    Raises:
-        UserError: if it cannot be read as such.
-    """
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            for line, text in enumerate(file, 1):
-                if (text := text.strip()) and not text.startswith("#"):
-                    yield line, text
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the list {path} as UTF-8 text: {error}") from error
 
 
 def _audio_names(folder: pathlib.Path) -> list[str]:

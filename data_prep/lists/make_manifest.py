@@ -1,0 +1,106 @@
+"""The manifest of a data set, with missing.csv and perhaps boxes.csv beside it."""
+
+import dataclasses
+import pathlib
+from collections import Counter
+
+from data_prep.lists import box_lists, manifest, media_index
+from data_prep.lists.dataset_rows import DATASETS, DIRECTORY, LABELS_FROM, Missing, Request, Result
+from l3net.errors import UserError
+from l3net.files import write_csv
+from l3net.flags import REQUIRED, setting
+
+MISSING_FILE, BOXES_FILE = "missing.csv", "boxes.csv"
+# These need no manifest.
+READ_BY_EVALUATIONS = {
+    "esc50": "eval.table2_sound reads the folder itself: --esc50=FOLDER",
+    "esc10": "eval.table2_sound reads the folder itself: --esc10=FOLDER",
+    "dcase2013": "eval.table2_sound reads the folder itself: --dcase2013=FOLDER",
+    "imagenet": "eval.table3_imagenet reads the folder itself: --imagenet=FOLDER",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The manifest."""
+
+    dataset: str = setting(REQUIRED, f"Name of the data set: {', '.join(DATASETS)}.")
+    manifest: str | pathlib.Path = setting(
+        REQUIRED, "Path of the CSV of clips to write; its folder is made if need be."
+    )
+    overwrite: bool = setting(False, "Whether to replace a manifest that differs.")
+
+
+def make_manifest(config: Config, request: Request) -> Result:
+    """Makes the manifest of a data set.
+
+    Raises:
+        UserError: if a setting is unusable, a list has an unknown format, no clip has a file,
+            another manifest exists, or a file cannot be written.
+    """
+    _check(config.dataset, request)
+    try:
+        result = DATASETS[config.dataset].make_rows(request)
+        _check_rows(result, request)
+        _write(pathlib.Path(config.manifest), result, config.overwrite)
+    except OSError as error:
+        raise UserError(f"cannot make {config.manifest} of {request.media_dir}: {error}") from error
+    return result
+
+
+def _check(dataset: str, request: Request) -> None:
+    """Raises UserError if something is missing, or is given that the data set would not read."""
+    if dataset in READ_BY_EVALUATIONS:
+        raise UserError(f"{dataset} needs no manifest: {READ_BY_EVALUATIONS[dataset]}")
+    if dataset not in DATASETS:
+        raise UserError(f"data set {dataset!r}: need one of {', '.join(DATASETS)}")
+    if not request.folder.is_dir():
+        raise UserError(f"media folder {request.media_dir} does not exist")
+    for name, allowed in (("labels_from", LABELS_FROM), ("trimmed", media_index.TRIMMED)):
+        if getattr(request, name) not in allowed:
+            raise UserError(f"{name} {getattr(request, name)!r}: need one of {', '.join(allowed)}")
+    kind = DATASETS[dataset]
+    if kind.lists and kind.lists_needed and not request.lists:
+        raise UserError(f"{dataset} needs --lists: {kind.lists}")
+    if request.lists and not kind.lists:
+        raise UserError(f"{dataset} reads no --lists; its clips are the files of the folder")
+    if request.labels_from == DIRECTORY and dataset != "folder":
+        raise UserError(f"--labels_from is for --dataset=folder; {dataset} has its own labels")
+    if request.ontology is not None and dataset != "audioset_instruments":
+        raise UserError(f"--ontology is for --dataset=audioset_instruments; {dataset} reads none")
+    if request.fractions is not None and kind.fixed_splits:
+        raise UserError(f"{dataset} has fixed splits; leave --split_fractions out")
+
+
+def _check_rows(result: Result, request: Request) -> None:
+    if result.rows:
+        return
+    reasons = Counter(item.reason for item in result.missing)
+    counts = [f"{count} {reason}" for reason, count in reasons.most_common()]
+    counts += [f"{result.num_other} of other classes"] if result.num_other else []
+    example = next((item.example_id for item in result.missing if item.example_id), "")
+    looked = f"; looked for files named like {example}" if example else ""
+    raise UserError(
+        f"no clip of the data set is in {request.media_dir} ({', '.join(counts) or 'none listed'})"
+        f"{looked}"
+    )
+
+
+def _write(path: pathlib.Path, result: Result, overwrite: bool) -> None:
+    """Writes the manifest last: who sees it has the others."""
+    new = path.with_name(f"{path.name}.new")
+    try:
+        manifest.write_manifest(new, result.rows)
+        if not overwrite and path.exists() and path.read_bytes() != new.read_bytes():
+            raise UserError(
+                f"{path} exists and is another manifest; give --overwrite to replace it, or "
+                "another --manifest"
+            )
+        columns = [field.name for field in dataclasses.fields(Missing)]
+        rows = ([getattr(item, column) for column in columns] for item in result.missing)
+        write_csv(path.with_name(MISSING_FILE), columns, rows)
+        if result.boxes is not None:
+            write_csv(path.with_name(BOXES_FILE), box_lists.COLUMNS, result.boxes)
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
