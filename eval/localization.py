@@ -5,9 +5,9 @@
     python -m eval.localization --saved_model=runs/avol/saved_model \
         --media_dir=data/flickr_test --boxes=data/flickr_test/boxes.csv --consensus=2 --whole_frame
 
-Without --boxes, --demo_shards and --demo_boxes stand in and every row says so. The prediction is
-the position of the map's maximum, right if it lies in a box. Beside it: the same frames with the
-sound of another class, which OTS §4.1 and Fig. 6 say leaves the map empty or moves it.
+The prediction is the position of the map's maximum, a hit if it is in a box. Beside it: the same
+frames with the sound of another class, which OTS §4.1 and Fig. 6 say leaves the map empty or moves
+it.
 
 cIoU and AUC as on VGG-SS and Flickr-SoundNet: Senocak et al., CVPR 2018, §4 (definition, consensus
 of annotators), and the published code of Chen et al., CVPR 2021 (the half of the picture with the
@@ -17,25 +17,24 @@ highest values is the predicted area; cIoU: frames whose overlap reaches 0.5; AU
 import dataclasses
 import functools
 import itertools
-import pathlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from absl import flags
-from tqdm import tqdm
 
 from eval.metrics import localization as metrics
-from eval.reporting import flags as shared
 from eval.reporting import tables
+from eval.reporting.table_config import TableConfig
 from eval.sets import sounding_frames
 from eval.sets.sounding_frames import FrameSet, SoundingFrame
-from l3net import errors
+from l3net import flags
 from l3net.data import schema
 from l3net.errors import UserError
+from l3net.flags import setting
 from l3net.inference import saved_model
 from l3net.media import heat_map
+from l3net.progress import progress
 
 CENTRE, OURS, MISMATCHED = "Image centre", "AVOL-Net", "AVOL-Net, sound of another class"
 # OTS §4.1: shares of 500 validation clips of AudioSet-Instruments.
@@ -48,13 +47,60 @@ _POOL_SIZE = 512
 
 
 @dataclasses.dataclass(frozen=True)
+class FramesConfig:
+    """The annotated frames."""
+
+    shards: str | None
+    boxes: str | None = setting(
+        None,
+        "CSV of the annotated boxes: boxes.csv as data_prep.datasets or data_prep.demo writes it.",
+    )
+    media_dir: str | None = setting(
+        None, "Folder of pictures ID.jpg and sounds ID.wav, in place of --shards."
+    )
+    split: str = setting(
+        "test", "Split of the shards. Paper: 500 clips of AudioSet-Instruments' validation split."
+    )
+
+    def read(self) -> FrameSet:
+        """Reads the boxes and returns the frames that they belong to.
+
+        Raises:
+            UserError: if a flag is missing, or what it names cannot be read.
+        """
+        if not self.boxes or bool(self.shards) == bool(self.media_dir):
+            raise UserError("need --boxes and one of --shards and --media_dir; see --help")
+        annotated = sounding_frames.read_boxes(self.boxes)
+        if self.media_dir:
+            return sounding_frames.from_folder(self.media_dir, annotated)
+        return sounding_frames.from_shards(str(self.shards), self.split, annotated)
+
+
+@dataclasses.dataclass(frozen=True)
+class JudgeConfig:
+    """How predictions are judged."""
+
+    consensus: int = setting(
+        1,
+        "Annotators who must agree: 2 for Flickr-SoundNet, where each drew boxes of their own.",
+        at_least=1,
+    )
+    whole_frame: bool = setting(
+        False,
+        "Whether the network is shown the complete frame, squashed to a square, so that every box "
+        "is in view; else the centre crop, as in training.",
+    )
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a map says of one frame.
+    """The prediction for one frame.
 
     Attributes:
         point: (y, x) of the map's maximum, in shares of the frame.
-        hit: whether it lies in the annotated region.
-        maximum: of the map, the probability that picture and sound correspond.
+        hit: whether it is in the annotated region.
+        maximum: the map's, the probability that picture and sound correspond.
         ciou: overlap of the map's upper half with the annotated region, in what the network sees.
         num_highest: cells that share the maximum; of several the first is the prediction.
     """
@@ -71,8 +117,8 @@ class Judged:
     """A frame's outcome with its own sound and with that of another class.
 
     Attributes:
-        example_id: of the clip.
-        centre_hit: whether the middle of the frame lies in the annotated region.
+        example_id: the clip.
+        centre_hit: whether the middle of the frame is in the annotated region.
         matched: with its own sound.
         mismatched: with another one; None if there was none.
     """
@@ -85,39 +131,25 @@ class Judged:
 
 # --- Measuring -----------------------------------------------------------------------------------
 def judge(
-    model: saved_model.SavedModel,
-    frames: FrameSet,
-    *,
-    consensus: int,
-    whole_frame: bool,
-    seed: int,
+    model: saved_model.SavedModel, frames: FrameSet, config: JudgeConfig
 ) -> tuple[list[Judged], Counter]:
     """Runs AVOL-Net on every annotated frame, with its own and with another sound.
-
-    Args:
-        model: with a signature `localize`.
-        frames: to run it on.
-        consensus: annotators who must agree.
-        whole_frame: see `sounding_frames.decode`.
-        seed: of the other sounds.
 
     Returns:
         The outcomes, and how many clips gave no frame, by reason.
 
     Raises:
-        UserError: if no frame is found, or the SavedModel cannot localize.
+        UserError: if there is no frame, or the SavedModel cannot localize.
     """
-    judge_batch = functools.partial(
-        _judge_batch, model, model.localization(), consensus=consensus, whole_frame=whole_frame
-    )
+    judge_batch = functools.partial(_judge_batch, model, model.localization(), config)
     left_out: Counter = Counter()
     pool = list(itertools.islice(_frames(frames, Counter()), _POOL_SIZE))
-    rng = np.random.default_rng(seed)
-    judged = []
-    with tqdm(total=frames.num_clips, desc="frames", disable=None) as bar:
+    rng = np.random.default_rng(config.seed)
+    judged: list[Judged] = []
+    with progress("localizing", unit="frame", total=frames.num_clips) as shown:
         for batch in _batches(_frames(frames, left_out)):
             judged += judge_batch(batch, [_other(frame, pool, rng) for frame in batch])
-            bar.update(len(batch))
+            shown.advance(len(batch))
     if not judged:
         raise UserError(f"{frames.data}: none of the annotated clips is there; do the ids agree?")
     return judged, left_out
@@ -126,15 +158,14 @@ def judge(
 def _judge_batch(
     model: saved_model.SavedModel,
     localize: Callable[[Mapping[str, np.ndarray]], np.ndarray],
+    config: JudgeConfig,
     batch: Sequence[SoundingFrame],
     others: Sequence[np.ndarray | None],
-    *,
-    consensus: int,
-    whole_frame: bool,
 ) -> list[Judged]:
     """Runs the network on some frames, each with its own sound and with another one."""
     shown = [
-        sounding_frames.decode(frame.jpeg, model.frame_px, whole=whole_frame) for frame in batch
+        sounding_frames.decode(frame.jpeg, model.frame_px, whole=config.whole_frame)
+        for frame in batch
     ]
     images = np.stack([image for image, _ in shown])
     own = [frame.waveform for frame in batch]
@@ -148,12 +179,12 @@ def _judge_batch(
     for k, frame in enumerate(batch):
         boxes, view = frame.annotation.boxes, shown[k][1]
         matched, mismatched = (
-            _outcome(heat[k], boxes, view, images.shape[1:3], consensus) for heat in maps
+            _outcome(heat[k], boxes, view, images.shape[1:3], config.consensus) for heat in maps
         )
         judged.append(
             Judged(
                 frame.example_id,
-                metrics.is_hit((0.5, 0.5), boxes, consensus),
+                metrics.is_hit((0.5, 0.5), boxes, config.consensus),
                 matched,
                 None if others[k] is None else mismatched,
             )
@@ -195,7 +226,7 @@ def _to_floats(waveforms: Sequence[np.ndarray]) -> np.ndarray:
 def _outcome(
     heat: np.ndarray,
     boxes: np.ndarray,
-    view: metrics.View,
+    view: sounding_frames.View,
     image_px: tuple[int, int],
     consensus: int,
 ) -> Outcome:
@@ -213,28 +244,23 @@ def _outcome(
 
 # --- The table -----------------------------------------------------------------------------------
 def make_table(
-    model: saved_model.SavedModel,
-    frames: FrameSet,
-    *,
-    consensus: int = 1,
-    whole_frame: bool = False,
-    seed: int = 0,
+    model: saved_model.SavedModel, frames: FrameSet, config: JudgeConfig
 ) -> tables.Table:
-    """Measures and describes the localization; see `judge`.
+    """Measures the localization; see `judge`.
 
     Returns:
         A table of three rows: image centre, AVOL-Net, AVOL-Net with the sound of another class.
     """
-    judged, left_out = judge(model, frames, consensus=consensus, whole_frame=whole_frame, seed=seed)
-    both = [one for one in judged if one.mismatched is not None]
+    judged, left_out = judge(model, frames, config)
     measured = {
         CENTRE: _hits([one.centre_hit for one in judged]),
         OURS: _summary([one.matched for one in judged]),
     }
-    if both:
-        moved = [one.matched.point != one.mismatched.point for one in both]
-        measured[MISMATCHED] = _summary([one.mismatched for one in both])
-        empty = [one.mismatched.maximum < EMPTY_BELOW for one in both]
+    pairs = [(one.matched, one.mismatched) for one in judged if one.mismatched is not None]
+    if pairs:
+        moved = [own.point != other.point for own, other in pairs]
+        empty = [other.maximum < EMPTY_BELOW for _, other in pairs]
+        measured[MISMATCHED] = _summary([other for _, other in pairs])
         measured[MISMATCHED]["moved"] = 100 * float(np.mean(moved))
         measured[MISMATCHED]["empty_or_moved"] = 100 * float(np.logical_or(empty, moved).mean())
     measured[OURS] |= {
@@ -257,7 +283,7 @@ def make_table(
             tables.Metric("auc", "AUC %", in_paper=False),
         ],
         rows,
-        _notes(left_out, consensus, whole_frame, measured[OURS]["tied"]),
+        _notes(left_out, config, measured[OURS]["tied"]),
     )
 
 
@@ -280,7 +306,7 @@ def _summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "ciou": 100 * metrics.success_rate(overlaps),
         "auc": 100 * metrics.success_auc(overlaps),
         "mean_overlap": float(np.mean(overlaps)),
-        # Where the sigmoid is 1 in float32, the position of the maximum is not told.
+        # Where the sigmoid is 1 in float32, the position of the maximum is unknown.
         "tied": 100 * float(np.mean([outcome.num_highest > 1 for outcome in outcomes])),
     }
 
@@ -288,17 +314,21 @@ def _summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 def _line(one: Judged) -> dict[str, Any]:
     """Returns a frame's outcome for the .json: what it takes to find examples for a figure."""
 
-    def told(outcome: Outcome | None) -> dict[str, Any] | None:
+    def rounded(outcome: Outcome | None) -> dict[str, Any] | None:
         if outcome is None:
             return None
-        rounded = {key: round(getattr(outcome, key), 4) for key in ("maximum", "ciou")}
-        return {"y_x": [round(v, 4) for v in outcome.point], "hit": outcome.hit, **rounded}
+        return {
+            "y_x": [round(side, 4) for side in outcome.point],
+            "hit": outcome.hit,
+            "maximum": round(outcome.maximum, 4),
+            "ciou": round(outcome.ciou, 4),
+        }
 
     return {
         "example_id": one.example_id,
         "centre_hit": one.centre_hit,
-        "matched": told(one.matched),
-        "mismatched": told(one.mismatched),
+        "matched": rounded(one.matched),
+        "mismatched": rounded(one.mismatched),
     }
 
 
@@ -314,14 +344,15 @@ def _row(data: str, method: str, measured: dict[str, Any] | None) -> tables.Row:
     )
 
 
-def _notes(left_out: Counter, consensus: int, whole_frame: bool, tied: float) -> list[str]:
-    shown = "whole frame, squashed" if whole_frame else "centre crop of 224/256"
+def _notes(left_out: Counter, config: JudgeConfig, tied: float) -> list[str]:
+    shown = "complete frame, squashed" if config.whole_frame else "centre crop of 224/256"
     counted = "; ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
     return [
-        "A hit: the position of the map's maximum lies in the annotated region, without tolerance "
-        "(ours; the paper names none). The paper's numbers: 500 clips of AudioSet-Instruments.",
+        "A hit: the position of the map's maximum is in the annotated region, without tolerance "
+        "(our choice; the paper names none). The paper's numbers: 500 clips of "
+        "AudioSet-Instruments.",
         f"The network sees the {shown} and hears the second around it. Regions: where "
-        f"{consensus} box(es) overlap. Clips left out: {counted or 'none'}.",
+        f"{config.consensus} box(es) overlap. Clips left out: {counted or 'none'}.",
         f"Empty: the map is below {EMPTY_BELOW} everywhere. Moved: its maximum is in another cell "
         "than with the frame's own sound. Hits of the mismatched row are still those of what "
         "sounds in the frame's own clip.",
@@ -331,84 +362,18 @@ def _notes(left_out: Counter, consensus: int, whole_frame: bool, tied: float) ->
     ]
 
 
-# --- Flags ---------------------------------------------------------------------------------------
-def _define_flags() -> dict[str, flags.FlagHolder]:
-    """Defines the flags; the keys are their names."""
-    return {
-        **shared.define(),
-        "shards": flags.DEFINE_string("shards", None, "Prepared folder of the annotated clips."),
-        "media_dir": flags.DEFINE_string(
-            "media_dir",
-            None,
-            "In place of --shards: a folder of pictures ID.jpg and sounds ID.wav.",
-        ),
-        "boxes": flags.DEFINE_string(
-            "boxes", None, "boxes.csv of the clips, as data_prep.datasets writes it."
-        ),
-        "demo_boxes": flags.DEFINE_string("demo_boxes", None, "boxes.csv of the demo data."),
-        "split": flags.DEFINE_string(
-            "split", "test", "Split of the folder. Paper: 500 clips of the validation split."
-        ),
-        "consensus": flags.DEFINE_integer(
-            "consensus",
-            1,
-            "Annotators who must agree: 2 for Flickr-SoundNet, where each drew boxes of their own.",
-        ),
-        "whole_frame": flags.DEFINE_bool(
-            "whole_frame",
-            False,
-            "Show the whole frame, squashed to a square, so that every box is in view; else the "
-            "centre crop, as in training.",
-        ),
-    }
-
-
-def read_frames(values: Mapping[str, Any]) -> FrameSet:
-    """Finds the annotated frames that the flags name; the demo's only if no real ones are given.
-
-    Args:
-        values: flag name -> value.
-
-    Returns:
-        The frames.
-
-    Raises:
-        UserError: if a flag is missing, or what it names cannot be read.
-    """
-    if values["shards"] or values["media_dir"] or values["boxes"]:
-        shards, media_dir, boxes = (values[name] for name in ("shards", "media_dir", "boxes"))
-        if not boxes or bool(shards) == bool(media_dir):
-            raise UserError("need --boxes and one of --shards and --media_dir; see --help")
-    else:
-        shards, media_dir, boxes = values["demo_shards"], None, values["demo_boxes"]
-        if not shards or not boxes:
-            raise UserError(
-                "nothing to localize: give --shards (or --media_dir) and --boxes, or --demo_shards "
-                "and --demo_boxes"
-            )
-    annotated = sounding_frames.read_boxes(boxes)
-    if media_dir:
-        return sounding_frames.from_folder(media_dir, annotated)
-    return sounding_frames.from_shards(shards, values["split"], annotated)
-
-
-def main(argv: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
-    """Reads the flags, makes the table, writes it."""
-    if len(argv) > 1:
-        raise UserError(f"unknown argument {argv[1]!r}; flags begin with --")
-    values = {name: holder.value for name, holder in holders.items()}
-    if not values["saved_model"]:
+def main(table: TableConfig, frames: FramesConfig, judging: JudgeConfig) -> None:
+    """Localizes in each annotated frame and writes the table."""
+    if not table.saved_model:
         raise UserError("need --saved_model of an AVOL-Net; l3net.export makes one")
-    if values["consensus"] < 1:
-        raise UserError(f"--consensus={values['consensus']}: need 1 or more")
-
-    def make() -> tables.Table:
-        model = saved_model.SavedModel(pathlib.Path(values["saved_model"]))
-        chosen = {name: values[name] for name in ("consensus", "whole_frame", "seed")}
-        return make_table(model, read_frames(values), **chosen)
-
-    tables.make_and_write(make, values)
+    model_dir = table.saved_model
+    tables.make_and_write(
+        lambda: make_table(saved_model.SavedModel(model_dir), frames.read(), judging),
+        table,
+        frames,
+        judging,
+    )
 
 
 if __name__ == "__main__":
-    errors.run(functools.partial(main, holders=_define_flags()))
+    flags.run(main, TableConfig, FramesConfig, JudgeConfig)

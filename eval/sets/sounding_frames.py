@@ -1,7 +1,7 @@
 """Frames with boxes around what sounds, and the second of sound around each (OTS §4.1).
 
-A boxes.csv says where: columns example_id, frame, time_seconds, ymin, xmin, ymax, xmax (shares of
-the whole frame's height and width) and label, "" if not told; one row per box. data_prep.demo and
+A boxes.csv has a row per box: columns example_id, frame, time_seconds, ymin, xmin, ymax, xmax
+(shares of the whole frame's height and width) and label, "" if unknown. data_prep.demo and
 data_prep.datasets (VGG-SS, Flickr-SoundNet) write one. The frames come from prepared shards or, as
 Flickr-SoundNet's annotated ones, from a folder of pictures and sounds. Of a clip with several
 annotated frames the one nearest to its middle counts.
@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import tensorflow as tf
 
-from eval.metrics.localization import View, centre_crop
 from eval.sets import clips, recordings
 from l3net import constants
 from l3net.data import augment, schema
@@ -35,9 +34,9 @@ class Annotation:
     """The boxes of one frame.
 
     Attributes:
-        time_seconds: of the frame, from the clip's start.
-        boxes: float [num, 4] of ymin, xmin, ymax, xmax, in shares of the frame.
-        label: of what sounds, "" if not told.
+        time_seconds: the frame's time from the clip's start.
+        boxes: float [num, 4], ymin, xmin, ymax, xmax in shares of the frame.
+        label: what sounds, "" if unknown.
     """
 
     time_seconds: float
@@ -50,9 +49,9 @@ class SoundingFrame:
     """An annotated frame and its sound.
 
     Attributes:
-        example_id: of its clip.
-        media_id: of its video; sounds of other videos are "mismatched".
-        jpeg: the whole frame.
+        example_id: the frame's clip.
+        media_id: the frame's video; sounds of other videos are "mismatched".
+        jpeg: the complete frame.
         waveform: int16 [48000], the second around the frame.
         annotation: its boxes.
     """
@@ -66,11 +65,11 @@ class SoundingFrame:
 
 @dataclasses.dataclass(frozen=True)
 class FrameSet:
-    """The annotated frames of a data set, read as often as asked for, never held together.
+    """The annotated frames of a data set, read again at each use, never held together.
 
     Attributes:
         data: how a row of a table names its data.
-        num_clips: that are looked at: no fewer than give a frame.
+        num_clips: clips that are read: no fewer than give a frame.
         read: returns an iterator over `SoundingFrame`s and reasons (NO_BOX, NO_FRAME) for clips
             that give none.
     """
@@ -82,9 +81,6 @@ class FrameSet:
 
 def read_boxes(path: str | pathlib.Path) -> dict[str, list[Annotation]]:
     """Reads a boxes.csv.
-
-    Args:
-        path: of the file.
 
     Returns:
         Example id -> its annotated frames, by time.
@@ -105,28 +101,20 @@ def read_boxes(path: str | pathlib.Path) -> dict[str, list[Annotation]]:
             f"cannot read {path} ({error}); need a CSV with the columns {', '.join(_COLUMNS)}, "
             "sides as shares in [0, 1]"
         ) from None
-    found = collections.defaultdict(list)
+    annotations = collections.defaultdict(list)
     for (example_id, time), boxes in sorted(rows.items()):
         sides = np.array([box for box, _ in boxes])
-        found[example_id].append(Annotation(time, sides, boxes[0][1]))
-    if not found:
+        annotations[example_id].append(Annotation(time, sides, boxes[0][1]))
+    if not annotations:
         raise UserError(f"{path} holds no box")
-    return dict(found)
+    return dict(annotations)
 
 
 # --- From shards ---------------------------------------------------------------------------------
 def from_shards(
     folder: str | pathlib.Path, split: str, boxes: Mapping[str, list[Annotation]]
 ) -> FrameSet:
-    """Takes the annotated frames of a prepared folder.
-
-    Args:
-        folder: as data_prep.write_shards leaves it.
-        split: "test"; the paper annotated 500 clips of its validation data.
-        boxes: see `read_boxes`.
-
-    Returns:
-        The frames, in the order of the shards.
+    """Returns the annotated frames of a prepared folder, in the order of the shards.
 
     Raises:
         UserError: if there is no such split.
@@ -159,15 +147,7 @@ def _of_clip(clip: schema.Clip, annotations: list[Annotation] | None) -> Soundin
 
 
 def second_around(waveform: np.ndarray, time_seconds: float) -> np.ndarray:
-    """Cuts the second centred on a time, moved inwards at the ends of the sound.
-
-    Args:
-        waveform: [samples], 48 kHz, at least one second.
-        time_seconds: from its start.
-
-    Returns:
-        [48000].
-    """
+    """Cuts the second centred on a time, [48000], moved inwards at the ends of the sound."""
     start = round(time_seconds * constants.SAMPLE_RATE_HZ) - constants.AUDIO_SAMPLES // 2
     start = min(max(start, 0), len(waveform) - constants.AUDIO_SAMPLES)
     return waveform[start : start + constants.AUDIO_SAMPLES]
@@ -175,17 +155,10 @@ def second_around(waveform: np.ndarray, time_seconds: float) -> np.ndarray:
 
 # --- From a folder of pictures and sounds --------------------------------------------------------
 def from_folder(folder: str | pathlib.Path, boxes: Mapping[str, list[Annotation]]) -> FrameSet:
-    """Takes annotated pictures ID.jpg and their sounds ID.wav, anywhere below a folder.
+    """Returns annotated pictures ID.jpg with their sounds ID.wav, anywhere below a folder, by id.
 
-    So Flickr-SoundNet's annotated frames are handed around (frames/ID.jpg, audio/ID.wav). The
-    middle second of a sound is taken (ours).
-
-    Args:
-        folder: that holds them.
-        boxes: see `read_boxes`.
-
-    Returns:
-        The frames, by id.
+    Flickr-SoundNet's annotated frames are distributed so (frames/ID.jpg, audio/ID.wav). The middle
+    second of a sound is taken (our choice).
 
     Raises:
         UserError: if the folder does not exist.
@@ -221,17 +194,54 @@ def _of_files(
 
 
 # --- What the network is shown -------------------------------------------------------------------
+@dataclasses.dataclass(frozen=True)
+class View:
+    """The part of a frame that a network sees, its top left corner and size in shares of the frame.
+
+    View(0.1, 0.2, 0.5, 0.5) sees at (0.5, 0.5) what the frame has at (0.35, 0.45).
+    """
+
+    ymin: float = 0.0
+    xmin: float = 0.0
+    height: float = 1.0
+    width: float = 1.0
+
+    def to_frame(self, point: tuple[float, float]) -> tuple[float, float]:
+        """Turns a position (y, x) in the view into one in the frame."""
+        return self.ymin + point[0] * self.height, self.xmin + point[1] * self.width
+
+    def of_boxes(self, boxes: np.ndarray) -> np.ndarray:
+        """Turns boxes [num, 4] of the frame into boxes of the view, cut at its borders.
+
+        A box outside the view has no area. View(0.1, 0.2, 0.5, 0.5) turns (0, 0.2, 0.35, 0.7) into
+        (0, 0, 0.5, 1).
+        """
+        shifted = boxes - np.array([self.ymin, self.xmin] * 2)
+        return np.clip(shifted / np.array([self.height, self.width] * 2), 0.0, 1.0)
+
+
+def centre_crop(height_px: int, width_px: int) -> View:
+    """Returns what the networks see of a frame in evaluation (`augment.decode_and_crop`).
+
+    It is the centre square of 224/256 of the smallest side: of 256 x 320 pixels
+    View(16/256, 48/320, 224/256, 224/320).
+    """
+    crop_px = round(min(height_px, width_px) * constants.FRAME_PX / constants.SMALLEST_SIDE_PX)
+    top_px, left_px = (height_px - crop_px) // 2, (width_px - crop_px) // 2
+    return View(top_px / height_px, left_px / width_px, crop_px / height_px, crop_px / width_px)
+
+
 def decode(jpeg: bytes, frame_px: int, *, whole: bool = False) -> tuple[np.ndarray, View]:
     """Decodes what the network sees of a frame.
 
     Args:
         jpeg: the frame.
         frame_px: height and width of the result.
-        whole: whether to squash the whole frame into the square, so that every box is in view, in
-            place of the centre crop that the network knows from training.
+        whole: whether to squash the complete frame into the square, so that every box is in view,
+            in place of the centre crop that the network knows from training.
 
     Returns:
-        uint8 [frame_px, frame_px, 3], and where that lies in the frame.
+        uint8 [frame_px, frame_px, 3], and the part of the frame that it shows.
 
     Raises:
         UserError: if it is no JPEG.

@@ -1,21 +1,22 @@
 """The localization table, on pictures whose bright square is what sounds."""
 
 import json
-import types
 
+import absl.flags
 import numpy as np
 import pytest
 
 from eval import localization
+from eval.reporting.table_config import TableConfig
 from eval.sets import sounding_frames
-from l3net import export, models
+from l3net import export, flags, models
 from l3net.errors import UserError
 from l3net.inference import saved_model
 from tests import synthetic_shards, tiny_training
-from tests.eval.test_sounding_frames import write_boxes
+from tests.tiny_boxes import write_boxes
 from tests.tiny_networks import save_tiny_network, save_tiny_run
 
-# Ten clips; the square of clip k lies in one of four corners, its class is "odd" or "even".
+# Ten clips; the square of clip k is in one of four corners, its class is "odd" or "even".
 NUM_CLIPS, SIDE_PX = 10, 64
 CORNERS = ((0.15, 0.15), (0.15, 0.6), (0.6, 0.15), (0.6, 0.6))
 
@@ -79,13 +80,14 @@ def frames(folder):
     return sounding_frames.from_shards(folder / "shards", "test", boxes)
 
 
-def _rows(table):
+def _rows(model, frames, **config):
+    table = localization.make_table(model, frames, localization.JudgeConfig(**config))
     return {row.method: row for row in table.rows}
 
 
 def test_who_finds_the_square_and_who_looks_at_the_middle(frames):
-    table = localization.make_table(FakeModel(), frames)
-    rows = _rows(table)
+    table = localization.make_table(FakeModel(), frames, localization.JudgeConfig())
+    rows = {row.method: row for row in table.rows}
     assert list(rows) == ["Image centre", "AVOL-Net", "AVOL-Net, sound of another class"]
     assert {row.data for row in table.rows} == {"demo data (synthetic), test, 10 frames"}
     assert rows["Image centre"].ours == {"hits": 0.0}
@@ -101,7 +103,7 @@ def test_who_finds_the_square_and_who_looks_at_the_middle(frames):
 
 
 def test_the_sound_of_another_class_empties_and_moves_the_map(frames):
-    rows = _rows(localization.make_table(FakeModel(), frames))
+    rows = _rows(FakeModel(), frames)
     other = rows["AVOL-Net, sound of another class"].ours
     assert other["empty"] == 100 and other["maximum"] == pytest.approx(0.2)
     # The faint maximum is the first cell, which is where some squares are.
@@ -109,17 +111,17 @@ def test_the_sound_of_another_class_empties_and_moves_the_map(frames):
     assert "moved" not in rows["AVOL-Net"].ours
 
 
-def test_one_who_ignores_the_sound_is_told(frames):
-    rows = _rows(localization.make_table(FakeModel(blind=True), frames))
+def test_a_network_that_ignores_the_sound_is_noticed(frames):
+    rows = _rows(FakeModel(blind=True), frames)
     own, other = rows["AVOL-Net"].ours, rows["AVOL-Net, sound of another class"].ours
     assert other["moved"] == other["empty"] == 0 and own["hits"] == other["hits"]
-    # Its maps are flat, which the table tells.
+    # Its maps are flat, which the table reports.
     assert rows["AVOL-Net"].details["tied"] == 100
 
 
 def test_overlap_of_the_upper_half_by_hand(frames):
     # Nothing but the square is above 0, so the upper half is everything: 1/16 of it is the box.
-    details = _rows(localization.make_table(FakeModel(blind=True), frames))["AVOL-Net"].details
+    details = _rows(FakeModel(blind=True), frames)["AVOL-Net"].details
     crop = 56 * 56  # 224/256 of 64 pixels
     assert details["mean_overlap"] == pytest.approx(16 * 16 / crop, rel=0.2)
     assert details["ciou"] == 0
@@ -127,8 +129,7 @@ def test_overlap_of_the_upper_half_by_hand(frames):
 
 def test_every_frame_is_in_the_json_and_the_draw_repeats(frames):
     first, again, other = (
-        _rows(localization.make_table(FakeModel(), frames, seed=seed))["AVOL-Net"].details["frames"]
-        for seed in (0, 0, 1)
+        _rows(FakeModel(), frames, seed=seed)["AVOL-Net"].details["frames"] for seed in (0, 0, 1)
     )
     assert first == again and len(first) == len(other) == NUM_CLIPS
     assert {line["example_id"] for line in first} == {f"clip{k:04d}" for k in range(1, 11)}
@@ -136,10 +137,10 @@ def test_every_frame_is_in_the_json_and_the_draw_repeats(frames):
 
 
 def test_batches_and_a_small_pool_change_nothing_but_the_partners(frames, monkeypatch):
-    whole = _rows(localization.make_table(FakeModel(), frames))
+    whole = _rows(FakeModel(), frames)
     monkeypatch.setattr(localization, "_BATCH_SIZE", 3)
     monkeypatch.setattr(localization, "_POOL_SIZE", 4)
-    parts = _rows(localization.make_table(FakeModel(), frames))
+    parts = _rows(FakeModel(), frames)
     assert parts["AVOL-Net"].ours == whole["AVOL-Net"].ours
     assert parts["AVOL-Net, sound of another class"].ours["empty"] == 100
 
@@ -156,7 +157,7 @@ def test_another_sound_is_of_another_class_and_another_video():
         return {int(localization._other(one, pool, rng)[0]) for _ in range(40)}
 
     assert drawn(pool[0]) == {3, 4}
-    assert drawn(pool[3]) == {1, 2, 3}  # no class told: any other video
+    assert drawn(pool[3]) == {1, 2, 3}  # of unknown class: any other video
     assert localization._other(pool[0], pool[:2], rng) is None
 
 
@@ -164,7 +165,7 @@ def test_without_another_class_the_row_is_not_run(folder):
     boxes = sounding_frames.read_boxes(folder / "boxes.csv")
     odd = {name: notes for name, notes in boxes.items() if notes[0].label == "odd"}
     frames = sounding_frames.from_shards(folder / "shards", "test", odd)
-    row = _rows(localization.make_table(FakeModel(), frames))["AVOL-Net, sound of another class"]
+    row = _rows(FakeModel(), frames)["AVOL-Net, sound of another class"]
     assert row.status == "not run" and not row.ours
 
 
@@ -172,57 +173,33 @@ def test_no_annotated_clip_is_one_line(folder):
     boxes = {"elsewhere": []}
     frames = sounding_frames.from_shards(folder / "shards", "test", boxes)
     with pytest.raises(UserError, match="none of the annotated clips is there"):
-        localization.make_table(FakeModel(), frames)
+        _rows(FakeModel(), frames)
 
 
-# --- Flags ---------------------------------------------------------------------------------------
-def _values(**values):
-    names = ("shards", "media_dir", "boxes", "demo_shards", "demo_boxes", "saved_model")
-    defaults = dict.fromkeys(names)
-    return {
-        **defaults, "split": "test", "consensus": 1, "whole_frame": False, "seed": 0, **values,
-    }  # fmt: skip
-
-
-def test_real_frames_leave_the_demo_out(folder):
-    given = {"shards": str(folder / "shards"), "boxes": str(folder / "boxes.csv")}
-    demo = {"demo_shards": "none", "demo_boxes": "none"}
-    assert localization.read_frames(_values(**given, **demo)).num_clips == NUM_CLIPS + 1
-    demo = {"demo_shards": given["shards"], "demo_boxes": given["boxes"]}
-    assert localization.read_frames(_values(**demo)).num_clips == NUM_CLIPS + 1
-
-
+# --- The command ---------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    "values", [{}, {"demo_shards": "x"}, {"shards": "x"}, {"boxes": "x"},
-               {"shards": "x", "media_dir": "y", "boxes": "z"}],
-)  # fmt: skip
-def test_missing_flags_are_one_line(values):
-    with pytest.raises(UserError, match="--boxes") as error:
-        localization.read_frames(_values(**values))
-    assert "\n" not in str(error.value)
+    ("shards", "boxes", "media_dir"),
+    [(None, None, None), ("x", None, None), (None, "x", None), ("x", "z", "y")],
+)
+def test_missing_flags_are_one_line(shards, boxes, media_dir):
+    with pytest.raises(UserError, match="^need --boxes and one of --shards and --media_dir"):
+        localization.FramesConfig(shards, boxes, media_dir).read()
 
 
-def _holders(**values):
-    return {name: types.SimpleNamespace(value=value) for name, value in _values(**values).items()}
-
-
-def test_flags_of_the_script():
+def test_a_network_must_be_named():
+    frames, judging = localization.FramesConfig(None), localization.JudgeConfig()
     with pytest.raises(UserError, match="need --saved_model"):
-        localization.main(["localization"], _holders())
-    with pytest.raises(UserError, match="--consensus=0"):
-        localization.main(["localization"], _holders(saved_model="x", consensus=0))
-    with pytest.raises(UserError, match="unknown argument"):
-        localization.main(["localization", "x"], _holders())
+        localization.main(TableConfig(), frames, judging)
+    with pytest.raises(absl.flags.Error, match="consensus"):
+        flags.parse(["--consensus=0"], localization.JudgeConfig)
 
 
 def test_an_exported_avol_net_end_to_end(folder, tmp_path, capsys):
     config = models.ModelConfig(**{**vars(tiny_training.MODEL), "model": "avol_net"})
     exported = export.export(save_tiny_run(tmp_path / "run", config=config))
-    holders = _holders(
-        saved_model=str(exported), demo_shards=str(folder / "shards"),
-        demo_boxes=str(folder / "boxes.csv"), out_dir=str(tmp_path / "out"),
-    )  # fmt: skip
-    localization.main(["localization"], holders)
+    table = TableConfig(saved_model=str(exported), out_dir=str(tmp_path / "out"))
+    frames = localization.FramesConfig(str(folder / "shards"), str(folder / "boxes.csv"))
+    localization.main(table, frames, localization.JudgeConfig())
     assert (tmp_path / "out" / "localization.md").read_text() == capsys.readouterr().out
     record = json.loads((tmp_path / "out" / "localization.json").read_text())
     ours = record["rows"][1]
@@ -230,21 +207,21 @@ def test_an_exported_avol_net_end_to_end(folder, tmp_path, capsys):
     lines = ours["details"]["frames"]
     assert len(lines) == NUM_CLIPS and record["flags"]["consensus"] == 1
     # A map of 4 x 4 on the 56 of 64 pixels that are seen.
-    places = [round((4 + 7 + 14 * k) / 64, 4) for k in range(4)]
-    assert all(side in places for line in lines for side in line["matched"]["y_x"])
-    # The map's maximum is the correspondence that `avc` tells.
+    middles = [round((4 + 7 + 14 * k) / 64, 4) for k in range(4)]
+    assert all(side in middles for line in lines for side in line["matched"]["y_x"])
+    # The map's maximum is the correspondence that `avc` gives.
     network = saved_model.SavedModel(exported)
-    (frame, *_) = localization.read_frames({k: h.value for k, h in holders.items()}).read()
+    (frame, *_) = frames.read().read()
     pair = {
         "image": sounding_frames.decode(frame.jpeg, network.frame_px)[0][np.newaxis],
         "waveform": frame.waveform[np.newaxis].astype(np.float32) / 32768,
     }
-    told = {line["example_id"]: line["matched"]["maximum"] for line in lines}
+    maxima = {line["example_id"]: line["matched"]["maximum"] for line in lines}
     assert network.localization()(pair).shape == (1, 4, 4)
-    assert told[frame.example_id] == pytest.approx(network.correspondence()(pair)[0], abs=1e-3)
+    assert maxima[frame.example_id] == pytest.approx(network.correspondence()(pair)[0], abs=1e-3)
 
 
 def test_another_network_is_one_line(frames, tmp_path):
     network = saved_model.SavedModel(save_tiny_network(tmp_path / "saved_model"))
     with pytest.raises(UserError, match="has no signature 'localize'"):
-        localization.make_table(network, frames)
+        _rows(network, frames)

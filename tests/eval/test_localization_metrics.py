@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from eval.metrics import localization as metrics
+from eval.sets import sounding_frames
 from l3net.data import augment
 from l3net.media import heat_map
 from tests.synthetic_shards import encode_jpeg
@@ -54,20 +55,22 @@ def test_the_crop_is_the_one_that_the_networks_see(height, width):
     levels = [255 * (y + 0.5) / height, 255 * (x + 0.5) / width, np.zeros((height, width))]
     jpeg = encode_jpeg(np.stack(levels, axis=-1).astype(np.uint8), quality=100)
     crop = augment.decode_and_crop(tf.constant(jpeg), None, frame_px=56).numpy() / 255.0
-    view = metrics.centre_crop(height, width)
+    view = sounding_frames.centre_crop(height, width)
     for point in ((0.1, 0.1), (0.9, 0.2), (0.5, 0.5), (0.25, 0.95)):
         seen = crop[int(point[0] * 56), int(point[1] * 56), :2]
         assert np.allclose(seen, view.to_frame(point), atol=0.03)
 
 
 def test_view_by_hand():
-    assert metrics.centre_crop(256, 320) == metrics.View(16 / 256, 48 / 320, 224 / 256, 224 / 320)
-    view = metrics.View(0.1, 0.2, 0.5, 0.5)
+    assert sounding_frames.centre_crop(256, 320) == sounding_frames.View(
+        16 / 256, 48 / 320, 224 / 256, 224 / 320
+    )
+    view = sounding_frames.View(0.1, 0.2, 0.5, 0.5)
     assert view.to_frame((0.5, 0.5)) == pytest.approx((0.35, 0.45))
     boxes = view.of_boxes(np.array([[0, 0.2, 0.35, 0.7], [0.7, 0, 1, 1]]))
     assert np.allclose(boxes[0], [0, 0, 0.5, 1])
     assert boxes[1, 0] == boxes[1, 2] == 1  # outside: no area
-    assert metrics.View().to_frame((0.3, 0.7)) == (0.3, 0.7)
+    assert sounding_frames.View().to_frame((0.3, 0.7)) == (0.3, 0.7)
 
 
 def test_enlarged_is_linear_between_the_centres_of_cells():

@@ -1,9 +1,8 @@
-"""OTS Table 1 on clips whose right answers are known."""
+"""OTS Table 1 on clips whose correct answers are known."""
 
 import csv
 import dataclasses
 import json
-import types
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from eval import retrieval
 from eval.methods import cca, vgg16
 from eval.metrics import ndcg
+from eval.reporting.table_config import TableConfig
 from eval.sets import ontology
 from l3net import constants
 from l3net.errors import UserError
@@ -33,10 +33,10 @@ class Network:
         self.frame_px, self.inputs = 32, inputs
         self._aligned, self._knows = aligned, knows
         self._rng = np.random.default_rng(0)
-        self.asked = set()
+        self.wanted = set()
 
     def features(self, signature, output):
-        self.asked.add((signature, output))
+        self.wanted.add((signature, output))
 
         def run(batch):
             if isinstance(batch, dict):
@@ -94,13 +94,13 @@ def shards(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def setting(shards, tmp_path_factory):
-    return retrieval.Setting(str(shards), None, str(tmp_path_factory.mktemp("cache")))
+def search(shards, tmp_path_factory):
+    return retrieval.SearchConfig(str(shards), str(tmp_path_factory.mktemp("cache")))
 
 
-def _table(models, setting, **changes):
+def _table(models, search, **changes):
     return retrieval.make_table(
-        models, setting, **{"classes": ontology.read_ontology(None), **changes}
+        models, search, **{"classes": ontology.read_ontology(None), **changes}
     )
 
 
@@ -108,21 +108,21 @@ def _rows(table):
     return {row.method: row for row in table.rows}
 
 
-def test_one_who_knows_one_who_is_turned_and_one_who_knows_nothing(setting):
-    knows = _rows(_table([Network()], setting))["AVE-Net"].ours
+def test_one_who_knows_one_who_is_turned_and_one_who_knows_nothing(search):
+    knows = _rows(_table([Network()], search))["AVE-Net"].ours
     assert knows == pytest.approx(dict.fromkeys(retrieval.DIRECTIONS, 1.0))
-    rows = _rows(_table([Network("l3_net_ots", aligned=False)], setting))
+    rows = _rows(_table([Network("l3_net_ots", aligned=False)], search))
     plain, with_cca, chance = (rows[m].ours for m in ("L3-Net", "L3-Net with CCA", "Random chance"))
     assert plain["im_im"] == pytest.approx(1) and plain["aud_aud"] == pytest.approx(1)
     assert plain["im_aud"] < chance["im_aud"] + 0.02  # all it finds is of the wrong class
     assert min(with_cca.values()) > 0.85
-    nothing = _rows(_table([Network(knows=False, name="nothing")], setting))["AVE-Net"].ours
+    nothing = _rows(_table([Network(knows=False, name="nothing")], search))["AVE-Net"].ours
     for direction in ("im_aud", "aud_im"):
         assert nothing[direction] == pytest.approx(chance[direction], abs=0.1)
 
 
-def test_table_has_the_papers_rows_in_its_order(setting):
-    table = _table([Network("ave_net_mf", name="mf"), Network("avol_net")], setting)
+def test_table_has_the_papers_rows_in_its_order(search):
+    table = _table([Network("ave_net_mf", name="mf"), Network("avol_net")], search)
     assert [row.method for row in table.rows] == list(retrieval.PAPER)
     rows = _rows(table)
     assert [row.method for row in table.rows if row.status == "run"] == ["Random chance", "AVE+MF"]
@@ -136,8 +136,8 @@ def test_table_has_the_papers_rows_in_its_order(setting):
     assert "1 clips without labels are left out." in table.notes
 
 
-def test_chance_is_worked_out_by_hand(setting):
-    chance = _rows(_table([Network()], setting))["Random chance"]
+def test_chance_is_worked_out_by_hand(search):
+    chance = _rows(_table([Network()], search))["Random chance"]
     distances = ontology.read_ontology(None).distances(CLASSES)
     gains = 2.0 ** (20 - distances) - 1
     discounts = 1 / np.log2(np.arange(2, 32))
@@ -148,10 +148,10 @@ def test_chance_is_worked_out_by_hand(setting):
     assert chance.ours == pytest.approx(dict.fromkeys(retrieval.DIRECTIONS, np.mean(scores)))
 
 
-def test_the_query_itself_may_be_left_out(setting):
+def test_the_query_itself_may_be_left_out(search):
     models = [Network(knows=False, name="nothing")]
-    counted = _rows(_table(models, setting))["AVE-Net"]
-    left_out = dataclasses.replace(setting, query_in_database=False)
+    counted = _rows(_table(models, search))["AVE-Net"]
+    left_out = dataclasses.replace(search, query_in_gallery=False)
     without = _rows(_table(models, left_out))["AVE-Net"]
     assert without.ours["im_im"] < counted.ours["im_im"]
     assert without.ours["im_aud"] == counted.ours["im_aud"]  # the clip's sound always stays
@@ -161,90 +161,86 @@ def test_the_query_itself_may_be_left_out(setting):
     assert counted.details["ndcg_query_left_out"]["im_im"] == without.ours["im_im"]
 
 
-def test_linear_gain_leaves_less_between_chance_and_perfect(setting):
-    linear = dataclasses.replace(setting, gain=ndcg.LINEAR)
+def test_linear_gain_leaves_less_between_chance_and_perfect(search):
+    linear = dataclasses.replace(search, gain=ndcg.LINEAR)
     chance = _rows(_table([Network()], linear))["Random chance"].ours["im_im"]
-    assert chance > 0.8 > _rows(_table([Network()], setting))["Random chance"].ours["im_im"]
+    assert chance > 0.8 > _rows(_table([Network()], search))["Random chance"].ours["im_im"]
 
 
-def test_naive_sampling_and_untrained_networks_say_so(setting):
+def test_naive_sampling_and_untrained_networks_say_so(search):
     naive = Network(name="naive", run_flags=["--sampling=ots", "--sampling=naive"])
     random = Network("l3_net", random_weights=True)
-    rows = _rows(_table([naive, random], setting))
+    rows = _rows(_table([naive, random], search))
     assert rows["AVE-Net, no shortcut prevention"].status == "run"
     assert rows["AVE-Net"].status == "not run"
     assert "untrained" in rows["L3-Net"].note and "untrained" in rows["L3-Net with CCA"].note
-    assert ("vision", "pool4") in random.asked and ("audio", "embedding") in naive.asked
+    assert ("vision", "pool4") in random.wanted and ("audio", "embedding") in naive.wanted
 
 
-def test_regularisation_is_the_best_on_the_validation_split(setting):
-    row = _rows(_table([Network("l3_net_ots", aligned=False)], setting))["L3-Net with CCA"]
+def test_regularisation_is_the_best_on_the_validation_split(search):
+    row = _rows(_table([Network("l3_net_ots", aligned=False)], search))["L3-Net with CCA"]
     tried = row.details["cca_tried"]
     assert len(tried) == len(cca.REGULARIZATION_GRID)
     assert tried[f"{row.details['cca_regularization']:g}"] == max(tried.values())
-    fixed = dataclasses.replace(setting, cca_regularization=0.5, val_split="there is none")
+    fixed = dataclasses.replace(search, cca_regularization=0.5, val_split="there is none")
     table = _table([Network("l3_net_ots", aligned=False)], fixed)
     assert _rows(table)["L3-Net with CCA"].details["cca_regularization"] == 0.5
-    assert any("(a share of the mean variance; ours) 0.5." in note for note in table.notes)
+    assert any("(a share of the mean variance; our choice) 0.5." in note for note in table.notes)
 
 
-def test_vgg16_sees_with_l3s_ears(setting):
+def test_vgg16_sees_with_l3s_ears(search):
     vgg, l3_net = Vgg(), Network("l3_net_ots", aligned=False)
-    rows = _rows(_table([l3_net], setting, vgg=vgg))
+    rows = _rows(_table([l3_net], search, vgg=vgg))
     assert rows["VGG16-ImageNet"].ours == pytest.approx({"im_im": 1.0})
     combined = rows["VGG16-ImageNet + L3-Audio CCA"]
     assert set(combined.ours) == set(retrieval.DIRECTIONS) and min(combined.ours.values()) > 0.85
     assert combined.details["cca_pairs"] == NUM_TRAIN
-    assert vgg.asked == {(saved_model.VISION, vgg16.LAST_HIDDEN)}
-    assert _rows(_table([Network()], setting, vgg=Vgg()))[combined.method].status == "not run"
+    assert vgg.wanted == {(saved_model.VISION, vgg16.LAST_HIDDEN)}
+    assert _rows(_table([Network()], search, vgg=Vgg()))[combined.method].status == "not run"
 
 
-def test_flow_comes_from_its_own_folder_of_the_same_clips(setting, tmp_path):
+def test_flow_comes_from_its_own_folder_of_the_same_clips(search, tmp_path):
     model = Network("ave_net_of", inputs=(constants.FRAME, constants.FLOW, *BOTH[1:]))
     with pytest.raises(UserError, match="give --flow_shards"):
-        _table([model], setting)
+        _table([model], search)
     made = [_clip(number, "test", flow=True) for number in reversed(range(NUM_TEST))]
     synthetic_shards.write_shards(tmp_path / "flow", made, split="test")
-    with_flow = dataclasses.replace(setting, flow_shards=str(tmp_path / "flow"))
+    with_flow = dataclasses.replace(search, flow_shards=str(tmp_path / "flow"))
     table = _table([Network(), model], with_flow)
     assert _rows(table)["AVE+OF"].ours == pytest.approx(_rows(table)["AVE-Net"].ours)
     synthetic_shards.write_shards(tmp_path / "fewer", made[1:], split="test")
-    fewer = dataclasses.replace(setting, flow_shards=str(tmp_path / "fewer"))
+    fewer = dataclasses.replace(search, flow_shards=str(tmp_path / "fewer"))
     with pytest.raises(UserError, match="such as test0123 are not in every folder"):
         _table([Network(), model], fewer)
 
 
-def test_truth_takes_the_place_of_loose_labels(setting):
+def test_truth_takes_the_place_of_loose_labels(search):
     ids = [f"test{number:04d}" for number in [*range(NUM_TEST), 900]]
     seen = dict.fromkeys(ids, "Harp")
     heard = {**seen, "test0003": "Drill"}
     truth = {saved_model.VISION: seen, saved_model.AUDIO: heard}
-    table = _table([Network()], setting, truth=truth)
+    table = _table([Network()], search, truth=truth)
     assert table.rows[0].ours["im_im"] == pytest.approx(1, abs=0.01)  # nearly all are harps
     assert any("what is seen and what is heard" in note for note in table.notes)
     assert "125 test clips" in table.rows[0].data
     del seen["test0001"]
-    with pytest.raises(UserError, match="--demo_clips does not list the clip test0001"):
-        _table([Network()], setting, truth=truth)
+    with pytest.raises(UserError, match="--clips does not list the clip test0001"):
+        _table([Network()], search, truth=truth)
 
 
-def test_errors_are_one_line(setting, tmp_path):
+def test_errors_are_one_line(search, tmp_path):
     with pytest.raises(UserError, match="nothing to search with"):
-        _table([Network("avol_net")], setting)
+        _table([Network("avol_net")], search)
     unlabelled = [_clip(number, "test", labelled=False) for number in range(3)]
     synthetic_shards.write_shards(tmp_path, unlabelled, split="test")
     with pytest.raises(UserError, match="0 of 3 clips of split 'test' in .* have labels"):
-        _table([Network()], dataclasses.replace(setting, shards=str(tmp_path)))
+        _table([Network()], dataclasses.replace(search, shards=str(tmp_path)))
     with pytest.raises(UserError, match="'Harp' are not in the built-in"):
-        _table([Network()], setting, classes=ontology.Ontology({"Drill": ["Organ", "Flute"]}))
-
-
-def _run(*arguments):
-    return commands.run("-m", "eval.retrieval", *arguments)
+        _table([Network()], search, classes=ontology.Ontology({"Drill": ["Organ", "Flute"]}))
 
 
 def test_entry_says_what_it_needs(tmp_path):
-    done = _run(f"--out_dir={tmp_path / 'out'}")
+    done = commands.run("-m", "eval.retrieval", f"--out_dir={tmp_path / 'out'}")
     assert done.returncode == 1 and "need --saved_models, and --shards" in done.stderr
     assert not (tmp_path / "out").exists()
 
@@ -255,15 +251,13 @@ def test_entry_writes_the_table(tmp_path, shards, monkeypatch):
         rows = [[f"test{k:04d}", CLASSES[k % 4], CLASSES[k % 4]] for k in [*range(NUM_TEST), 900]]
         csv.writer(file).writerows([["example_id", "label", "heard_label"], *rows])
     monkeypatch.setattr(saved_model, "SavedModel", lambda folder: Network(name=str(folder)))
-    given = {
-        **dict.fromkeys(("saved_model", "shards", "flow_shards", "ontology", "vgg16_weights")),
-        **{f.name: f.default for f in dataclasses.fields(retrieval.Setting)[3:]},
-        **{"saved_models": ["ave"], "demo_shards": str(shards), "demo_clips": str(path)},
-        **{"out_dir": str(tmp_path / "out"), "cache_dir": str(tmp_path)},
-    }
-    holders = {name: types.SimpleNamespace(value=value) for name, value in given.items()}
-    retrieval.main(["retrieval"], holders)
+    table = TableConfig(
+        shards=str(shards), clips=str(path), out_dir=str(tmp_path / "out"), cache_dir=str(tmp_path)
+    )
+    search = retrieval.SearchConfig(str(shards), str(tmp_path))
+    retrieval.main(table, search, retrieval.Config(saved_models=("ave",)))
     written = json.loads((tmp_path / "out" / "retrieval.json").read_text())
     (row,) = [row for row in written["rows"] if row["method"] == "AVE-Net"]
     assert row["details"]["ndcg"] == row["ours"] and written["seed"] == 0
+    assert written["flags"]["saved_models"] == ["ave"] and written["flags"]["split"] == "test"
     assert "OTS Table 1" in (tmp_path / "out" / "retrieval.md").read_text()

@@ -10,14 +10,9 @@ from eval.sets.sounding_frames import NO_BOX, NO_FRAME, Annotation
 from l3net.data import schema
 from l3net.errors import UserError
 from tests import synthetic_shards
+from tests.tiny_boxes import write_boxes
 
-HEADER = "example_id,frame,time_seconds,ymin,xmin,ymax,xmax,label"
 BOX = np.array([[0.1, 0.2, 0.5, 0.6]])
-
-
-def write_boxes(path, *rows, header=HEADER):
-    path.write_text("\n".join([header, *rows]) + "\n")
-    return path
 
 
 def _clip(number, **changes):
