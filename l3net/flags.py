@@ -16,8 +16,11 @@ A field made without `setting` is no flag of its own, but takes the value of ano
 flag of the same name, if the command has one.
 """
 
+import csv
 import dataclasses
 import difflib
+import io
+import itertools
 import logging
 import pathlib
 import sys
@@ -140,16 +143,27 @@ def parse(command_line: Sequence[str], *configs: type[_Config]) -> tuple[list[st
 
 def as_flagfile(*given: Any) -> str:
     """Returns the flagfile that gives these configurations again, a flag a line."""
-    lines: dict[str, str] = {}
+    lines: dict[str, list[str]] = {}
     for config in given:
+        hints = typing.get_type_hints(type(config))
         for name, field in _flags_of(type(config)):
             value = getattr(config, field.name)
-            if isinstance(value, bool):
-                lines.setdefault(name, f"--{name}" if value else f"--no{name}")
-            elif value is not None:
-                text = ",".join(value) if isinstance(value, tuple) else str(value)
-                lines.setdefault(name, f"--{name}={text}")
-    return "".join(f"{line}\n" for line in lines.values())
+            lines.setdefault(name, _lines(name, value, hints[field.name]))
+    return "".join(f"{line}\n" for line in itertools.chain(*lines.values()))
+
+
+def _lines(name: str, value: Any, hint: Any) -> list[str]:
+    if value is None:
+        return []
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--no{name}"]
+    if hint == list[str]:
+        return [f"--{name}={one}" for one in value]
+    if isinstance(value, tuple):
+        text = io.StringIO()
+        csv.writer(text, lineterminator="").writerow(value)  # an item may hold a comma
+        return [f"--{name}={text.getvalue()}"]
+    return [f"--{name}={value}"]
 
 
 def _flags_of(config: type) -> Iterator[tuple[str, dataclasses.Field]]:

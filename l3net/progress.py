@@ -11,6 +11,8 @@ from typing import TypeVar
 import tqdm
 
 LINE_SECONDS = 20.0
+_SECONDS_BEFORE_BAR = 0.5
+_WITHOUT_TIMES = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}"
 _Item = TypeVar("_Item")
 _log = logging.getLogger(__name__)
 
@@ -23,10 +25,19 @@ class Progress:
         total: units in all; None if nobody knows.
     """
 
-    def __init__(self, what: str, unit: str, total: int | None, bar: tqdm.tqdm | None):
-        self.done, self.total = 0, total
-        self._what, self._unit, self._bar = what, unit, bar
-        self._start, self._note = time.monotonic(), ""
+    def __init__(
+        self,
+        what: str,
+        unit: str,
+        total: int | None,
+        *,
+        done: int = 0,
+        shows_times: bool = True,
+        bar: tqdm.tqdm | None = None,
+    ):
+        self.done, self.total = done, total
+        self._what, self._unit, self._shows_times, self._bar = what, unit, shows_times, bar
+        self._start, self._first, self._note = time.monotonic(), done, ""
 
     def advance(self, num: int = 1) -> None:
         """Counts units as done."""
@@ -42,21 +53,25 @@ class Progress:
 
     def line(self) -> str:
         """Returns what a log file gets, such as "MFCC: 12 of 400 recordings, 0:03:10 left"."""
-        seconds = time.monotonic() - self._start
-        if not self.total:
-            done = f"{self.done} {self._unit}s, " if self.done else ""
-            text = f"{self._what}: {done}{_clock(seconds)} so far"
-        else:
-            text = f"{self._what}: {self.done} of {self.total} {self._unit}s"
-            if 0 < self.done < self.total:
-                text += f", {_clock(seconds / self.done * (self.total - self.done))} left"
-            elif not self.done:
-                text += f", {_clock(seconds)} so far"
-        return f"{text}, {self._note}" if self._note else text
+        seconds, new = time.monotonic() - self._start, self.done - self._first
+        of_total = f" of {self.total}" if self.total else ""
+        parts = [f"{self.done}{of_total} {self._unit}s"] if self.done or self.total else []
+        if not new or not self.total:
+            parts.append(f"{_clock(seconds)} so far")
+        elif self._shows_times and self.done < self.total:
+            parts.append(f"{_clock(seconds / new * (self.total - self.done))} left")
+        return f"{self._what}: {', '.join([*parts, *filter(None, [self._note])])}"
 
 
 @contextlib.contextmanager
-def progress(what: str, *, unit: str = "item", total: int | None = None) -> Iterator[Progress]:
+def progress(
+    what: str,
+    *,
+    unit: str = "item",
+    total: int | None = None,
+    done: int = 0,
+    shows_times: bool = True,
+) -> Iterator[Progress]:
     """Shows how far some work is while it runs.
 
     On a terminal it is a bar that disappears at the end. Elsewhere it is a line in the log every
@@ -66,17 +81,27 @@ def progress(what: str, *, unit: str = "item", total: int | None = None) -> Iter
         what: the work, in a few words.
         unit: what is counted, in the singular.
         total: units in all; None if nobody knows.
+        done: units that an earlier process has done.
+        shows_times: whether to guess the time left; False if a note says it.
 
     Yields:
         What counts them.
     """
+    settings = {"done": done, "shows_times": shows_times}
     if sys.stderr.isatty():
         with tqdm.tqdm(
-            total=total, desc=what, unit=unit, dynamic_ncols=True, leave=False, delay=0.5
+            total=total,
+            initial=done,
+            desc=what,
+            unit=unit,
+            bar_format=None if shows_times else _WITHOUT_TIMES,
+            dynamic_ncols=True,
+            leave=False,
+            delay=_SECONDS_BEFORE_BAR,
         ) as bar:
-            yield Progress(what, unit, total, bar)
+            yield Progress(what, unit, total, bar=bar, **settings)
         return
-    made, ended = Progress(what, unit, total, None), threading.Event()
+    made, ended = Progress(what, unit, total, **settings), threading.Event()
     thread = threading.Thread(target=_write_lines, args=(made, ended), daemon=True)
     thread.start()
     try:
@@ -96,6 +121,11 @@ def track(
         for item in items:
             yield item
             shown.advance()
+
+
+def write_line(text: str) -> None:
+    """Writes a line to standard output, past a bar."""
+    tqdm.tqdm.write(text)
 
 
 def _write_lines(shown: Progress, ended: threading.Event) -> None:

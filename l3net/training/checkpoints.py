@@ -5,14 +5,13 @@ runs/<name>/checkpoints/     all of the training's state, the last two; numbered
 runs/<name>/best/            the network of the best validation accuracy, with step and accuracy
 """
 
-import contextlib
 import dataclasses
 import json
 import logging
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import keras
 import tensorflow as tf
@@ -20,9 +19,9 @@ import tensorflow as tf
 from l3net import models
 from l3net.errors import UserError, first_line
 from l3net.files import write_whole
-from l3net.models.precise_batch_norm import statistics
+from l3net.models.batch_norm import statistics
 
-_log = logging.getLogger("l3net.training.checkpoints")
+_log = logging.getLogger(__name__)
 
 MODEL_FILE = "model.json"
 CHECKPOINTS = "checkpoints"
@@ -37,11 +36,7 @@ def save_model_config(run_dir: pathlib.Path, config: models.ModelConfig) -> None
 
 
 def load_model_config(run_dir: str | pathlib.Path) -> models.ModelConfig:
-    """Reads a run's network configuration.
-
-    Raises:
-        UserError: if the directory is no run of ours.
-    """
+    """Reads a run's network configuration; a UserError if the folder is no run."""
     path = pathlib.Path(run_dir) / MODEL_FILE
     if not path.is_file():
         raise UserError(f"{run_dir} holds no {MODEL_FILE}; give the --run_dir of l3net.train")
@@ -54,7 +49,7 @@ def load_model(
     """Builds a run's network and restores its weights.
 
     Args:
-        run_dir: of l3net.train.
+        run_dir: folder of a run of l3net.train.
         which: "best" for the checkpoint of the best validation accuracy, or the last one if
             nothing was ever evaluated; "last" for the last one. With --batch_norm_batches it has
             the statistics that were evaluated, if training ended there.
@@ -93,10 +88,6 @@ def initialize_from(model: keras.Model, run_dirs: Sequence[str]) -> None:
     A weight fits where subnetwork ("vision", "audio" or none), layer and variable have the same
     name. The first run that has it gives it.
 
-    Args:
-        model: just built.
-        run_dirs: of l3net.train.
-
     Raises:
         UserError: if there is no checkpoint, nothing fits, or a layer of the same name has
             another shape.
@@ -105,8 +96,8 @@ def initialize_from(model: keras.Model, run_dirs: Sequence[str]) -> None:
     for run_dir in run_dirs:
         source, _, step = load_model(run_dir, "best")
         given = _by_name(source)
-        found = [name for name in given if name in mine and name not in taken]
-        for name in found:
+        common = [name for name in given if name in mine and name not in taken]
+        for name in common:
             if tuple(given[name].shape) != tuple(mine[name].shape):
                 raise UserError(
                     f"--init_from={run_dir}: {'/'.join(filter(None, name))} is "
@@ -114,29 +105,29 @@ def initialize_from(model: keras.Model, run_dirs: Sequence[str]) -> None:
                     "networks of the same --width, --model family and --num_classes"
                 )
             mine[name].assign(tf.convert_to_tensor(given[name]))
-        if not found:
+        if not common:
             raise UserError(
                 f"--init_from={run_dir}: no layer there has the name of one here; need runs of "
                 f"networks that share a subnetwork with this one ({_parts(mine)})"
             )
-        taken.update(found)
-        _log.info("%d variables from %s, step %d: %s", len(found), run_dir, step, _parts(found))
+        taken.update(common)
+        _log.info("%d variables from %s, step %d: %s", len(common), run_dir, step, _parts(common))
     left = [name for name in mine if name not in taken]
     _log.info("%d variables stay random: %s", len(left), _parts(left) or "none")
 
 
 def _by_name(model: keras.Model, owner: str = "") -> dict[tuple[str, str, str], keras.Variable]:
     """Returns the variables by (subnetwork, layer, variable)."""
-    found = {}
+    variables = {}
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            found |= _by_name(layer, layer.name)
+            variables |= _by_name(layer, layer.name)
         else:
-            found |= {(owner, layer.name, variable.name): variable for variable in layer.variables}
-    return found
+            variables |= {(owner, layer.name, v.name): v for v in layer.variables}
+    return variables
 
 
-def _parts(names) -> str:
+def _parts(names: Iterable[tuple[str, str, str]]) -> str:
     """Names the parts of a network: a subnetwork, or a layer that is in none."""
     return ", ".join(dict.fromkeys(owner or layer for owner, layer, _ in names))
 
@@ -147,10 +138,10 @@ class Standing:
     """How far a training is; kept in the checkpoint, so that it always agrees with the weights.
 
     Attributes:
-        step: number of updates made.
-        seconds: spent in them, over all resumes; not in evaluations, start-up or lost work.
-        best_step: of the network in best/; -1 if there is none.
-        best_accuracy: of that network.
+        step: number of updates.
+        seconds: time spent in them, over all resumes; not in evaluations, start-up or lost work.
+        best_step: step of the network in best/; -1 if there is none.
+        best_accuracy: that network's.
         statistics_step: when precise batch norm statistics were last computed; -1 if never.
     """
 
@@ -176,10 +167,10 @@ class RunCheckpoints:
         """Takes what to keep.
 
         Args:
-            run_dir: of the run.
+            run_dir: folder of the run.
             model: in training; saving its batch norm is work for all workers.
             optimizer: with its moments.
-            copy: of the network, as evaluated; goes to best/.
+            copy: the network as evaluated; goes to best/.
             is_chief: whether this worker writes there; the others save into a temporary folder.
         """
         self._folder, self._best_folder = run_dir / CHECKPOINTS, run_dir / BEST
@@ -188,8 +179,10 @@ class RunCheckpoints:
         self._variables = _variables_of(Standing())
         self._rest = {"statistics": statistics(copy), **self._variables}
         everything = tf.train.Checkpoint(model=model, optimizer=optimizer, **self._rest)
-        self._scratch = None if is_chief else tempfile.TemporaryDirectory(prefix="l3net-worker-")
-        folder = str(self._folder) if is_chief else self._scratch.name
+        folder = str(self._folder)
+        if not is_chief:
+            self._scratch = tempfile.TemporaryDirectory(prefix="l3net-worker-")
+            folder = self._scratch.name
         self._manager = tf.train.CheckpointManager(everything, folder, max_to_keep=2)
         self._best_step = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._best_accuracy = tf.Variable(0.0, dtype=tf.float64, trainable=False)
@@ -203,10 +196,7 @@ class RunCheckpoints:
         return tf.train.latest_checkpoint(str(self._folder)) is not None
 
     def restore(self) -> Standing:
-        """Goes back to the last complete checkpoint, if there is one.
-
-        Returns:
-            How far that is.
+        """Goes back to the last complete checkpoint, if there is one; returns how far that is.
 
         Raises:
             UserError: if the checkpoint is of another network or version.
@@ -214,7 +204,8 @@ class RunCheckpoints:
         latest = tf.train.latest_checkpoint(str(self._folder))
         if latest is not None:
             try:
-                self._trained.read(latest).assert_existing_objects_matched()
+                status = self._trained.read(latest)
+                status.assert_existing_objects_matched().expect_partial()
             except (AssertionError, ValueError, tf.errors.OpError) as error:
                 raise UserError(
                     f"{latest} does not fit this network ({first_line(error)[:150]}); it "
@@ -229,16 +220,15 @@ class RunCheckpoints:
         return standing
 
     def save(self, standing: Standing) -> None:
-        """Saves the training's state; all workers must."""
+        """Saves the training's state; all workers must call it."""
         for name, value in dataclasses.asdict(standing).items():
             self._variables[name].assign(value)
         self._manager.save(checkpoint_number=standing.step)
 
     def save_best(self, standing: Standing) -> None:
-        """Keeps the copy as the best network.
+        """Keeps the copy as the best network, and the best one before it.
 
-        The one before stays until the next: if the training is killed before `save`, it resumes
-        from before this evaluation, and the best network of that time is still there.
+        If the training is killed before `save`, it resumes from before this evaluation.
         """
         self._best_step.assign(standing.best_step)
         self._best_accuracy.assign(standing.best_accuracy)
@@ -289,5 +279,4 @@ def _remove(path: pathlib.Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
     else:
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
+        path.unlink(missing_ok=True)

@@ -2,13 +2,13 @@
 
 A *worker* is one process of `l3net.train` on one machine; a *replica* is one GPU (or the CPU). The
 workers of TF_CONFIG run the same command; the first of them is the *chief*, which alone writes. All
-see one --run_dir and the shards, by a file system that they share.
+share a file system with --run_dir and the shards.
 
     global batch = workers x replicas of a worker x accumulation steps x pairs at once
 
 A worker reads its own shards only (every n-th) and draws its part of the global batch from them;
-negatives pair two videos of the same worker (ours). Replicas of one worker share its stream, so
-that one GPU or four of one machine see the same global batches in the same order.
+negatives pair two videos of the same worker (our choice). Replicas of one worker share its stream:
+one GPU or four of one machine see the same global batches in the same order.
 """
 
 import contextlib
@@ -24,8 +24,8 @@ import tensorflow as tf
 from l3net.data import input_pipeline
 from l3net.data.shards import Shard
 from l3net.errors import UserError
+from l3net.flags import setting
 
-STRATEGIES = ("auto", "mirrored", "multi_worker")
 TF_CONFIG = "TF_CONFIG"
 # What a collective operation ends with when a worker is gone, whichever operation it is.
 _LOST = (
@@ -38,22 +38,25 @@ _LOST = (
 _SEED_STRIDE = 7_919  # between the streams of two workers; a prime, to hit no seed that users take
 
 
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """What trains."""
+
+    strategy: str = setting(
+        "auto",
+        "Devices that train together. mirrored: all GPUs of this machine, or its processor; "
+        "multi_worker: those of all machines in the environment variable TF_CONFIG; auto: "
+        "multi_worker if there is a TF_CONFIG, else mirrored.",
+        choices=("auto", "mirrored", "multi_worker"),
+    )
+
+
 def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
-    """Makes the strategy; with several workers it must be TensorFlow's first work of all.
-
-    Args:
-        name: "mirrored" for all GPUs of this machine (or its CPU), "multi_worker" for those of all
-            machines in the environment variable TF_CONFIG, "auto" for the second if there is a
-            TF_CONFIG.
-
-    Returns:
-        The strategy.
+    """Makes the strategy `Devices` names; with several workers it must be TensorFlow's first work.
 
     Raises:
-        UserError: if TF_CONFIG is missing or makes no sense.
+        UserError: if TF_CONFIG is missing or invalid.
     """
-    if name not in STRATEGIES:
-        raise UserError(f"--strategy={name}: need one of {', '.join(STRATEGIES)}")
     if name == "mirrored" or (name == "auto" and not os.environ.get(TF_CONFIG)):
         return tf.distribute.MirroredStrategy()
     _check_tf_config()
@@ -98,13 +101,7 @@ def lost_worker_is_one_line() -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """This process among all.
-
-    Attributes:
-        worker: number of this worker; 0 is the chief.
-        num_workers: in all.
-        num_replicas: in all, over all workers.
-    """
+    """This process among all; worker 0 is the chief, replicas are those of all workers."""
 
     worker: int
     num_workers: int
@@ -129,18 +126,10 @@ def place_of(strategy: tf.distribute.Strategy) -> Place:
 
 
 def micro_batch_size(place: Place, batch_size: int, accumulation_steps: int) -> int:
-    """Returns how many pairs one replica takes at once.
-
-    Args:
-        place: of this process.
-        batch_size: global.
-        accumulation_steps: see `trainer.Trainer`.
-
-    Returns:
-        batch_size / (replicas * accumulation steps).
+    """Returns how many pairs of a global batch one replica takes at once.
 
     Raises:
-        UserError: if that is no whole number, or a worker's part is odd; says what would do.
+        UserError: if that is no integer, or a worker's part is odd; says what would do.
     """
     parts = place.num_replicas * accumulation_steps
     # A worker's part of the batch is half positives, half negatives.
@@ -184,15 +173,8 @@ def training_batches(
 ) -> Iterator:
     """Makes this worker's endless stream of micro-batches, one for each of its replicas at a time.
 
-    Args:
-        strategy: of the training.
-        shards: of the training split, all of them.
-        config: how to draw; batch_size is the global one.
-        micro_batch: see `micro_batch_size`.
-        start_step: number of global batches to leave out.
-
-    Returns:
-        An iterator over distributed batches of `input_pipeline.training_batches`.
+    They are distributed batches of `input_pipeline.training_batches`, `micro_batch` pairs each,
+    drawn from this worker's part of all training shards. `start_step` global batches are left out.
     """
     place = place_of(strategy)
     own = dataclasses.replace(
@@ -212,20 +194,15 @@ def training_batches(
 
 
 def any_worker(strategy: tf.distribute.Strategy, yes: bool) -> bool:
-    """Returns whether any worker says yes; all must ask. Free of charge with one worker."""
+    """Returns whether any worker says yes; all must call it."""
     return _sum(strategy, float(yes)) > 0 if place_of(strategy).num_workers > 1 else yes
 
 
 def check_agreement(strategy: tf.distribute.Strategy, text: str, what: str) -> None:
-    """Refuses workers that differ; all must call it. Free of charge with one worker.
-
-    Args:
-        strategy: of the training.
-        text: must be the same on all workers.
-        what: it is, for the message.
+    """Refuses, on all workers, if one has another text; all must call it.
 
     Raises:
-        UserError: on every worker, if one of them has another text.
+        UserError: says in what (`what`) the workers differ.
     """
     place = place_of(strategy)
     if place.num_workers == 1:

@@ -1,7 +1,7 @@
 """The papers' grid search for the learning rate (L3 §2.2): one run for each rate, compared.
 
-The best is the run with the highest accuracy on the fixed validation pairs that any of its
-evaluations found (its best/ checkpoint); without evaluations, the lowest training loss.
+The best run has the highest accuracy of all evaluations on the fixed validation pairs (that of its
+best/ checkpoint); without evaluations, the lowest training loss.
 """
 
 import json
@@ -15,18 +15,14 @@ from l3net.files import write_whole
 from l3net.training import run_dir
 from l3net.training.loop import LossNotFiniteError
 
-_log = logging.getLogger("l3net.training.grid_search")
+_log = logging.getLogger(__name__)
 
 RESULTS = "grid_search"
 _COLUMNS = ("learning rate", "best accuracy %", "last accuracy %", "training loss", "seconds", "")
 
 
 def parse_rates(texts: Sequence[str]) -> list[float]:
-    """Reads --learning_rate_grid.
-
-    Raises:
-        UserError: if one is no positive number, or given twice.
-    """
+    """Reads --learning_rate_grid; a UserError if one is no positive number, or given twice."""
     try:
         rates = [float(text) for text in texts]
     except ValueError:
@@ -41,7 +37,7 @@ def parse_rates(texts: Sequence[str]) -> list[float]:
 
 
 def folder_of(out_dir: str | pathlib.Path, rate: float) -> pathlib.Path:
-    """Returns the run directory of one rate, such as runs/x/learning_rate_0.001."""
+    """Returns the folder of one rate's run, such as runs/x/learning_rate_0.001."""
     return pathlib.Path(out_dir) / f"learning_rate_{rate:g}"
 
 
@@ -55,18 +51,17 @@ def search(
 ) -> str:
     """Trains with every rate and writes grid_search.json and grid_search.md.
 
-    A run that diverges is a row that says so; called again, it is not tried again. Other runs go on
-    where they are, or are left alone if they have ended.
+    A run that diverged is a row that says so, and is not tried again. Other runs resume.
 
     Args:
-        out_dir: of the search; each run gets a folder in it.
-        rates: to try, in this order.
-        train: (run directory, rate): trains, or raises LossNotFiniteError.
-        split: of the validation pairs.
+        out_dir: folder of the search; each run gets a folder in it.
+        rates: learning rates, tried in this order.
+        train: (folder of the run, rate): trains, or raises LossNotFiniteError.
+        split: the validation pairs'.
         is_chief: whether to write.
 
     Returns:
-        The table, as Markdown.
+        The table, as Markdown; "" if this is not the chief.
     """
     for rate in rates:
         folder = folder_of(out_dir, rate)
@@ -123,13 +118,7 @@ def _table(rows: list[dict]) -> str:
     for row in rows:
         loss = "" if row["train_loss"] is None else f"{row['train_loss']:.4f}"
         note = "diverged" if row["diverged"] else "best" if row["is_best"] else ""
-        cells = [
-            f"{row['learning_rate']:g}",
-            percent(row["best_accuracy"]),
-            percent(row["last_accuracy"]),
-            loss,
-            f"{row['seconds']:.0f}",
-            note,
-        ]
+        accuracies = [percent(row[f"{which}_accuracy"]) for which in ("best", "last")]
+        cells = [f"{row['learning_rate']:g}", *accuracies, loss, f"{row['seconds']:.0f}", note]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

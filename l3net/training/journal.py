@@ -1,23 +1,21 @@
-"""What a run tells while it trains: metrics.jsonl, TensorBoard and the progress line."""
+"""What a run reports while it trains: metrics.jsonl, TensorBoard and the progress."""
 
+import contextlib
 import datetime
 import json
 import logging
 import pathlib
-import sys
-import time
 
 import tensorflow as tf
-from tqdm import tqdm
 
 from l3net import constants
 from l3net.data import schema
+from l3net.progress import progress, write_line
 from l3net.training import run_dir
 
-_log = logging.getLogger("l3net.training.loop")
+_log = logging.getLogger(__name__)
 
 _NUM_PAIRS_SHOWN = 4
-_SECONDS_BETWEEN_LINES = 30.0  # where there is no terminal
 _NOT_METRICS = ("step", "split")
 
 
@@ -25,43 +23,29 @@ class Journal:
     """Writes and shows; on all workers but the chief, nothing."""
 
     def __init__(self, folder: pathlib.Path, *, num_steps: int, is_chief: bool):
-        """Opens TensorBoard's file.
-
-        Args:
-            folder: the run directory.
-            num_steps: of the whole run.
-            is_chief: whether to write at all.
-        """
+        """Opens TensorBoard's file in the folder of the run."""
         self._folder, self._num_steps, self._is_chief = folder, num_steps, is_chief
-        self._board = None
+        self._shown = contextlib.ExitStack()
         if is_chief:
             self._board = tf.summary.create_file_writer(str(folder / run_dir.TENSORBOARD))
-        self._bar = None
-        self._last_line = 0.0
 
     def start(self, step: int) -> None:
-        """Shows the progress line, from a step on; drops metrics of later steps."""
+        """Shows the progress, from a step on; drops metrics of later steps."""
         if not self._is_chief:
             return
         run_dir.forget_metrics_after(self._folder, step)
-        if sys.stderr.isatty():
-            self._bar = tqdm(
-                total=self._num_steps,
-                initial=step,
-                desc="training",
-                bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps{postfix}",
-                mininterval=0.5,
-            )
+        self._progress = self._shown.enter_context(
+            progress("training", unit="step", total=self._num_steps, done=step, shows_times=False)
+        )
 
     def advance(self) -> None:
         """Counts one step."""
-        if self._bar is not None:
-            self._bar.update()
+        if self._is_chief:
+            self._progress.advance()
 
     def close(self) -> None:
-        """Ends the progress line."""
-        if self._bar is not None:
-            self._bar.close()
+        """Ends the progress."""
+        self._shown.close()
 
     def record(self, metrics: dict) -> None:
         """Keeps a line of metrics: "step", "split" and numbers."""
@@ -76,40 +60,31 @@ class Journal:
         self._board.flush()
 
     def show(self, metrics: dict, seconds_left: float) -> None:
-        """Shows the last training metrics and the time left in the progress line.
+        """Shows the last training metrics and the time left beside the progress.
 
-        Where standard error is no terminal, that is a line of its own now and then.
+        A log file gets them with the next line of progress, and with the last step.
         """
         if not self._is_chief:
             return
         left = datetime.timedelta(seconds=round(seconds_left))
-        text = (
+        self._progress.note(
             f"loss {metrics['loss']:.3f}, accuracy {metrics['accuracy']:.3f}, "
             f"{metrics['pairs_per_second']:.0f} pairs/s, {left} left"
         )
-        if self._bar is not None:
-            self._bar.set_postfix_str(text)
-            return
-        now, is_last = time.monotonic(), metrics["step"] == self._num_steps
-        if is_last or now - self._last_line >= _SECONDS_BETWEEN_LINES:
-            self._last_line = now
-            _log.info("step %d of %d: %s", metrics["step"], self._num_steps, text)
+        if metrics["step"] == self._num_steps:
+            _log.info("%s", self._progress.line())
 
     def say(self, text: str) -> None:
-        """Writes a line to standard output, past the progress line."""
+        """Writes a line to standard output, past the progress."""
         if self._is_chief:
-            tqdm.write(text)
+            write_line(text)
 
     def show_pairs(
         self, step: int, batch: dict[str, tf.Tensor], inputs: dict[str, tf.Tensor], target: str
     ) -> None:
         """Puts a few input pairs into TensorBoard: picture, spectrogram and sound.
 
-        Args:
-            step: of the training.
-            batch: of `input_pipeline.training_batches`.
-            inputs: what `prepare_batch` made of it: what the network gets.
-            target: the key of the batch that the network learns; it is in the names.
+        `inputs` is what `prepare_batch` made of the batch, whose `target` goes into the names.
         """
         if not self._is_chief:
             return

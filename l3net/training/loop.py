@@ -1,9 +1,10 @@
-"""The loop: steps, metrics, evaluation, checkpoints, resume. A plain function, no flags.
+"""The loop: steps, metrics, evaluation, checkpoints, resume.
 
-The step itself is in `trainer`, evaluation in `validation`, several devices in `distribution`, the
+The step itself is in `step`, evaluation in `validation`, several devices in `distribution`, the
 files in `run_dir`, `checkpoints` and `journal`.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -20,12 +21,13 @@ from l3net.data import fixed_pairs, input_pipeline
 from l3net.data.shards import find_shards, read_labels
 from l3net.errors import UserError
 from l3net.files import write_whole
+from l3net.flags import REQUIRED, setting
 from l3net.training import checkpoints, distribution, run_dir
 from l3net.training.journal import Journal
 from l3net.training.step import Trainer, TrainingConfig
 from l3net.training.validation import Validator
 
-_log = logging.getLogger("l3net.training.loop")
+_log = logging.getLogger(__name__)
 
 
 class LossNotFiniteError(UserError):
@@ -34,24 +36,25 @@ class LossNotFiniteError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """How far to train and how often to look: may change when a run resumes.
+    """How far and how often; may change when a run resumes."""
 
-    Attributes:
-        num_steps: in all, those before a resume included.
-        log_every_steps: one line of metrics.jsonl each; checkpoints fall on these steps.
-        eval_every_steps: accuracy on the fixed pairs of `eval_split`; 0 only at the end.
-        eval_split: must not be the test split.
-        num_eval_pairs: see `fixed_pairs.fixed_pairs`; 0 for no evaluation.
-        checkpoint_every_seconds: at most this much work is lost when a run is killed; an
-            evaluation that finds a better network is followed by a checkpoint, too.
-    """
-
-    num_steps: int
-    log_every_steps: int = 50
-    eval_every_steps: int = 0
-    eval_split: str = "val"
-    num_eval_pairs: int = 2048
-    checkpoint_every_seconds: float = 300.0
+    num_steps: int = setting(
+        REQUIRED,
+        "Steps in all, those before a resume included; L3: 234,375 (60M pairs / 256).",
+    )
+    log_every_steps: int = setting(
+        50, "Steps between two lines of metrics; checkpoints fall on these steps.", at_least=1
+    )
+    eval_every_steps: int = setting(
+        0, "Steps between two measurements of the accuracy on fixed pairs; 0: only at the end."
+    )
+    eval_split: str = setting("val", "Split of the fixed pairs; the test split is refused.")
+    num_eval_pairs: int = setting(2048, "Number of fixed pairs; 0: no evaluation.", at_least=0)
+    checkpoint_every_seconds: float = setting(
+        300.0,
+        "Seconds between two checkpoints, the most work that is lost when a run is killed; an "
+        "evaluation that finds a better network is followed by a checkpoint, too.",
+    )
 
 
 def train(
@@ -69,28 +72,27 @@ def train(
     With several workers all of them call it; the chief writes.
 
     Args:
-        folder: run directory; gets checkpoints/, best/, metrics.jsonl, tensorboard/, model.json,
-            training.json, versions.json, summary.json.
-        model_config: which network, how large.
-        pipeline_config: how pairs are drawn; with the network's inputs, and labels if it learns
+        folder: the run's; see `run_dir` and `checkpoints` for what it holds.
+        model_config: the network.
+        pipeline_config: how pairs are drawn, with the network's inputs, and labels if it learns
             them.
-        config: of the optimization.
+        config: what is trained on, and how.
         schedule: how far and how often.
-        strategy: see `distribution.make_strategy`; MirroredStrategy over the local devices if None.
-        notes: file name -> text to keep in the run directory, such as the flags.
+        strategy: see `distribution.make_strategy`; None takes all devices of this machine.
+        notes: file name -> text to keep in the folder, such as the flags.
 
     Returns:
         The last training metrics and, with evaluation, "val_accuracy" and "val_pairs".
 
     Raises:
         LossNotFiniteError: if training diverged; the last checkpoint is kept.
-        UserError: for unusable shards, a run directory of another configuration, or a lost worker.
+        UserError: for unusable shards, a folder of another configuration, or a lost worker.
     """
     folder = pathlib.Path(folder)
     strategy = strategy or distribution.make_strategy("mirrored")
     place = distribution.place_of(strategy)
     shards = find_shards(config.shards, "train")
-    _check_classes(model_config, config.shards)
+    model_config = _with_classes(model_config, config.shards)
     content = run_dir.describe(model_config, pipeline_config, config, shards)
     everything = json.dumps([content, dataclasses.asdict(schedule)])
     distribution.check_agreement(strategy, everything, "flags, data or version")
@@ -107,20 +109,28 @@ def train(
     return run.go()
 
 
-def _check_classes(model_config: models.ModelConfig, shards: str) -> None:
-    if not model_config.network.is_classifier:
-        return
+def accuracy_name(model_config: models.ModelConfig) -> str:
+    """Returns what a network's accuracy is called."""
+    return "accuracy" if model_config.network.is_classifier else "AVC accuracy"
+
+
+def _with_classes(model_config: models.ModelConfig, shards: str) -> models.ModelConfig:
+    """Takes the number of classes from the shards if it is 0; checks a classifier's."""
+    is_classifier = model_config.network.is_classifier
+    if model_config.num_classes and not is_classifier:
+        return model_config
     labels = read_labels(shards)
-    if not labels:
+    if is_classifier and not labels:
         raise UserError(
             f"--model={model_config.model}: the clips of {shards} have no labels; give "
             "data_prep.write_shards a manifest with labels"
         )
-    if len(labels) != model_config.num_classes:
+    if model_config.num_classes not in (0, len(labels)):
         raise UserError(
             f"--num_classes={model_config.num_classes}: {shards} has {len(labels)} labels "
             f"({', '.join(labels[:3])}, ...); give --num_classes={len(labels)}"
         )
+    return dataclasses.replace(model_config, num_classes=len(labels))
 
 
 def _evaluation_pairs(shards: str, schedule: Schedule, config, place) -> pathlib.Path | None:
@@ -145,13 +155,8 @@ class _Run:
         self._strategy = trainer.strategy
         self._is_chief = distribution.place_of(trainer.strategy).is_chief
         self._validator = Validator(trainer, pairs, batch_norm_batches=config.batch_norm_batches)
-        self._checkpoints = checkpoints.RunCheckpoints(
-            folder,
-            trainer.model,
-            trainer.optimizer,
-            self._validator.model,
-            is_chief=self._is_chief,
-        )
+        parts = (trainer.model, trainer.optimizer, self._validator.model)
+        self._checkpoints = checkpoints.RunCheckpoints(folder, *parts, is_chief=self._is_chief)
         if config.init_from and not self._checkpoints.exists:
             checkpoints.initialize_from(trainer.model, config.init_from)
         self._standing = self._checkpoints.restore()
@@ -165,24 +170,23 @@ class _Run:
         self._journal = Journal(
             self._folder, num_steps=self._schedule.num_steps, is_chief=self._is_chief
         )
-        if self._standing.step >= self._schedule.num_steps:
-            return self._nothing_to_do()
-        self._journal.start(self._standing.step)
-        for metrics in self._intervals():
-            self._report(metrics)
-            found_better = self._is_eval_step() and self._evaluate()
-            self._save_if_due(found_better)
-        self._journal.close()
+        if self._standing.step < self._schedule.num_steps:
+            self._train()
+        else:
+            step = self._standing.step
+            _log.info("%s has %d steps already; nothing to train", self._folder, step)
+            if not self._checkpoints.exists:
+                self._checkpoints.save(self._standing)
         self._write_summary()
         return run_dir.last_metrics(self._folder)
 
-    def _nothing_to_do(self) -> dict[str, float]:
-        step = self._standing.step
-        if not self._checkpoints.exists:
-            self._checkpoints.save(self._standing)
-        _log.info("%s has %d steps already; nothing to train", self._folder, step)
-        self._write_summary()
-        return run_dir.last_metrics(self._folder)
+    def _train(self) -> None:
+        with contextlib.closing(self._journal):
+            self._journal.start(self._standing.step)
+            for metrics in self._intervals():
+                self._report(metrics)
+                is_better = self._is_eval_step() and self._evaluate()
+                self._save_if_due(is_better)
 
     def _intervals(self) -> Iterator[dict[str, float]]:
         """Runs steps; yields the mean metrics since the last time whenever they are due."""
@@ -209,7 +213,7 @@ class _Run:
                 first, start = standing.step, time.perf_counter()
 
     def _batches(self) -> Iterator:
-        """Iterates over micro-batches; shows some pairs of the first one."""
+        """Yields micro-batches; shows some pairs of the first one."""
         batches = self._trainer.batches(self._standing.step)
         first = next(batches)
         if self._is_chief:
@@ -229,13 +233,12 @@ class _Run:
         if not math.isfinite(interval["loss"]):
             self._diverged(interval["loss"])
         rate = float(self._trainer.learning_rate(step - 1))
-        seconds = round(self._standing.seconds, 3)
         metrics = {"step": step, "split": "train", **interval, "learning_rate": rate}
-        self._journal.record({**metrics, "seconds": seconds})
+        self._journal.record({**metrics, "seconds": round(self._standing.seconds, 3)})
         self._journal.show(metrics, self._seconds_left(interval["pairs_per_second"]))
 
     def _seconds_left(self, pairs_per_second: float) -> float:
-        """Guesses: steps as fast as the last ones, evaluations as the last one."""
+        """Guesses from the speed of the last steps and of the last evaluation."""
         left = self._schedule.num_steps - self._standing.step
         every = self._schedule.eval_every_steps or left or 1
         num_evaluations = -(-left // every)
@@ -248,37 +251,29 @@ class _Run:
             f"the checkpoint in {self._folder} is kept: lower --learning_rate or add "
             "--warmup_steps, in a new --run_dir"
         )
-        self._journal.close()
         self._write_summary(diverged=message)
         raise LossNotFiniteError(message)
 
     def _evaluate(self) -> bool:
-        """Evaluates on the chief while the others wait; returns whether a better one was found."""
+        """Evaluates on the chief while the others wait; returns whether it is the best so far."""
         if not self._evaluates:
             return False
         start = time.perf_counter()
-        standing, found_better = self._standing, False
+        standing, is_better = self._standing, False
         self._validator.take()
         if self._is_chief:
             if self._validator.recompute_statistics():
                 standing.statistics_step = standing.step
-            found_better = self._schedule.num_eval_pairs > 0 and self._measure_accuracy()
+            is_better = self._schedule.num_eval_pairs > 0 and self._measure_accuracy()
         self._eval_seconds = time.perf_counter() - start
-        return distribution.any_worker(self._strategy, found_better)
+        return distribution.any_worker(self._strategy, is_better)
 
     def _measure_accuracy(self) -> bool:
         standing, split = self._standing, self._schedule.eval_split
         accuracy, num_pairs = self._validator.accuracy()
-        self._journal.record(
-            {
-                "step": standing.step,
-                "split": split,
-                "accuracy": accuracy,
-                "pairs": num_pairs,
-                "seconds": round(standing.seconds, 3),
-            }
-        )
-        what = "accuracy" if self._trainer.model_config.network.is_classifier else "AVC accuracy"
+        metrics = {"step": standing.step, "split": split, "accuracy": accuracy, "pairs": num_pairs}
+        self._journal.record({**metrics, "seconds": round(standing.seconds, 3)})
+        what = accuracy_name(self._trainer.model_config)
         self._journal.say(
             f"step {standing.step}: {what} {accuracy:.1%} on {num_pairs} fixed {split} pairs"
         )
@@ -288,10 +283,10 @@ class _Run:
         self._checkpoints.save_best(standing)
         return True
 
-    def _save_if_due(self, found_better: bool) -> None:
+    def _save_if_due(self, is_better: bool) -> None:
         overdue = time.monotonic() - self._last_save >= self._schedule.checkpoint_every_seconds
         overdue = distribution.any_worker(self._strategy, self._is_chief and overdue)
-        if overdue or found_better or self._standing.step == self._schedule.num_steps:
+        if overdue or is_better or self._standing.step == self._schedule.num_steps:
             self._checkpoints.save(self._standing)
             self._last_save = time.monotonic()
 

@@ -1,5 +1,7 @@
 """Adam, L2 weight decay and the learning-rate schedule (L3 §2.2; OTS §3.3)."""
 
+import dataclasses
+
 import keras
 import tensorflow as tf
 
@@ -7,31 +9,24 @@ from l3net import constants
 
 
 @keras.saving.register_keras_serializable("l3net")
+@dataclasses.dataclass(eq=False)
 class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
-    """Decreased by 6 % every 16 epochs in steps (OTS §3.3), after an optional warm-up (ours).
+    """Decreased by 6 % every 16 epochs in steps (OTS §3.3), after an optional linear warm-up.
 
     Attributes:
         peak: the learning rate before any decrease.
-        steps_per_epoch: how many steps make one epoch.
+        steps_per_epoch: may be a fraction.
         decay: factor of each decrease; 1.0 keeps the rate constant, as L3 seems to do.
         epochs_per_decay: 16 in OTS.
-        warmup_steps: the rate rises linearly from peak / warmup_steps to peak (ours; 0 = none).
+        warmup_steps: the rate rises from peak / warmup_steps to peak (our choice; 0: it does not).
     """
 
-    def __init__(
-        self,
-        peak: float,
-        *,
-        steps_per_epoch: float,
-        decay: float = constants.LEARNING_RATE_DECAY,
-        epochs_per_decay: int = constants.EPOCHS_PER_DECAY,
-        warmup_steps: int = 0,
-    ):
-        self.peak = peak
-        self.steps_per_epoch = steps_per_epoch
-        self.decay = decay
-        self.epochs_per_decay = epochs_per_decay
-        self.warmup_steps = warmup_steps
+    peak: float
+    _: dataclasses.KW_ONLY
+    steps_per_epoch: float
+    decay: float = constants.LEARNING_RATE_DECAY
+    epochs_per_decay: int = constants.EPOCHS_PER_DECAY
+    warmup_steps: int = 0
 
     def __call__(self, step) -> tf.Tensor:
         """Returns the learning rate, a float32 scalar, of a step counted from 0."""
@@ -44,26 +39,14 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
 
     def get_config(self) -> dict:
         """Returns the constructor's arguments."""
-        return {
-            "peak": self.peak,
-            "steps_per_epoch": self.steps_per_epoch,
-            "decay": self.decay,
-            "epochs_per_decay": self.epochs_per_decay,
-            "warmup_steps": self.warmup_steps,
-        }
+        return dataclasses.asdict(self)
 
 
 def adam(learning_rate: LearningRate, *, precision: str = "float32") -> keras.optimizers.Optimizer:
     """Returns Adam with its usual moments; weight decay is in the loss, see `l2_penalty`.
 
-    Args:
-        learning_rate: function of the step.
-        precision: with "float16" the loss is scaled up, for small gradients would vanish; the
-            scale is halved, and the update left out, when a gradient is not finite (ours). The
-            others need no scale.
-
-    Returns:
-        A Keras optimizer; what to differentiate is its `scale_loss` of the loss.
+    With "float16" its `scale_loss` scales the loss up, for small gradients would vanish; the scale
+    is halved, and the update left out, when a gradient is not finite (our choice).
     """
     optimizer = keras.optimizers.Adam(learning_rate)
     return keras.optimizers.LossScaleOptimizer(optimizer) if precision == "float16" else optimizer
@@ -74,13 +57,7 @@ def apply_gradients(
     gradients: list[tf.Tensor],
     variables: list[keras.Variable],
 ) -> None:
-    """Updates the variables; to be called by every replica, with its own part of the gradients.
-
-    Args:
-        optimizer: of `adam`.
-        gradients: of the scaled loss; the replicas' parts are added.
-        variables: in the same order.
-    """
+    """Updates the variables; every replica calls it with its part of the scaled loss' gradients."""
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         # Keras asks the first replica alone whether its gradients are finite. NaN here if those of
         # any replica are not, else 0: all replicas then leave out the same updates.
@@ -91,17 +68,11 @@ def apply_gradients(
 
 
 def l2_penalty(model: keras.Model, weight_decay: float = constants.WEIGHT_DECAY) -> tf.Tensor:
-    """The papers' "weight decay 1e-5", read as 2017 TensorFlow practice: L2 in the loss (ours).
+    """Returns weight_decay * sum(w ** 2) / 2, float32 [], over the trained kernels; 0 without any.
 
-    weight_decay * sum(w ** 2) / 2 over the kernels of convolutions and fully connected layers that
-    are trained; not over biases and batch norm (ours).
-
-    Args:
-        model: whose kernels to sum.
-        weight_decay: 1e-5 in both papers.
-
-    Returns:
-        float32 []; 0 if all kernels are frozen.
+    That is how we read the papers' "weight decay 1e-5": as the TensorFlow practice of 2017, an L2
+    penalty in the loss on the kernels of convolutions and fully connected layers, not on biases and
+    batch norm (our choice).
     """
     kernels = [v for v in model.trainable_variables if v.path.endswith("/kernel")]
     squares = [tf.nn.l2_loss(tf.convert_to_tensor(v)) for v in kernels]

@@ -1,7 +1,8 @@
 """The files of a run, but for its checkpoints: what it is, what came out.
 
+runs/<name>/flags.txt        a flagfile that repeats the run
 runs/<name>/training.json    configuration and data: only the same may resume
-runs/<name>/versions.json    of the software
+runs/<name>/versions.json    versions of the software
 runs/<name>/metrics.jsonl    one line each time something was measured
 runs/<name>/summary.json     written when a run ends
 """
@@ -10,14 +11,9 @@ import dataclasses
 import json
 import logging
 import pathlib
-import platform
 import statistics
 
-import keras
-import numpy as np
-import tensorflow as tf
-
-from l3net import __version__, models
+from l3net import models, provenance
 from l3net.data import input_pipeline
 from l3net.data.shards import Shard, content_digest
 from l3net.errors import UserError
@@ -26,8 +22,9 @@ from l3net.training.checkpoints import Standing
 from l3net.training.distribution import Place
 from l3net.training.step import TrainingConfig
 
-_log = logging.getLogger("l3net.training.run_dir")
+_log = logging.getLogger(__name__)
 
+FLAGS_FILE = "flags.txt"
 CONFIG_FILE = "training.json"
 METRICS_FILE = "metrics.jsonl"
 SUMMARY_FILE = "summary.json"
@@ -50,7 +47,7 @@ def describe(
 ) -> dict[str, dict]:
     """Returns what a run is, as JSON can hold it."""
     training = dataclasses.asdict(config)
-    # By content, not by place: a moved data set is the same data set.
+    # By content, not by folder: a moved data set is the same data set.
     del training["shards"]
     content = {
         "model": dataclasses.asdict(model_config),
@@ -66,15 +63,10 @@ def describe(
 
 
 def check_same(run_dir: pathlib.Path, content: dict[str, dict], place: Place) -> None:
-    """Refuses to resume a run of another configuration.
-
-    Args:
-        run_dir: of the run, new or old.
-        content: of `describe`.
-        place: of this process; another number of devices is worth a warning.
+    """Refuses to resume a run of another configuration; warns of another number of devices.
 
     Raises:
-        UserError: if the directory holds a run of another configuration.
+        UserError: if the folder holds a run whose `describe` is not `content`.
     """
     path = run_dir / CONFIG_FILE
     if not path.exists():
@@ -103,7 +95,7 @@ def check_same(run_dir: pathlib.Path, content: dict[str, dict], place: Place) ->
 
 def write_description(run_dir: pathlib.Path, content: dict[str, dict], place: Place) -> None:
     """Writes training.json and versions.json; see `describe`."""
-    write_whole(run_dir / VERSIONS_FILE, json.dumps(_versions(), indent=1) + "\n")
+    write_whole(run_dir / VERSIONS_FILE, json.dumps(provenance.versions(), indent=1) + "\n")
     content = {**content, _PLACE: _devices(place)}
     write_whole(run_dir / CONFIG_FILE, json.dumps(content, indent=1) + "\n")
 
@@ -116,16 +108,6 @@ def _defaults(part: str) -> dict:
     fields = dataclasses.fields(_CONFIGS[part]) if part in _CONFIGS else ()
     known = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
     return json.loads(json.dumps(known))
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "l3net": __version__,
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "numpy": np.__version__,
-    }
 
 
 # --- Metrics -------------------------------------------------------------------------------------
@@ -148,31 +130,23 @@ def forget_metrics_after(run_dir: pathlib.Path, step: int) -> None:
 
 def last_metrics(run_dir: pathlib.Path) -> dict[str, float]:
     """Returns the last value of each metric: "train_loss", "val_accuracy" and so on."""
-    last = {}
-    for line in read_metrics(run_dir):
-        last |= {
-            f"{line['split']}_{name}": value
-            for name, value in line.items()
-            if name not in ("step", "split")
-        }
-    return last
+    return {
+        f"{line['split']}_{name}": value
+        for line in read_metrics(run_dir)
+        for name, value in line.items()
+        if name not in ("step", "split")
+    }
 
 
 # --- Summary -------------------------------------------------------------------------------------
 def write_summary(
     run_dir: pathlib.Path, standing: Standing, num_parameters: int, *, diverged: str | None = None
 ) -> None:
-    """Writes summary.json.
+    """Writes summary.json: how far a run came, how fast and how good, or why it `diverged`.
 
     {"steps", "seconds" of training steps, "pairs_per_second" (median of the train lines, None
     without any), "num_parameters" (trainable), "best": {"step", "accuracy"} or None, "last": see
     `last_metrics`, "diverged": None or what went wrong}.
-
-    Args:
-        run_dir: of the run.
-        standing: at its end.
-        num_parameters: of the network, trainable ones.
-        diverged: why training stopped early.
     """
     speeds = [
         line["pairs_per_second"] for line in read_metrics(run_dir) if line["split"] == "train"

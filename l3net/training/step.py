@@ -1,4 +1,4 @@
-"""The step: one global batch through network, loss, gradients and optimizer, on all replicas."""
+"""One training step: a global batch through network, loss, gradients, optimizer; all replicas."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -10,41 +10,59 @@ from l3net import constants, models
 from l3net.data import input_pipeline
 from l3net.data.shards import Shard
 from l3net.errors import UserError
+from l3net.flags import REQUIRED, setting
 from l3net.training import distribution, optimization
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """What decides the weights that come out: a run resumes only with the same values.
+    """What is trained on, and how; with the network, it decides the weights.
 
-    Attributes:
-        shards: prepared folder; its "train" split is trained on.
-        learning_rate: the papers' grid search, "1e-4 usually works well" (L3).
-        learning_rate_decay: factor every `epochs_per_decay` epochs; 0.94 in OTS, 1 in L3.
-        epochs_per_decay: 16 in OTS.
-        pairs_per_epoch: ours: what an epoch is; 0 means as many pairs as there are clips.
-        warmup_steps: of the learning rate (ours).
-        weight_decay: 1e-5, an L2 penalty in the loss (ours; see `optimization.l2_penalty`).
-        accumulation_steps: micro-batches to a global batch and replica (ours; see `Trainer`).
-        xla: whether XLA compiles forward and backward pass (ours).
-        batch_norm_batches: that give the statistics of the evaluated and exported network; 0 takes
-            the moving averages (ours; see `precise_batch_norm`).
-        init_from: runs whose weights a new run starts from, where they fit.
-        seed: of the weights; the pipeline has its own.
+    A run resumes only with the same values.
     """
 
-    shards: str
-    learning_rate: float = constants.LEARNING_RATE
-    learning_rate_decay: float = constants.LEARNING_RATE_DECAY
-    epochs_per_decay: int = constants.EPOCHS_PER_DECAY
-    pairs_per_epoch: int = 0
-    warmup_steps: int = 0
-    weight_decay: float = constants.WEIGHT_DECAY
-    accumulation_steps: int = 1
-    xla: bool = False
-    batch_norm_batches: int = 0
-    init_from: tuple[str, ...] = ()
-    seed: int = 0
+    shards: str = setting(
+        REQUIRED, "Prepared folder of data_prep.write_shards; its split train is trained on."
+    )
+    learning_rate: float = setting(
+        constants.LEARNING_RATE,
+        "Adam's learning rate; L3 searched a grid and found that 1e-4 usually works well.",
+    )
+    learning_rate_decay: float = setting(
+        constants.LEARNING_RATE_DECAY,
+        "Factor on the learning rate every --epochs_per_decay epochs; 0.94 in OTS; L3 names none, "
+        "which is 1.",
+    )
+    epochs_per_decay: int = setting(
+        constants.EPOCHS_PER_DECAY, "Epochs between two decays of the rate; 16 in OTS.", at_least=1
+    )
+    pairs_per_epoch: int = setting(
+        0, "Pairs that make an epoch, not given in the papers; 0: as many as training clips."
+    )
+    warmup_steps: int = setting(
+        0, "Steps over which the learning rate rises linearly; none in the papers.", at_least=0
+    )
+    weight_decay: float = setting(
+        constants.WEIGHT_DECAY, "L2 penalty on the kernels, part of the loss; 1e-5 in the papers."
+    )
+    accumulation_steps: int = setting(
+        1,
+        "Parts of a batch that a device takes one after the other, for batches that do not fit "
+        "into its memory.",
+        at_least=1,
+    )
+    xla: bool = setting(False, "Compile forward and backward pass with XLA.")
+    batch_norm_batches: int = setting(
+        0,
+        "Training batches that give batch norm's statistics of the evaluated and exported network; "
+        "0: its moving averages.",
+    )
+    init_from: tuple[str, ...] = setting(
+        (), "Folders of runs whose weights a new run starts from, where names and shapes fit."
+    )
+    seed: int = setting(
+        0, "Seed of the weights, the order of the pairs and the augmentation.", at_least=0
+    )
 
 
 class Trainer:
@@ -55,15 +73,12 @@ class Trainer:
     takes at once (see `models.batch_norm`).
 
     With `accumulation_steps` the global batch goes through in that many micro-batches, whose
-    gradients are added up before the one update: a small device trains at the papers' 256 or 2048
-    pairs. The update is the same as without (but for rounding), save that batch norm's statistics
-    are those of the micro-batches, and its moving averages move once for each of them.
+    gradients are added up before the one update. The update is the same as without (but for
+    rounding), save that batch norm's statistics are those of the micro-batches, and its moving
+    averages move once for each of them.
 
     Attributes:
-        strategy: of the training.
-        shards: of the training split, those of all workers.
-        model_config: of the network.
-        pipeline_config: of the pairs.
+        shards: the training split's, those of all workers.
         model: built in the strategy's scope.
         optimizer: Adam over the trainable variables, with a loss scale in float16.
         learning_rate: function of the step.
@@ -94,17 +109,11 @@ class Trainer:
             self.optimizer = optimization.adam(self.learning_rate, precision=model_config.precision)
             self.optimizer.build(self.model.trainable_variables)
             self._sums = self._make_sums() if config.accumulation_steps > 1 else None
-        self._differentiate = (
-            tf.function(self._differentiate, jit_compile=True)
-            if config.xla
-            else self._differentiate
-        )
-        self._whole_step = tf.function(self._whole_step)
-        self._micro_step = tf.function(self._micro_step)
-        self._update_step = tf.function(self._update_step)
+        compiled = tf.function(self._forward_backward, jit_compile=True)
+        self._differentiate = compiled if config.xla else self._forward_backward
 
     def batches(self, start_step: int) -> Iterator:
-        """Iterates over micro-batches, from a step on; see `distribution.training_batches`."""
+        """Yields micro-batches, from a step on; see `distribution.training_batches`."""
         return distribution.training_batches(
             self.strategy,
             self.shards,
@@ -114,32 +123,31 @@ class Trainer:
         )
 
     def prepare(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Makes this network's inputs of a batch; see `input_pipeline.prepare_batch`."""
+        """Returns the network's inputs of a batch; see `input_pipeline.prepare_batch`."""
         settings = self.model_config.spectrogram_settings
         return input_pipeline.prepare_batch(batch, spectrogram_settings=settings)
 
     def step(self, batches: Iterator) -> tuple[tf.Tensor, tf.Tensor]:
-        """Takes one global batch and updates the weights once.
-
-        Args:
-            batches: of `Trainer.batches`, or anything like it.
+        """Takes one global batch of `batches` and updates the weights once.
 
         Returns:
             The loss, float32 [], and the number of pairs classified correctly, int32 [].
         """
         if self._sums is None:
-            return self._whole_step(next(batches))
+            return self._single_step(next(batches))
         for _ in range(self._config.accumulation_steps):
             self._micro_step(next(batches))
         return self._update_step()
 
-    # Each of these three is one tf.function.
-    def _whole_step(self, batch):
+    @tf.function
+    def _single_step(self, batch):
         return self._over_replicas(self.strategy.run(self._replica_step, args=(batch,)))
 
+    @tf.function
     def _micro_step(self, batch):
         self.strategy.run(self._replica_micro_step, args=(batch,))
 
+    @tf.function
     def _update_step(self):
         return self._over_replicas(self.strategy.run(self._replica_update_step))
 
@@ -147,11 +155,11 @@ class Trainer:
         return tuple(self.strategy.reduce("SUM", value, axis=None) for value in values)
 
     def _replica_step(self, batch):
-        gradients, loss, num_correct = self._forward_backward(batch)
+        gradients, loss, num_correct = self._gradients(batch)
         return loss + self._update(gradients), num_correct
 
     def _replica_micro_step(self, batch):
-        gradients, loss, num_correct = self._forward_backward(batch)
+        gradients, loss, num_correct = self._gradients(batch)
         parts = [*gradients, loss, tf.cast(num_correct, tf.float32)]
         for total, part in zip(self._sums, parts, strict=True):
             total.assign_add(part)
@@ -165,11 +173,11 @@ class Trainer:
                 total.assign(tf.zeros_like(total))
         return loss, tf.cast(num_correct, tf.int32)
 
-    def _forward_backward(self, batch):
+    def _gradients(self, batch):
         """Returns gradients, loss and number of correct pairs of this replica's micro-batch."""
         return self._differentiate(self.prepare(batch), batch[self._network.target])
 
-    def _differentiate(self, inputs, target):
+    def _forward_backward(self, inputs, target):
         with tf.GradientTape() as tape:
             outputs = self.model(inputs, training=True)
             losses = self._network.loss(outputs, target)
@@ -179,7 +187,7 @@ class Trainer:
         return gradients, loss, self._network.num_correct(outputs, target)
 
     def _update(self, gradients: list[tf.Tensor]) -> tf.Tensor:
-        """Adds the L2 penalty, once for each global batch, and updates; returns its part."""
+        """Adds the L2 penalty, once for each global batch, and updates; returns the penalty."""
         variables = self.model.trainable_variables
         with tf.GradientTape() as tape:
             penalty = optimization.l2_penalty(self.model, self._config.weight_decay)

@@ -1,8 +1,8 @@
 """Accuracy on fixed validation pairs, by a copy of the network: what is evaluated is what is kept.
 
-The copy lies outside the strategy. The chief evaluates it by itself, may replace its batch norm's
-statistics (`precise_batch_norm`) and keeps it as the best checkpoint, and training goes on with the
-moving averages as if nothing had happened.
+The copy is outside the strategy: the chief alone evaluates it, may replace its batch norm's
+statistics (`PreciseBatchNorm`) and keeps it as the best checkpoint. Training goes on with the
+moving averages.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from l3net import models
 from l3net.data import fixed_pairs, input_pipeline
-from l3net.models.precise_batch_norm import PreciseBatchNorm
+from l3net.models.batch_norm import PreciseBatchNorm
 from l3net.training.step import Trainer
 
 _SEED_OF_STATISTICS = 104_729  # added to the pipeline's: other pairs than those trained on next
@@ -27,19 +27,11 @@ class Validator:
     """
 
     def __init__(self, trainer: Trainer, pairs: pathlib.Path | None, *, batch_norm_batches: int):
-        """Builds the copy.
-
-        Args:
-            trainer: whose network to evaluate.
-            pairs: of `fixed_pairs.fixed_pairs`; None if accuracy is never asked for.
-            batch_norm_batches: how many batches, of as many pairs as a replica takes at once, give
-                batch norm's statistics; 0 keeps the moving averages.
-        """
+        """Builds the copy; `pairs` is a file of `fixed_pairs.fixed_pairs`, or None."""
         self._trainer, self._pairs, self._num_batches = trainer, pairs, batch_norm_batches
         self.model = models.build_model(trainer.model_config)
         self._network = trainer.model_config.network
         self._precise = PreciseBatchNorm(self.model) if batch_norm_batches else None
-        self._count_correct = tf.function(self._count_correct, reduce_retracing=True)
 
     def take(self) -> None:
         """Copies the weights; all workers must: batch norm's averages are the mean of theirs."""
@@ -48,9 +40,10 @@ class Validator:
             mine.assign(tf.convert_to_tensor(theirs))
 
     def recompute_statistics(self) -> bool:
-        """Gives the copy precise batch norm statistics, if asked for; returns whether it was.
+        """Gives the copy precise batch norm statistics, always of the same batches.
 
-        The same batches each time: differences between evaluations are the network's.
+        Returns:
+            Whether that was asked for.
         """
         if self._precise is None:
             return False
@@ -79,6 +72,7 @@ class Validator:
             num_pairs += len(batch[self._network.target])
         return num_correct / num_pairs, num_pairs
 
+    @tf.function(reduce_retracing=True)
     def _count_correct(self, batch):
         outputs = self.model(self._trainer.prepare(batch), training=False)
         return self._network.num_correct(outputs, batch[self._network.target])

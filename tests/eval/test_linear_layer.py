@@ -28,16 +28,12 @@ def images(tmp_path_factory):
     return image_sets.read_imagenet(folder)
 
 
+def _setup(network, cache_dir, training=TRAINING):
+    return linear_layer.Setup(network, training, 3, cache_dir)
+
+
 def _train(network, images, cache_dir, training=TRAINING, rates=(0.01,), seed=0):
-    return linear_layer.train(
-        network,
-        images.train,
-        training,
-        rates=rates,
-        num_classes=3,
-        seed=seed,
-        cache_dir=cache_dir,
-    )
+    return linear_layer.train(_setup(network, cache_dir, training), images.train, rates, seed)
 
 
 def test_papers_features_from_256_px_images(tmp_path):
@@ -67,8 +63,8 @@ def test_layer_learns_and_measures_every_image_once(network, images, tmp_path, a
     training = linear_layer.Training(augmentation, image_px=16, num_epochs=10, batch_size=4)
     untrained = linear_layer.build(48, 3, seed=3)
     trained = _train(network, images, tmp_path, training, rates=(0.05,))[0]
-    given = (network, images.val, training)
-    low, high = linear_layer.accuracies(*given, [untrained, trained], cache_dir=tmp_path)
+    setup = _setup(network, tmp_path, training)
+    low, high = linear_layer.accuracies(setup, images.val, [untrained, trained])
     # Six val images: accuracies are sixths.
     assert (6 * low) % 1 == pytest.approx(0, abs=1e-6) and low < 0.9
     assert high == 1.0
@@ -134,12 +130,10 @@ def test_killed_training_goes_on(network, images, tmp_path, monkeypatch):
 
 def test_features_in_chunks(network, images, tmp_path, monkeypatch):
     rows = np.array([14, 0, 7, 7])
-    whole = linear_layer.central_features(network, images.train, TRAINING, cache_dir=tmp_path)
+    whole = linear_layer.central_features(_setup(network, tmp_path), images.train)
     expected = whole.take(rows)
     monkeypatch.setattr(linear_layer, "_CHUNK_IMAGES", 4)
-    chunks = linear_layer.central_features(
-        network, images.train, TRAINING, cache_dir=tmp_path / "other"
-    )
+    chunks = linear_layer.central_features(_setup(network, tmp_path / "other"), images.train)
     np.testing.assert_allclose(expected, chunks.take(rows), rtol=1e-5)
     assert chunks.take(rows).shape == (4, 48)
 
@@ -156,7 +150,7 @@ def test_few_chunks_are_open_at_a_time(network, images, tmp_path, monkeypatch):
         return array
 
     monkeypatch.setattr(cache, "read_array", recorded)
-    central = linear_layer.central_features(network, images.train, TRAINING, cache_dir=tmp_path)
+    central = linear_layer.central_features(_setup(network, tmp_path), images.train)
     found = central.take(np.arange(15))
     assert found.shape == (15, 48)
     assert len(opened) == 8 and sum(array() is not None for array in opened) == 3
@@ -173,25 +167,16 @@ def test_rate_is_chosen_on_training_images_only(network, images, tmp_path, monke
     measured = []
     accuracies = linear_layer.accuracies
 
-    def recorded(network, split, *args, **kwargs):
+    def recorded(setup, split, models):
         measured.append(split)
-        return accuracies(network, split, *args, **kwargs)
+        return accuracies(setup, split, models)
 
     monkeypatch.setattr(linear_layer, "accuracies", recorded)
     training = linear_layer.Training("none", image_px=16, num_epochs=20, batch_size=4)
-    rate, found = linear_layer.choose_rate(
-        network,
-        images.train,
-        training,
-        num_classes=3,
-        seed=0,
-        cache_dir=tmp_path,
-        grid=(1e-6, 0.02),
-    )
+    setup = _setup(network, tmp_path, training)
+    rate, found = linear_layer.choose_rate(setup, images.train, seed=0, grid=(1e-6, 0.02))
     assert rate == 0.02 and found[1] == 1.0 > found[0]
     assert len(measured) == 1 and set(measured[0].sources) < set(images.train.sources)
     single = images.train.take([0, 5, 10])
     with pytest.raises(UserError, match="one training image"):
-        linear_layer.choose_rate(
-            network, single, training, num_classes=3, seed=0, cache_dir=tmp_path
-        )
+        linear_layer.choose_rate(setup, single, seed=0)

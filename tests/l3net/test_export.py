@@ -12,33 +12,14 @@ from l3net import constants, export, models
 from l3net.data import augment
 from l3net.errors import UserError
 from l3net.inference import saved_model
+from l3net.inference import signatures as made
 from l3net.inference.saved_model import METADATA_FILE
 from l3net.log_spectrogram import log_spectrogram
 from l3net.training import checkpoints
 from tests import commands
+from tests.tiny_networks import POOL4, SMALLEST, TINY, TRAINED_STEPS, save_tiny_run
 
-TINY = models.ModelConfig("l3_net_ots", width=0.0625, frame_px=64, spectrogram_average=2)
-TRAINED_STEPS = 7
-POOL4, AUDIO_CONV4_2, VISION_CONV4_2 = 512 // 16, 6144 // 16, 8192 // 16
-
-
-def save_tiny_run(
-    run_dir: pathlib.Path, seed: int = 1, config: models.ModelConfig = TINY
-) -> pathlib.Path:
-    """Writes a run directory as l3net.train does, batch norm's statistics included."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    checkpoints.save_model_config(run_dir, config)
-    model = models.build_model(config, seed=seed)
-    rng = np.random.default_rng(seed)
-    for variable in model.variables:
-        if "moving_" in variable.path or "beta" in variable.path:
-            variable.assign(rng.uniform(0.5, 1.5, variable.shape))
-    checkpoint = tf.train.Checkpoint(model=model, step=tf.Variable(TRAINED_STEPS, dtype=tf.int64))
-    manager = tf.train.CheckpointManager(
-        checkpoint, str(run_dir / checkpoints.CHECKPOINTS), max_to_keep=1
-    )
-    manager.save(checkpoint_number=TRAINED_STEPS)
-    return run_dir
+AUDIO_CONV4_2, VISION_CONV4_2 = 6144 // 16, 8192 // 16
 
 
 def random_inputs(num: int, size_px: int = TINY.frame_px) -> dict[str, np.ndarray]:
@@ -243,11 +224,10 @@ def test_a_wrong_saved_model_is_not_kept(run_dir, exported, monkeypatch):
 def test_a_diverged_network_is_refused():
     diverged = np.full((2, 3), np.nan, np.float32)
     with pytest.raises(UserError, match="audio/pool4 of the network is not finite"):
-        export._compare("audio/pool4", diverged, diverged)
+        made._compare("audio/pool4", diverged, diverged)
 
 
 # --- The other networks --------------------------------------------------------------------------
-SMALLEST = {"width": 0.03125, "frame_px": 64, "spectrogram_average": 2, "conv1_1_stride": 2}
 FEATURES = {"pool4": (2, 16)}
 EMBEDDING = {**FEATURES, "embedding": (2, 128)}
 SIGNATURES = {

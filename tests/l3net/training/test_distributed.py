@@ -30,7 +30,7 @@ import numpy as np
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from l3net import optimization
+from l3net.training import optimization
 from tests.tiny_training import CLASSIFIER, make_trainer
 
 # Sound: its spectrogram is nearly constant, and batch norm's statistics are hardest to add up.
@@ -172,11 +172,11 @@ def test_a_tf_config_that_makes_no_sense_is_refused(monkeypatch, text):
 WORKER = """
 import os, pathlib, sys
 import numpy as np
-from l3net import distribution, trainer, training
+from l3net.training import distribution, loop, step
 strategy = distribution.make_strategy()
 from tests import tiny_training
 made = []
-training.Trainer = lambda *arguments: made.append(trainer.Trainer(*arguments)) or made[-1]
+loop.Trainer = lambda *arguments: made.append(step.Trainer(*arguments)) or made[-1]
 out, shards, num_steps = sys.argv[1:]
 with distribution.lost_worker_is_one_line():
     for steps in range(2, int(num_steps) + 1, 2):  # resumes in between

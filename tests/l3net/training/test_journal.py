@@ -1,7 +1,9 @@
 import io
 import logging
 import sys
+import time
 
+from l3net import progress
 from l3net.training import loop
 from l3net.training.journal import Journal
 from l3net.training.step import TrainingConfig
@@ -15,26 +17,34 @@ class _Terminal(io.StringIO):
         return True
 
 
-def test_where_there_is_no_terminal_lines_are_rare(tmp_path, caplog):
+def test_where_there_is_no_terminal_lines_are_rare(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.3)
     journal = Journal(tmp_path, num_steps=6, is_chief=True)
-    journal.start(0)
-    with caplog.at_level(logging.INFO, "l3net.training.loop"):
-        for step in (2, 4, 6):
+    with caplog.at_level(logging.INFO, "l3net"):
+        journal.start(1)
+        for step in (2, 4):
+            journal.advance()
             journal.show({"step": step, **METRICS}, seconds_left=3661.4)
-    text = "loss 0.500, accuracy 0.750, 12 pairs/s, 1:01:01 left"
-    # The first, and the last of all; not the one in between.
-    assert caplog.messages == [f"step 2 of 6: {text}", f"step 6 of 6: {text}"]
+        time.sleep(0.45)
+        journal.show({"step": 6, **METRICS}, seconds_left=0.0)
+        journal.close()
+    text = "training: 3 of 6 steps, loss 0.500, accuracy 0.750, 12 pairs/s"
+    # One when it is due, and the last of all.
+    assert caplog.messages == [f"{text}, 1:01:01 left", f"{text}, 0:00:00 left"]
 
 
 def test_progress_in_a_terminal(tmp_path, monkeypatch):
     terminal = _Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(progress, "_SECONDS_BEFORE_BAR", 0.0)
     journal = Journal(tmp_path, num_steps=6, is_chief=True)
     journal.start(2)
     journal.advance()
     journal.show({"step": 3, **METRICS}, seconds_left=60.0)
+    time.sleep(0.2)
+    journal.advance()
     journal.close()
-    assert "50%" in terminal.getvalue() and "3/6 steps" in terminal.getvalue()
+    assert "33%" in terminal.getvalue() and "4/6" in terminal.getvalue()
     assert "12 pairs/s, 0:01:00 left" in terminal.getvalue()
 
 

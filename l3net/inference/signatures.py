@@ -1,0 +1,196 @@
+"""The SavedModel's signatures: how each is made of a network, and checked; see `saved_model`."""
+
+import pathlib
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from l3net import constants, models
+from l3net.constants import AUDIO_GRID, IMAGE_GRID
+from l3net.data import augment
+from l3net.errors import UserError
+from l3net.inference import saved_model
+from l3net.log_spectrogram import log_spectrogram
+from l3net.models import convnets
+
+RELATIVE_TOLERANCE = 1e-4
+
+
+def signatures(network: keras.Model, config: models.ModelConfig) -> dict[str, Callable]:
+    """Makes the signatures that a network can answer, as name to `tf.function`.
+
+    Args:
+        network: built for any frame size.
+        config: the network's; its spectrogram settings go into the graph.
+    """
+    parts = {layer.name for layer in network.layers}
+    made = {}
+    if "audio" in parts:
+        made[saved_model.AUDIO] = audio_signature(network, config)
+    if "vision" in parts:
+        made[saved_model.VISION] = vision_signature(network, config)
+    if "corresponds" in network.output:
+        made[saved_model.AVC] = pairs_signature(
+            network, config, config.frame_px, ("corresponds", "distance")
+        )
+    if "map" in network.output:
+        made[saved_model.LOCALIZE] = pairs_signature(network, config, None, ("map", "corresponds"))
+    return made
+
+
+def audio_signature(network: keras.Model, config: models.ModelConfig) -> Callable:
+    """Makes `audio`: one second of sound to features.
+
+    conv4_2 is taken before the ReLU and max-pooled to 4x3 (L3 §3.3); pool4 after it, as in the
+    network.
+
+    waveform float32 [N, 48000] in [-1, 1] -> {"pool4": [N, 512 * width], "conv4_2": [N, 6144 *
+    width], "conv4_2_map": [N, bands / 16, windows / 16, 512 * width], after the ReLU (of stride 2;
+    L3 Fig. 9)} and what the subnetwork's head gives: "embedding" [N, 128] (AVE-Net, AVOL-Net),
+    "softmax" [N, classes] (supervised).
+    """
+    audio = network.get_layer("audio")
+
+    @tf.function(input_signature=[_waveform_spec()])
+    def signature(waveform):
+        outputs = audio(log_spectrogram(waveform, **config.spectrogram_settings), training=False)
+        conv4_2 = convnets.pool_to_grid(outputs["conv4_2_before_relu"], *AUDIO_GRID)
+        return {"conv4_2": conv4_2, "conv4_2_map": outputs["conv4_2"], **_rows(outputs)}
+
+    return signature
+
+
+def vision_signature(network: keras.Model, config: models.ModelConfig) -> Callable:
+    """Makes `vision`: images of any height and width to features.
+
+    conv4_2 is taken after the ReLU and max-pooled to 4x4 (L3 §3.4); that of AVE+MF's frames over
+    all times (our choice). Images too small for the 4x4 grid are refused.
+
+    What is seen (see `_seen`) -> {"pool4": [N, 512 * width], "conv4_2": [N, 8192 * width],
+    "conv4_2_map": [N, height / 16, width / 16, 512 * width], before the grid (of stride 2; L3
+    Fig. 4)} and what the subnetwork's head gives: "embedding" [N, 128] (AVE-Net), "softmax" [N,
+    classes] (supervised).
+    """
+    vision = network.get_layer("vision")
+
+    @tf.function(input_signature=_seen(config, None))
+    def signature(*seen):
+        inputs = _to_inputs(config, seen)
+        alone = len(inputs) == 1
+        outputs = vision(next(iter(inputs.values())) if alone else inputs, training=False)
+        conv4_2 = outputs["conv4_2"]
+        if len(conv4_2.shape) == 5:
+            conv4_2 = tf.reduce_max(conv4_2, axis=1)
+        large_enough = tf.debugging.assert_greater_equal(
+            tf.shape(conv4_2)[1:3],
+            IMAGE_GRID,
+            message="image too small: conv4_2 must be at least 4x4",
+        )
+        with tf.control_dependencies([large_enough] if large_enough is not None else []):
+            grid = convnets.pool_to_grid(conv4_2, *IMAGE_GRID)
+        return {"conv4_2": grid, "conv4_2_map": conv4_2, **_rows(outputs)}
+
+    return signature
+
+
+def pairs_signature(
+    network: keras.Model, config: models.ModelConfig, side_px: int | None, names: Sequence[str]
+) -> Callable:
+    """Makes `avc` (does the picture go with the sound?) or `localize` (where? OTS §4).
+
+    What is seen (see `_seen`) and waveform float32 [N, 48000] -> those of "corresponds" float32
+    [N], the probability, "distance" float32 [N] (AVE-Net), and "map" float32 [N, height / 16,
+    width / 16] in [0, 1] (AVOL-Net) that are named and that the network has.
+    """
+
+    @tf.function(input_signature=[*_seen(config, side_px), _waveform_spec()])
+    def signature(*pair):
+        outputs = network(_to_inputs(config, pair), training=False)
+        return {name: outputs[name] for name in names if name in outputs}
+
+    return signature
+
+
+def _rows(outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Picks the outputs of a subnetwork that have one row per input."""
+    return {name: outputs[name] for name in ("pool4", "embedding", "softmax") if name in outputs}
+
+
+# --- Inputs --------------------------------------------------------------------------------------
+def _waveform_spec() -> tf.TensorSpec:
+    return tf.TensorSpec([None, constants.AUDIO_SAMPLES], tf.float32, name=saved_model.WAVEFORM)
+
+
+def _seen(config: models.ModelConfig, side_px: int | None) -> list[tf.TensorSpec]:
+    """Returns what a network sees, in the order of its inputs.
+
+    `image` uint8 [N, height, width, 3]; `images` uint8 [N, 25, height, width, 3] (AVE+MF); `flow`
+    float32 [N, height, width, 20] in [-1, 1], see `augment.flow_to_float` (AVE+OF, beside `image`).
+    """
+    side = [side_px, side_px]
+    specs = {
+        constants.FRAME: ([*side, 3], tf.uint8, saved_model.IMAGE),
+        constants.FRAMES: ([constants.NUM_FRAMES_MF, *side, 3], tf.uint8, saved_model.IMAGES),
+        constants.FLOW: ([*side, 2 * constants.NUM_FLOW_FRAMES], tf.float32, saved_model.FLOW),
+    }
+    taken = [specs[name] for name in config.network.inputs if name in specs]
+    return [tf.TensorSpec([None, *shape], dtype, name) for shape, dtype, name in taken]
+
+
+def _to_inputs(config: models.ModelConfig, given: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Maps a signature's arguments to the network's inputs."""
+    to_input = {
+        constants.FRAME: augment.frame_to_float,
+        constants.FRAMES: augment.frame_to_float,
+        constants.FLOW: tf.identity,
+        constants.LOG_SPECTROGRAM: lambda x: log_spectrogram(x, **config.spectrogram_settings),
+    }
+    # `vision` is given less than the network takes: the sound comes last.
+    named = zip(config.network.inputs, given, strict=False)
+    return {name: to_input[name](value) for name, value in named}
+
+
+# --- Check ---------------------------------------------------------------------------------------
+def check(folder: pathlib.Path, model: keras.Model, config: models.ModelConfig) -> None:
+    """Reloads a SavedModel and compares it on random inputs with the Keras model it was made from.
+
+    Raises:
+        UserError: if an output differs by more than 1e-4 of the largest value.
+    """
+    inputs = _random_inputs(config)
+    loaded = tf.saved_model.load(str(folder))
+    for name, function in signatures(model, config).items():
+        reloaded = loaded.signatures[name]
+        taken = {key: inputs[key] for key in reloaded.structured_input_signature[1]}
+        results = reloaded(**taken)
+        # Without tracing: faster, and the written graph is compared with no graph at all.
+        # The inputs come in the signature's order, for its function takes them by position.
+        ordered = [taken[spec.name] for spec in function.input_signature]
+        for output, expected in function.python_function(*ordered).items():
+            _compare(f"{name}/{output}", results[output].numpy(), expected.numpy())
+
+
+def _random_inputs(config: models.ModelConfig) -> dict[str, tf.Tensor]:
+    """Returns two random examples of each input of the signatures."""
+    rng = np.random.default_rng(0)
+    made = {}
+    for spec in [*_seen(config, config.frame_px), _waveform_spec()]:
+        shape = [2, *spec.shape[1:]]
+        floats = rng.uniform(-1, 1, shape).astype(np.float32)
+        pixels = rng.integers(0, 256, shape).astype(np.uint8)
+        made[spec.name] = tf.constant(pixels if spec.dtype == tf.uint8 else floats)
+    return made
+
+
+def _compare(name: str, got: np.ndarray, expected: np.ndarray) -> None:
+    scale = np.abs(expected).max()
+    if not np.isfinite(scale):
+        raise UserError(f"{name} of the network is not finite; did the training diverge?")
+    difference = np.abs(got - expected).max() if got.shape == expected.shape else np.inf
+    if not difference <= RELATIVE_TOLERANCE * scale:
+        raise UserError(
+            f"the written SavedModel is wrong: {name} differs from the Keras model by "
+            f"{difference:g} of {scale:g}, more than {RELATIVE_TOLERANCE:g} of it; nothing was kept"
+        )
