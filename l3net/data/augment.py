@@ -1,8 +1,8 @@
-"""Augmentation: pure functions of the data and of uniform random numbers drawn elsewhere.
+"""Augmentation: pure functions of the data and of uniform random numbers ("draws").
 
-A pair's random numbers are drawn once, where the pair is drawn (`avc_pairs`), and travel with it.
-So an augmented batch depends on nothing but the seed and the step, and the batched part can run
-anywhere: in the input pipeline or inside the training step on the accelerator.
+A pair's draws are made with the pair (`input_pipeline`) and travel with it. So an augmented batch
+depends on nothing but the seed and the step, and the batched part can run anywhere: in the input
+pipeline or inside the training step on the accelerator.
 """
 
 import tensorflow as tf
@@ -13,8 +13,8 @@ from l3net import constants
 CROP_Y, CROP_X, FLIP, BRIGHTNESS, SATURATION, VOLUME, PARTNER = range(7)
 NUM_DRAWS = 7
 
-# Ours: the papers name brightness and saturation jitter without ranges. These are the ranges of
-# the Inception recipe, on pixel values in [0, 1].
+# Our choice, for the papers name brightness and saturation jitter without ranges: those of the
+# Inception recipe, on pixel values in [0, 1].
 BRIGHTNESS_RANGE = 32.0 / 255.0
 SATURATION_RANGE = 0.5
 _LUMA = (0.299, 0.587, 0.114)
@@ -22,27 +22,12 @@ _JPEG_RATIOS = (8, 4, 2, 1)
 
 
 def frame_to_float(image: tf.Tensor) -> tf.Tensor:
-    """Maps pixels to the vision ConvNet's input range: [0, 255] to [-1, 1] (ours).
-
-    Args:
-        image: uint8 of any shape.
-
-    Returns:
-        float32 of the same shape.
-    """
+    """Maps uint8 pixels [0, 255] to the vision ConvNet's float32 input [-1, 1] (our choice)."""
     return tf.cast(image, tf.float32) * (1.0 / 127.5) - 1.0
 
 
 def jpeg_ratio(smallest_side_px: int, frame_px: int) -> int:
-    """Returns how far the JPEG decoder may shrink a frame while the crop keeps `frame_px` pixels.
-
-    Args:
-        smallest_side_px: of the stored frames.
-        frame_px: of the crop.
-
-    Returns:
-        8, 4, 2 or 1.
-    """
+    """Returns how far (8, 4, 2 or 1) the JPEG decoder may shrink a frame for a large enough crop."""
     side = smallest_side_px * constants.FRAME_PX / constants.SMALLEST_SIDE_PX
     return next((ratio for ratio in _JPEG_RATIOS if side / ratio >= frame_px), 1)
 
@@ -52,14 +37,13 @@ def decode_and_crop(
 ) -> tf.Tensor:
     """Decodes only the crop of a JPEG, flipped half of the time.
 
-    L3 §2.2: smallest side 256, random 224x224 crop, random horizontal flip.
-
-    The crop is 224/256 of the smallest side, whatever size the frame was stored in; it is resized
-    only if that is not `frame_px`.
+    L3 §2.2: smallest side 256, random 224x224 crop, random horizontal flip. The crop is 224/256 of
+    the smallest side, whatever size the frame was stored in; it is resized only if that is not
+    `frame_px`.
 
     Args:
         jpeg: string [].
-        draws: float32 [NUM_DRAWS]; None takes the centre crop (evaluation; ours).
+        draws: float32 [NUM_DRAWS]; None takes the centre crop (our choice for evaluation).
         frame_px: height and width of the result; 224 in the papers.
         ratio: see `jpeg_ratio`.
 
@@ -85,13 +69,13 @@ def decode_and_crop(
 
 
 def decode_and_crop_flow(flows: tf.Tensor, draws: tf.Tensor | None, *, frame_px: int) -> tf.Tensor:
-    """Decodes the same crop of several flow frames as `decode_and_crop` does of a frame.
+    """Decodes from flow frames the crop that `decode_and_crop` takes from a frame.
 
     A flipped flow also points the other way: its x changes sign.
 
     Args:
-        flows: string [num_flows], greyscale JPEGs with x above y (see `data.schema`).
-        draws: float32 [NUM_DRAWS]; None takes the centre crop.
+        flows: string [num_flows], greyscale JPEGs with x above y (see `schema.Clip`).
+        draws: see `decode_and_crop`.
         frame_px: height and width of the result.
 
     Returns:
@@ -124,15 +108,9 @@ def _flip_flow(flow: tf.Tensor) -> tf.Tensor:
 
 
 def flow_to_float(flow: tf.Tensor) -> tf.Tensor:
-    """Maps flow levels to the flow stream's input range (ours): [-1, 1], 0 = no motion.
+    """Maps uint8 flow levels to the flow stream's float32 input, [-1, 1] (our choice).
 
-    1 is a displacement of 20/256 of the smallest side from one frame to the next.
-
-    Args:
-        flow: uint8 levels of any shape.
-
-    Returns:
-        float32 of the same shape.
+    0 is no motion, 1 a displacement of 20/256 of the smallest side from one frame to the next.
     """
     return (tf.cast(flow, tf.float32) - constants.FLOW_ZERO_LEVEL) / constants.FLOW_LEVELS
 
@@ -157,8 +135,8 @@ def _resize(image: tf.Tensor, size_px: int) -> tf.Tensor:
 def jitter_frames(frames: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
     """Jitters brightness and saturation (L3 §2.2).
 
-    Saturation is a blend with the grey image, brightness an offset; both are linear, so a frame is
-    multiplied by one 3x3 matrix (ours).
+    Saturation is a blend with the grey image, brightness an offset (our choice); both are linear,
+    so a frame is multiplied by one 3x3 matrix.
 
     Args:
         frames: uint8 [batch, (frames,) height, width, 3]; the frames of a clip alike.
@@ -180,15 +158,7 @@ def jitter_frames(frames: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
 
 
 def jitter_volume(waveform: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-    """Changes the volume by up to 10 %, one factor per second of sound (L3 §2.2).
-
-    Args:
-        waveform: float32 [batch, samples].
-        draws: float32 [batch, NUM_DRAWS].
-
-    Returns:
-        float32 [batch, samples]; may leave [-1, 1] by 10 %.
-    """
+    """Changes the volume of float32 [batch, samples] by up to 10 %, one factor a row (L3 §2.2)."""
     factor = 1.0 + constants.VOLUME_JITTER * _symmetric(draws[:, VOLUME])
     return waveform * factor[:, tf.newaxis]
 

@@ -6,8 +6,8 @@ Three samplings:
             negative: a second of sound from anywhere in another video.
     ots     positive: a frame with its second of sound centred on it; negative: another video's
             second, centred on one of its frames, so both lie on the same 0.04 s grid. On top of
-            it both are misaligned at random (OTS: "by up to 1 s"; ours: the shifts span 1 s, -0.5
-            to 0.5 s, so that the frame stays inside its second).
+            it both are misaligned at random (OTS: "by up to 1 s"; our reading: the shifts span
+            1 s, -0.5 to 0.5 s, so that the frame stays inside its second).
     naive   positive as in ots without misalignment, negative anywhere off the grid: the shortcut
             that OTS §3.3 warns of, kept because its effect is a reported experiment.
 
@@ -41,9 +41,9 @@ def draw_times(
         num_padding_frames: leading frames that show no picture of their own time; never drawn.
 
     Returns:
-        frame_index, matching_start, other_start: int32 [pairs]. The frame's time lies in the
-        second of sound that begins at sample matching_start. other_start begins the second to
-        give to a negative pair of another video.
+        frame_index, matching_start, other_start: int32 [pairs]. The frame's time is in the second
+        of sound that begins at sample matching_start. other_start begins the second to give to a
+        negative pair of another video.
 
     Raises:
         ValueError: if the sampling is unknown.
@@ -110,13 +110,13 @@ def frame_window(
 ) -> tf.Tensor:
     """Picks the frames around a frame: 25 for AVE+MF, 10 flow frames for AVE+OF (OTS §3.2).
 
-    Ours, for the paper does not say which: those centred on the frame. Where the clip begins or
+    The paper does not say which; our choice: those centred on the frame. Where the clip begins or
     ends, its first or last one is repeated.
 
     Args:
         frame_index: int32 [pairs].
         count: how many; frame_index - count // 2 is the first.
-        num_frames: int [], how many there are; of flow, one less than of frames.
+        num_frames: int [], how many frames, or flow frames, the clip has.
         num_padding_frames: leading frames that show no picture of their own time; not picked.
 
     Returns:

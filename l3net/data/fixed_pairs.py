@@ -1,29 +1,26 @@
 """Evaluation pairs: drawn once by seed, kept in a file, so that accuracies can be compared.
 
 The file is a TFRecord of small `tf.train.Example`s, one pair each, with the frame (or 25 frames,
-or flow frames) as JPEG and the second of sound as 16-bit PCM. It lies in the prepared folder under
-fixed_pairs/, named after everything it depends on, and is made when first asked for. Every clip
-gives as many pairs as any other (but for a remainder); half of them are positives, half negatives
-(L3 §3.2).
+or flow frames) as JPEG and the second of sound as 16-bit PCM. It is in the prepared folder under
+fixed_pairs/, named after everything it depends on, and made when first needed. Every clip gives as
+many pairs as any other (but for a remainder); half of them are positives, half negatives (L3 §3.2).
 """
 
 import collections
-import os
 import pathlib
-import secrets
-from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from l3net import constants
 from l3net.data import augment, avc_pairs, input_pipeline, schema
 from l3net.data.shards import content_digest, find_shards, read_clips
 from l3net.errors import UserError
+from l3net.files import written_whole
+from l3net.progress import Progress, progress
 
 FOLDER = "fixed_pairs"
-# What a pair says of itself, besides what is seen and heard.
+# A pair's numbers, besides what is seen and heard.
 NUMBERS = (constants.CORRESPONDS_KEY, constants.FRAME_LABEL, constants.AUDIO_LABEL)
 _FRAME, _FLOW, _WAVEFORM = "frame", "flow", "waveform"
 _FRAME_ID, _FRAME_TIME_US = "frame/example_id", "frame/time_us"
@@ -42,7 +39,7 @@ def fixed_pairs(
     """Returns the file of a split's fixed pairs; makes it if it does not exist.
 
     Which pairs are drawn depends on the clips, the sampling and the seed, not on the inputs: all
-    networks are asked the same questions.
+    networks see the same pairs.
 
     Args:
         folder: a prepared folder.
@@ -50,15 +47,12 @@ def fixed_pairs(
         num_pairs: even. All pairs are in memory while the file is made: 0.11 MB each, 0.4 MB with
             the 25 frames of AVE+MF.
         sampling: how frame and second are drawn, see `avc_pairs`.
-        inputs: of the network; decides what is kept of a pair: one frame, 25 frames, flow.
-        seed: of the draw.
-
-    Returns:
-        The path of the TFRecord.
+        inputs: those of the network; they decide what is kept: one frame, 25 frames, flow.
+        seed: decides the draw.
 
     Raises:
-        UserError: if num_pairs is odd, the split holds fewer than two videos, or no flow though it
-            is asked for.
+        UserError: if num_pairs is odd, or the split holds fewer than two videos or no flow for a
+            network that takes it.
     """
     shards = find_shards(folder, split)
     num_videos = len({media_id for shard in shards for media_id in shard.media_ids})
@@ -88,8 +82,8 @@ def read_pairs(
     Args:
         path: as `fixed_pairs` returned it for these inputs.
         batch_size: the last batch may be smaller.
-        frame_px: height and width of the frames; the centre crop is taken (ours).
-        inputs: of the network.
+        frame_px: height and width of the frames, centre crops (our choice).
+        inputs: those of the network.
 
     Returns:
         A dataset of what `input_pipeline.training_batches` gives, without "draws"; the labels are
@@ -126,17 +120,16 @@ def _parse(record: tf.Tensor) -> dict[str, tf.Tensor]:
 
 
 def draw_pairs(clips: list[dict], num_pairs: int, sampling: str, seed: int) -> list[dict]:
-    """Draws fixed pairs from what is known of the clips.
+    """Draws fixed pairs, positives and negatives in turn.
 
     Args:
-        clips: for each clip "example_id", "media_id", "frame_times_us" (list of int),
-            "num_samples", "num_padding_frames".
-        num_pairs: even; pair 0, 2, ... are positives.
+        clips: see `_description`.
+        num_pairs: even.
         sampling: see `avc_pairs`.
-        seed: of the draw.
+        seed: decides the draw.
 
     Returns:
-        For each pair "frame_clip", "audio_clip" (positions in `clips`), "frame_index",
+        For each pair "frame_clip", "audio_clip" (indices of `clips`), "frame_index",
         "start_sample", "corresponds".
     """
     rng = np.random.default_rng(seed)
@@ -185,38 +178,21 @@ def _other_video(clips: list[dict], clip: int, rng: np.random.Generator) -> int:
 def _write(path: pathlib.Path, shards, num_pairs, sampling, inputs, seed) -> None:
     """Reads the shards twice: for what the clips are, then for the pairs' frames and sounds."""
     input_pipeline.check_pictures(shards, schema.read_format(shards[0].path), inputs)
-    num_clips = sum(shard.num_clips for shard in shards)
-    bar = tqdm(total=2 * num_clips, desc=f"drawing {num_pairs} fixed pairs", unit="clip")
-    clips = []
-    for clip in read_clips(shards):
-        bar.update()
-        clips.append(_description(clip))
-    pairs = draw_pairs(clips, num_pairs, sampling, seed)
-    pictures, sounds = _cut(shards, pairs, inputs, bar)
-    bar.close()
-    _write_records(
-        path, (_encode(pair, clips, pictures[k], sounds[k]) for k, pair in enumerate(pairs))
-    )
-
-
-def _write_records(path: pathlib.Path, records: Iterable[bytes]) -> None:
-    """Writes a TFRecord whole, as `files.write_whole` does, which takes no records."""
-    path.parent.mkdir(exist_ok=True)
-    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with tf.io.TFRecordWriter(str(partial)) as writer:
-            for record in records:
-                writer.write(record)
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    total = 2 * sum(shard.num_clips for shard in shards)
+    with progress(f"drawing {num_pairs} fixed pairs", unit="clip", total=total) as shown:
+        clips = []
+        for clip in read_clips(shards):
+            clips.append(_description(clip))
+            shown.advance()
+        pairs = draw_pairs(clips, num_pairs, sampling, seed)
+        pictures, sounds = _cut(shards, pairs, inputs, shown)
+    with written_whole(path) as partial, tf.io.TFRecordWriter(str(partial)) as writer:
+        for number, pair in enumerate(pairs):
+            writer.write(_encode(pair, clips, pictures[number], sounds[number]))
 
 
 def _description(clip: schema.Clip) -> dict:
-    """Returns what is needed of a clip to draw pairs; see `draw_pairs`."""
+    """Returns what is needed of a clip to draw pairs."""
     return {
         "example_id": clip.example_id,
         "media_id": clip.media_id,
@@ -227,7 +203,9 @@ def _description(clip: schema.Clip) -> dict:
     }
 
 
-def _cut(shards, pairs: list[dict], inputs, bar: tqdm) -> tuple[dict[int, dict], dict[int, bytes]]:
+def _cut(
+    shards, pairs: list[dict], inputs, shown: Progress
+) -> tuple[dict[int, dict], dict[int, bytes]]:
     """Cuts every pair's pictures and second of sound out of the clips, in one pass."""
     pictures_of, sounds_of = collections.defaultdict(list), collections.defaultdict(list)
     for number, pair in enumerate(pairs):
@@ -235,13 +213,13 @@ def _cut(shards, pairs: list[dict], inputs, bar: tqdm) -> tuple[dict[int, dict],
         sounds_of[pair["audio_clip"]].append(number)
     pictures, sounds = {}, {}
     for position, clip in enumerate(read_clips(shards)):
-        bar.update()
         for number in pictures_of[position]:
             pictures[number] = _pictures(clip, pairs[number]["frame_index"], inputs)
         for number in sounds_of[position]:
             start = pairs[number]["start_sample"]
             second = clip.waveform[start : start + constants.AUDIO_SAMPLES]
             sounds[number] = second.astype("<i2").tobytes()
+        shown.advance()
     return pictures, sounds
 
 

@@ -6,7 +6,6 @@ import functools
 from collections.abc import Callable, Iterator
 
 import keras
-import tensorflow as tf
 
 from l3net import constants
 from l3net.errors import UserError
@@ -24,17 +23,17 @@ PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mi
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """What tells one network of the papers from another.
+    """What distinguishes the networks of the papers.
 
     Attributes:
         builder: (input shapes, ConvNetSettings) -> functional Keras model.
-        stride: of conv1_1: 1 in L3, 2 in OTS.
+        stride: conv1_1's, 1 in L3, 2 in OTS.
         pad_end: whether the log-spectrogram has OTS's 200th window.
-        inputs: names of the inputs, of constants.FRAME, FRAMES, FLOW, LOG_SPECTROGRAM.
+        inputs: some of constants.FRAME, FRAMES, FLOW, LOG_SPECTROGRAM.
         target: what the loss compares with: constants.CORRESPONDS_KEY, or FRAME_LABEL or
-            AUDIO_LABEL of the supervised baselines.
-        loss: (model outputs, target) -> float32 [batch].
-        num_correct: (model outputs, target) -> int32 [].
+            AUDIO_LABEL (supervised baselines).
+        loss: see `losses`.
+        num_correct: see `losses`.
     """
 
     builder: Callable[..., keras.Model]
@@ -42,8 +41,8 @@ class Network:
     pad_end: bool
     inputs: tuple[str, ...] = (constants.FRAME, constants.LOG_SPECTROGRAM)
     target: str = constants.CORRESPONDS_KEY
-    loss: Callable[[dict[str, tf.Tensor], tf.Tensor], tf.Tensor] = losses.softmax_cross_entropy
-    num_correct: Callable[[dict[str, tf.Tensor], tf.Tensor], tf.Tensor] = losses.num_correct_pairs
+    loss: losses.Loss = losses.softmax_cross_entropy
+    num_correct: losses.Loss = losses.num_correct_pairs
 
     @property
     def is_classifier(self) -> bool:
@@ -131,7 +130,7 @@ class ModelConfig:
 
     @property
     def stride(self) -> int:
-        """Of conv1_1."""
+        """The stride of conv1_1."""
         return self.conv1_1_stride or self.network.stride
 
     @property
@@ -143,14 +142,9 @@ class ModelConfig:
 def input_shapes(
     config: ModelConfig, *, any_frame_size: bool = False
 ) -> dict[str, tuple[int | None, ...]]:
-    """Returns the shape of each input of a network, without batch.
+    """Returns the shape of each input of a network by its name, without batch.
 
-    Args:
-        config: name and size.
-        any_frame_size: whether height and width of frames are left open (None).
-
-    Returns:
-        Input name to shape.
+    With `any_frame_size` height and width of frames are left open (None).
     """
     side = None if any_frame_size else config.frame_px
     shapes = {
@@ -166,13 +160,10 @@ def build_model(config: ModelConfig, *, seed: int = 0, any_frame_size: bool = Fa
     """Builds a network from its configuration.
 
     Args:
-        config: name and size.
-        seed: of the weights.
+        config: the network and its size.
+        seed: decides the weights.
         any_frame_size: whether the vision ConvNet takes frames of any height and width, as the
             256x256 images of L3 §3.4; the weights are the same.
-
-    Returns:
-        A functional Keras model with random weights.
 
     Raises:
         UserError: if the name or a size is not allowed.

@@ -1,4 +1,4 @@
-"""AVE-Net: two embeddings whose distance tells whether they correspond (OTS §3, Fig. 2c)."""
+"""AVE-Net: two embeddings whose distance says whether they correspond (OTS §3, Fig. 2c)."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ import numpy as np
 from l3net import constants
 from l3net.models import convnets, heads
 
-# Ours: "small distance = corresponds" is given, the magnitudes are not. logits = (+w d - b,
+# Our choice: "small distance = corresponds" is given, the magnitudes are not. logits = (+w d - b,
 # -w d + b): the threshold starts at distance b / w.
 FC3_WEIGHT = 6.0
 FC3_BIAS = 6.0
@@ -23,11 +23,11 @@ def ave_net(
     the two embeddings -> fc3 1x2 -> softmax.
 
     Args:
-        shapes: of the inputs without batch: "log_spectrogram" (257, 200, 1) and one of
+        shapes: input name -> shape without batch: "log_spectrogram" (257, 200, 1) and one of
             "frame" (224, 224, 3): AVE-Net;
             "frames" (25, 224, 224, 3): AVE+MF, 3-D convolutions;
             "frame" and "flow" (224, 224, 20): AVE+OF, two streams.
-        settings: of the ConvNets.
+        settings: the same for all ConvNets.
 
     Returns:
         A functional model: float32 [batch, *shape] of each input to {"vision_embedding",

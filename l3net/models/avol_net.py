@@ -7,10 +7,9 @@ import tensorflow as tf
 
 from l3net import constants
 from l3net.models import convnets, heads
-from l3net.models.global_max import GlobalMax
 
-# Ours: conv7's scale and shift at the start. 128-D embeddings that are not normalized have scalar
-# products of tens; the scale brings them to where the sigmoid has a slope.
+# Our choice: conv7's scale and shift at the start. 128-D embeddings that are not normalized have
+# scalar products of tens; the scale brings them to where the sigmoid has a slope.
 CONV7_SCALE = 0.1
 CONV7_SHIFT = 0.0
 
@@ -25,9 +24,7 @@ def avol_net(
     conv7 1x1 (scale and shift) -> sigmoid: the localization map. Its maximum is the
     correspondence score.
 
-    Args:
-        shapes: of the inputs without batch: "frame" (224, 224, 3), "log_spectrogram" (257, 200, 1).
-        settings: of both ConvNets.
+    The inputs are "frame" (224, 224, 3) and "log_spectrogram" (257, 200, 1) in the paper.
 
     Returns:
         A functional model: float32 [batch, *shape] of each input to {"map": [batch, 14, 14],
@@ -74,7 +71,7 @@ def _outputs(logits: keras.KerasTensor) -> dict[str, keras.KerasTensor]:
     def sigmoid(name):
         return keras.layers.Activation("sigmoid", dtype="float32", name=name)
 
-    pooled = GlobalMax(dtype="float32", name="max")(logits)
+    pooled = convnets.GlobalMax(dtype="float32", name="max")(logits)
     logit = keras.layers.Reshape((), dtype="float32", name="logit")(pooled)
     positions = keras.layers.Lambda(
         lambda x: x[..., 0], output_shape=lambda shape: shape[:3], dtype="float32", name="positions"

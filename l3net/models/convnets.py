@@ -15,7 +15,6 @@ import tensorflow as tf
 
 from l3net import constants
 from l3net.models.batch_norm import BatchNorm
-from l3net.models.global_max import GlobalMax
 
 # Name and channels of each 3x3 convolution ("same", then batch norm, then ReLU), and each 2x2
 # max-pool (stride = kernel, no padding), in order. pool4 is global and belongs to the subnetwork.
@@ -33,22 +32,14 @@ CONVNET_LAYERS = (
     ("conv4_2", 512),
 )
 _NUM_STREAM_LAYERS = [layer for layer, _ in CONVNET_LAYERS].index("pool3") + 1
-# Ours, of AVE+MF: every kernel is 3 deep and conv1_1's stride holds for time too; pool1 leaves
+# Our choice for AVE+MF: kernels are 3 deep and conv1_1's stride holds for time too; pool1 leaves
 # time alone (25 frames -> 13 -> 13 -> 6 -> 3), as 3-D networks of the time did (Tran et al. 2015).
 _POOLS_WITHOUT_TIME = ("pool1",)
 
 
 @dataclasses.dataclass(frozen=True)
 class ConvNetSettings:
-    """What the ConvNets of one network share.
-
-    Attributes:
-        stride: of conv1_1: 1 in L3, 2 in OTS (§3.3).
-        width: channel multiplier; 1.0 is the papers' network.
-        batch_norm_momentum: of the moving averages (ours; the papers do not give one).
-        synchronized_batch_norm: see `BatchNorm`.
-        seed: of the weights.
-    """
+    """What the ConvNets of one network share; see `l3net.models.ModelConfig`."""
 
     stride: int = 1
     width: float = 1.0
@@ -77,9 +68,9 @@ def subnetwork(
 
     Args:
         name: "vision" or "audio".
-        input_shape: (height, width, channels) of the image or log-spectrogram, or (frames, height,
-            width, channels) of several frames (3-D convolutions), without batch.
-        settings: of the ConvNet.
+        input_shape: (height, width, channels) or, for 3-D convolutions, (frames, height, width,
+            channels), without batch.
+        settings: as all ConvNets of the network.
         head: takes the outputs below and returns more of them.
 
     Returns:
@@ -102,12 +93,7 @@ def two_stream_subnetwork(
 ) -> keras.Model:
     """Builds AVE+OF's vision subnetwork: two streams up to pool3, then one (OTS §3.2).
 
-    Args:
-        name: "vision".
-        frame_shape: (224, 224, 3) in the paper.
-        flow_shape: (224, 224, 20): x and y of 10 flow frames.
-        settings: of the ConvNet.
-        head: see `subnetwork`.
+    In the paper the shapes are (224, 224, 3) and (224, 224, 20): x and y of 10 flow frames.
 
     Returns:
         A functional model: {"frame", "flow": float32 [batch, *shape]} to the outputs of
@@ -125,7 +111,7 @@ def two_stream_subnetwork(
 
 
 def _walk(x, layers: Sequence[tuple[str, int | None]], settings, *, seed_name, prefix=""):
-    """Applies a part of the table; returns the last ReLU's input and the last output."""
+    """Applies layers of the table; returns the last ReLU's input and the last output."""
     before_relu = x
     for layer, channels in layers:
         if channels is None:
@@ -150,6 +136,29 @@ def _finish(name: str, inputs, before_relu, conv4_2, head: Head | None) -> keras
     return keras.Model(inputs, outputs | (head(outputs) if head else {}), name=name)
 
 
+@keras.saving.register_keras_serializable("l3net")
+class GlobalMax(keras.layers.Layer):
+    """The papers' pool4: the maximum over all positions, and times if there are any.
+
+    As a max-pool, whose gradient goes to the position that was taken. `keras.layers.
+    GlobalMaxPooling2D` is a reduction: XLA computes its input a second time for the gradient,
+    rounds it differently, finds the maximum nowhere and divides 0 by 0.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Pools [batch, (time,) height, width, channels] to [batch, channels] of the same dtype."""
+        positions = inputs.shape[1:-1]
+        if not all(positions):  # any size: only SavedModels are, and they have no gradient
+            return tf.reduce_max(inputs, axis=list(range(1, len(inputs.shape) - 1)))
+        count, channels = positions.num_elements(), inputs.shape[-1]
+        rows = tf.reshape(inputs, [-1, count, 1, channels])
+        return tf.reshape(tf.nn.max_pool2d(rows, [count, 1], 1, "VALID"), [-1, channels])
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """Returns (batch, channels)."""
+        return (input_shape[0], input_shape[-1])
+
+
 def _pool(x, layer: str, prefix: str):
     if len(x.shape) == 4:
         return keras.layers.MaxPooling2D(2, name=prefix + layer)(x)
@@ -163,7 +172,7 @@ def scaled_channels(channels: int, width: float) -> int:
 
 
 def he_normal(name: str, seed: int) -> keras.initializers.Initializer:
-    """Returns He initialisation (ours), seeded by a layer's full name and the network's seed.
+    """Returns He initialisation (our choice), seeded by a layer's full name and the network's seed.
 
     So weights depend neither on the order of construction nor on any global random state.
     """
@@ -171,7 +180,7 @@ def he_normal(name: str, seed: int) -> keras.initializers.Initializer:
 
 
 def small_normal(name: str, seed: int) -> keras.initializers.Initializer:
-    """Returns a normal distribution of deviation 0.01 (ours), seeded like `he_normal`."""
+    """Returns a normal distribution of deviation 0.01 (our choice), seeded like `he_normal`."""
     return keras.initializers.RandomNormal(stddev=0.01, seed=_seed_of(name, seed))
 
 
@@ -181,7 +190,7 @@ def _seed_of(name: str, seed: int) -> int:
 
 def _conv_and_batch_norm(x, name: str, channels: int, *, stride, settings, initializer):
     convolution = keras.layers.Conv2D if len(x.shape) == 4 else keras.layers.Conv3D
-    # Ours: no bias, for batch norm's beta does its work.
+    # Our choice: no bias, for batch norm's beta does its work.
     x = convolution(
         channels,
         constants.KERNEL_PX,
@@ -206,8 +215,8 @@ def pool_to_grid(features: tf.Tensor, rows: int, columns: int) -> tf.Tensor:
 
     Args:
         features: float32 [batch, height, width, channels], height >= rows, width >= columns.
-        rows: of the grid, 4 in both uses.
-        columns: of the grid, 3 for sound, 4 for images.
+        rows: 4 in both uses.
+        columns: 3 for sound, 4 for images.
 
     Returns:
         float32 [batch, rows * columns * channels].

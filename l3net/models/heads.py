@@ -1,6 +1,6 @@
-"""What stands on top of the ConvNets: fully connected layers, shared by the networks.
+"""Heads on top of the ConvNets: fully connected layers, shared by the networks.
 
-All of it computes in float32, also when the ConvNets run in half precision: it costs nothing.
+All compute in float32, also when the ConvNets run in half precision: it costs nothing.
 """
 
 from collections.abc import Callable
@@ -21,20 +21,11 @@ def dense(
     relu: bool = False,
     starts_small: bool = False,
 ) -> keras.layers.Layer:
-    """Returns a fully connected layer, initialised by its full name and the seed.
+    """Returns a fully connected layer, initialised by its full name (with `owner`) and the seed.
 
-    Args:
-        units: outputs.
-        name: such as "fc1".
-        seed: of the network.
-        owner: subnetwork that the layer belongs to, or "".
-        relu: whether a ReLU follows.
-        starts_small: for the last layer before a softmax (ours): weights of 0.01, so that the
-            loss starts at that of a guess. With He initialisation it starts higher, and the first
-            hundreds of steps go into unlearning confident guesses.
-
-    Returns:
-        A Keras layer: float32 [..., n] to [..., units].
+    `starts_small` is for the last layer before a softmax (our choice): weights of 0.01, so that the
+    loss starts at that of a guess. With He initialisation it starts higher, and the first hundreds
+    of steps go into unlearning confident guesses.
     """
     full_name = f"{owner}/{name}" if owner else name
     he, small = convnets.he_normal(full_name, seed), convnets.small_normal(full_name, seed)
@@ -50,13 +41,8 @@ def dense(
 def embedding(name: str, *, seed: int, normalize: bool = True) -> convnets.Head:
     """Returns AVE-Net's head: pool4 -> fc1 128, ReLU -> fc2 128 -> L2 norm (OTS §3, Fig. 2c).
 
-    Args:
-        name: of the subnetwork.
-        seed: of the network.
-        normalize: whether each row is scaled to length 1; AVOL-Net's are not (OTS §4).
-
-    Returns:
-        A head that gives {"embedding": float32 [batch, 128]}.
+    It gives {"embedding": float32 [batch, 128]}, of length 1 unless `normalize` is False, as in
+    AVOL-Net (OTS §4).
     """
 
     def head(outputs):
@@ -72,13 +58,8 @@ def embedding(name: str, *, seed: int, normalize: bool = True) -> convnets.Head:
 def embedding_map(name: str, *, seed: int) -> convnets.Head:
     """Returns AVOL-Net's vision head: conv5 1x1 128, ReLU -> conv6 1x1 128 (OTS §4, Fig. 4).
 
-    Args:
-        name: of the subnetwork.
-        seed: of the network.
-
-    Returns:
-        A head that gives {"embedding_map": float32 [batch, 14, 14, 128]}, one row of AVE-Net's
-        fc2 per position, not normalized.
+    It gives {"embedding_map": float32 [batch, 14, 14, 128]}, one row of AVE-Net's fc2 per position,
+    not normalized.
     """
 
     def head(outputs):
@@ -95,13 +76,7 @@ def embedding_map(name: str, *, seed: int) -> convnets.Head:
 def classification(name: str, *, num_classes: int, seed: int) -> convnets.Head:
     """Returns the supervised baselines' head: fc1 512x128, ReLU -> fc2 128x34 (L3 §3.2).
 
-    Args:
-        name: of the subnetwork.
-        num_classes: 34 in the paper.
-        seed: of the network.
-
-    Returns:
-        A head that gives {"logits", "softmax": float32 [batch, num_classes]}.
+    It gives {"logits", "softmax": float32 [batch, num_classes]}.
     """
 
     def head(outputs):
@@ -118,10 +93,7 @@ def softmax(logits: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def probability_of_match(logits: keras.KerasTensor) -> dict[str, keras.KerasTensor]:
-    """Names the outputs of a 2-way softmax (L3 §2.1; OTS §3).
-
-    Args:
-        logits: float32 [batch, 2]; index 1 means "corresponds".
+    """Names the outputs of a 2-way softmax (L3 §2.1; OTS §3), index 1 means "corresponds".
 
     Returns:
         {"logits", "softmax": float32 [batch, 2], "corresponds": float32 [batch]}.
@@ -137,12 +109,9 @@ def probability_of_match(logits: keras.KerasTensor) -> dict[str, keras.KerasTens
 
 
 def euclidean_distance(name: str = "distance") -> Callable:
-    """Returns the layer of OTS Fig. 2c: two embeddings to their distance.
+    """Returns the layer of OTS Fig. 2c: two embeddings [batch, n] to their distance [batch, 1].
 
     The gradient of a square root at 0 is infinite: below a distance of 1e-6 it is 0 here.
-
-    Returns:
-        A layer: two float32 [batch, n] to [batch, 1].
     """
 
     def distance(pair):

@@ -19,9 +19,9 @@ def l3_net(
     concat 1024 -> fc1 1024x128, ReLU -> fc2 128x2 -> softmax (L3 §2.1, "Fusion network").
 
     Args:
-        shapes: of the inputs without batch: "frame" (224, 224, 3) in the papers, "log_spectrogram"
-            (257, 199, 1) in L3, (257, 200, 1) in OTS.
-        settings: of both ConvNets; stride 1 in L3, 2 in OTS.
+        shapes: input name -> shape without batch: "frame" (224, 224, 3) in the papers,
+            "log_spectrogram" (257, 199, 1) in L3, (257, 200, 1) in OTS.
+        settings: stride 1 in L3, 2 in OTS.
         frozen: whether the subnetworks are not trained: the baseline "supervised pretraining" (L3
             §3.2), whose trunks come from two classifiers. Their batch norm then uses the moving
             averages, in training too.
@@ -31,7 +31,7 @@ def l3_net(
         "log_spectrogram": float32 [batch, bands, windows, 1]} to {"logits", "softmax": float32
         [batch, 2], "corresponds": float32 [batch]}; index 1 means "corresponds".
     """
-    inputs = {name: keras.Input(shapes[name], name=name) for name in shapes}
+    inputs = {name: keras.Input(shape, name=name) for name, shape in shapes.items()}
     vision = convnets.subnetwork("vision", shapes[constants.FRAME], settings)
     audio = convnets.subnetwork("audio", shapes[constants.LOG_SPECTROGRAM], settings)
     vision.trainable = audio.trainable = not frozen

@@ -3,9 +3,13 @@
 All take the outputs of a model and the target, int32 [batch]: 1 = match, 0 = mismatch, or a class.
 """
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from l3net import constants
+
+Loss = Callable[[dict[str, tf.Tensor], tf.Tensor], tf.Tensor]
 
 
 def softmax_cross_entropy(outputs: dict[str, tf.Tensor], target: tf.Tensor) -> tf.Tensor:

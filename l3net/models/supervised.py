@@ -16,12 +16,7 @@ def classifier(
 ) -> keras.Model:
     """Builds a classifier: L3-Net's subnetwork with fc1 512x128, ReLU, fc2 128x34 on top.
 
-    Args:
-        shapes: of its one input without batch: "frame" (224, 224, 3) or "log_spectrogram" (257,
-            199, 1).
-        settings: of the ConvNet.
-        modality: "vision" or "audio", the subnetwork's name.
-        num_classes: 34 in Kinetics-Sounds.
+    Its one input is "frame" or "log_spectrogram", its modality "vision" or "audio".
 
     Returns:
         A functional model: {name: float32 [batch, *shape]} to {"logits", "softmax": float32

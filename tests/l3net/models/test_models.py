@@ -8,7 +8,7 @@ import tensorflow as tf
 from l3net import constants, models
 from l3net.errors import UserError
 from l3net.models import convnets, heads
-from l3net.models.global_max import GlobalMax
+from l3net.models.convnets import GlobalMax
 
 # Output sizes of each block from L3 Fig. 2 and OTS Fig. 2 (conv1_1 stride 1 and 2). OTS prints
 # 128x100 for the audio conv1; "same" padding of 257 gives 129, equal after pool1. Frames of AVE+MF
