@@ -7,7 +7,7 @@ import soundfile
 from PIL import Image
 
 from l3net.data import schema
-from tests import synthetic_shards
+from tests import tiny_shards
 
 IMAGE_CLASSES = ("n01", "n02", "n03")
 COLOURS = ((220, 30, 30), (30, 220, 30), (30, 30, 220))
@@ -38,7 +38,7 @@ def write_sound_shards(folder, *, name="demo") -> pathlib.Path:
     """Writes a prepared folder: two classes that differ in pitch; one clip has no label."""
     for split, count in (("train", 6), ("test", 4)):
         clips = [_sounding_clip(split, number, name) for number in range(count)]
-        synthetic_shards.write_shards(folder, clips, split=split, name=name)
+        tiny_shards.write_shards(folder, clips, split=split, name=name)
     return folder
 
 
@@ -47,7 +47,7 @@ def _sounding_clip(split: str, number: int, name: str) -> schema.Clip:
     hz = 300 * (label + 1) + len(example_id)
     wave = 0.5 * np.sin(2 * np.pi * hz * np.arange(96_000) / 48_000)
     has_label = example_id != "train0"
-    return synthetic_shards.make_clip(
+    return tiny_shards.make_clip(
         number,
         example_id=example_id,
         dataset_name=name,
@@ -87,20 +87,20 @@ def write_image_shards(folder, *, name="demo", train=6, test=4) -> pathlib.Path:
     """Writes a prepared folder of two classes that differ in their frames' colour."""
     for split, count in (("train", train), ("test", test)):
         clips = [_coloured_clip(split, number, name) for number in range(count)]
-        synthetic_shards.write_shards(folder, clips, split=split, name=name)
+        tiny_shards.write_shards(folder, clips, split=split, name=name)
     return folder
 
 
 def _coloured_clip(split: str, number: int, name: str) -> schema.Clip:
     label = number % 2
     frames = [_noisy(np.array(COLOURS[label]) + k, (32, 40), [number, k]) for k in range(9)]
-    return synthetic_shards.make_clip(
+    return tiny_shards.make_clip(
         number,
         seconds=9 / 25,
         size_px=(32, 40),
         example_id=f"{split}{number}",
         dataset_name=name,
-        frames=tuple(map(synthetic_shards.encode_jpeg, frames)),
+        frames=tuple(map(tiny_shards.encode_jpeg, frames)),
         labels=("red", "Colour") if label == 0 else ("green",),
         label_indices=(0,),
     )

@@ -11,7 +11,7 @@ from l3net.data import input_pipeline
 from l3net.data.shards import LABELS_FILE, find_shards
 from l3net.training import checkpoints, loop
 from l3net.training.step import Trainer, TrainingConfig
-from tests import synthetic_shards
+from tests import tiny_shards
 
 MODEL = models.ModelConfig(
     "l3_net_ots", width=0.0625, frame_px=64, spectrogram_average=2, batch_norm_momentum=0.9
@@ -29,8 +29,8 @@ def make_shards(folder: pathlib.Path, *, num_shards: int = 2) -> pathlib.Path:
     agree do not.
     """
     clips = [_noise(k) for k in range(1, 9)]
-    synthetic_shards.write_shards(folder, clips, num_shards=num_shards)
-    synthetic_shards.write_shards(folder, clips[:4], split="val")
+    tiny_shards.write_shards(folder, clips, num_shards=num_shards)
+    tiny_shards.write_shards(folder, clips[:4], split="val")
     (folder / LABELS_FILE).write_text("c0\nc1\nc2\nc3\n")
     return folder
 
@@ -38,8 +38,8 @@ def make_shards(folder: pathlib.Path, *, num_shards: int = 2) -> pathlib.Path:
 def _noise(number: int):
     rng = np.random.default_rng(number)
     frames = [rng.integers(0, 256, (64, 72, 3)).astype(np.uint8) for _ in range(3)]
-    jpegs = [synthetic_shards.encode_jpeg(frame) for frame in frames]
-    return synthetic_shards.make_clip(
+    jpegs = [tiny_shards.encode_jpeg(frame) for frame in frames]
+    return tiny_shards.make_clip(
         number,
         seconds=1.2,
         frames=tuple(jpegs[k % 3] for k in range(30)),

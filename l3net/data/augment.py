@@ -27,7 +27,7 @@ def frame_to_float(image: tf.Tensor) -> tf.Tensor:
 
 
 def jpeg_ratio(smallest_side_px: int, frame_px: int) -> int:
-    """Returns how far (8, 4, 2 or 1) the JPEG decoder may shrink a frame for a large enough crop."""
+    """Returns how far (8, 4, 2 or 1) the JPEG decoder may shrink a frame for a crop that large."""
     side = smallest_side_px * constants.FRAME_PX / constants.SMALLEST_SIDE_PX
     return next((ratio for ratio in _JPEG_RATIOS if side / ratio >= frame_px), 1)
 

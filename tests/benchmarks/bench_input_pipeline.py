@@ -21,7 +21,7 @@ from absl import app, flags
 from l3net import constants
 from l3net.data import augment, input_pipeline
 from l3net.data.shards import Shard, find_shards, read_clips
-from tests import synthetic_shards
+from tests import tiny_shards
 
 _SHARDS = flags.DEFINE_string("shards", None, "A prepared folder; none makes one.")
 _SPLIT = flags.DEFINE_string("split", "train", "Of the prepared folder.")
@@ -40,8 +40,8 @@ def main(argv: list[str]) -> None:
         if _SHARDS.value:
             shards = find_shards(_SHARDS.value, _SPLIT.value)
         else:
-            clips = [synthetic_shards.textured_clip(number) for number in range(_NUM_CLIPS)]
-            shards = synthetic_shards.write_shards(pathlib.Path(temporary), clips, num_shards=4)
+            clips = [tiny_shards.textured_clip(number) for number in range(_NUM_CLIPS)]
+            shards = tiny_shards.write_shards(pathlib.Path(temporary), clips, num_shards=4)
         config = input_pipeline.PipelineConfig(_BATCH.value, pairs_per_clip=_PAIRS_PER_CLIP.value)
         raw = input_pipeline.training_batches(shards, config)
         limit = _pairs_per_second(_decode_only(shards))

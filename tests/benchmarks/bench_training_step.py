@@ -30,7 +30,7 @@ from l3net import constants, models
 from l3net.data import augment, input_pipeline
 from l3net.models import convnets
 from l3net.training.step import Trainer, TrainingConfig
-from tests import synthetic_shards
+from tests import tiny_shards
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,8 +125,8 @@ def _our_step(size: Size, precision: str) -> Callable[[], None]:
     config = dataclasses.replace(size.config, precision=precision)
     pipeline = input_pipeline.PipelineConfig(size.batch_size, frame_px=config.frame_px)
     with tempfile.TemporaryDirectory() as folder:
-        clips = [synthetic_shards.make_clip(number) for number in (1, 2)]
-        shards = synthetic_shards.write_shards(pathlib.Path(folder), clips)
+        clips = [tiny_shards.make_clip(number) for number in (1, 2)]
+        shards = tiny_shards.write_shards(pathlib.Path(folder), clips)
         strategy = tf.distribute.MirroredStrategy(_one_device())
         trainer = Trainer(strategy, config, pipeline, TrainingConfig(folder), shards)
     rng = np.random.default_rng(0)

@@ -18,8 +18,8 @@ from l3net.data.shards import OUTCOMES_FILE, marker_path
 from l3net.errors import UserError
 from tests import commands
 from tests.conftest import make_video
-from tests.synthetic_shards import make_clip
 from tests.tiny_folders import prepare, write_folder
+from tests.tiny_shards import make_clip
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 SCRIPT = "<script>alert(1)</script>.mp4"

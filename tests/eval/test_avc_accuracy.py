@@ -10,7 +10,7 @@ from eval import avc_accuracy
 from eval.reporting import tables
 from eval.reporting.table_config import TableConfig
 from l3net.errors import UserError
-from tests import synthetic_shards
+from tests import tiny_shards
 
 
 class FakeModel:
@@ -50,11 +50,9 @@ class FakeModel:
 @pytest.fixture(scope="module")
 def questions(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shards")
-    clips = [
-        synthetic_shards.make_clip(k, labels=(f"c{k}",), label_indices=(k,)) for k in range(1, 6)
-    ]
+    clips = [tiny_shards.make_clip(k, labels=(f"c{k}",), label_indices=(k,)) for k in range(1, 6)]
     for split in ("val", "test"):
-        synthetic_shards.write_shards(folder, clips, split=split)
+        tiny_shards.write_shards(folder, clips, split=split)
     return avc_accuracy.Questions(str(folder), None, "test", num_pairs=62, sampling="l3")
 
 

@@ -9,7 +9,7 @@ from eval.sets import clips
 from l3net import constants
 from l3net.errors import UserError
 from l3net.inference import saved_model
-from tests import synthetic_shards
+from tests import tiny_shards
 
 NUM = 5
 EVERYTHING = (constants.FRAME, constants.FRAMES, constants.FLOW, constants.LOG_SPECTROGRAM)
@@ -38,7 +38,7 @@ class Network:
 
 
 def _flows(number: int, num_frames: int) -> dict:
-    jpeg = synthetic_shards.encode_grey_jpeg(np.full((64, 36), 100 + 10 * number))
+    jpeg = tiny_shards.encode_grey_jpeg(np.full((64, 36), 100 + 10 * number))
     return {
         "flows": (jpeg,) * (num_frames - 1),
         "flow_scale_px": 0.02,
@@ -50,14 +50,14 @@ def _flows(number: int, num_frames: int) -> dict:
 def _clip(number: int, *, flow: bool = False, **changes):
     labels = (f"c{number}",) if number % 2 else ()
     extra = _flows(number, 50) if flow else {}
-    return synthetic_shards.make_clip(number, labels=labels, **extra, **changes)
+    return tiny_shards.make_clip(number, labels=labels, **extra, **changes)
 
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shards")
     made = [_clip(number) for number in range(1, NUM + 1)]
-    synthetic_shards.write_shards(folder, made, split="test", num_shards=2)
+    tiny_shards.write_shards(folder, made, split="test", num_shards=2)
     return folder
 
 
@@ -86,7 +86,7 @@ def test_what_is_drawn_depends_on_seed_and_clip_alone(shards, tmp_path):
     np.testing.assert_array_equal(items.times_seconds, _read(shards).times_seconds)
     assert (items.times_seconds != _read(shards, seed=1).times_seconds).any()
     some = [_clip(number) for number in (4, 2)]  # others, in another order
-    synthetic_shards.write_shards(tmp_path, some, split="test")
+    tiny_shards.write_shards(tmp_path, some, split="test")
     again = _read(tmp_path, frame_px=48)
     times = dict(zip(items.example_ids, items.times_seconds, strict=True))
     assert again.times_seconds.tolist() == [times["clip0004"], times["clip0002"]]
@@ -116,7 +116,7 @@ def test_blocks_bound_memory_and_end_where_asked(shards, monkeypatch):
 
 def test_frames_and_flow_for_those_who_ask(tmp_path):
     made = [_clip(number, flow=True) for number in (1, 3)]
-    synthetic_shards.write_shards(tmp_path, made, split="test")
+    tiny_shards.write_shards(tmp_path, made, split="test")
     items = _read(tmp_path, inputs=EVERYTHING)
     assert items.frames.shape == (2, 25, 32, 32, 3) and items.frames.dtype == np.uint8
     assert items.flow.shape == (2, 32, 32, 20) and items.flow.dtype == np.float32
@@ -129,7 +129,7 @@ def test_errors_are_one_line(shards, tmp_path):
         clips.read_items(shards, "val", frame_px=32, seed=0)
     with pytest.raises(UserError, match="holds no optical flow"):
         _read(shards, inputs=EVERYTHING)
-    synthetic_shards.write_shards(tmp_path, [_clip(1, seconds=0.5)], split="test")
+    tiny_shards.write_shards(tmp_path, [_clip(1, seconds=0.5)], split="test")
     with pytest.raises(UserError, match="clip0001 has 0.50 s of sound; need 1 s"):
         _read(tmp_path)
 
@@ -180,7 +180,7 @@ def test_features_are_computed_once_per_network_and_content(shards, tmp_path, mo
 
 
 def test_sound_goes_to_audio_and_flow_beside_the_image(tmp_path):
-    synthetic_shards.write_shards(tmp_path, [_clip(1, flow=True)], split="test")
+    tiny_shards.write_shards(tmp_path, [_clip(1, flow=True)], split="test")
     items = _read(tmp_path, inputs=EVERYTHING)
     model = Network(inputs=(constants.FRAME, constants.FLOW, constants.LOG_SPECTROGRAM))
     seen = clips.embed(model, items, saved_model.VISION, "pool4", cache_dir=tmp_path / "cache")

@@ -8,7 +8,7 @@ from l3net import models
 from l3net.data import augment
 from l3net.errors import UserError
 from l3net.inference import image_classifier, signatures
-from tests.synthetic_shards import encode_jpeg
+from tests.tiny_shards import encode_jpeg
 
 TRAINING = linear_layer.Training("inception", image_px=32, num_epochs=10, batch_size=8)
 TINY = models.ModelConfig(width=1 / 16)

@@ -12,7 +12,7 @@ from eval.sets import sounding_frames
 from l3net import export, flags, models
 from l3net.errors import UserError
 from l3net.inference import saved_model
-from tests import synthetic_shards, tiny_training
+from tests import tiny_shards, tiny_training
 from tests.tiny_boxes import write_boxes
 from tests.tiny_networks import save_tiny_network, save_tiny_run
 
@@ -53,9 +53,9 @@ def _clip(number):
     picture = np.zeros((SIDE_PX, SIDE_PX, 3), np.uint8)
     y, x = (round(SIDE_PX * side) for side in CORNERS[number % 4])
     picture[y : y + 16, x : x + 16] = 240 if is_odd else 200
-    jpeg = synthetic_shards.encode_jpeg(picture, quality=95)
+    jpeg = tiny_shards.encode_jpeg(picture, quality=95)
     sound = np.full(57_600, 16_384 if is_odd else 3_277, np.int16)
-    return synthetic_shards.make_clip(
+    return tiny_shards.make_clip(
         number, seconds=1.2, size_px=(SIDE_PX,) * 2, frames=(jpeg,) * 30, waveform=sound
     )
 
@@ -64,7 +64,7 @@ def _clip(number):
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("annotated")
     clips = [_clip(number) for number in range(1, NUM_CLIPS + 2)]
-    synthetic_shards.write_shards(folder / "shards", clips, split="test", name="demo")
+    tiny_shards.write_shards(folder / "shards", clips, split="test", name="demo")
     rows = []
     for number in range(1, NUM_CLIPS + 1):  # the last clip has no box
         y, x = CORNERS[number % 4]

@@ -10,7 +10,7 @@ from eval.metrics import localization as metrics
 from eval.sets import sounding_frames
 from l3net.data import augment
 from l3net.media import heat_map
-from tests.synthetic_shards import encode_jpeg
+from tests.tiny_shards import encode_jpeg
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from eval.sets import ontology
 from l3net import constants
 from l3net.errors import UserError
 from l3net.inference import saved_model
-from tests import commands, synthetic_shards
+from tests import commands, tiny_shards
 
 CLASSES = ("Harp", "Drill", "Organ", "Flute")
 NUM_TRAIN, NUM_TEST = 60, 124  # 31 of each class: a perfect list of 30 is of one class
@@ -64,14 +64,14 @@ class Vgg(Network):
 
 def _clip(number: int, split: str, *, labelled: bool = True, flow: bool = False):
     kind = number % len(CLASSES)
-    jpeg = synthetic_shards.encode_jpeg(np.full((32, 32, 3), 60 * kind, np.uint8))
+    jpeg = tiny_shards.encode_jpeg(np.full((32, 32, 3), 60 * kind, np.uint8))
     flows = {}
     if flow:
-        flat = synthetic_shards.encode_grey_jpeg(np.full((64, 32), 128))
+        flat = tiny_shards.encode_grey_jpeg(np.full((64, 32), 128))
         flows = {"flows": (flat,) * 49, "flow_scale_px": 0.02} | dict.fromkeys(
             ("flow_height_px", "flow_width_px"), 32
         )
-    return synthetic_shards.make_clip(
+    return tiny_shards.make_clip(
         number,
         size_px=(32, 32),
         example_id=f"{split}{number:04d}",
@@ -89,7 +89,7 @@ def shards(tmp_path_factory):
     for split, count in (("train", NUM_TRAIN), ("val", NUM_TRAIN), ("test", NUM_TEST)):
         made = [_clip(number, split) for number in range(count)]
         made += [_clip(900, split, labelled=False)] if split == "test" else []
-        synthetic_shards.write_shards(folder, made, split=split, num_shards=2)
+        tiny_shards.write_shards(folder, made, split=split, num_shards=2)
     return folder
 
 
@@ -204,11 +204,11 @@ def test_flow_comes_from_its_own_folder_of_the_same_clips(search, tmp_path):
     with pytest.raises(UserError, match="give --flow_shards"):
         _table([model], search)
     made = [_clip(number, "test", flow=True) for number in reversed(range(NUM_TEST))]
-    synthetic_shards.write_shards(tmp_path / "flow", made, split="test")
+    tiny_shards.write_shards(tmp_path / "flow", made, split="test")
     with_flow = dataclasses.replace(search, flow_shards=str(tmp_path / "flow"))
     table = _table([Network(), model], with_flow)
     assert _rows(table)["AVE+OF"].ours == pytest.approx(_rows(table)["AVE-Net"].ours)
-    synthetic_shards.write_shards(tmp_path / "fewer", made[1:], split="test")
+    tiny_shards.write_shards(tmp_path / "fewer", made[1:], split="test")
     fewer = dataclasses.replace(search, flow_shards=str(tmp_path / "fewer"))
     with pytest.raises(UserError, match="such as test0123 are not in every folder"):
         _table([Network(), model], fewer)
@@ -232,7 +232,7 @@ def test_errors_are_one_line(search, tmp_path):
     with pytest.raises(UserError, match="nothing to search with"):
         _table([Network("avol_net")], search)
     unlabelled = [_clip(number, "test", labelled=False) for number in range(3)]
-    synthetic_shards.write_shards(tmp_path, unlabelled, split="test")
+    tiny_shards.write_shards(tmp_path, unlabelled, split="test")
     with pytest.raises(UserError, match="0 of 3 clips of split 'test' in .* have labels"):
         _table([Network()], dataclasses.replace(search, shards=str(tmp_path)))
     with pytest.raises(UserError, match="'Harp' are not in the built-in"):

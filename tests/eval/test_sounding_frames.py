@@ -9,7 +9,7 @@ from eval.sets import sounding_frames
 from eval.sets.sounding_frames import NO_BOX, NO_FRAME, Annotation
 from l3net.data import schema
 from l3net.errors import UserError
-from tests import synthetic_shards
+from tests import tiny_shards
 from tests.tiny_boxes import write_boxes
 
 BOX = np.array([[0.1, 0.2, 0.5, 0.6]])
@@ -20,15 +20,15 @@ def _clip(number, **changes):
     made = {
         "size_px": (64, 80),
         "frames": tuple(
-            synthetic_shards.encode_jpeg(np.full((64, 80, 3), 5 * k, np.uint8)) for k in range(50)
+            tiny_shards.encode_jpeg(np.full((64, 80, 3), 5 * k, np.uint8)) for k in range(50)
         ),
         "waveform": (np.arange(96_000) % 30_000).astype(np.int16),
     }
-    return synthetic_shards.make_clip(number, **{**made, **changes})
+    return tiny_shards.make_clip(number, **{**made, **changes})
 
 
 def _read(tmp_path, clips, boxes):
-    synthetic_shards.write_shards(tmp_path / "shards", clips, split="test")
+    tiny_shards.write_shards(tmp_path / "shards", clips, split="test")
     frames = sounding_frames.from_shards(tmp_path / "shards", "test", boxes)
     return frames, list(frames.read())
 
@@ -104,7 +104,7 @@ def test_clips_without_box_or_picture_are_told(tmp_path):
 
 
 def test_demo_shards_say_so(tmp_path):
-    synthetic_shards.write_shards(tmp_path, [_clip(1)], split="val", name="demo")
+    tiny_shards.write_shards(tmp_path, [_clip(1)], split="val", name="demo")
     assert sounding_frames.from_shards(tmp_path, "val", {}).data == "demo data (synthetic), val"
 
 
@@ -141,7 +141,7 @@ def test_a_missing_folder_is_one_line(tmp_path):
 def test_the_whole_frame_squashed():
     y, x = np.mgrid[:64, :128]
     picture = np.stack([4 * y, 2 * x, 0 * x], axis=-1).astype(np.uint8)
-    jpeg = synthetic_shards.encode_jpeg(picture, quality=100)
+    jpeg = tiny_shards.encode_jpeg(picture, quality=100)
     image, view = sounding_frames.decode(jpeg, 32, whole=True)
     assert image.shape == (32, 32, 3) and image.dtype == np.uint8
     assert view == sounding_frames.View()

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from l3net import constants
 from l3net.data import augment
-from tests import synthetic_shards
+from tests import tiny_shards
 
 NO_JITTER = np.full(augment.NUM_DRAWS, 0.5, np.float32)
 
@@ -25,7 +25,7 @@ def _gradient(height: int, width: int) -> np.ndarray:
 
 
 def _crop(image, draws, frame_px=224, ratio=1):
-    jpeg = synthetic_shards.encode_jpeg(image, quality=98)
+    jpeg = tiny_shards.encode_jpeg(image, quality=98)
     return augment.decode_and_crop(jpeg, draws, frame_px=frame_px, ratio=ratio).numpy()
 
 
@@ -112,7 +112,7 @@ def test_volume_changes_by_up_to_ten_percent_consistently():
 
 
 def test_works_inside_a_graph():
-    jpeg = synthetic_shards.encode_jpeg(_gradient(256, 300))
+    jpeg = tiny_shards.encode_jpeg(_gradient(256, 300))
     dataset = tf.data.Dataset.from_tensors(jpeg).map(
         lambda x: augment.decode_and_crop(x, tf.constant(_draws(flip=0.1)), frame_px=224)
     )
@@ -121,7 +121,7 @@ def test_works_inside_a_graph():
 
 def _flow_jpeg(x_level, y_level, height=64, width=72):
     levels = (x_level, y_level)
-    return synthetic_shards.encode_grey_jpeg(
+    return tiny_shards.encode_grey_jpeg(
         np.concatenate([np.full((height, width), x, np.uint8) for x in levels])
     )
 
@@ -147,8 +147,8 @@ def test_a_flipped_flow_points_the_other_way():
 
 def test_flow_and_frame_are_cropped_alike():
     ramp = np.tile(np.linspace(0, 255, 72).astype(np.uint8), (64, 1))
-    frame = synthetic_shards.encode_jpeg(np.repeat(ramp[..., np.newaxis], 3, axis=2), quality=95)
-    both = synthetic_shards.encode_grey_jpeg(np.concatenate([ramp, ramp]))
+    frame = tiny_shards.encode_jpeg(np.repeat(ramp[..., np.newaxis], 3, axis=2), quality=95)
+    both = tiny_shards.encode_grey_jpeg(np.concatenate([ramp, ramp]))
     draws = np.full(augment.NUM_DRAWS, 0.7, np.float32)  # not flipped
     crop = augment.decode_and_crop(frame, tf.constant(draws), frame_px=56).numpy()
     flow = augment.decode_and_crop_flow(tf.constant([both]), tf.constant(draws), frame_px=56)

@@ -3,12 +3,12 @@ import pytest
 
 from l3net.data import fixed_pairs
 from l3net.errors import UserError
-from tests import synthetic_shards
+from tests import tiny_shards
 
 
 def _folder(tmp_path, num_clips=5):
-    clips = [synthetic_shards.make_clip(k) for k in range(1, num_clips + 1)]
-    synthetic_shards.write_shards(tmp_path, clips, split="val", num_shards=2)
+    clips = [tiny_shards.make_clip(k) for k in range(1, num_clips + 1)]
+    tiny_shards.write_shards(tmp_path, clips, split="val", num_shards=2)
     return tmp_path
 
 
@@ -104,10 +104,8 @@ def test_all_networks_are_asked_the_same_questions(tmp_path):
 
 
 def test_labels_are_those_of_frame_and_sound(tmp_path):
-    clips = [
-        synthetic_shards.make_clip(k, labels=(f"c{k}",), label_indices=(k,)) for k in range(1, 6)
-    ]
-    synthetic_shards.write_shards(tmp_path, clips, split="val")
+    clips = [tiny_shards.make_clip(k, labels=(f"c{k}",), label_indices=(k,)) for k in range(1, 6)]
+    tiny_shards.write_shards(tmp_path, clips, split="val")
     pairs = _read(fixed_pairs.fixed_pairs(tmp_path, "val", num_pairs=20, sampling="l3"))
     np.testing.assert_array_equal(
         pairs["frame_label"], np.round(pairs["image"].mean(axis=(1, 2, 3)) / 10)
@@ -117,8 +115,8 @@ def test_labels_are_those_of_frame_and_sound(tmp_path):
 
 def test_of_several_labels_the_first_counts(tmp_path):
     several = {"labels": ("b", "c", "a"), "label_indices": (1, 2, 0)}
-    clips = [synthetic_shards.make_clip(number, **several) for number in (1, 2)]
-    synthetic_shards.write_shards(tmp_path, clips, split="val")
+    clips = [tiny_shards.make_clip(number, **several) for number in (1, 2)]
+    tiny_shards.write_shards(tmp_path, clips, split="val")
     pairs = _read(fixed_pairs.fixed_pairs(tmp_path, "val", num_pairs=4, sampling="l3"))
     assert pairs["frame_label"].tolist() == pairs["audio_label"].tolist() == [1] * 4
 

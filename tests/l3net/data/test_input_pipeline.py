@@ -9,12 +9,12 @@ from l3net import constants
 from l3net.data import input_pipeline, schema
 from l3net.data.shards import Shard
 from l3net.errors import UserError
-from tests import synthetic_shards
+from tests import tiny_shards
 
 
 def _shards(folder, num_clips=10, num_shards=3, **changes) -> list[Shard]:
-    clips = [synthetic_shards.make_clip(k, **changes) for k in range(1, num_clips + 1)]
-    return synthetic_shards.write_shards(folder, clips, num_shards=num_shards)
+    clips = [tiny_shards.make_clip(k, **changes) for k in range(1, num_clips + 1)]
+    return tiny_shards.write_shards(folder, clips, num_shards=num_shards)
 
 
 def _config(**changes) -> input_pipeline.PipelineConfig:
@@ -104,13 +104,12 @@ def test_a_global_seed_of_zero_is_refused_clearly(tmp_path):
 
 
 def test_padding_frames_are_never_drawn(tmp_path):
-    black = synthetic_shards.encode_jpeg(np.zeros((64, 72, 3), np.uint8))
-    frames = (black,) * 30 + synthetic_shards.make_clip(20).frames[30:]
+    black = tiny_shards.encode_jpeg(np.zeros((64, 72, 3), np.uint8))
+    frames = (black,) * 30 + tiny_shards.make_clip(20).frames[30:]
     clips = [
-        synthetic_shards.make_clip(number, frames=frames, num_padding_frames=30)
-        for number in (1, 2)
+        tiny_shards.make_clip(number, frames=frames, num_padding_frames=30) for number in (1, 2)
     ]
-    shards = synthetic_shards.write_shards(tmp_path, clips)
+    shards = tiny_shards.write_shards(tmp_path, clips)
     for sampling in ("l3", "ots"):
         for batch in _batches(shards, _config(sampling=sampling), 3):
             assert batch["image"].min() > 100
@@ -153,9 +152,9 @@ def test_prepare_batch_with_and_without_jitter(tmp_path):
 # --- What else a network may see -----------------------------------------------------------------
 def _flow_clip(number, **changes):
     """Flow k of a clip has level 100 + k in x and 200 - k in y."""
-    clip = synthetic_shards.make_clip(number, **changes)
+    clip = tiny_shards.make_clip(number, **changes)
     flows = tuple(
-        synthetic_shards.encode_grey_jpeg(
+        tiny_shards.encode_grey_jpeg(
             np.repeat(np.array([100 + k, 200 - k], np.uint8), 64)[:, None] * np.ones((1, 72), int)
         )
         for k in range(len(clip.frames) - 1)
@@ -167,7 +166,7 @@ def _flow_clip(number, **changes):
 
 def test_batches_hold_what_the_network_takes_and_no_more(tmp_path):
     clips = [_flow_clip(number, labels=("a",), label_indices=(3,)) for number in (1, 2)]
-    shards = synthetic_shards.write_shards(tmp_path, clips)
+    shards = tiny_shards.write_shards(tmp_path, clips)
     always = {"corresponds", "draws"}
     shapes = {
         "frame": {"image": (8, 32, 32, 3)},
@@ -186,10 +185,10 @@ def test_batches_hold_what_the_network_takes_and_no_more(tmp_path):
 
 def test_labels_travel_only_when_asked_for_and_belong_to_frame_and_sound(tmp_path):
     clips = [
-        synthetic_shards.make_clip(number, labels=(f"c{number}",), label_indices=(number + 10,))
+        tiny_shards.make_clip(number, labels=(f"c{number}",), label_indices=(number + 10,))
         for number in range(1, 9)
     ]
-    shards = synthetic_shards.write_shards(tmp_path, clips, num_shards=2)
+    shards = tiny_shards.write_shards(tmp_path, clips, num_shards=2)
     assert not {"frame_label", "audio_label"} & set(_batches(shards, _config(), 1)[0])
     for batch in _batches(shards, _config(labels=True), 4):
         np.testing.assert_array_equal(batch["frame_label"], _frame_clip(batch) + 10)
@@ -210,7 +209,7 @@ def test_a_clip_without_label_stops_supervised_training(tmp_path):
 
 def test_the_pairs_are_the_same_whatever_is_seen_of_them(tmp_path):
     clips = [_flow_clip(number) for number in range(1, 6)]
-    shards = synthetic_shards.write_shards(tmp_path, clips)
+    shards = tiny_shards.write_shards(tmp_path, clips)
     plain = _batches(shards, _config(), 2)[1]
     more = _batches(shards, _config(inputs=("frames", "flow", "log_spectrogram")), 2)[1]
     for name in ("waveform", "corresponds", "draws"):
@@ -220,7 +219,7 @@ def test_the_pairs_are_the_same_whatever_is_seen_of_them(tmp_path):
 
 
 def test_flow_is_of_ten_neighbouring_frames(tmp_path):
-    shards = synthetic_shards.write_shards(tmp_path, [_flow_clip(1), _flow_clip(2)])
+    shards = tiny_shards.write_shards(tmp_path, [_flow_clip(1), _flow_clip(2)])
     flow = _batches(shards, _config(inputs=("flow",), sampling="ots"), 1)[0]["flow"]
     levels = flow.astype(float).mean(axis=(1, 2))
     x, y = levels[:, 0::2], levels[:, 1::2]

@@ -9,7 +9,7 @@ import tensorflow as tf
 from l3net.data import schema
 from l3net.data.shards import find_shards, marker_path, read_clips
 from l3net.errors import UserError
-from tests import synthetic_shards
+from tests import tiny_shards
 
 FLOW = {
     "flows": tuple(b"flow %d" % k for k in range(29)),
@@ -20,7 +20,7 @@ FLOW = {
 
 
 def _clip(**changes) -> schema.Clip:
-    clip = synthetic_shards.make_clip(3, seconds=1.2, start_us=5_000_000)
+    clip = tiny_shards.make_clip(3, seconds=1.2, start_us=5_000_000)
     details = {"labels": ("Drum", "Violin, fiddle"), "label_indices": (0, 4)}
     return dataclasses.replace(clip, **{**details, **changes})
 
@@ -155,7 +155,7 @@ def test_record_of_something_else_is_refused():
 
 
 def test_sound_at_another_sample_rate_is_refused(tmp_path):
-    shards = synthetic_shards.write_shards(tmp_path, [_clip()])
+    shards = tiny_shards.write_shards(tmp_path, [_clip()])
     example = tf.train.SequenceExample.FromString(schema.encode_clip(_clip()))
     example.context.feature[schema.SAMPLE_RATE].float_list.value[0] = 16_000
     with tf.io.TFRecordWriter(str(shards[0].path)) as writer:
@@ -169,11 +169,11 @@ def test_sound_at_another_sample_rate_is_refused(tmp_path):
 @pytest.mark.parametrize("flow", [{}, FLOW], ids=["no flow", "flow"])
 @pytest.mark.parametrize("encoding", schema.AUDIO_ENCODINGS)
 def test_read_format(tmp_path, encoding, flow):
-    clip = synthetic_shards.make_clip(3, frame_rate_hz=12.5, size_px=(64, 48))
+    clip = tiny_shards.make_clip(3, frame_rate_hz=12.5, size_px=(64, 48))
     clip = dataclasses.replace(clip, audio_encoding=encoding, frame_rate_hz=12.5)
     if flow:
         clip = dataclasses.replace(clip, **flow | {"flows": (b"flow",) * (len(clip.frames) - 1)})
-    shards = synthetic_shards.write_shards(tmp_path, [clip])
+    shards = tiny_shards.write_shards(tmp_path, [clip])
     assert schema.read_format(shards[0].path) == schema.Format(encoding, 12.5, 48, bool(flow))
 
 
@@ -184,8 +184,8 @@ def test_an_empty_shard_tells_nothing(tmp_path):
 
 
 def test_find_shards_reads_counts_and_leaves_out_empty_ones(tmp_path):
-    clips = [synthetic_shards.make_clip(k) for k in range(3)]
-    shards = synthetic_shards.write_shards(tmp_path, clips, num_shards=4)
+    clips = [tiny_shards.make_clip(k) for k in range(3)]
+    shards = tiny_shards.write_shards(tmp_path, clips, num_shards=4)
     assert [shard.num_clips for shard in shards] == [1, 1, 1]
     assert shards[1].media_ids == ("video0001",)
 
@@ -195,8 +195,8 @@ def test_find_shards_says_what_is_wrong(tmp_path):
         find_shards(tmp_path / "nowhere", "train")
     with pytest.raises(UserError, match="it has no shards"):
         find_shards(tmp_path, "train")
-    clips = [synthetic_shards.make_clip(k) for k in range(2)]
-    shards = synthetic_shards.write_shards(tmp_path, clips, num_shards=2)
+    clips = [tiny_shards.make_clip(k) for k in range(2)]
+    shards = tiny_shards.write_shards(tmp_path, clips, num_shards=2)
     with pytest.raises(UserError, match="no shards of split 'test'.*it has the splits train"):
         find_shards(tmp_path, "test")
     marker_path(shards[0].path).unlink()
@@ -208,7 +208,7 @@ def test_find_shards_says_what_is_wrong(tmp_path):
 
 
 def test_damaged_shard_is_one_clear_line(tmp_path):
-    shards = synthetic_shards.write_shards(tmp_path, [_clip()])
+    shards = tiny_shards.write_shards(tmp_path, [_clip()])
     data = bytearray(shards[0].path.read_bytes())
     data[len(data) // 2] ^= 1
     shards[0].path.write_bytes(data)
@@ -217,7 +217,7 @@ def test_damaged_shard_is_one_clear_line(tmp_path):
 
 
 def test_marker_may_hold_more(tmp_path):
-    shards = synthetic_shards.write_shards(tmp_path, [_clip()])
+    shards = tiny_shards.write_shards(tmp_path, [_clip()])
     marker = marker_path(shards[0].path)
     content = json.loads(marker.read_text()) | {"sha256": "ab", "outcomes": []}
     marker.write_text(json.dumps(content))

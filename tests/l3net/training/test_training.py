@@ -14,7 +14,7 @@ from l3net.errors import UserError
 from l3net.training import checkpoints, distribution, loop, optimization, run_dir
 from l3net.training.step import TrainingConfig
 from l3net.training.validation import Validator
-from tests import synthetic_shards, tiny_training
+from tests import tiny_shards, tiny_training
 from tests.tiny_training import CLASSIFIER, MODEL, make_trainer, train, weights
 
 
@@ -263,8 +263,8 @@ def test_another_number_of_classes_is_one_clear_line(tmp_path, shards):
 
 
 def test_no_labels_at_all_is_one_clear_line(tmp_path):
-    clips = [synthetic_shards.make_clip(number, seconds=1.2) for number in (1, 2)]
-    synthetic_shards.write_shards(tmp_path / "shards", clips)
+    clips = [tiny_shards.make_clip(number, seconds=1.2) for number in (1, 2)]
+    tiny_shards.write_shards(tmp_path / "shards", clips)
     (tmp_path / "shards" / LABELS_FILE).write_text("")
     model = dataclasses.replace(MODEL, model="supervised_audio")
     with pytest.raises(UserError, match="have no labels; give data_prep.write_shards a manifest"):
