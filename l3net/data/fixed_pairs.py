@@ -77,17 +77,11 @@ def read_pairs(
     frame_px: int,
     inputs: tuple[str, ...] = (constants.FRAME, constants.LOG_SPECTROGRAM),
 ) -> tf.data.Dataset:
-    """Reads fixed pairs, each exactly once.
-
-    Args:
-        path: as `fixed_pairs` returned it for these inputs.
-        batch_size: the last batch may be smaller.
-        frame_px: height and width of the frames, centre crops (our choice).
-        inputs: those of the network.
+    """Reads fixed pairs, each exactly once; the last batch may be smaller.
 
     Returns:
-        A dataset of what `input_pipeline.training_batches` gives, without "draws"; the labels are
-        -1 where a clip has none.
+        A dataset of what `input_pipeline.training_batches` gives, without "draws": the frames are
+        centre crops (our choice). The labels are -1 where a clip has none.
     """
     first = next(iter(tf.data.TFRecordDataset(str(path)).take(1)))
     jpeg = _parse(first)[_FRAME][0]
@@ -120,13 +114,7 @@ def _parse(record: tf.Tensor) -> dict[str, tf.Tensor]:
 
 
 def draw_pairs(clips: list[dict], num_pairs: int, sampling: str, seed: int) -> list[dict]:
-    """Draws fixed pairs, positives and negatives in turn.
-
-    Args:
-        clips: see `_description`.
-        num_pairs: even.
-        sampling: see `avc_pairs`.
-        seed: decides the draw.
+    """Draws fixed pairs of clips (see `_description`), positives and negatives in turn.
 
     Returns:
         For each pair "frame_clip", "audio_clip" (indices of `clips`), "frame_index",
@@ -176,7 +164,7 @@ def _other_video(clips: list[dict], clip: int, rng: np.random.Generator) -> int:
 
 
 def _write(path: pathlib.Path, shards, num_pairs, sampling, inputs, seed) -> None:
-    """Reads the shards twice: for what the clips are, then for the pairs' frames and sounds."""
+    """Reads the shards twice: for what draws the pairs, then for their frames and sounds."""
     input_pipeline.check_pictures(shards, schema.read_format(shards[0].path), inputs)
     total = 2 * sum(shard.num_clips for shard in shards)
     with progress(f"drawing {num_pairs} fixed pairs", unit="clip", total=total) as shown:
@@ -192,7 +180,6 @@ def _write(path: pathlib.Path, shards, num_pairs, sampling, inputs, seed) -> Non
 
 
 def _description(clip: schema.Clip) -> dict:
-    """Returns what is needed of a clip to draw pairs."""
     return {
         "example_id": clip.example_id,
         "media_id": clip.media_id,
@@ -206,7 +193,7 @@ def _description(clip: schema.Clip) -> dict:
 def _cut(
     shards, pairs: list[dict], inputs, shown: Progress
 ) -> tuple[dict[int, dict], dict[int, bytes]]:
-    """Cuts every pair's pictures and second of sound out of the clips, in one pass."""
+    """Cuts every pair's JPEGs and second of sound out of the clips, in one pass."""
     pictures_of, sounds_of = collections.defaultdict(list), collections.defaultdict(list)
     for number, pair in enumerate(pairs):
         pictures_of[pair["frame_clip"]].append(number)

@@ -5,13 +5,14 @@ pairs are drawn per clip read, the small pairs are shuffled (JPEG bytes and two 
 sound), not the clips, and only the crop of a frame is decoded.
 
 The stream of pairs is a pure function of the seed. It is made of rounds: a round reads a group of
-shards once, in an order shuffled anew each epoch, and shuffles their pairs. How many pairs a round
+shards once, in an order shuffled again each epoch, and shuffles their pairs. How many pairs a round
 gives is known beforehand, so training resumes at any step by going to that step's round and
-skipping the few pairs before it, undecoded: no buffer needs to be kept in a checkpoint. (If a
-global TensorFlow seed is set, it enters the shuffling: that is how TensorFlow seeds its ops.)
+skipping the few pairs before it, undecoded: no buffer needs to be kept in a checkpoint. (A global
+TensorFlow seed enters the shuffling, too: that is how TensorFlow seeds its ops.)
 """
 
 import dataclasses
+import functools
 
 import tensorflow as tf
 
@@ -67,22 +68,18 @@ def training_batches(
 ) -> tf.data.Dataset:
     """Makes the endless stream of training batches.
 
-    Args:
-        shards: of the training split.
-        config: how to draw.
-        start_step: number of batches to leave out: a resumed run gets the batches that an
-            unbroken one would have got.
+    `start_step` batches are left out: a resumed run gets those that an unbroken one would have got.
 
     Returns:
         A dataset of {"corresponds": int32 [batch], "draws": float32 [batch, augment.NUM_DRAWS]}
-        and, as `config.inputs` asks, "waveform": int16 [batch, 48000], "image": uint8 [batch,
-        frame_px, frame_px, 3], "images": the same of 25 frames [batch, 25, ...], "flow": uint8
-        [batch, frame_px, frame_px, 20]; with `config.labels` "frame_label" and "audio_label":
-        int32 [batch]. To be finished by `prepare_batch`.
+        and, by `config.inputs`, "waveform": int16 [batch, 48000], "image": uint8 [batch, frame_px,
+        frame_px, 3], "images": the same of 25 frames [batch, 25, ...], "flow": uint8 [batch,
+        frame_px, frame_px, 20]; with `config.labels` "frame_label" and "audio_label": int32
+        [batch]. To be finished by `prepare_batch`.
 
     Raises:
-        UserError: if there are fewer than two videos, the batch size is odd, or the shards hold
-            no flow though it is asked for.
+        UserError: if there are fewer than two videos, the batch size is odd, or the shards lack the
+            flow that the network takes.
     """
     _check(shards, config)
     stored = schema.read_format(shards[0].path)
@@ -109,11 +106,6 @@ def training_batches(
 def check_pictures(shards: list[Shard], stored: schema.Format, inputs: tuple[str, ...]) -> None:
     """Refuses shards without the pictures that the network takes.
 
-    Args:
-        shards: of one prepared folder.
-        stored: how their clips are stored, see `schema.read_format`.
-        inputs: of the network.
-
     Raises:
         UserError: if flow is among the inputs and the shards hold none, or flow or many frames are
             and the shards hold another number of frames a second than the papers'.
@@ -135,29 +127,19 @@ def check_pictures(shards: list[Shard], stored: schema.Format, inputs: tuple[str
 def decode_pictures(
     pair: dict[str, tf.Tensor], draws: tf.Tensor | None, *, frame_px: int, ratio: int
 ) -> dict[str, tf.Tensor]:
-    """Decodes what a pair shows: frame, frames of a clip, or flow frames.
-
-    Args:
-        pair: with some of "jpeg" string [], "jpegs" string [25], "flow_jpegs" string [10].
-        draws: see `augment.decode_and_crop`.
-        frame_px: height and width of the result.
-        ratio: see `augment.jpeg_ratio`.
+    """Decodes what a pair shows; see `augment.decode_and_crop`.
 
     Returns:
-        The pair with "image", "images", "flow" in their place, see `training_batches`.
+        The pair, with "image", "images" and "flow" (see `training_batches`) in place of "jpeg"
+        string [], "jpegs" string [25] and "flow_jpegs" string [10].
     """
     pair = dict(pair)
+    crop = functools.partial(augment.decode_and_crop, draws=draws, frame_px=frame_px, ratio=ratio)
     if "jpeg" in pair:
-        pair["image"] = augment.decode_and_crop(
-            pair.pop("jpeg"), draws, frame_px=frame_px, ratio=ratio
-        )
+        pair["image"] = crop(pair.pop("jpeg"))
     if "jpegs" in pair:
-        pair["images"] = tf.stack(
-            [
-                augment.decode_and_crop(jpeg, draws, frame_px=frame_px, ratio=ratio)
-                for jpeg in tf.unstack(pair.pop("jpegs"), constants.NUM_FRAMES_MF)
-            ]
-        )
+        jpegs = tf.unstack(pair.pop("jpegs"), constants.NUM_FRAMES_MF)
+        pair["images"] = tf.stack([crop(jpeg) for jpeg in jpegs])
     if "flow_jpegs" in pair:
         flows = tf.ensure_shape(pair.pop("flow_jpegs"), [constants.NUM_FLOW_FRAMES])
         pair["flow"] = augment.decode_and_crop_flow(flows, draws, frame_px=frame_px)
@@ -170,24 +152,21 @@ def prepare_batch(
     """Finishes a batch: jitter, [-1, 1] range, log-spectrogram. Batched; runs on any device.
 
     Args:
-        batch: as `training_batches` gives it; without "draws" nothing is jittered (evaluation).
+        batch: from `training_batches`; without "draws" nothing is jittered (evaluation).
         spectrogram_settings: keyword arguments of `log_spectrogram`.
 
     Returns:
-        The networks' inputs, as far as the batch has their source: {"frame": float32 [batch,
-        frame_px, frame_px, 3], "frames": float32 [batch, 25, frame_px, frame_px, 3], "flow":
-        float32 [batch, frame_px, frame_px, 20], "log_spectrogram": float32 [batch, bands, windows,
-        1]}.
+        The networks' inputs, as far as the batch has their source: {"frame": [batch, frame_px,
+        frame_px, 3], "frames": [batch, 25, frame_px, frame_px, 3], "flow": [batch, frame_px,
+        frame_px, 20], "log_spectrogram": [batch, bands, windows, 1]}, all float32.
     """
     inputs = {}
     draws = batch.get("draws")
     for source, name in (("image", constants.FRAME), ("images", constants.FRAMES)):
-        if source in batch:
-            inputs[name] = (
-                augment.frame_to_float(batch[source])
-                if draws is None
-                else augment.jitter_frames(batch[source], draws)
-            )
+        if source in batch and draws is None:
+            inputs[name] = augment.frame_to_float(batch[source])
+        elif source in batch:
+            inputs[name] = augment.jitter_frames(batch[source], draws)
     if "flow" in batch:
         inputs[constants.FLOW] = augment.flow_to_float(batch["flow"])
     if "waveform" in batch:
@@ -218,7 +197,7 @@ class _Rounds:
         return shuffled[group * self._group : (group + 1) * self._group]
 
     def locate(self, num_pairs: int) -> tuple[int, int]:
-        """Returns the round that holds a pair of the stream, and its place in that round."""
+        """Returns the round that holds a pair of the stream, and its position in that round."""
         per_epoch = int(tf.reduce_sum(self._num_clips)) * self._config.pairs_per_clip
         round_index = num_pairs // per_epoch * self._rounds_per_epoch
         left = num_pairs % per_epoch
@@ -242,7 +221,7 @@ class _Rounds:
         return (
             records.enumerate()
             .map(
-                lambda place, record: self._draw_pairs(round_index, place, record),
+                lambda position, record: self._draw_pairs(round_index, position, record),
                 num_parallel_calls=tf.data.AUTOTUNE,
                 deterministic=True,
             )
@@ -257,15 +236,15 @@ class _Rounds:
     def _round_seed(self, round_index: tf.Tensor) -> tf.Tensor:
         return round_index + self._config.seed * 1_000_003
 
-    def _draw_pairs(self, round_index, place, record) -> dict[str, tf.Tensor]:
-        """Draws `pairs_per_clip` pairs of one clip, with all their random numbers."""
+    def _draw_pairs(self, round_index, position, record) -> dict[str, tf.Tensor]:
+        """Draws `pairs_per_clip` pairs of one clip, and their draws for augmentation."""
         clip = schema.decode_clip(
             record,
             audio_encoding=self._audio_encoding,
             with_flow=constants.FLOW in self._config.inputs,
             with_labels=self._config.labels,
         )
-        seed = tf.stack([self._round_seed(round_index), place])
+        seed = tf.stack([self._round_seed(round_index), position])
         num_pairs = self._config.pairs_per_clip
         width = avc_pairs.NUM_TIME_DRAWS + augment.NUM_DRAWS
         draws = tf.random.stateless_uniform([num_pairs, width], seed)
@@ -288,26 +267,25 @@ class _Rounds:
 
     def _pictures(self, clip: dict[str, tf.Tensor], index: tf.Tensor) -> dict[str, tf.Tensor]:
         """Picks the JPEGs that the network's inputs are made of."""
+
+        def around(jpegs, count):
+            padding = clip["num_padding_frames"]
+            window = avc_pairs.frame_window(
+                index, count, tf.size(jpegs), num_padding_frames=padding
+            )
+            return tf.gather(jpegs, window)
+
         pictures = {}
-        padding = clip["num_padding_frames"]
         if constants.FRAME in self._config.inputs:
             pictures["jpeg"] = tf.gather(clip["frames"], index)
         if constants.FRAMES in self._config.inputs:
-            frames = clip["frames"]
-            window = avc_pairs.frame_window(
-                index, constants.NUM_FRAMES_MF, tf.size(frames), num_padding_frames=padding
-            )
-            pictures["jpegs"] = tf.gather(frames, window)
+            pictures["jpegs"] = around(clip["frames"], constants.NUM_FRAMES_MF)
         if constants.FLOW in self._config.inputs:
-            flows = clip["flows"]
-            window = avc_pairs.frame_window(
-                index, constants.NUM_FLOW_FRAMES, tf.size(flows), num_padding_frames=padding
-            )
-            pictures["flow_jpegs"] = tf.gather(flows, window)
+            pictures["flow_jpegs"] = around(clip["flows"], constants.NUM_FLOW_FRAMES)
         return pictures
 
     def _labels(self, clip: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Returns the clip's label for each pair; of several labels the first (ours)."""
+        """Returns the clip's label for each pair; of several labels the first (our choice)."""
         if not self._config.labels:
             return {}
         has_label = tf.debugging.assert_positive(

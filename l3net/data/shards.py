@@ -46,7 +46,7 @@ class Marker:
 
     Attributes:
         num_clips: records in the shard.
-        media_ids: of their videos, sorted.
+        media_ids: those of the clips' videos, sorted.
         num_bytes: size of the shard.
         sha256: hash of the shard's content, 64 hexadecimal digits.
         config_hash: what prep.json holds under this name.
@@ -79,7 +79,7 @@ def write_marker(shard_path: pathlib.Path, marker: Marker) -> None:
 
 
 def read_marker(shard_path: pathlib.Path) -> Marker:
-    """Reads a shard's commit marker; what it holds beyond `Marker` is left out.
+    """Reads a shard's commit marker; it may hold more than `Marker`.
 
     Raises:
         UserError: if there is none, or it is damaged.
@@ -121,14 +121,7 @@ def fitting_marker(shard_path: pathlib.Path, config_hash: str) -> Marker | None:
 
 # --- Shards of a split ---------------------------------------------------------------------------
 def find_shards(folder: str | pathlib.Path, split: str) -> list[Shard]:
-    """Lists the finished, non-empty shards of one split, in order.
-
-    Args:
-        folder: a prepared folder.
-        split: such as "train".
-
-    Returns:
-        The shards; those of zero clips are left out.
+    """Lists the finished shards of one split of a prepared folder, in order, but for empty ones.
 
     Raises:
         UserError: if the folder does not exist, has no shard of that split, or misses some.
@@ -136,28 +129,24 @@ def find_shards(folder: str | pathlib.Path, split: str) -> list[Shard]:
     folder = pathlib.Path(folder)
     if not folder.is_dir():
         raise UserError(f"shard folder {folder} does not exist; data_prep.write_shards makes one")
-    found, splits = [], set()
-    for path in sorted(folder.iterdir()):
-        match = _SHARD_NAME.fullmatch(path.name)
-        if match:
-            splits.add(match["split"])
-            if match["split"] == split:
-                found.append((path, match))
-    if not found:
+    matches = [_SHARD_NAME.fullmatch(path.name) for path in sorted(folder.iterdir())]
+    splits = {match["split"] for match in matches if match}
+    matches = [match for match in matches if match and match["split"] == split]
+    if not matches:
         have = f"it has the splits {', '.join(sorted(splits))}" if splits else "it has no shards"
         raise UserError(f"no shards of split {split!r} in {folder}; {have}")
-    count = int(found[0][1]["count"])
-    if len(found) != count:
+    count = int(matches[0]["count"])
+    if len(matches) != count:
         raise UserError(
-            f"{folder} has {len(found)} of {count} {split} shards; "
+            f"{folder} has {len(matches)} of {count} {split} shards; "
             "run data_prep.write_shards again to finish it"
         )
-    shards = [_finished_shard(path, match["name"]) for path, match in found]
+    shards = [_finished_shard(folder / match.string, match["name"]) for match in matches]
     return [shard for shard in shards if shard.num_clips]
 
 
 def content_digest(shards: list[Shard]) -> str:
-    """Returns a short hash of what the commit markers say of the shards' content."""
+    """Returns a short hash of the shards' content, from their commit markers."""
     identity = repr([(s.path.name, s.num_clips, s.media_ids, s.sha256) for s in shards])
     return hashlib.sha256(identity.encode()).hexdigest()[:8]
 
@@ -168,7 +157,7 @@ def _finished_shard(path: pathlib.Path, dataset_name: str) -> Shard:
 
 
 def read_labels(folder: str | pathlib.Path) -> list[str]:
-    """Returns the label strings of a prepared folder; the position is the label index.
+    """Returns the label strings of a prepared folder; their positions are the label indices.
 
     Raises:
         UserError: if it has no list of labels.
@@ -181,12 +170,6 @@ def read_labels(folder: str | pathlib.Path) -> list[str]:
 
 def read_clips(shards: list[Shard]) -> Iterator[Clip]:
     """Yields every clip of the shards, in order, one in memory at a time.
-
-    Args:
-        shards: as `find_shards` returns them.
-
-    Yields:
-        Clips.
 
     Raises:
         UserError: if a shard is damaged.
