@@ -23,7 +23,7 @@ NAMES = ("classify_embeddings", "fine_tune")
 
 
 def load(name: str):
-    """Imports an example, which lies in no package."""
+    """Imports an example, which is in no package."""
     spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look there
@@ -90,7 +90,7 @@ def test_test_recordings_are_not_trained_on(data, network, tmp_path, monkeypatch
 
 
 def test_a_report_by_hand():
-    report = classify_embeddings.describe(["a", "b", "c"], [0, 0, 1, 1], [0, 1, 1, 1])
+    report = classify_embeddings.scores(["a", "b", "c"], [0, 0, 1, 1], [0, 1, 1, 1])
     assert report["accuracy"] == 0.75
     assert report["confusion"] == [[1, 1, 0], [0, 2, 0], [0, 0, 0]]
     assert report["per_class"]["b"]["precision"] == pytest.approx(2 / 3)

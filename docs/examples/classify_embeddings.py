@@ -12,24 +12,23 @@ on embeddings) and `report.json` (accuracy, precision and recall per class, conf
 shows how to use embeddings; the paper's protocol is eval.table2_sound.
 """
 
-import functools
+import dataclasses
 import io
 import json
 import logging
 import pathlib
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import joblib
 import numpy as np
-import tqdm
-from absl import flags
 from sklearn import linear_model, metrics, pipeline, preprocessing
 
 import l3net
 from eval.sets import recordings
-from l3net import constants, errors, files
+from l3net import constants, files, flags
 from l3net.errors import UserError
+from l3net.flags import REQUIRED, setting
+from l3net.progress import track
 
 READERS = {
     "esc10": recordings.read_esc10,
@@ -38,6 +37,26 @@ READERS = {
 }
 
 _log = logging.getLogger("__main__")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The data and the classifier."""
+
+    saved_model: str = setting(REQUIRED, "Folder that l3net.export wrote.")
+    recordings: str = setting(REQUIRED, "Folder of the data set.")
+    out_dir: str = setting(REQUIRED, "Folder for classifier and report.")
+    dataset: str = setting("esc10", "Layout of --recordings.", choices=tuple(READERS))
+    test_part: str = setting("", "Fold to test on; if not given, the first, or the test split.")
+    output: str | None = setting(
+        None,
+        "Features of the network; if not given, embedding where it has one, else pool4.",
+        choices=("pool4", "conv4_2", "embedding"),
+    )
+    hop_seconds: float = setting(0.5, "Seconds between two embeddings.")
+    regularization: float = setting(
+        1.0, "C of logistic regression; smaller is stronger.", at_least=0
+    )
 
 
 def classify(
@@ -57,8 +76,8 @@ def classify(
         saved_model_dir: folder that l3net.export wrote.
         out_dir: folder for the two files.
         test_part: fold to test on; "" takes the first, or the test split.
-        output: of the network: "pool4", "conv4_2" or "embedding"; None chooses.
-        hop_seconds: between two embeddings.
+        output: "pool4", "conv4_2" or "embedding" of the network; None chooses.
+        hop_seconds: seconds between two embeddings.
         regularization: C of logistic regression; smaller is stronger.
 
     Returns:
@@ -81,7 +100,7 @@ def classify(
     tested = np.flatnonzero(data.parts == test_part)
     predicted = [predict(classifier, embedded[index]) for index in tested]
     report = {
-        **describe(data.classes, data.labels[tested], predicted),
+        **scores(data.classes, data.labels[tested], predicted),
         "data": data.data,
         "test_part": test_part,
         "num_train": int(np.sum(data.parts != test_part)),
@@ -99,8 +118,6 @@ def embed(
     hop_seconds: float,
 ) -> list[np.ndarray]:
     """Returns the embeddings of each recording, float32 [T, D] each."""
-    interval = 0.1 if sys.stderr.isatty() else 30.0
-    progress = tqdm.tqdm(data.recordings, unit="recording", mininterval=interval)
     return [
         l3net.get_audio_embedding(
             recording.load(constants.SAMPLE_RATE_HZ),
@@ -110,7 +127,7 @@ def embed(
             center=False,
             hop_size=hop_seconds,
         )[0]
-        for recording in progress
+        for recording in track(data.recordings, "features", unit="recording")
     ]
 
 
@@ -132,7 +149,7 @@ def predict(classifier: pipeline.Pipeline, rows: np.ndarray) -> int:
     return int(classifier.classes_[np.argmax(mean)])
 
 
-def describe(classes: Sequence[str], labels: Sequence[int], predicted: Sequence[int]) -> dict:
+def scores(classes: Sequence[str], labels: Sequence[int], predicted: Sequence[int]) -> dict:
     """Returns accuracy, scores per class and confusion matrix (rows: the true class)."""
     indices = range(len(classes))
     return {
@@ -152,46 +169,27 @@ def describe(classes: Sequence[str], labels: Sequence[int], predicted: Sequence[
 
 
 def save(out_dir: pathlib.Path, classifier: pipeline.Pipeline, report: dict) -> None:
-    """Writes both files, each whole or not at all."""
+    """Writes both files, each complete or not at all."""
     buffer = io.BytesIO()
     joblib.dump(classifier, buffer)
     files.write_whole(out_dir / "classifier.joblib", buffer.getvalue())
     files.write_whole(out_dir / "report.json", json.dumps(report, indent=1) + "\n")
 
 
-def define_flags() -> dict[str, flags.FlagHolder]:
-    """Defines the flags; the keys are keywords of `classify`, and `dataset` and `recordings`."""
-    string = flags.DEFINE_string
-    return {
-        "saved_model_dir": string(
-            "saved_model", None, "Folder that l3net.export wrote.", required=True
-        ),
-        "dataset": flags.DEFINE_enum("dataset", "esc10", list(READERS), "Layout of --recordings."),
-        "recordings": string("recordings", None, "Folder of the data set.", required=True),
-        "out_dir": string("out_dir", None, "Folder for classifier and report.", required=True),
-        "test_part": string("test_part", "", "Fold to test on. Default: the first."),
-        "output": flags.DEFINE_enum(
-            "output",
-            None,
-            ("pool4", "conv4_2", "embedding"),
-            "Of the network. Default: embedding where it has one, else pool4.",
-        ),
-        "hop_seconds": flags.DEFINE_float("hop_seconds", 0.5, "Between two embeddings."),
-        "regularization": flags.DEFINE_float(
-            "regularization", 1.0, "C of logistic regression; smaller is stronger.", lower_bound=0
-        ),
-    }
-
-
-def main(argv: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
-    """Reads the flags, trains and tests."""
-    if len(argv) > 1:
-        raise UserError(f"unknown argument {argv[1]!r}; settings are flags, see --help")
-    values = {keyword: holder.value for keyword, holder in holders.items()}
-    data = READERS[values.pop("dataset")](values.pop("recordings"))
-    report = classify(data, **values)
+def main(config: Config) -> None:
+    """Trains and tests."""
+    data = READERS[config.dataset](config.recordings)
+    report = classify(
+        data,
+        config.saved_model,
+        out_dir=config.out_dir,
+        test_part=config.test_part,
+        output=config.output,
+        hop_seconds=config.hop_seconds,
+        regularization=config.regularization,
+    )
     _log.info("accuracy %.1f %% on %d recordings", 100 * report["accuracy"], report["num_test"])
 
 
 if __name__ == "__main__":
-    errors.run(functools.partial(main, holders=define_flags()))
+    flags.run(main, Config)

@@ -24,21 +24,20 @@ import json
 import logging
 import pathlib
 import shutil
-import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
-import tqdm
-from absl import flags
 
 from eval.sets import recordings
-from l3net import constants, errors, files
+from l3net import constants, files, flags
 from l3net.errors import UserError
+from l3net.flags import REQUIRED, setting
 from l3net.inference import saved_model
 from l3net.media.sound import windows
+from l3net.progress import progress, track
 
 READERS = {
     "esc10": recordings.read_esc10,
@@ -51,15 +50,28 @@ _log = logging.getLogger("__main__")
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
-    """How to train; see the flags."""
+class Config:
+    """The data."""
 
-    num_head_steps: int = 200
-    num_steps: int = 500
-    batch_size: int = 32
-    head_learning_rate: float = 1e-2
-    learning_rate: float = 1e-4
-    seed: int = 0
+    saved_model: str = setting(REQUIRED, "Folder that l3net.export wrote.")
+    recordings: str = setting(REQUIRED, "Folder of the data set.")
+    out_dir: str = setting(REQUIRED, "Folder for SavedModel and report.")
+    dataset: str = setting("esc10", "Layout of --recordings.", choices=tuple(READERS))
+    test_part: str = setting("", "Fold to test on; if not given, the first, or the test split.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How to train."""
+
+    num_head_steps: int = setting(200, "Batches for the linear layer alone.", at_least=0)
+    num_steps: int = setting(500, "Batches for the complete network.", at_least=0)
+    batch_size: int = setting(32, "Seconds of sound per batch.", at_least=1)
+    head_learning_rate: float = setting(1e-2, "Learning rate of the linear layer alone.")
+    learning_rate: float = setting(
+        1e-4, "Learning rate of the complete network; L3 trains with 1e-4."
+    )
+    seed: int = setting(0, "Seed of the seconds and volumes that are drawn.", at_least=0)
 
 
 # --- The classifier ------------------------------------------------------------------------------
@@ -99,11 +111,10 @@ class Classifier(tf.Module):
 # --- Sound ---------------------------------------------------------------------------------------
 def load_sounds(data: recordings.RecordingSet) -> list[np.ndarray]:
     """Decodes all recordings: float32 [num_samples] each, 48 kHz, one second or longer."""
-    interval = 0.1 if sys.stderr.isatty() else 30.0
-    progress = tqdm.tqdm(data.recordings, unit="recording", mininterval=interval)
-    sounds = [recording.load(constants.SAMPLE_RATE_HZ) for recording in progress]
+    recordings_shown = track(data.recordings, "decoding", unit="recording")
+    sounds = [recording.load(constants.SAMPLE_RATE_HZ) for recording in recordings_shown]
     length = constants.AUDIO_SAMPLES
-    return [np.pad(sound, (0, max(0, length - len(sound)))) for sound in sounds]
+    return [np.pad(one, (0, max(0, length - len(one)))) for one in sounds]
 
 
 def draw_batch(
@@ -160,22 +171,23 @@ def train(
             optimizer.apply_gradients(zip(values, variables, strict=True))
         return loss
 
-    interval = 0.1 if sys.stderr.isatty() else 30.0
-    for _ in (progress := tqdm.trange(num_steps, unit="step", mininterval=interval)):
-        waveform, labels = draw()
-        loss = step(tf.constant(waveform), tf.constant(labels))
-        progress.set_postfix(loss=f"{float(loss):.3f}", refresh=False)
+    with progress("training", unit="step", total=num_steps) as shown:
+        for _ in range(num_steps):
+            waveform, labels = draw()
+            loss = step(tf.constant(waveform), tf.constant(labels))
+            shown.note(f"loss {float(loss):.3f}")
+            shown.advance()
 
 
 def accuracy(classifier: Classifier, sounds: Sequence[np.ndarray], labels: np.ndarray) -> float:
-    """Returns the share of recordings whose class is right, in [0, 1]."""
+    """Returns the share of recordings that are classified correctly, in [0, 1]."""
     logits = tf.function(classifier.logits, reduce_retracing=True)
-    right = 0
-    for sound, label in zip(sounds, labels, strict=True):
-        seconds = np.stack(list(windows([sound], hop=HOP_SAMPLES)))
+    num_correct = 0
+    for waveform, label in zip(sounds, labels, strict=True):
+        seconds = np.stack(list(windows([waveform], hop=HOP_SAMPLES)))
         scores = tf.nn.log_softmax(logits(tf.constant(seconds))).numpy().mean(axis=0)
-        right += int(np.argmax(scores) == label)
-    return right / len(sounds)
+        num_correct += int(np.argmax(scores) == label)
+    return num_correct / len(sounds)
 
 
 def fine_tune(
@@ -210,8 +222,8 @@ def fine_tune(
     classifier = Classifier(saved_model_dir, len(data.classes))
     sounds = load_sounds(data)
     is_test = data.parts == test_part
-    train_sounds = [sound for sound, held in zip(sounds, is_test, strict=True) if not held]
-    test_sounds = [sound for sound, held in zip(sounds, is_test, strict=True) if held]
+    train_sounds = [one for one, held in zip(sounds, is_test, strict=True) if not held]
+    test_sounds = [one for one, held in zip(sounds, is_test, strict=True) if held]
     rng = np.random.default_rng(recipe.seed)
     draw = functools.partial(
         draw_batch, train_sounds, data.labels[~is_test], recipe.batch_size, rng
@@ -253,37 +265,12 @@ def save(classifier: Classifier, out_dir: pathlib.Path, report: dict) -> None:
     files.write_whole(out_dir / "report.json", json.dumps(report, indent=1) + "\n")
 
 
-# --- Entry ---------------------------------------------------------------------------------------
-def define_flags() -> dict[str, flags.FlagHolder]:
-    """Defines the flags; the keys are keywords of `fine_tune` and fields of `Recipe`."""
-    string, integer, number = flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_float
-    return {
-        "saved_model_dir": string(
-            "saved_model", None, "Folder that l3net.export wrote.", required=True
-        ),
-        "dataset": flags.DEFINE_enum("dataset", "esc10", list(READERS), "Layout of --recordings."),
-        "recordings": string("recordings", None, "Folder of the data set.", required=True),
-        "out_dir": string("out_dir", None, "Folder for SavedModel and report.", required=True),
-        "test_part": string("test_part", "", "Fold to test on. Default: the first."),
-        "num_head_steps": integer(
-            "num_head_steps", 200, "Batches for the linear layer alone.", lower_bound=0
-        ),
-        "num_steps": integer("num_steps", 500, "Batches for all of it.", lower_bound=0),
-        "batch_size": integer("batch_size", 32, "Seconds of sound per batch.", lower_bound=1),
-        "head_learning_rate": number("head_learning_rate", 1e-2, "Of the linear layer alone."),
-        "learning_rate": number("learning_rate", 1e-4, "Of all of it; L3 trains with 1e-4."),
-        "seed": integer("seed", 0, "Of what is drawn.", lower_bound=0),
-    }
-
-
-def main(argv: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
-    """Reads the flags, trains and tests."""
-    if len(argv) > 1:
-        raise UserError(f"unknown argument {argv[1]!r}; settings are flags, see --help")
-    values = {keyword: holder.value for keyword, holder in holders.items()}
-    recipe = Recipe(**{field.name: values.pop(field.name) for field in dataclasses.fields(Recipe)})
-    data = READERS[values.pop("dataset")](values.pop("recordings"))
-    report = fine_tune(data, recipe=recipe, **values)
+def main(config: Config, recipe: Recipe) -> None:
+    """Trains and tests."""
+    data = READERS[config.dataset](config.recordings)
+    report = fine_tune(
+        data, config.saved_model, out_dir=config.out_dir, test_part=config.test_part, recipe=recipe
+    )
     _log.info(
         "accuracy on %d recordings: %.1f %% with the linear layer alone, %.1f %% fine-tuned",
         report["num_test"],
@@ -293,4 +280,4 @@ def main(argv: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
 
 
 if __name__ == "__main__":
-    errors.run(functools.partial(main, holders=define_flags()))
+    flags.run(main, Config, Recipe)

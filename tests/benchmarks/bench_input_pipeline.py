@@ -10,44 +10,51 @@ in a temporary folder. Every figure is pairs/s of the same run on the same machi
     prepared          the same, finished on the host: jitter and log-spectrogram too
 """
 
+import dataclasses
 import pathlib
 import sys
 import tempfile
 import time
 
 import tensorflow as tf
-from absl import app, flags
 
-from l3net import constants
+from l3net import constants, flags
 from l3net.data import augment, input_pipeline
 from l3net.data.shards import Shard, find_shards, read_clips
+from l3net.flags import setting
 from tests import tiny_shards
-
-_SHARDS = flags.DEFINE_string("shards", None, "A prepared folder; none makes one.")
-_SPLIT = flags.DEFINE_string("split", "train", "Of the prepared folder.")
-_BATCH = flags.DEFINE_integer("batch_size", 64, "Pairs per batch.")
-_SECONDS = flags.DEFINE_float("seconds", 12.0, "Of each measurement.")
-_PAIRS_PER_CLIP = flags.DEFINE_integer("pairs_per_clip", 8, "Drawn per clip read.")
 
 _NUM_CLIPS = 48
 _SPECTROGRAM = {"pad_end": False, "average": 1}  # 257 x 199, as in L3
 
 
-def main(argv: list[str]) -> None:
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The data and the measurement."""
+
+    shards: str | None = setting(None, "Prepared folder; if not given, one is made.")
+    split: str = setting("train", "Split of the prepared folder.")
+    batch_size: int = setting(64, "Pairs per batch.", at_least=2)
+    seconds: float = setting(12.0, "Seconds of each measurement.")
+    pairs_per_clip: int = setting(8, "Pairs drawn per clip read.", at_least=1)
+
+
+def main(config: Config) -> None:
     """Measures and prints."""
-    del argv
     with tempfile.TemporaryDirectory() as temporary:
-        if _SHARDS.value:
-            shards = find_shards(_SHARDS.value, _SPLIT.value)
+        if config.shards:
+            shards = find_shards(config.shards, config.split)
         else:
             clips = [tiny_shards.textured_clip(number) for number in range(_NUM_CLIPS)]
             shards = tiny_shards.write_shards(pathlib.Path(temporary), clips, num_shards=4)
-        config = input_pipeline.PipelineConfig(_BATCH.value, pairs_per_clip=_PAIRS_PER_CLIP.value)
-        raw = input_pipeline.training_batches(shards, config)
-        limit = _pairs_per_second(_decode_only(shards))
-        rows = {"decode+crop": limit, "raw batches": _pairs_per_second(raw)}
+        pipeline = input_pipeline.PipelineConfig(
+            config.batch_size, pairs_per_clip=config.pairs_per_clip
+        )
+        raw = input_pipeline.training_batches(shards, pipeline)
+        limit = _pairs_per_second(_decode_only(shards, config), config)
+        rows = {"decode+crop": limit, "raw batches": _pairs_per_second(raw, config)}
         prepared = raw.map(_prepare, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
-        rows["prepared"] = _pairs_per_second(prepared)
+        rows["prepared"] = _pairs_per_second(prepared, config)
     for name, rate in rows.items():
         sys.stdout.write(f"{name:15s} {rate:7.0f} pairs/s   {rate / limit:5.2f} of decode+crop\n")
 
@@ -56,7 +63,7 @@ def _prepare(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     return input_pipeline.prepare_batch(batch, spectrogram_settings=_SPECTROGRAM)
 
 
-def _decode_only(shards: list[Shard]) -> tf.data.Dataset:
+def _decode_only(shards: list[Shard], config: Config) -> tf.data.Dataset:
     """Decodes and crops frames that are already in memory."""
     clip = next(read_clips(shards))
     draws = tf.random.stateless_uniform([len(clip.frames), augment.NUM_DRAWS], [0, 0])
@@ -64,10 +71,10 @@ def _decode_only(shards: list[Shard]) -> tf.data.Dataset:
     return frames.map(
         lambda jpeg, draw: augment.decode_and_crop(jpeg, draw, frame_px=constants.FRAME_PX),
         num_parallel_calls=tf.data.AUTOTUNE,
-    ).batch(_BATCH.value)
+    ).batch(config.batch_size)
 
 
-def _pairs_per_second(dataset: tf.data.Dataset) -> float:
+def _pairs_per_second(dataset: tf.data.Dataset, config: Config) -> float:
     """Counts pairs over a fixed time, after a warm-up of a quarter of it."""
     iterator = iter(dataset)
     count, start = None, time.perf_counter()
@@ -75,13 +82,13 @@ def _pairs_per_second(dataset: tf.data.Dataset) -> float:
         next(iterator)
         now = time.perf_counter()
         if count is None:
-            if now - start > _SECONDS.value / 4:
+            if now - start > config.seconds / 4:
                 count, start = 0, now
             continue
-        count += _BATCH.value
-        if now - start > _SECONDS.value:
+        count += config.batch_size
+        if now - start > config.seconds:
             return count / (now - start)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    flags.run(main, Config)

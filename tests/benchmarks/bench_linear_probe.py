@@ -7,20 +7,27 @@ seconds of one matrix product of the solver and how many of them the protocol's 
 and scikit-learn's LinearSVC beside ours at a size it can manage.
 """
 
+import dataclasses
 import sys
 import time
 
 import numpy as np
-from absl import app, flags
 from sklearn.svm import LinearSVC
 
 from eval.methods import linear_probe
+from l3net import flags
+from l3net.flags import setting
 
-_RECORDINGS = flags.DEFINE_integer("recordings", 2000, "Number of recordings.")
-_SUBCLIPS = flags.DEFINE_integer("subclips", 10, "Subclips per recording.")
-_FEATURES = flags.DEFINE_integer("features", 6144, "Features per subclip.")
-_CLASSES = flags.DEFINE_integer("classes", 50, "Number of classes.")
-_SMALL_RECORDINGS = flags.DEFINE_integer("small_recordings", 40, "Recordings beside LinearSVC.")
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The made-up data."""
+
+    recordings: int = setting(2000, "Number of recordings.")
+    subclips: int = setting(10, "Subclips per recording.")
+    features: int = setting(6144, "Features per subclip.")
+    classes: int = setting(50, "Number of classes.")
+    small_recordings: int = setting(40, "Number of recordings beside LinearSVC.")
 
 
 def made_up(num_recordings, num_subclips, num_features, num_classes, seed=0):
@@ -49,15 +56,15 @@ def made_up(num_recordings, num_subclips, num_features, num_classes, seed=0):
     return features, labels
 
 
-def main(argv):
+def main(config):
     """Runs both measurements."""
-    del argv
-    num, per = _RECORDINGS.value, _SUBCLIPS.value
-    features, labels = made_up(num, per, _FEATURES.value, _CLASSES.value)
-    parts = np.array([str(i // _CLASSES.value % 5 + 1) for i in range(num)])
+    num, per = config.recordings, config.subclips
+    features, labels = made_up(num, per, config.features, config.classes)
+    parts = np.array([str(i // config.classes % 5 + 1) for i in range(num)])
     _time_protocol(features, np.repeat(np.arange(num), per), labels, parts)
-    _time_products(features)
-    _time_beside_sklearn(features, labels)
+    _time_products(features, config.classes)
+    num_small = config.small_recordings
+    _time_beside_sklearn(features[: num_small * per], np.repeat(labels[:num_small], per))
 
 
 def _time_protocol(features, recording_of, labels, parts):
@@ -71,9 +78,9 @@ def _time_protocol(features, recording_of, labels, parts):
     _say(f"{len(linear_probe.C_GRID)}: {seconds:.1f} s (limit 300 s), accuracy {accuracy:.1f} %\n")
 
 
-def _time_products(features):
+def _time_products(features, num_classes):
     rows = features[: len(features) * 4 // 5]
-    weights = np.ones((_CLASSES.value, features.shape[1]), np.float32)
+    weights = np.ones((num_classes, features.shape[1]), np.float32)
     started = time.perf_counter()
     for _ in range(5):
         (weights @ rows.T) @ rows
@@ -83,13 +90,10 @@ def _time_products(features):
     _say(f"{flops / seconds / 1e9:.0f} GFLOP/s\n")
 
 
-def _time_beside_sklearn(features, labels):
-    per = _SUBCLIPS.value
-    small = features[: _SMALL_RECORDINGS.value * per]
+def _time_beside_sklearn(small, targets):
     small = np.concatenate(
         [(small - small.mean(0)) / small.std(0), np.ones((len(small), 1), np.float32)], axis=1
     )
-    targets = np.repeat(labels[: _SMALL_RECORDINGS.value], per)
     signs = linear_probe.class_signs(targets, targets.max() + 1, small.dtype)
     started = time.perf_counter()
     weights = linear_probe.solve(small, signs, 0.01)
@@ -108,4 +112,4 @@ def _say(text):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    flags.run(main, Config)

@@ -20,7 +20,7 @@ shares with the other workers (TensorFlow) is there once.
 Speed with one worker and more, each with a processor of its own, wall-clock, which wants an idle
 machine: --copies shards, each with one clip of every video. The steady rate is that between two
 commit markers; it leaves out the start (TensorFlow is imported) and the end (some workers have
-nothing left to do), which are told beside it. --workers= leaves this part out.
+nothing left to do), which are printed beside it. --workers= leaves this part out.
 """
 
 import contextlib
@@ -37,44 +37,45 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from absl import flags
-
 from data_prep.lists import manifest
 from data_prep.shards import clip_records, processes, writer
 from data_prep.shards import config as prep_config
-from l3net import constants, errors
+from l3net import constants, flags
 from l3net.data.shards import find_shards, marker_path
 from l3net.errors import UserError
+from l3net.flags import setting
 from l3net.media import ffmpeg
-
-_VIDEOS_DIR = flags.DEFINE_string("videos_dir", None, "Folder of videos; none makes three.")
-_REPEATS = flags.DEFINE_integer("repeats", 9, "Measurements of each; the least counts.")
-_WORKERS = flags.DEFINE_list("workers", ["1", "2"], "Numbers of processes to compare.")
-_COPIES = flags.DEFINE_integer(
-    "copies", 30, "Shards, with a clip of each video, to compare workers on."
-)
 
 _SIZES = ("320x240", "640x360", "1280x720")
 _SMALLEST_SIDE = "w='if(lt(iw,ih),{0},-2)':h='if(lt(iw,ih),-2,{0})'"
 _FFMPEG_PEAK = """
 import resource, sys
-from data_prep import ffmpeg
+from l3net.media import ffmpeg
 ffmpeg.decode_clip(sys.argv[1])
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)
 """
 
 
-def main(argv: list[str]) -> None:
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What to measure."""
+
+    videos_dir: str | None = setting(None, "Folder of videos; if not given, three are made.")
+    repeats: int = setting(9, "Measurements of each; the least counts.", at_least=1)
+    workers: tuple[str, ...] = setting(("1", "2"), "Numbers of processes to compare.")
+    copies: int = setting(30, "Shards, with a clip of each video, to compare workers on.")
+
+
+def main(config: Config) -> None:
     """Measures and prints."""
-    del argv
-    _workers()  # whatever is wrong with them is told at once
+    _workers(config)  # whatever is wrong with them is reported at once
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
-        videos_dir = pathlib.Path(_VIDEOS_DIR.value or _make_videos(folder / "made")).resolve()
+        videos_dir = pathlib.Path(config.videos_dir or _make_videos(folder / "made")).resolve()
         recipe = _recipe(videos_dir)
-        rows = _print_ratios(_rows(videos_dir), writer.Job(folder, recipe))
+        rows = _print_ratios(_rows(videos_dir), writer.Job(folder, recipe), config.repeats)
         _print_memory(rows, recipe)
-        _print_scaling(rows, videos_dir, folder)
+        _print_scaling(rows, videos_dir, folder, config)
 
 
 @contextlib.contextmanager
@@ -91,7 +92,7 @@ def _processors(number: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _tell(line: str) -> None:
+def _say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
@@ -128,35 +129,37 @@ def _recipe(videos_dir: pathlib.Path) -> clip_records.Recipe:
 
 # --- Processor time ------------------------------------------------------------------------------
 def _print_ratios(
-    rows: Sequence[manifest.ManifestRow], job: writer.Job
+    rows: Sequence[manifest.ManifestRow], job: writer.Job, repeats: int
 ) -> list[manifest.ManifestRow]:
     """Prints a line per video and one for all; returns the rows that give a clip."""
-    ratios = [_compare(row, job) for row in rows]
+    ratios = [_compare(row, job, repeats) for row in rows]
     rows = [row for row, ratio in zip(rows, ratios, strict=True) if ratio]
     if not rows:
         raise UserError(f"no file in {job.recipe.videos_dir} gives a clip")
-    _tell_ratio("all", *(sum(part) for part in zip(*filter(None, ratios), strict=True)))
-    _tell(f"load of the machine: {os.getloadavg()[0]:.1f}")
+    _say_ratio("all", *(sum(part) for part in zip(*filter(None, ratios), strict=True)))
+    _say(f"load of the machine: {os.getloadavg()[0]:.1f}")
     return rows
 
 
-def _tell_ratio(name: str, ours: float, bare: float) -> None:
-    _tell(f"{name[:40]:40s} ours {ours:6.3f} s   bare {bare:6.3f} s   ratio {ours / bare:.3f}")
+def _say_ratio(name: str, ours: float, bare: float) -> None:
+    _say(f"{name[:40]:40s} ours {ours:6.3f} s   bare {bare:6.3f} s   ratio {ours / bare:.3f}")
 
 
-def _compare(row: manifest.ManifestRow, job: writer.Job) -> tuple[float, float] | None:
+def _compare(
+    row: manifest.ManifestRow, job: writer.Job, repeats: int
+) -> tuple[float, float] | None:
     """Prints a video's line; returns (ours, bare) in seconds, None if it gives no clip."""
     outcome, _ = clip_records.make_record(row, job.recipe)  # and warms the file's cache
     if outcome.outcome != clip_records.OK:
-        _tell(f"{row.path[:40]:40s} {outcome.outcome} ({outcome.reason})")
+        _say(f"{row.path[:40]:40s} {outcome.outcome} ({outcome.reason})")
         return None
     path = job.recipe.videos_dir / row.path
     ours, bare = [], []
     with _processors(1):
-        for _ in range(_REPEATS.value):
+        for _ in range(repeats):
             ours.append(_processor_seconds(lambda: _write_shard(row, job)))
             bare.append(_processor_seconds(lambda: _bare(path, outcome.num_frames)))
-    _tell_ratio(row.path, min(ours), min(bare))
+    _say_ratio(row.path, min(ours), min(bare))
     return min(ours), min(bare)
 
 
@@ -196,15 +199,15 @@ def _processor_seconds(work: Callable[[], object]) -> float:
 # --- Memory --------------------------------------------------------------------------------------
 def _print_memory(rows: Sequence[manifest.ManifestRow], recipe: clip_records.Recipe) -> None:
     if not pathlib.Path("/proc/self/smaps_rollup").exists():
-        _tell("memory: not told by this system")
+        _say("memory: not reported by this system")
         return
     with processes.worker_context().Pool(1) as pool:
         peak, own = pool.apply(_worker_memory, (rows, recipe))
     # From a small process: a child's figure begins with that of the process that starts it.
     command = [sys.executable, "-c", _FFMPEG_PEAK]
     peaks = [int(subprocess.check_output([*command, recipe.videos_dir / row.path])) for row in rows]
-    told = f"peak memory of a worker {peak} MB, of that its own {own} MB"
-    _tell(f"{told}; of its ffmpeg {max(peaks)} MB")
+    line = f"peak memory of a worker {peak} MB, of that its own {own} MB"
+    _say(f"{line}; of its ffmpeg {max(peaks)} MB")
 
 
 def _worker_memory(
@@ -222,50 +225,55 @@ def _worker_memory(
 
 # --- Speed ---------------------------------------------------------------------------------------
 def _print_scaling(
-    rows: Sequence[manifest.ManifestRow], videos_dir: pathlib.Path, folder: pathlib.Path
+    rows: Sequence[manifest.ManifestRow],
+    videos_dir: pathlib.Path,
+    folder: pathlib.Path,
+    config: Config,
 ) -> None:
-    num_shards, first = _COPIES.value, None
+    num_shards, first = config.copies, None
     clips = [_placed(row, shard, num_shards) for row in rows for shard in range(num_shards)]
     manifest.write_manifest(folder / "manifest.csv", clips)
-    for workers in _workers():
+    for workers in _workers(config):
         began = time.time()
-        _write_shards(folder, videos_dir, workers)
+        _write_shards(folder, videos_dir, workers, num_shards)
         seconds = time.time() - began
         rate = _steady_rate(folder / "shards", workers)
         shutil.rmtree(folder / "shards")
         first, rest = first or rate / workers, seconds - len(clips) / rate
-        _tell(
+        _say(
             f"{workers} workers on as many processors: {rate:.3f} clips/s steady, "
             f"{rate / workers:.3f} per worker, {rate / workers / first:.2f} of the first line's; "
             f"{len(clips)} clips in {seconds:.1f} s, {rest:.1f} s of it start and end"
         )
 
 
-def _workers() -> list[int]:
+def _workers(config: Config) -> list[int]:
     """Returns what --workers says.
 
     Raises:
         UserError: if there are not so many processors to choose from, or too few --copies.
     """
-    workers = list(map(int, _WORKERS.value))
+    workers = list(map(int, config.workers))
     if not workers:
         return []
     if not hasattr(os, "sched_setaffinity"):
         raise UserError("this system does not let us choose processors; give --workers= for none")
     num_processors = len(os.sched_getaffinity(0))
     if not 1 <= min(workers) <= max(workers) <= num_processors:
-        raise UserError(f"--workers={','.join(_WORKERS.value)}: need 1 to {num_processors}")
-    if _COPIES.value <= 3 * max(workers):
+        raise UserError(f"--workers={','.join(config.workers)}: need 1 to {num_processors}")
+    if config.copies <= 3 * max(workers):
         raise UserError("need --copies of more than three times the largest of --workers")
     return workers
 
 
-def _write_shards(folder: pathlib.Path, videos_dir: pathlib.Path, workers: int) -> None:
+def _write_shards(
+    folder: pathlib.Path, videos_dir: pathlib.Path, workers: int, num_shards: int
+) -> None:
     """Runs the command; on so many processors, because the parts of one ffmpeg use several."""
     command = [
         *(sys.executable, "-m", "data_prep.write_shards", f"--videos_dir={videos_dir}"),
         *(f"--manifest={folder / 'manifest.csv'}", f"--out_dir={folder / 'shards'}"),
-        *(f"--num_shards={_COPIES.value}", f"--num_workers={workers}"),
+        *(f"--num_shards={num_shards}", f"--num_workers={workers}"),
     ]
     with _processors(workers):
         subprocess.run(command, check=True, capture_output=True)
@@ -287,4 +295,4 @@ def _steady_rate(shards_dir: pathlib.Path, workers: int) -> float:
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    flags.run(main, Config)

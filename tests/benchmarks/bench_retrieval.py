@@ -9,35 +9,42 @@ made-up tree as large as AudioSet's; a clip has one to five of them, some far mo
 others.
 """
 
+import dataclasses
 import resource
 import sys
 import time
 
 import numpy as np
-from absl import app, flags
 
 from eval.metrics import ranking
 from eval.sets import ontology
+from l3net import flags
+from l3net.flags import setting
 
-_CLIPS = flags.DEFINE_list("clips", ["4361", "100000"], "Numbers of clips.")
-_SIZE = flags.DEFINE_integer("size", 128, "Features per clip.")
-_ONTOLOGY = flags.DEFINE_string("ontology", None, "AudioSet's ontology.json.")
 _NUM_CLASSES = 632
 _NUM_RETRIEVED = 30
 _DIRECTIONS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
-def main(argv):
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The made-up clips."""
+
+    clips: tuple[str, ...] = setting(("4361", "100000"), "Numbers of clips.")
+    size: int = setting(128, "Features per clip.")
+    ontology: str | None = setting(None, "AudioSet's ontology.json; if not given, made up.")
+
+
+def main(config: Config) -> None:
     """Measures and prints."""
-    del argv
-    classes, names = _made_up_classes()
-    for num_clips in sorted(int(text) for text in _CLIPS.value):
-        _measure(num_clips, classes, names)
+    classes, names = _classes(config.ontology)
+    for num_clips in sorted(map(int, config.clips)):
+        _measure(num_clips, config.size, classes, names)
 
 
-def _made_up_classes() -> tuple[ontology.Ontology, list[str]]:
-    if _ONTOLOGY.value:
-        read = ontology.read_ontology(_ONTOLOGY.value)
+def _classes(path: str | None) -> tuple[ontology.Ontology, list[str]]:
+    if path:
+        read = ontology.read_ontology(path)
         return read, sorted(label for label in read.labels if label.startswith("/"))
     rng = np.random.default_rng(0)
     names = [f"class{number}" for number in range(_NUM_CLASSES)]
@@ -47,15 +54,14 @@ def _made_up_classes() -> tuple[ontology.Ontology, list[str]]:
     return ontology.Ontology(children), names
 
 
-def _measure(num_clips: int, classes: ontology.Ontology, names: list[str]) -> None:
+def _measure(num_clips: int, size: int, classes: ontology.Ontology, names: list[str]) -> None:
     rng = np.random.default_rng(1)
     weights = 1 / (np.arange(len(names)) + 10.0)  # of classes by how common they are
     chosen = rng.choice(len(names), (num_clips, 5), p=weights / weights.sum())
     counts = rng.choice(5, num_clips, p=(0.4, 0.3, 0.15, 0.1, 0.05)) + 1
     labels = [[names[i] for i in row[:count]] for row, count in zip(chosen, counts, strict=True)]
     features = [
-        ranking.l2_normalize(rng.standard_normal((num_clips, _SIZE.value), np.float32))
-        for _ in range(2)
+        ranking.l2_normalize(rng.standard_normal((num_clips, size), np.float32)) for _ in range(2)
     ]
     started = time.perf_counter()
     relevance = ontology.Relevance(classes, labels)
@@ -89,4 +95,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    flags.run(main, Config)

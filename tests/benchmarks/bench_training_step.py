@@ -24,10 +24,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
-from absl import app, flags
 
-from l3net import constants, models
+from l3net import constants, flags, models
 from l3net.data import augment, input_pipeline
+from l3net.flags import setting
 from l3net.models import convnets
 from l3net.training.step import Trainer, TrainingConfig
 from tests import tiny_shards
@@ -50,25 +50,29 @@ SIZES = {
     ),
 }
 
-_SIZES = flags.DEFINE_list("sizes", list(SIZES), "Which of them to measure.")
-_PRECISIONS = flags.DEFINE_list("precisions", ["float32", "bfloat16"], "Of the ConvNets.")
-_SECONDS = flags.DEFINE_float("seconds", 15.0, "Of each measurement, at least three steps.")
-_PYTORCH = flags.DEFINE_bool("pytorch", False, "Also measure PyTorch.")
-_OUT = flags.DEFINE_string("out", None, "Also write the figures here, as JSON.")
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What to measure."""
+
+    sizes: tuple[str, ...] = setting(tuple(SIZES), "Networks to measure, of the default ones.")
+    precisions: tuple[str, ...] = setting(("float32", "bfloat16"), "Arithmetic of the ConvNets.")
+    seconds: float = setting(15.0, "Seconds of each measurement, at least three steps.")
+    pytorch: bool = setting(False, "Also measure PyTorch.")
+    out: str | None = setting(None, "File that gets the figures, as JSON.")
 
 
-def main(argv: list[str]) -> None:
+def main(config: Config) -> None:
     """Measures and prints."""
-    del argv
-    limits = {name: matmul_gflops(name) for name in _PRECISIONS.value}
+    limits = {name: matmul_gflops(name, config.seconds) for name in config.precisions}
     for precision, limit in limits.items():
         sys.stdout.write(f"matrix product {precision:8s} {limit:8.0f} GFLOP/s\n")
     rows = []
-    for name in _SIZES.value:
+    for name in config.sizes:
         size = SIZES[name]
         gflop = training_gflop_per_pair(size.config)
-        for engine, precision, step in _steps(size):
-            rate = size.batch_size / seconds_per_step(step)
+        for engine, precision, step in _steps(size, config):
+            rate = size.batch_size / seconds_per_step(step, config.seconds)
             share = rate * gflop / limits[precision]
             rows.append([name, engine, precision, rate, rate * gflop, share])
             sys.stdout.write(
@@ -76,35 +80,35 @@ def main(argv: list[str]) -> None:
                 f"{rate * gflop:7.0f} GFLOP/s  {share:5.2f} of the matrix product\n"
             )
             sys.stdout.flush()
-    if _OUT.value:
-        pathlib.Path(_OUT.value).write_text(json.dumps({"limits": limits, "rows": rows}, indent=1))
+    if config.out:
+        pathlib.Path(config.out).write_text(json.dumps({"limits": limits, "rows": rows}, indent=1))
 
 
-def _steps(size: Size) -> Iterator[tuple[str, str, Callable[[], None]]]:
-    for precision in _PRECISIONS.value:
+def _steps(size: Size, config: Config) -> Iterator[tuple[str, str, Callable[[], None]]]:
+    for precision in config.precisions:
         yield "ours", precision, _our_step(size, precision)
-    if _PYTORCH.value and importlib.util.find_spec("torch"):
-        for precision in _PRECISIONS.value:
+    if config.pytorch and importlib.util.find_spec("torch"):
+        for precision in config.precisions:
             yield "pytorch", precision, _torch_step(size, precision)
 
 
-def seconds_per_step(step: Callable[[], None]) -> float:
+def seconds_per_step(step: Callable[[], None], seconds: float) -> float:
     """Returns the median over at least three steps, after two that do not count."""
     step()
     step()
     times = []
-    while len(times) < 3 or sum(times) < _SECONDS.value:
+    while len(times) < 3 or sum(times) < seconds:
         start = time.perf_counter()
         step()
         times.append(time.perf_counter() - start)
     return statistics.median(times)
 
 
-def matmul_gflops(precision: str, side: int = 2048) -> float:
+def matmul_gflops(precision: str, seconds: float, side: int = 2048) -> float:
     """Returns the machine's rate on a product of two square matrices."""
     a = tf.cast(tf.random.normal([side, side]), precision)
     product = tf.function(lambda: tf.reduce_sum(tf.cast(tf.matmul(a, a), tf.float32)))
-    return 2 * side**3 / seconds_per_step(lambda: product().numpy()) / 1e9
+    return 2 * side**3 / seconds_per_step(lambda: product().numpy(), seconds) / 1e9
 
 
 def training_gflop_per_pair(config: models.ModelConfig) -> float:
@@ -206,4 +210,4 @@ def _torch_tower(channels: int, width: float, stride: int):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    flags.run(main, Config)

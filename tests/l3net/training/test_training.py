@@ -272,10 +272,12 @@ def test_no_labels_at_all_is_one_clear_line(tmp_path):
 
 
 def test_a_classifier_learns_labels(tmp_path, shards):
-    model = dataclasses.replace(MODEL, model="supervised_audio", num_classes=4)
+    model = dataclasses.replace(MODEL, model="supervised_audio", num_classes=0)
     metrics = train(tmp_path / "run", shards, num_steps=2, model=model)
     assert 1.0 < metrics["train_loss"] < 3.0  # ln 4 = 1.39
-    assert json.loads((tmp_path / "run" / run_dir.CONFIG_FILE).read_text())["pipeline"]["labels"]
+    content = json.loads((tmp_path / "run" / run_dir.CONFIG_FILE).read_text())
+    assert content["pipeline"]["labels"] and content["model"]["num_classes"] == 4
+    assert checkpoints.load_model_config(tmp_path / "run").num_classes == 4
 
 
 def test_the_pipeline_config_of_a_network_survives_json():
