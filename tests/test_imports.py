@@ -31,7 +31,7 @@ ROOMS = {
     "data_prep.shards": [*GROUND, "l3net.data", "l3net.media", "data_prep.lists"],
     "data_prep.survey": [*GROUND, "l3net.data", "l3net.media", "data_prep.lists",
                          "data_prep.shards"],
-    "data_prep.demo_data": [*GROUND, "l3net.data", "l3net.media"],
+    "data_prep.demo_data": [*GROUND, "l3net.data", "l3net.media", "data_prep.lists"],
     "data_prep": [*GROUND, "l3net.data", "l3net.media", "data_prep.lists", "data_prep.shards",
                   "data_prep.survey", "data_prep.demo_data"],
     "eval.reporting": [*GROUND, *LIBRARY],

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.random import Generator
 from PIL import Image
 
 from data_prep.demo_data.motions import Pose, Poses, sway
@@ -19,43 +20,31 @@ _OVERSAMPLING = 3
 _OPAQUE = 128
 _NUM_HULL_POINTS = 48
 _POINTS_PER_EDGE = 40
-Draw = Callable[[Pen, np.random.Generator], None]
+Draw = Callable[[Pen, Generator], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Looks:
-    """How a class is drawn.
+    """How a class is drawn."""
 
-    Attributes:
-        body: draws the object.
-        motion: (times [num_frames], attacks, rng) -> poses of body and tool.
-        tool: draws what plays it, in the same coordinates; None where there is nothing.
-        tilt: largest angle of the object, radians.
-        scale: factor of the object's size; thin things are larger.
-    """
-
-    body: Draw
-    motion: Callable[[np.ndarray, np.ndarray, np.random.Generator], Poses]
+    body: Draw  # draws the object
+    # (times [num_frames], attacks, rng) -> poses of body and tool.
+    motion: Callable[[np.ndarray, np.ndarray, Generator], Poses]
+    # Draws what plays it, in the same coordinates; None where there is nothing.
     tool: Draw | None = None
-    tilt: float = 0.2
-    scale: float = 1.0
+    tilt: float = 0.2  # largest angle of the object, radians
+    scale: float = 1.0  # factor of the object's size; thin things are larger
 
 
 class Sprite(NamedTuple):
-    """A drawn part.
+    """A drawn part."""
 
-    Attributes:
-        image: RGBA, cropped to what is visible.
-        to_unit: float [3, 3], from pixels of the image to unit coordinates.
-        hull: float [num_points, 2], outermost points of what is visible, unit coordinates.
-    """
-
-    image: Image.Image
-    to_unit: np.ndarray
-    hull: np.ndarray
+    image: Image.Image  # RGBA, cropped to what is visible
+    to_unit: np.ndarray  # float [3, 3], from pixels of the image to unit coordinates
+    hull: np.ndarray  # float [num_points, 2], outermost points of what is visible, unit coordinates
 
 
-def _draw_sprite(draw: Draw, size_px: float, rng: np.random.Generator) -> Sprite:
+def _draw_sprite(draw: Draw, size_px: float, rng: Generator) -> Sprite:
     """Draws a part smooth and lit from one side; the unit length becomes `size_px`."""
     pen = Pen(size_px * _OVERSAMPLING)
     draw(pen, rng)
@@ -72,7 +61,7 @@ def _draw_sprite(draw: Draw, size_px: float, rng: np.random.Generator) -> Sprite
     return Sprite(lit, to_unit, _hull(pixels[..., 3]) * scale + to_unit[:2, 2])
 
 
-def _light(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+def _light(shape: tuple[int, int], rng: Generator) -> np.ndarray:
     """Returns a factor per pixel: brighter on one side, a little grain."""
     y, x = np.mgrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j].astype(np.float32)
     direction, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.25)
@@ -108,17 +97,11 @@ def _pose_map(pose: Pose) -> np.ndarray:
 
 
 class Actor(NamedTuple):
-    """An object in a scene.
+    """An object in a scene."""
 
-    Attributes:
-        sprites: body, and tool where there is one.
-        maps: float [num_sprites, num_frames, 3, 3], image pixels -> frame pixels.
-        outlines_px: float [num_frames, num_points, 2], points (y, x) around all sprites.
-    """
-
-    sprites: tuple[Sprite, ...]
-    maps: np.ndarray
-    outlines_px: np.ndarray
+    sprites: tuple[Sprite, ...]  # body, and tool where there is one
+    maps: np.ndarray  # float [num_sprites, num_frames, 3, 3], image pixels -> frame pixels
+    outlines_px: np.ndarray  # float [num_frames, num_points, 2], points (y, x) around all sprites
 
     @property
     def extent_px(self) -> np.ndarray:
@@ -146,18 +129,12 @@ def make_actor(
     size_px: float,
     room_px: float,
     still: bool,
-    rng: np.random.Generator,
+    rng: Generator,
 ) -> Actor:
-    """Draws an object and moves it about the origin for `num_frames` at 25 fps.
+    """Draws an object and moves it about the origin with `attacks_seconds`, at 25 fps.
 
-    Args:
-        looks: how it is drawn.
-        attacks_seconds: float [num_attacks], what its motion follows.
-        num_frames: length of the clip.
-        size_px: what the unit length becomes, unless the object then needs more than `room_px`.
-        room_px: side of the square that it must fit into, with all its motion.
-        still: whether it only drifts (a silent object).
-        rng: decides about everything else.
+    The unit length becomes `size_px`, or less if the object with all its motion then needs more
+    than a square of `room_px`. If `still`, it only drifts.
     """
     seed = rng.integers(2**63)
     size_px *= looks.scale
@@ -177,7 +154,7 @@ def _draw_actor(
     num_frames: int,
     size_px: float,
     still: bool,
-    rng: np.random.Generator,
+    rng: Generator,
 ) -> Actor:
     times = np.arange(num_frames) / constants.FRAME_RATE_HZ
     poses = looks.motion(np.zeros(1) if still else times, attacks_seconds, rng)
@@ -190,7 +167,7 @@ def _draw_actor(
     zoom = size_px * (1 + sway(times, rng, 0.03))
     overall = _map(tilt, flip * zoom * stretch, zoom / stretch, *drift)
     shape = (num_frames, 3, 3)
-    maps = [np.broadcast_to(overall @ _pose_map(pose), shape) for pose in poses[: len(parts)]]
+    maps = [np.broadcast_to(overall @ _pose_map(pose), shape) for pose in poses]
     pairs = list(zip(sprites, maps, strict=True))
     points = [_outline(s.hull) @ m[:, :2, :2].swapaxes(1, 2) + m[:, None, :2, 2] for s, m in pairs]
     outlines = np.concatenate(points, axis=1)[..., ::-1]

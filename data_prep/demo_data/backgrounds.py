@@ -1,12 +1,13 @@
 """Walls and rooms without objects: colours, texture, pattern and clutter."""
 
 import numpy as np
+from numpy.random import Generator
 from PIL import Image, ImageDraw, ImageFilter
 
 from data_prep.demo_data.colours import muted
 
 
-def draw_background(width: int, height: int, rng: np.random.Generator) -> Image.Image:
+def draw_background(width: int, height: int, rng: Generator) -> Image.Image:
     """Returns a wall or room without objects: colours, texture, pattern and clutter."""
     image = Image.fromarray(_texture(width, height, rng))
     draw = ImageDraw.Draw(image)
@@ -17,7 +18,7 @@ def draw_background(width: int, height: int, rng: np.random.Generator) -> Image.
     return image.filter(ImageFilter.BoxBlur(rng.uniform(0.75, 3)))
 
 
-def _texture(width: int, height: int, rng: np.random.Generator) -> np.ndarray:
+def _texture(width: int, height: int, rng: Generator) -> np.ndarray:
     """Returns a gradient between two colours with blotches, uint8 [height, width, 3]."""
     corners = np.array([muted(rng) for _ in range(2)], np.float32)
     slope = np.linspace(0, 1, height if rng.random() < 0.5 else width, dtype=np.float32)
@@ -31,7 +32,7 @@ def _texture(width: int, height: int, rng: np.random.Generator) -> np.ndarray:
     )
 
 
-def _pattern(draw: ImageDraw.ImageDraw, width: int, height: int, rng: np.random.Generator) -> None:
+def _pattern(draw: ImageDraw.ImageDraw, width: int, height: int, rng: Generator) -> None:
     """Draws planks, tiles or stripes."""
     colour, step = muted(rng), int(rng.integers(9, 45))
     thickness = int(rng.integers(1, max(2, step // 2)))
@@ -45,7 +46,7 @@ def _pattern(draw: ImageDraw.ImageDraw, width: int, height: int, rng: np.random.
             draw.line([(0, y), (width, y)], fill=colour, width=thickness)
 
 
-def _clutter(draw: ImageDraw.ImageDraw, width: int, height: int, rng: np.random.Generator) -> None:
+def _clutter(draw: ImageDraw.ImageDraw, width: int, height: int, rng: Generator) -> None:
     """Draws one meaningless shape."""
     centre = rng.uniform((0, 0), (width, height))
     reach = rng.uniform(6, 45, 2)

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from numpy.random import Generator
 
 from data_prep.demo_data import motions, objects, scenes, sounds
 from data_prep.demo_data.actors import Looks
@@ -23,7 +24,7 @@ class Kind:
     """A class: its family (a name above its own in AudioSet's ontology), sound and looks."""
 
     family: str
-    sound: Callable[[np.random.Generator, float], sounds.Sound]
+    sound: Callable[[Generator, float], sounds.Sound]
     looks: Looks
 
 
@@ -64,23 +65,13 @@ LABELS = tuple(KINDS)
 
 @dataclasses.dataclass(frozen=True)
 class ClipPlan:
-    """What one clip shows and sounds like.
+    """What one clip shows and sounds like."""
 
-    Attributes:
-        example_id: its name, also its media id.
-        split: one of SPLITS.
-        label: the class that is seen.
-        heard_label: the class that is heard; another one where the sound is unrelated.
-        silent_label: the class of a second object that makes no sound, or "".
-        seed: the clip's own.
-        seconds: its length.
-    """
-
-    example_id: str
-    split: str
-    label: str
-    heard_label: str
-    silent_label: str
+    example_id: str  # also its media id
+    split: str  # one of SPLITS
+    label: str  # the class that is seen
+    heard_label: str  # the class that is heard; another one where the sound is unrelated
+    silent_label: str  # the class of a second object that makes no sound, or ""
     seed: tuple[int, int]
     seconds: float
 
@@ -103,17 +94,7 @@ class ClipPlan:
 def plan_clips(
     labels: Sequence[str], clips_per_class: Sequence[int], clip_seconds: float, seed: int
 ) -> list[ClipPlan]:
-    """Decides what every clip shows.
-
-    Args:
-        labels: the classes, of LABELS.
-        clips_per_class: counts for train, val and test.
-        clip_seconds: length of every clip, cut to whole frames.
-        seed: seed of the data set.
-
-    Returns:
-        The clips: by split, then number, then class.
-    """
+    """Decides what every clip shows; they come by split (SPLITS), then number, then class."""
     seconds = math.floor(clip_seconds * constants.FRAME_RATE_HZ) / constants.FRAME_RATE_HZ
     plans = []
     for split, count in zip(SPLITS, clips_per_class, strict=True):

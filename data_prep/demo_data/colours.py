@@ -2,7 +2,7 @@
 
 import colorsys
 
-import numpy as np
+from numpy.random import Generator
 
 Colour = tuple[int, int, int]
 DARK: Colour = (38, 34, 32)
@@ -21,28 +21,28 @@ def hsv(hue: float, saturation: float, value: float) -> Colour:
     return red, green, blue
 
 
-def wood(rng: np.random.Generator) -> Colour:
+def wood(rng: Generator) -> Colour:
     """Draws a brown."""
     return hsv(rng.uniform(0.02, 0.11), rng.uniform(0.45, 0.85), rng.uniform(0.4, 0.85))
 
 
-def metal(rng: np.random.Generator) -> Colour:
+def metal(rng: Generator) -> Colour:
     """Draws a colour of brass or silver."""
     if rng.random() < 0.55:
         return hsv(rng.uniform(0.1, 0.15), rng.uniform(0.4, 0.75), rng.uniform(0.65, 0.95))
     return hsv(rng.uniform(0.5, 0.65), rng.uniform(0.02, 0.12), rng.uniform(0.6, 0.92))
 
 
-def steel(rng: np.random.Generator) -> Colour:
+def steel(rng: Generator) -> Colour:
     """Draws a bluish grey."""
     return hsv(rng.uniform(0.5, 0.65), rng.uniform(0.02, 0.15), rng.uniform(0.55, 0.9))
 
 
-def paint(rng: np.random.Generator) -> Colour:
+def paint(rng: Generator) -> Colour:
     """Draws any strong colour."""
     return hsv(rng.uniform(0, 1), rng.uniform(0.5, 0.95), rng.uniform(0.4, 0.95))
 
 
-def muted(rng: np.random.Generator) -> Colour:
+def muted(rng: Generator) -> Colour:
     """Draws any weak colour."""
     return hsv(rng.uniform(0, 1), rng.uniform(0, 0.35), rng.uniform(0.3, 0.95))

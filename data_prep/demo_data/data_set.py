@@ -68,9 +68,10 @@ class Config:
         except ValueError:
             counts = ()
         if len(counts) != len(SPLITS) or min(counts) < 0 or not sum(counts):
+            given = ",".join(map(str, self.clips_per_class))
             raise UserError(
-                f"clips_per_class is {','.join(map(str, self.clips_per_class))}; need three counts "
-                "of at least 0 for train,val,test, such as 20,4,6"
+                f"clips_per_class is {given}; need three counts of at least 0 for train,val,test, "
+                "such as 20,4,6"
             )
         return counts
 
@@ -80,14 +81,11 @@ class Config:
         if not 1 <= self.clip_seconds <= 60:
             raise UserError(f"clip_seconds is {self.clip_seconds}; need 1 to 60")
         if self.seed < 0 or (self.num_workers is not None and self.num_workers < 1):
-            raise UserError(
-                f"num_workers is {self.num_workers} and seed is {self.seed}; need at least 1 and "
-                "at least 0"
-            )
+            given = f"num_workers is {self.num_workers} and seed is {self.seed}"
+            raise UserError(f"{given}; need at least 1 and at least 0")
         if len(self.labels) < 2 or not set(self.labels) <= set(LABELS):
-            raise UserError(
-                f"labels are {list(self.labels)}; need at least two of {', '.join(LABELS)}"
-            )
+            given = f"labels are {list(self.labels)}"
+            raise UserError(f"{given}; need at least two of {', '.join(LABELS)}")
 
 
 def make_demo(config: Config) -> None:

@@ -4,13 +4,14 @@ All draw in the unit coordinates of `Pen` and take what varies from one generato
 """
 
 import numpy as np
+from numpy.random import Generator
 
 from data_prep.demo_data import colours
 from data_prep.demo_data.colours import DARK, IVORY, hsv, shade
 from data_prep.demo_data.pen import Pen, smooth
 
 
-def guitar(pen: Pen, rng: np.random.Generator) -> None:
+def guitar(pen: Pen, rng: Generator) -> None:
     """A figure-of-eight body with a round hole, a long neck and a head."""
     wood, dark = colours.wood(rng), shade(colours.wood(rng), 0.5)
     half = [(0, -0.03), (0.12, -0.02), (0.15, 0.07), (0.11, 0.16), (0.2, 0.28), (0.2, 0.41)]
@@ -25,7 +26,7 @@ def guitar(pen: Pen, rng: np.random.Generator) -> None:
         pen.line([(x, -0.38), (x, 0.35)], 0.005, IVORY)
 
 
-def violin(pen: Pen, rng: np.random.Generator) -> None:
+def violin(pen: Pen, rng: Generator) -> None:
     """A waisted body with two f-holes, a black fingerboard and a scroll."""
     wood = colours.wood(rng)
     waist = [(0, -0.1), (0.11, -0.09), (0.16, -0.01), (0.15, 0.07), (0.085, 0.1), (0.085, 0.18)]
@@ -42,14 +43,14 @@ def violin(pen: Pen, rng: np.random.Generator) -> None:
     pen.ellipse(-0.11, 0.43, 0.075, 0.05, DARK)
 
 
-def bow(pen: Pen, rng: np.random.Generator) -> None:
+def bow(pen: Pen, rng: Generator) -> None:
     """A violin's bow, lying."""
     pen.line([(-0.46, -0.02), (0, 0), (0.46, -0.03)], 0.025, shade(colours.wood(rng), 0.8))
     pen.line([(-0.46, 0.012), (0.46, 0.012)], 0.016, IVORY)
     pen.box(-0.46, -0.03, -0.38, 0.025, DARK)
 
 
-def harp(pen: Pen, rng: np.random.Generator) -> None:
+def harp(pen: Pen, rng: Generator) -> None:
     """A tall triangle of pillar, curved neck and soundboard around its strings."""
     frame = colours.wood(rng) if rng.random() < 0.5 else colours.metal(rng)
     neck = [(0.3, -0.47), (0.2, -0.4), (0.08, -0.34), (-0.08, -0.36), (-0.24, -0.3), (-0.3, -0.18)]
@@ -64,7 +65,7 @@ def harp(pen: Pen, rng: np.random.Generator) -> None:
     pen.ellipse(0.3, -0.48, 0.05, 0.04, frame)
 
 
-def church_bell(pen: Pen, rng: np.random.Generator) -> None:
+def church_bell(pen: Pen, rng: Generator) -> None:
     """A flared bell with a crown, bands and a clapper."""
     bronze = colours.metal(rng) if rng.random() < 0.7 else hsv(0.45, 0.35, rng.uniform(0.4, 0.7))
     pen.box(-0.06, -0.5, 0.06, -0.36, shade(bronze, 0.7))
@@ -78,7 +79,7 @@ def church_bell(pen: Pen, rng: np.random.Generator) -> None:
     )
 
 
-def organ(pen: Pen, rng: np.random.Generator) -> None:
+def organ(pen: Pen, rng: Generator) -> None:
     """A row of pipes over a wooden case with a keyboard."""
     pipes, wood = colours.metal(rng), colours.wood(rng)
     order = [3, 2, 1, 0, 1, 2, 3] if rng.random() < 0.5 else [0, 1, 2, 3, 4, 5, 6]
@@ -94,7 +95,7 @@ def organ(pen: Pen, rng: np.random.Generator) -> None:
     pen.box(-0.46, 0.42, 0.46, 0.5, shade(wood, 0.7))
 
 
-def flute(pen: Pen, rng: np.random.Generator) -> None:
+def flute(pen: Pen, rng: Generator) -> None:
     """A long thin tube with round keys."""
     tube = colours.steel(rng) if rng.random() < 0.6 else colours.wood(rng)
     pen.box(-0.62, -0.04, 0.64, 0.04, tube)
@@ -108,7 +109,7 @@ def flute(pen: Pen, rng: np.random.Generator) -> None:
     pen.line([(-0.2, 0.045), (0.3, 0.045)], 0.012, shade(tube, 0.5))
 
 
-def trumpet(pen: Pen, rng: np.random.Generator) -> None:
+def trumpet(pen: Pen, rng: Generator) -> None:
     """A tube wound once, three valves and a wide bell."""
     brass = colours.metal(rng)
     dark = shade(brass, 0.6)
@@ -126,7 +127,7 @@ def trumpet(pen: Pen, rng: np.random.Generator) -> None:
     pen.polygon([(-0.56, -0.12), (-0.56, -0.04), (-0.48, -0.065), (-0.48, -0.095)], dark)
 
 
-def accordion(pen: Pen, rng: np.random.Generator) -> None:
+def accordion(pen: Pen, rng: Generator) -> None:
     """Two blocks, one with keys and one with buttons, and a pleated bellows between."""
     paint, folds = colours.paint(rng), colours.paint(rng)
     edges = np.linspace(-0.24, 0.24, 11)
@@ -145,7 +146,7 @@ def accordion(pen: Pen, rng: np.random.Generator) -> None:
     pen.line([(-0.29, -0.28), (-0.29, 0.28)], 0.03, shade(paint, 1.5))
 
 
-def snare_drum(pen: Pen, rng: np.random.Generator) -> None:
+def snare_drum(pen: Pen, rng: Generator) -> None:
     """A shallow cylinder with a white skin, hoops and tension rods."""
     shell, metal = (
         (colours.paint(rng) if rng.random() < 0.7 else colours.wood(rng)),
@@ -163,7 +164,7 @@ def snare_drum(pen: Pen, rng: np.random.Generator) -> None:
     pen.ellipse(0, -0.09, 0.39, 0.135, IVORY)
 
 
-def sticks(pen: Pen, rng: np.random.Generator) -> None:
+def sticks(pen: Pen, rng: Generator) -> None:
     """Two drumsticks that meet at the middle."""
     wood = shade(colours.wood(rng), 1.15)
     for x in (-0.3, 0.22):
@@ -171,7 +172,7 @@ def sticks(pen: Pen, rng: np.random.Generator) -> None:
         pen.ellipse(x * 0.2, 0.02, 0.024, 0.03, wood)
 
 
-def hi_hat(pen: Pen, rng: np.random.Generator) -> None:
+def hi_hat(pen: Pen, rng: Generator) -> None:
     """A stand with the lower one of two cymbals."""
     steel, brass = shade(colours.steel(rng), 0.7), colours.metal(rng)
     for x in (-0.26, 0.02, 0.26):
@@ -181,7 +182,7 @@ def hi_hat(pen: Pen, rng: np.random.Generator) -> None:
     pen.ellipse(0, -0.17, 0.44, 0.05, shade(brass, 0.75))
 
 
-def top_cymbal(pen: Pen, rng: np.random.Generator) -> None:
+def top_cymbal(pen: Pen, rng: Generator) -> None:
     """The upper cymbal of a hi-hat."""
     brass = colours.metal(rng)
     pen.ellipse(0, -0.22, 0.45, 0.05, brass)
@@ -190,7 +191,7 @@ def top_cymbal(pen: Pen, rng: np.random.Generator) -> None:
     pen.box(-0.03, -0.36, 0.03, -0.3, DARK)
 
 
-def marimba(pen: Pen, rng: np.random.Generator) -> None:
+def marimba(pen: Pen, rng: Generator) -> None:
     """Bars that get shorter, across two rails."""
     wood, rainbow = colours.wood(rng), rng.random() < 0.5
     rail = shade(colours.wood(rng), 0.6)
@@ -205,7 +206,7 @@ def marimba(pen: Pen, rng: np.random.Generator) -> None:
             pen.ellipse(x, sign * (0.2 - 0.011 * index), 0.014, 0.014, DARK)
 
 
-def mallets(pen: Pen, rng: np.random.Generator) -> None:
+def mallets(pen: Pen, rng: Generator) -> None:
     """Two mallets with round heads."""
     head = colours.paint(rng)
     for x, y in ((-0.26, 0.0), (0.2, 0.04)):
@@ -213,7 +214,7 @@ def mallets(pen: Pen, rng: np.random.Generator) -> None:
         pen.ellipse(x, y, 0.055, 0.055, head)
 
 
-def drill(pen: Pen, rng: np.random.Generator) -> None:
+def drill(pen: Pen, rng: Generator) -> None:
     """A cordless drill: motor, pistol grip, battery, chuck and bit."""
     paint, grip = colours.paint(rng), DARK if rng.random() < 0.6 else shade(colours.paint(rng), 0.6)
     pen.line([(0.34, -0.19), (0.6, -0.19)], 0.035, colours.steel(rng))
@@ -227,7 +228,7 @@ def drill(pen: Pen, rng: np.random.Generator) -> None:
         pen.line([(x, -0.27), (x, -0.15)], 0.018, DARK)
 
 
-def hammer(pen: Pen, rng: np.random.Generator) -> None:
+def hammer(pen: Pen, rng: Generator) -> None:
     """A claw hammer."""
     handle = colours.wood(rng) if rng.random() < 0.7 else colours.paint(rng)
     steel = shade(colours.steel(rng), 0.8)
@@ -240,7 +241,7 @@ def hammer(pen: Pen, rng: np.random.Generator) -> None:
     pen.box(-0.075, -0.47, 0.075, -0.28, shade(steel, 0.85))
 
 
-def saw(pen: Pen, rng: np.random.Generator) -> None:
+def saw(pen: Pen, rng: Generator) -> None:
     """A hand saw: a long toothed blade and a handle with a hole."""
     blade, handle = (
         colours.steel(rng),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+from numpy.random import Generator
 from PIL import Image
 
 from data_prep.demo_data.actors import Actor, Looks, make_actor
@@ -29,45 +30,36 @@ _NOISE_FRAMES = 5
 
 
 class Scene(NamedTuple):
-    """A clip's picture, ready to be drawn frame by frame.
+    """A clip's picture, ready to be drawn frame by frame."""
 
-    Attributes:
-        width_px, height_px: size of the frames.
-        boxes: float [num_frames, 4], ymin, xmin, ymax, xmax of the sounding object, in [0, 1].
-        has_silent_object: whether it shows a second object.
-        actors: the objects, the farthest first.
-        background: what is behind them, larger than a frame.
-        camera_px: int [num_frames, 2], the background's pixel (x, y) in the frame's corner.
-        look_up: uint8 [3, 256], light and colour: old value -> new value.
-        noise: uint8 [5, height, width, 1] of the sensor, which wraps around: 255 takes away 1.
-    """
-
-    width_px: int
+    width_px: int  # size of the frames
     height_px: int
+    # float [num_frames, 4], ymin, xmin, ymax, xmax of the sounding object, in [0, 1].
     boxes: np.ndarray
-    has_silent_object: bool
-    actors: tuple[Actor, ...]
-    background: Image.Image
+    actors: tuple[Actor, ...]  # the objects, the farthest first
+    background: Image.Image  # what is behind them, larger than a frame
+    # int [num_frames, 2], the background's pixel (x, y) in the frame's corner.
     camera_px: np.ndarray
-    look_up: np.ndarray
+    look_up: np.ndarray  # uint8 [3, 256], light and colour: old value -> new value
+    # uint8 [5, height, width, 1] of the sensor, which wraps around: 255 takes away 1.
     noise: np.ndarray | None
+
+    @property
+    def has_silent_object(self) -> bool:
+        """Whether it shows a second object."""
+        return len(self.actors) == 2
 
 
 def make_scene(
     looks: Looks,
     attacks_seconds: np.ndarray,
     num_frames: int,
-    rng: np.random.Generator,
+    rng: Generator,
     silent: Looks | None = None,
 ) -> Scene:
-    """Draws the objects and the background and decides where everything moves.
+    """Draws an object that moves with `attacks_seconds`, and a background; at 25 fps.
 
-    Args:
-        looks: how the sounding object is drawn.
-        attacks_seconds: float [num_attacks], what its motion follows.
-        num_frames: length of the clip at 25 fps.
-        rng: decides about everything.
-        silent: how a second object is drawn; it is left out where there is no room.
+    A second object, which is silent, is left out where there is no room.
     """
     width, height = SIZES_PX[rng.integers(len(SIZES_PX))]
     room_px = min(width, height) - 2 * _MARGIN_PX
@@ -84,20 +76,13 @@ def make_scene(
         actors = [*itertools.islice(apart, 1), actor]
     camera = _camera(num_frames, rng)
     reach = int(camera.max()) + 1
-    return Scene(
-        width,
-        height,
-        actor.visible_boxes_px(height, width) / [height, width, height, width],
-        len(actors) == 2,
-        tuple(actors),
-        draw_background(width + reach, height + reach, rng),
-        camera,
-        _look_up(rng),
-        _sensor_noise(width, height, rng),
-    )
+    boxes = actor.visible_boxes_px(height, width) / [height, width, height, width]
+    background = draw_background(width + reach, height + reach, rng)
+    light, noise = _look_up(rng), _sensor_noise(width, height, rng)
+    return Scene(width, height, boxes, tuple(actors), background, camera, light, noise)
 
 
-def _placed(actor: Actor, width: int, height: int, rng: np.random.Generator) -> Actor:
+def _placed(actor: Actor, width: int, height: int, rng: Generator) -> Actor:
     """Puts an actor into the central square, or beyond its border by `_MAX_CUT` at most."""
     side = min(width, height)
     low = np.array([(height - side) / 2, (width - side) / 2]) + _MARGIN_PX
@@ -117,13 +102,13 @@ def _overlap(actor: Actor, other: Actor) -> float:
     return float(np.prod(np.maximum(sides, 0)) / min(areas))
 
 
-def _camera(num_frames: int, rng: np.random.Generator) -> np.ndarray:
+def _camera(num_frames: int, rng: Generator) -> np.ndarray:
     times = np.arange(num_frames) / constants.FRAME_RATE_HZ
     path = np.stack([sway(times, rng, rng.uniform(0, 8)) for _ in range(2)], axis=1)
     return np.round(path - path.min(axis=0)).astype(int)
 
 
-def _look_up(rng: np.random.Generator) -> np.ndarray:
+def _look_up(rng: Generator) -> np.ndarray:
     values = np.linspace(0, 1, 256)
     gamma, gain, lift = rng.uniform(0.8, 1.25), rng.uniform(0.8, 1.0), rng.uniform(0, 0.1)
     casts = rng.uniform(0.88, 1.0, 3)
@@ -132,7 +117,7 @@ def _look_up(rng: np.random.Generator) -> np.ndarray:
     return np.clip(np.array(curves) * 255, 16, 239).astype(np.uint8)
 
 
-def _sensor_noise(width: int, height: int, rng: np.random.Generator) -> np.ndarray | None:
+def _sensor_noise(width: int, height: int, rng: Generator) -> np.ndarray | None:
     if rng.random() < 0.5:
         return None
     noise = rng.standard_normal((_NOISE_FRAMES, height, width, 1), dtype=np.float32)

@@ -4,11 +4,12 @@ Pitch ranges, rhythms and loudness overlap between classes; what differs is how 
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import scipy.fft
 import scipy.signal
+from numpy.random import Generator
 
 from l3net import constants
 
@@ -22,21 +23,14 @@ _TWO_PI = np.float32(2 * np.pi)
 
 @dataclasses.dataclass(frozen=True)
 class Sound:
-    """A dry sound.
+    """A dry sound."""
 
-    Attributes:
-        waveform: float32 [num_samples], mono, 48 kHz, at any level.
-        attacks_seconds: float [num_attacks], when a note, hit or stroke begins, increasing.
-    """
-
-    waveform: np.ndarray
-    attacks_seconds: np.ndarray
+    waveform: np.ndarray  # float32 [num_samples], mono, 48 kHz, at any level
+    attacks_seconds: np.ndarray  # float [num_attacks], when notes or strokes begin, increasing
 
 
 # --- Time and pitch ------------------------------------------------------------------------------
-def _attacks(
-    rng: np.random.Generator, seconds: float, shortest: float, longest: float
-) -> np.ndarray:
+def _attacks(rng: Generator, seconds: float, shortest: float, longest: float) -> np.ndarray:
     """Returns attack times from just before 0 to the end, with a tempo and human jitter."""
     beat = rng.uniform(shortest, longest)
     swing = rng.uniform(0, 0.1)
@@ -49,9 +43,7 @@ def _attacks(
     return np.array(times)
 
 
-def _melody(
-    rng: np.random.Generator, count: int, lowest_hz: float, highest_hz: float
-) -> np.ndarray:
+def _melody(rng: Generator, count: int, lowest_hz: float, highest_hz: float) -> np.ndarray:
     """Returns `count` pitches in hertz: a walk on a major or minor scale within a range."""
     scale = np.array([(0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10)][rng.integers(2)])
     semitones = np.concatenate([scale + 12 * octave for octave in range(6)])
@@ -67,7 +59,7 @@ def _times(num_samples: int) -> np.ndarray:
     return np.arange(num_samples, dtype=np.float32) / np.float32(RATE_HZ)
 
 
-def _drift(rng: np.random.Generator, num_samples: int, per_second: float) -> np.ndarray:
+def _drift(rng: Generator, num_samples: int, per_second: float) -> np.ndarray:
     """Returns a smooth random curve around 0 of about unit size, float32 [num_samples]."""
     num_knots = max(4, int(num_samples / RATE_HZ * per_second) + 3)
     knots = rng.standard_normal(num_knots)
@@ -96,7 +88,7 @@ def _envelope(
 
 
 # --- Oscillators and noise -----------------------------------------------------------------------
-def _table(amplitudes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _table(amplitudes: np.ndarray, rng: Generator) -> np.ndarray:
     """Returns one period of a wave with the given harmonics at random phases, of unit power."""
     amplitudes = np.asarray(amplitudes, np.float64)
     spectrum = np.zeros(_TABLE_SIZE // 2 + 1, complex)
@@ -123,14 +115,14 @@ def _formants(
     return amplitudes * gain
 
 
-def _play(table: np.ndarray, frequency_hz: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _play(table: np.ndarray, frequency_hz: np.ndarray, rng: Generator) -> np.ndarray:
     """Runs through a wave table at a changing frequency."""
     phase = np.cumsum(frequency_hz, dtype=np.float64)
     phase = phase * (_TABLE_SIZE / RATE_HZ) + rng.uniform(0, _TABLE_SIZE)
     return table[phase.astype(np.int64) & (_TABLE_SIZE - 1)]
 
 
-def _noise(rng: np.random.Generator, num_samples: int, gain_of) -> np.ndarray:
+def _noise(rng: Generator, num_samples: int, gain_of) -> np.ndarray:
     """Returns noise of unit power whose spectrum is `gain_of(frequencies_hz)`."""
     size = scipy.fft.next_fast_len(num_samples, real=True)
     frequencies = np.fft.rfftfreq(size, 1 / RATE_HZ).astype(np.float32)
@@ -150,17 +142,11 @@ def _band(low_hz: float, high_hz: float, order: float = 2.0):
     return gain
 
 
-def _modes(
-    rng: np.random.Generator,
-    seconds: float,
-    frequencies_hz: np.ndarray,
-    amplitudes: np.ndarray,
-    decays_seconds: np.ndarray,
-) -> np.ndarray:
-    """Returns a struck body: decaying sines, float32 [seconds * 48000]."""
+def _modes(rng: Generator, seconds: float, *modes: np.ndarray) -> np.ndarray:
+    """Returns a struck body: sines with frequencies (Hz), amplitudes and decays (s)."""
     times = _times(int(seconds * RATE_HZ))
     result = np.zeros_like(times)
-    for frequency, amplitude, decay in zip(frequencies_hz, amplitudes, decays_seconds, strict=True):
+    for frequency, amplitude, decay in zip(*modes, strict=True):
         if frequency < 20_000:
             end = min(len(times), int(7 * decay * RATE_HZ) + 1)
             part = times[:end]
@@ -172,7 +158,7 @@ def _modes(
 
 
 def _pluck(
-    rng: np.random.Generator, pitch_hz: float, seconds: float, decay_seconds: float, bright: float
+    rng: Generator, pitch_hz: float, seconds: float, decay_seconds: float, bright: float
 ) -> np.ndarray:
     """Returns a plucked string (Karplus-Strong): averaging neighbours damps the harmonics."""
     period = max(8, round(RATE_HZ / pitch_hz))
@@ -186,15 +172,10 @@ def _pluck(
     return scipy.fft.irfft((excitation * powers).astype(np.complex64), period).ravel()
 
 
-def _mix(
-    notes: Sequence[np.ndarray],
-    times_seconds: Sequence[float],
-    gains: Sequence[float],
-    num_samples: int,
-) -> np.ndarray:
-    """Adds notes at their times; those that began before 0 are cut at the front."""
+def _mix(notes: Iterable[tuple[np.ndarray, float, float]], num_samples: int) -> np.ndarray:
+    """Adds notes (waveform, time, gain); those that began before 0 are cut at the front."""
     result = np.zeros(num_samples, np.float32)
-    for note, time, gain in zip(notes, times_seconds, gains, strict=True):
+    for note, time, gain in notes:
         start = round(time * RATE_HZ)
         piece = note[max(0, -start) : max(0, num_samples - start)]
         begin = max(0, start)
@@ -202,37 +183,35 @@ def _mix(
     return result
 
 
-def _velocities(rng: np.random.Generator, count: int) -> np.ndarray:
+def _velocities(rng: Generator, count: int) -> np.ndarray:
     return rng.uniform(0.5, 1.0, count)
 
 
 def _played(
-    rng: np.random.Generator, seconds: float, attacks: np.ndarray, notes: Sequence[np.ndarray]
+    rng: Generator, seconds: float, attacks: np.ndarray, notes: Sequence[np.ndarray]
 ) -> Sound:
     """Returns the sound of a note at each attack, louder and softer."""
-    gains = _velocities(rng, len(attacks))
-    return Sound(_mix(notes, attacks, gains, int(seconds * RATE_HZ)), attacks)
+    played = zip(notes, attacks, _velocities(rng, len(attacks)), strict=True)
+    return Sound(_mix(played, int(seconds * RATE_HZ)), attacks)
 
 
 # --- Plucked strings -----------------------------------------------------------------------------
-def acoustic_guitar(rng: np.random.Generator, seconds: float) -> Sound:
+def acoustic_guitar(rng: Generator, seconds: float) -> Sound:
     """Strummed chords or a picked pattern."""
-    num_samples = int(seconds * RATE_HZ)
     attacks = _attacks(rng, seconds, 0.22, 0.6)
     strum = rng.random() < 0.5
     roots = _melody(rng, len(attacks), 82, 180)
     bright, decay = rng.uniform(8, 20), rng.uniform(0.3, 0.8)
-    notes, times, gains = [], [], []
+    notes = []
     for time, root, velocity in zip(attacks, roots, _velocities(rng, len(attacks)), strict=True):
         chord = root * 2 ** (np.array([0, 7, 12, 16, 19, 24])[: rng.integers(3, 7)] / 12)
         for string, pitch in enumerate(chord if strum else rng.choice(chord, 1)):
-            notes.append(_pluck(rng, pitch, 1.2, decay, bright))
-            times.append(time + 0.012 * string)
-            gains.append(velocity)
-    return Sound(_mix(notes, times, gains, num_samples), attacks)
+            note = _pluck(rng, pitch, 1.2, decay, bright)
+            notes.append((note, time + 0.012 * string, velocity))
+    return Sound(_mix(notes, int(seconds * RATE_HZ)), attacks)
 
 
-def harp(rng: np.random.Generator, seconds: float) -> Sound:
+def harp(rng: Generator, seconds: float) -> Sound:
     """Arpeggios and runs of soft, long notes."""
     attacks = _attacks(rng, seconds, 0.1, 0.3)
     pitches = _melody(rng, len(attacks), 260, 1500)
@@ -242,7 +221,7 @@ def harp(rng: np.random.Generator, seconds: float) -> Sound:
 
 
 # --- Struck --------------------------------------------------------------------------------------
-def church_bell(rng: np.random.Generator, seconds: float) -> Sound:
+def church_bell(rng: Generator, seconds: float) -> Sound:
     """A bell's hum, prime, minor tierce, quint and nominal, which beat."""
     attacks = _attacks(rng, seconds, 0.5, 1.0)
     prime = np.exp(rng.uniform(np.log(250), np.log(700)))
@@ -254,7 +233,7 @@ def church_bell(rng: np.random.Generator, seconds: float) -> Sound:
     return _played(rng, seconds, attacks, [strike] * len(attacks))
 
 
-def marimba(rng: np.random.Generator, seconds: float) -> Sound:
+def marimba(rng: Generator, seconds: float) -> Sound:
     """Tuned bars, 1 : 4 : 9.2 (marimba) or 1 : 3 : 6 (xylophone), short and woody."""
     attacks = _attacks(rng, seconds, 0.12, 0.34)
     ratios = np.array([[1, 3.93, 9.24], [1, 3.0, 6.1]][rng.integers(2)])
@@ -267,7 +246,7 @@ def marimba(rng: np.random.Generator, seconds: float) -> Sound:
     return _played(rng, seconds, attacks, notes)
 
 
-def snare_drum(rng: np.random.Generator, seconds: float) -> Sound:
+def snare_drum(rng: Generator, seconds: float) -> Sound:
     """A skin at 150..260 Hz under rattling wires; now and then a roll."""
     fast = rng.random() < 0.3
     attacks = _attacks(rng, seconds, *((0.06, 0.1) if fast else (0.15, 0.4)))
@@ -279,7 +258,7 @@ def snare_drum(rng: np.random.Generator, seconds: float) -> Sound:
     return _played(rng, seconds, attacks, [hit] * len(attacks))
 
 
-def hi_hat(rng: np.random.Generator, seconds: float) -> Sound:
+def hi_hat(rng: Generator, seconds: float) -> Sound:
     """Short bursts of bright, metallic noise; open ones ring longer."""
     attacks = _attacks(rng, seconds, 0.12, 0.34)
     length = int(0.6 * RATE_HZ)
@@ -291,14 +270,12 @@ def hi_hat(rng: np.random.Generator, seconds: float) -> Sound:
     noise = np.diff(noise, prepend=0)
     closed, ringing = rng.uniform(0.025, 0.08), rng.uniform(0.15, 0.4)
     openness = rng.uniform(0, 0.5)
-    hits = [
-        noise * np.exp(-times / np.float32(ringing if rng.random() < openness else closed))
-        for _ in attacks
-    ]
+    decays = [np.float32(ringing if rng.random() < openness else closed) for _ in attacks]
+    hits = [noise * np.exp(-times / decay) for decay in decays]
     return _played(rng, seconds, attacks, hits)
 
 
-def hammer(rng: np.random.Generator, seconds: float) -> Sound:
+def hammer(rng: Generator, seconds: float) -> Sound:
     """Blows: a click and the short ringing of nail and wood, or of metal."""
     attacks = _attacks(rng, seconds, 0.24, 0.42)
     metal = rng.uniform(0, 1)
@@ -312,14 +289,14 @@ def hammer(rng: np.random.Generator, seconds: float) -> Sound:
 
 
 # --- Sustained -----------------------------------------------------------------------------------
-def _vibrato(rng: np.random.Generator, num_samples: int, depth: float) -> np.ndarray:
+def _vibrato(rng: Generator, num_samples: int, depth: float) -> np.ndarray:
     rate = rng.uniform(4.5, 6.5)
     times = _times(num_samples)
     wobble = np.sin(_TWO_PI * np.float32(rate) * times + np.float32(rng.uniform(0, 6)))
     return 1 + np.float32(depth) * wobble + np.float32(0.002) * _drift(rng, num_samples, 4)
 
 
-def organ(rng: np.random.Generator, seconds: float) -> Sound:
+def organ(rng: Generator, seconds: float) -> Sound:
     """Chords of drawbar or pipe stops, steady, with a little wind."""
     num_samples = int(seconds * RATE_HZ)
     attacks = _attacks(rng, seconds, 0.5, 1.4)
@@ -338,7 +315,7 @@ def organ(rng: np.random.Generator, seconds: float) -> Sound:
     return Sound(waveform + np.float32(0.03) * wind, attacks)
 
 
-def flute(rng: np.random.Generator, seconds: float) -> Sound:
+def flute(rng: Generator, seconds: float) -> Sound:
     """A melody of few harmonics with vibrato and breath."""
     num_samples = int(seconds * RATE_HZ)
     attacks = _attacks(rng, seconds, 0.18, 0.7)
@@ -355,7 +332,7 @@ def flute(rng: np.random.Generator, seconds: float) -> Sound:
     return Sound((tone + breathiness * breath) * envelope, attacks)
 
 
-def violin(rng: np.random.Generator, seconds: float) -> Sound:
+def violin(rng: Generator, seconds: float) -> Sound:
     """A bowed melody: many harmonics through a body's resonances, vibrato, bow noise."""
     num_samples = int(seconds * RATE_HZ)
     attacks = _attacks(rng, seconds, 0.18, 0.8)
@@ -373,7 +350,7 @@ def violin(rng: np.random.Generator, seconds: float) -> Sound:
     return Sound((tone + np.float32(rng.uniform(0.03, 0.1)) * bow) * envelope, attacks)
 
 
-def trumpet(rng: np.random.Generator, seconds: float) -> Sound:
+def trumpet(rng: Generator, seconds: float) -> Sound:
     """A tongued melody that gets brighter as it gets louder."""
     num_samples = int(seconds * RATE_HZ)
     attacks = _attacks(rng, seconds, 0.16, 0.6)
@@ -394,7 +371,7 @@ def trumpet(rng: np.random.Generator, seconds: float) -> Sound:
     return Sound((soft + brightness * (loud - soft)) * envelope, attacks)
 
 
-def accordion(rng: np.random.Generator, seconds: float) -> Sound:
+def accordion(rng: Generator, seconds: float) -> Sound:
     """Chords of beating reeds under a bellows that swells."""
     num_samples = int(seconds * RATE_HZ)
     attacks = _attacks(rng, seconds, 0.25, 0.8)
@@ -415,7 +392,7 @@ def accordion(rng: np.random.Generator, seconds: float) -> Sound:
 
 
 # --- Tools ---------------------------------------------------------------------------------------
-def drill(rng: np.random.Generator, seconds: float) -> Sound:
+def drill(rng: Generator, seconds: float) -> Sound:
     """A motor whose speed sinks under load, its gears and its brushes."""
     num_samples = int(seconds * RATE_HZ)
     attacks = _attacks(rng, seconds, 0.6, 1.5)
@@ -434,7 +411,7 @@ def drill(rng: np.random.Generator, seconds: float) -> Sound:
     return Sound(waveform.astype(np.float32), attacks)
 
 
-def sawing(rng: np.random.Generator, seconds: float) -> Sound:
+def sawing(rng: Generator, seconds: float) -> Sound:
     """Strokes there and back: teeth rasp faster in the middle of each."""
     num_samples = int(seconds * RATE_HZ)
     attacks = _attacks(rng, seconds, 0.2, 0.4)
@@ -452,7 +429,7 @@ def sawing(rng: np.random.Generator, seconds: float) -> Sound:
 
 
 # --- Room, microphone, background ----------------------------------------------------------------
-def record(rng: np.random.Generator, sound: Sound) -> np.ndarray:
+def record(rng: Generator, sound: Sound) -> np.ndarray:
     """Records a dry sound in a random room with a random microphone and background.
 
     Returns:
@@ -483,7 +460,7 @@ def _loudness(waveform: np.ndarray) -> float:
     return float(np.sqrt(power.max())) + 1e-9
 
 
-def _room(rng: np.random.Generator) -> np.ndarray:
+def _room(rng: Generator) -> np.ndarray:
     """Returns an impulse response: the direct sound and a decaying, darkening tail."""
     decay = rng.uniform(0.03, 0.25)
     times = _times(int(5 * decay * RATE_HZ))
@@ -495,7 +472,7 @@ def _room(rng: np.random.Generator) -> np.ndarray:
     return tail
 
 
-def _microphone(rng: np.random.Generator, frequencies: np.ndarray) -> np.ndarray:
+def _microphone(rng: Generator, frequencies: np.ndarray) -> np.ndarray:
     """Returns a gain per frequency: a tilt, a few humps and a cut at both ends."""
     octaves = np.log2(np.maximum(frequencies, 20) / 1000)
     decibels = rng.uniform(-1, 1) * octaves
@@ -506,7 +483,7 @@ def _microphone(rng: np.random.Generator, frequencies: np.ndarray) -> np.ndarray
     return (10 ** (decibels / 20) * cut(frequencies)).astype(np.float32)
 
 
-def _camera(rng: np.random.Generator, num_samples: int) -> np.ndarray:
+def _camera(rng: Generator, num_samples: int) -> np.ndarray:
     """Returns what the camera adds: a faint tick when it reads a frame.
 
     Sound then shows where between two frames it was cut: the low-level cue that OTS §3.3 keeps out
@@ -520,7 +497,7 @@ def _camera(rng: np.random.Generator, num_samples: int) -> np.ndarray:
     return scipy.signal.fftconvolve(ticks, tick)[:num_samples].astype(np.float32)
 
 
-def _background(rng: np.random.Generator, num_samples: int) -> np.ndarray:
+def _background(rng: Generator, num_samples: int) -> np.ndarray:
     """Returns background of unit power: coloured noise, mains hum, a murmur of voices."""
     slope = rng.uniform(0.3, 1.1)
     noise = _noise(rng, num_samples, lambda hz: np.maximum(hz, 30) ** -slope)

@@ -1,6 +1,7 @@
 """Boxes around what sounds, from two published localization sets -> rows of one boxes.csv.
 
-One row per box; a frame may have several. The demo data set's boxes.csv has the same columns.
+One row per box; a frame may have several. The demo data set's boxes.csv has the same columns. Both
+readers raise UserError if a list cannot be read or its first entry has another format.
 """
 
 import pathlib
@@ -23,35 +24,23 @@ _VGGSS_FILE = re.compile(r"(?P<video_id>.{11})_(?P<start>\d{6})")
 
 
 class Box(NamedTuple):
-    """A box in one frame; a row of boxes.csv.
+    """A box in one frame; a row of boxes.csv."""
 
-    Attributes:
-        example_id: the clip's.
-        frame: its index at 25 fps, from the beginning of the clip; an image is frame 0.
-        time_seconds: when the frame is shown.
-        ymin, xmin, ymax, xmax: shares of the frame's height and width, in [0, 1].
-        label: the class of what sounds, "" if unknown.
-    """
-
-    example_id: str
-    frame: int
-    time_seconds: str
-    ymin: str
+    example_id: str  # the clip's
+    frame: int  # its index at 25 fps, from the beginning of the clip; an image is frame 0
+    time_seconds: str  # when the frame is shown
+    ymin: str  # shares of the frame's height and width, in [0, 1]
     xmin: str
     ymax: str
     xmax: str
-    label: str
+    label: str  # the class of what sounds, "" if unknown
 
 
 COLUMNS = Box._fields
 
 
 def read_vggss(path: str | pathlib.Path) -> Iterator[tuple[Entry, list[Box]]]:
-    """Reads vggss.json: clips of 10 s with their boxes; those without area are left out.
-
-    Raises:
-        UserError: if the file cannot be read or has another format.
-    """
+    """Reads vggss.json: clips of 10 s with their boxes; those without area are left out."""
     path = pathlib.Path(path)
     what = '[{"file": "ID_000030", "class": …, "bbox": [[xmin, ymin, xmax, ymax], …]}, …]'
     content = dataset_lists.read_json(path)
@@ -84,9 +73,6 @@ def read_flickr_boxes(folder: str | pathlib.Path) -> Iterator[tuple[Entry, list[
     Every annotator's boxes become rows, so a frame on which three agree has three. An element
     `bbox` holds xmin, ymin, xmax, ymax, by these names, or as its last four of five elements in
     this order. A frame is a clip of one frame.
-
-    Raises:
-        UserError: if the folder has no XML file, or the first one has another format.
     """
     folder = pathlib.Path(folder)
     paths = sorted(folder.glob("*.xml"))

@@ -1,7 +1,8 @@
 """Official lists of data sets -> the clips they name; one small reader per format.
 
-Formats and where they are from: docs/datasets.md. A list whose header or first row has another
-format is refused; a later row that cannot be read is one `Unusable`, and the rest goes on.
+Formats and where they are from: docs/datasets.md. Every reader raises UserError if the list cannot
+be read or its header or first row has another format; a later row that cannot be read is one
+`Unusable`, and the rest goes on.
 """
 
 import dataclasses
@@ -42,39 +43,29 @@ NEAREST_CLASSES: Mapping[str, str] = {
 }
 INSTRUMENT_ROOTS = ("Musical instrument", "Singing", "Tools")  # OTS §2: 110 classes
 _SPLIT_NAMES = {
-    **{"train": TRAIN, "training": TRAIN},
-    **{"val": VAL, "validate": VAL, "validation": VAL},
-    **{"test": TEST, "testing": TEST},
+    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("val", "validate", "validation"), VAL),
+    **dict.fromkeys(("test", "testing"), TEST),
 }
 _KINETICS_COLUMNS = frozenset(("label", "youtube_id", "time_start", "time_end", "split", "is_cc"))
 _YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{11}")
-_FLICKR_URL = re.compile(
-    r"(?:https?://)?(?:www\.)?flickr\.com/(?:videos|photos)/[^/]+/(\d+)(?:/.*)?"
+_FLICKR = re.compile(
+    r"(?:(?:https?://)?(?:www\.)?flickr\.com/(?:videos|photos)/[^/]+/(\d+)(?:/.*)?|(\d+))"
 )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ListedClip:
-    """One clip that a list names.
+    """One clip that a list names."""
 
-    Attributes:
-        video_id: the video's id, such as YouTube's.
-        start_seconds, end_seconds: extent on the complete video's time line.
-        split: "train", "val" or "test" as the list has it, "" where it has none.
-        labels: as the list writes them.
-        source: file name of the list.
-        line: line in the list (JSON: number of the entry).
-        is_part: whether a video may have several clips.
-    """
-
-    video_id: str
-    start_seconds: float
+    video_id: str  # the video's id, such as YouTube's
+    start_seconds: float  # extent on the complete video's time line
     end_seconds: float
-    split: str
-    labels: tuple[str, ...]
-    source: str
-    line: int
-    is_part: bool = True
+    split: str  # "train", "val" or "test" as the list has it, "" where it has none
+    labels: tuple[str, ...]  # as the list writes them
+    source: str  # file name of the list
+    line: int  # line in the list (JSON: number of the entry)
+    is_part: bool = True  # whether a video may have several clips
 
     @property
     def clip_id(self) -> str:
@@ -104,9 +95,6 @@ def read_kinetics(path: str | pathlib.Path) -> Iterator[Entry]:
 
     It is a CSV with the columns label (may lack: held-out test lists), youtube_id, time_start,
     time_end, split and perhaps is_cc; or the JSON of the same clips.
-
-    Raises:
-        UserError: if the file cannot be read or has another format.
     """
     path = pathlib.Path(path)
     if path.suffix.lower() == ".json":
@@ -158,9 +146,6 @@ def read_audioset(path: str | pathlib.Path) -> Iterator[Entry]:
     """Reads one of AudioSet's lists of segments; labels are ontology ids such as "/m/04szw".
 
     A file with "eval" in its name is the test list, one with "train" a training list.
-
-    Raises:
-        UserError: if the file cannot be read, has another format, or its name says no split.
     """
     path = pathlib.Path(path)
     kinds = "eval" in path.name.lower(), "train" in path.name.lower()
@@ -186,9 +171,6 @@ def read_ontology(path: str | pathlib.Path) -> tuple[dict[str, str], frozenset[s
 
     Returns:
         Label id -> name; the ids of the 110 classes: everything at or below `INSTRUMENT_ROOTS`.
-
-    Raises:
-        UserError: if the file cannot be read, or is no such ontology.
     """
     content = read_json(path)
     try:
@@ -211,11 +193,7 @@ def read_ontology(path: str | pathlib.Path) -> tuple[dict[str, str], frozenset[s
 
 # --- VGGSound, Flickr ----------------------------------------------------------------------------
 def read_vggsound(path: str | pathlib.Path) -> Iterator[Entry]:
-    """Reads vggsound.csv, without a header: YouTube id, start in seconds, label, train or test.
-
-    Raises:
-        UserError: if the file cannot be read or has another format.
-    """
+    """Reads vggsound.csv, without a header: YouTube id, start in seconds, label, train or test."""
 
     def parse(fields: list[str]) -> tuple:
         video_id, text, label, split = fields
@@ -232,16 +210,13 @@ def read_flickr(path: str | pathlib.Path) -> Iterator[Entry]:
     """Reads SoundNet's urls_public.txt: on each line the address of a Flickr video, or its number.
 
     A clip is the first 10 s of a video (L3 §3.1), without label and split.
-
-    Raises:
-        UserError: if the file cannot be read or has another format.
     """
 
     def parse(text: str) -> tuple:
-        match = _FLICKR_URL.fullmatch(text)
-        if match is None and not re.fullmatch(r"\d+", text):
+        match = _FLICKR.fullmatch(text)
+        if match is None:
             raise ValueError("no Flickr video")
-        return match[1] if match else text, 0.0, constants.CLIP_SECONDS, "", ()
+        return match[1] or match[2], 0.0, constants.CLIP_SECONDS, "", ()
 
     what = "http://www.flickr.com/videos/USER/NUMBER/… or NUMBER"
     return _parsed(pathlib.Path(path), text_lines(path), parse, what, youtube=False)

@@ -87,41 +87,27 @@ class Request:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Missing:
-    """A clip of the data set that did not become a row; a row of missing.csv.
+    """A clip of the data set that did not become a row; a row of missing.csv."""
 
-    Attributes:
-        example_id, media_id, split: what the row would have had, "" if unknown.
-        reason: a few words.
-        detail: more words.
-        source, line: where it is listed.
-    """
-
-    example_id: str
+    example_id: str  # what the row would have had, "" if unknown
     media_id: str
     split: str
-    reason: str
-    detail: str = ""
-    source: str = ""
+    reason: str  # a few words
+    detail: str = ""  # more words
+    source: str = ""  # where it is listed
     line: int = 0
 
 
 @dataclasses.dataclass
 class Result:
-    """What came of a request.
+    """What came of a request."""
 
-    Attributes:
-        rows: the manifest's rows.
-        missing: what is listed, but did not become a row.
-        num_other: number of listed clips of other classes.
-        notes: lines for the user.
-        boxes: the rows of boxes.csv; None if the data set has none.
-    """
-
-    rows: list[ManifestRow] = dataclasses.field(default_factory=list)
+    rows: list[ManifestRow] = dataclasses.field(default_factory=list)  # the manifest's rows
+    # What is listed, but did not become a row.
     missing: list[Missing] = dataclasses.field(default_factory=list)
-    num_other: int = 0
-    notes: list[str] = dataclasses.field(default_factory=list)
-    boxes: list[Box] | None = None
+    num_other: int = 0  # number of listed clips of other classes
+    notes: list[str] = dataclasses.field(default_factory=list)  # lines for the user
+    boxes: list[Box] | None = None  # the rows of boxes.csv; None if the data set has none
 
     def miss(self, clip: ListedClip, reason: str, detail: str = "") -> None:
         """Counts a clip as missing."""
@@ -395,19 +381,12 @@ def _add_youtube(request: Request, result: Result, clips: Sequence[ListedClip]) 
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
-    """One choice of --dataset.
+    """One choice of --dataset."""
 
-    Attributes:
-        make_rows: what makes its rows.
-        lists: what --lists must name; "" if none are read.
-        lists_needed: whether it must be given.
-        fixed_splits: whether there is nothing for --split_fractions to share out.
-    """
-
-    make_rows: Callable[[Request], Result]
-    lists: str = ""
-    lists_needed: bool = True
-    fixed_splits: bool = False
+    make_rows: Callable[[Request], Result]  # what makes its rows
+    lists: str = ""  # what --lists must name; "" if none are read
+    lists_needed: bool = True  # whether it must be given
+    fixed_splits: bool = False  # whether there is nothing for --split_fractions to share out
 
 
 DATASETS: Mapping[str, DataSet] = {

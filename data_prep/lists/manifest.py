@@ -30,24 +30,15 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class ManifestRow:
-    """One clip to cut out of one video.
+    """One clip to cut out of one video."""
 
-    Attributes:
-        example_id: its name, unique within the manifest.
-        media_id: the video's id; several clips may share it.
-        path: the video's path, relative to the folder of videos, posix style.
-        start_seconds, end_seconds: the wanted extent on the video's own time line.
-        split: letters, digits and "_", such as "train".
-        labels: label strings, may be empty.
-    """
-
-    example_id: str
-    media_id: str
-    path: str
-    start_seconds: float
+    example_id: str  # its name, unique within the manifest
+    media_id: str  # the video's id; several clips may share it
+    path: str  # the video's path, relative to the folder of videos, posix style
+    start_seconds: float  # the wanted extent on the video's own time line
     end_seconds: float
-    split: str
-    labels: tuple[str, ...] = ()
+    split: str  # letters, digits and "_", such as "train"
+    labels: tuple[str, ...] = ()  # label strings, may be empty
 
 
 def read_manifest(path: str | pathlib.Path) -> list[ManifestRow]:
@@ -115,16 +106,7 @@ def rows_from_folder(
 
     Suffixes say which files are videos (`l3net.media.file_kinds`); hidden ones are left out. The
     split of a file depends on its relative path and the seed only, so adding files moves no other.
-
-    Args:
-        folder: the folder of videos.
-        max_seconds: length of each clip; L3 §3.1 takes the first 10 s.
-        split_fractions: split name -> share, such as {"train": 0.8, "val": 0.1, "test": 0.1};
-            None puts all in "train".
-        seed: seed of the split.
-
-    Returns:
-        The rows, sorted by path, without labels.
+    Without fractions all are in "train". Rows are sorted by path and have no labels.
 
     Raises:
         UserError: if the folder does not exist, cannot be read or has no video file, or the
@@ -158,11 +140,7 @@ def split_of(media_id: str, fractions: Mapping[str, float], seed: int = 0) -> st
 
 
 def parse_fractions(text: str) -> dict[str, float]:
-    """Parses "train=0.8,val=0.1,test=0.1" to split name -> share, in the order given.
-
-    Raises:
-        UserError: if the text has another form, or the shares are unusable.
-    """
+    """Parses "train=0.8,val=0.1,test=0.1" to split name -> share; raises UserError if unusable."""
     try:
         pairs = [part.split("=") for part in text.split(",")]
         fractions = {split.strip(): float(share) for split, share in pairs}
@@ -192,8 +170,8 @@ def checked_fractions(fractions: Mapping[str, float]) -> dict[str, float]:
 def _check_columns(columns: Sequence[str], path: str | pathlib.Path) -> None:
     if sorted(columns) != sorted(COLUMNS):
         raise UserError(
-            f"{path}, line 1: got the columns {', '.join(columns) or 'none'}; "
-            f"need exactly {', '.join(COLUMNS)}"
+            f"{path}, line 1: got the columns {', '.join(columns) or 'none'}; need exactly "
+            f"{', '.join(COLUMNS)}"
         )
 
 
@@ -211,15 +189,9 @@ def _row_from_fields(fields: Mapping[str, object], where: str) -> ManifestRow:
             f"{where}: got start_seconds {start} and end_seconds {end}; need 0 <= start < end"
         )
     _check_split(fields["split"], where)
-    return ManifestRow(
-        fields["example_id"],
-        fields["media_id"],
-        fields["path"],
-        start,
-        end,
-        fields["split"],
-        _labels(fields["labels"], where),
-    )
+    example_id, media_id, path = fields["example_id"], fields["media_id"], fields["path"]
+    labels = _labels(fields["labels"], where)
+    return ManifestRow(example_id, media_id, path, start, end, fields["split"], labels)
 
 
 def _seconds(fields: Mapping[str, object], column: str, where: str) -> float:
@@ -257,9 +229,6 @@ def _warn_about_leaks(rows: Sequence[ManifestRow], path: str | pathlib.Path) -> 
     leaks = sorted(media_id for media_id, names in splits.items() if len(names) > 1)
     if leaks:
         _log.warning(
-            "%s: %d videos have clips in several splits (first: %s), so test clips may resemble "
-            "training clips",
-            path,
-            len(leaks),
-            leaks[0],
+            f"{path}: {len(leaks)} videos have clips in several splits (first: {leaks[0]}), so "
+            "test clips may resemble training clips"
         )

@@ -19,28 +19,19 @@ from l3net.errors import UserError
 AUTO, YES, NO = TRIMMED = ("auto", "yes", "no")
 IMAGE_SECONDS = 1 / constants.FRAME_RATE_HZ  # an image is a clip of one frame
 _NUMBERS = r"(?:_(\d+(?:\.\d+)?))?(?:_(\d+(?:\.\d+)?))?"
-_CLIP_NAMES = tuple(
-    re.compile(pattern)
-    for pattern in (
-        rf"([A-Za-z0-9_-]{{11}}){_NUMBERS}",
-        rf"Y([A-Za-z0-9_-]{{11}}){_NUMBERS}",
-        r".* \[([A-Za-z0-9_-]{11})\]",
-    )
-)
+_ID = r"([A-Za-z0-9_-]{11})"
+_CLIP_NAMES = [
+    re.compile(pattern) for pattern in (f"{_ID}{_NUMBERS}", f"Y{_ID}{_NUMBERS}", rf".* \[{_ID}\]")
+]
 _MILLISECONDS = 1000
 _log = logging.getLogger(__name__)
 
 
 class MediaFile(NamedTuple):
-    """A file, and what its name says about its extent.
+    """A file, and what its name says about its extent."""
 
-    Attributes:
-        path: relative to the folder, posix style.
-        numbers: none, the start, or start and end, in seconds or milliseconds.
-    """
-
-    path: str
-    numbers: tuple[float, ...] = ()
+    path: str  # relative to the folder, posix style
+    numbers: tuple[float, ...] = ()  # none, the start, or start and end, in seconds or milliseconds
 
 
 Names = Callable[[str], Iterable[tuple[str, tuple[float, ...]]]]

@@ -291,6 +291,6 @@ def test_silent_object_stands_apart():
 def test_hammer_falls_at_its_blows():
     attacks = np.array([0.0, 0.4, 0.8])
     times = np.array([0.0, 0.2, 0.4, 0.6, 0.8])
-    pose, _ = motions.hammering(times, attacks, np.random.default_rng(0))
+    (pose,) = motions.hammering(times, attacks, np.random.default_rng(0))
     assert pose.angle[[0, 2, 4]] == pytest.approx(0, abs=1e-6)
     assert pose.angle[[1, 3]].min() > 0.4
