@@ -1,7 +1,6 @@
-"""Quantities that the two papers fix, with their units and sections. Imports nothing of ours.
+"""Quantities that the two papers fix, with their units and sections; our own choices at the end.
 
 L3 = Look, Listen and Learn (ICCV 2017). OTS = Objects that Sound (ECCV 2018).
-Choices of ours that more than one module shares stand at the end, marked "ours".
 """
 
 # --- Sound (L3 §2.2; OTS §3.3) -------------------------------------------------------------------
@@ -13,7 +12,7 @@ STFT_HOP_SAMPLES = 240  # half-window overlap
 FFT_LENGTH = 512  # gives the papers' 257 bands
 NUM_BANDS = 257
 NUM_WINDOWS_L3 = 199  # L3: (48000 - 480) // 240 + 1
-NUM_WINDOWS_OTS = 200  # OTS: one window more; ours: pad the end
+NUM_WINDOWS_OTS = 200  # OTS: one window more; our choice: pad the end
 VOLUME_JITTER = 0.1  # "changing the volume up to 10 %", one factor per second of sound
 
 # --- Frames (L3 §2.2; OTS §3.3) ------------------------------------------------------------------
@@ -39,8 +38,8 @@ LEARNING_RATE = 1e-4  # "1e-4 usually works well"
 LEARNING_RATE_DECAY = 0.94  # OTS: "decreased by 6 % every 16 epochs"
 EPOCHS_PER_DECAY = 16
 
-# --- Ours ----------------------------------------------------------------------------------------
-# Names of the networks' inputs, and of what a batch says of its pairs.
+# --- Our choices ---------------------------------------------------------------------------------
+# Names of the networks' inputs, and of the targets in a batch.
 FRAME, FRAMES, FLOW, LOG_SPECTROGRAM = "frame", "frames", "flow", "log_spectrogram"
 CORRESPONDS_KEY, FRAME_LABEL, AUDIO_LABEL = "corresponds", "frame_label", "audio_label"
 CORRESPONDS = 1  # index of "match" in the 2-way softmax, and the value of `corresponds`

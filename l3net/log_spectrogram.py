@@ -18,15 +18,15 @@ def log_spectrogram(waveform: tf.Tensor, *, pad_end: bool = False, average: int 
     (48000 - 480) // 240 + 1 = 199 windows; a 512-point FFT gives 257 bands. The natural logarithm
     of the magnitude follows. OTS writes 257 x 200: pass `pad_end=True` there.
 
-    Ours, for the papers do not say: the window is a Hann window, and 1e-3 is added to the
+    Our choice, for the papers do not say: the window is a Hann window, and 1e-3 is added to the
     magnitude before the logarithm. One step of 16-bit sound (1 / 32768) has a magnitude of about
     4e-4 in a band, so digital silence and the last bit's noise look alike, at -6.9.
 
     Args:
         waveform: float32 [batch, 48000], mono, in [-1, 1].
         pad_end: whether to pad the end with zeros to a 200th window.
-        average: ours, for small networks: averages squares of this many bands x windows. 1 is the
-            papers' input.
+        average: our choice, for small networks: averages squares of this many bands x windows. 1
+            is the papers' input.
 
     Returns:
         float32 [batch, ceil(257 / average), ceil(199 or 200 / average), 1]: frequency (0 Hz

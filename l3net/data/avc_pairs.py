@@ -11,7 +11,7 @@ Three samplings:
     naive   positive as in ots without misalignment, negative anywhere off the grid: the shortcut
             that OTS §3.3 warns of, kept because its effect is a reported experiment.
 
-Labels are never looked at: a negative comes from another video, not from another class.
+Labels are never read: a negative comes from another video, not from another class.
 """
 
 import tensorflow as tf
@@ -133,8 +133,8 @@ def mix_pairs(media_ids: tf.Tensor, partner_draws: tf.Tensor) -> tuple[tf.Tensor
 
     Every second row is a negative, so positives and negatives are equal in number on every
     replica that gets an even share of the batch. A negative's sound comes from a row of another
-    video, chosen at random. Only where a whole batch shows a single video does a row stay
-    positive: the label is always true.
+    video, chosen at random. Only where a batch shows a single video do all rows stay positive: the
+    label is always true.
 
     Args:
         media_ids: int64 [batch], equal for rows of the same video.

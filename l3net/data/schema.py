@@ -8,6 +8,7 @@ a tf.data graph) follow it.
 
 import dataclasses
 import io
+import itertools
 import pathlib
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -152,7 +153,8 @@ def encode_clip(clip: Clip) -> bytes:
         ValueError: if frames and timestamps differ in number or order, the waveform is not int16
             [num_samples], or there is flow between some frames only or without its scale.
     """
-    _check(clip)
+    if problem := _problem(clip):
+        raise ValueError(f"clip {clip.example_id}: {problem}")
     audio_name, audio_list = _serialized_audio(clip.waveform, clip.audio_encoding)
     context, lists = {}, {audio_name: audio_list}
     for feature in FEATURES:
@@ -179,36 +181,28 @@ def _pack(kind: str, values: Iterable) -> tf.train.Feature:
     return tf.train.Feature(float_list=tf.train.FloatList(value=values))
 
 
-def _check(clip: Clip) -> None:
-    if not clip.frames or len(clip.frames) != len(clip.timestamps_us):
-        raise ValueError(
-            f"clip {clip.example_id}: got {len(clip.frames)} frames and "
-            f"{len(clip.timestamps_us)} timestamps; need as many of each, at least one"
-        )
-    if any(b <= a for a, b in zip(clip.timestamps_us, clip.timestamps_us[1:], strict=False)):
-        raise ValueError(f"clip {clip.example_id}: timestamps must increase")
+def _problem(clip: Clip) -> str | None:
+    num_frames, num_times = len(clip.frames), len(clip.timestamps_us)
+    if not num_frames or num_frames != num_times:
+        return f"got {num_frames} frames and {num_times} timestamps; need as many, at least one"
+    if any(b <= a for a, b in itertools.pairwise(clip.timestamps_us)):
+        return "timestamps must increase"
     if clip.waveform.dtype != np.int16 or clip.waveform.ndim != 1:
-        raise ValueError(
-            f"clip {clip.example_id}: waveform is {clip.waveform.dtype} {clip.waveform.shape}; "
-            "need int16 [num_samples]"
-        )
+        shape = f"{clip.waveform.dtype} {clip.waveform.shape}"
+        return f"waveform is {shape}; need int16 [num_samples]"
     if clip.audio_encoding not in AUDIO_ENCODINGS:
-        raise ValueError(f"audio_encoding {clip.audio_encoding!r}: need one of {AUDIO_ENCODINGS}")
-    if clip.flows:
-        _check_flow(clip)
-
-
-def _check_flow(clip: Clip) -> None:
-    if len(clip.flows) != len(clip.frames) - 1:
-        raise ValueError(
-            f"clip {clip.example_id}: got {len(clip.flows)} flows between {len(clip.frames)} "
-            "frames; need one less than frames, or none"
+        return f"audio_encoding {clip.audio_encoding!r}: need one of {AUDIO_ENCODINGS}"
+    if clip.flows and len(clip.flows) != num_frames - 1:
+        return (
+            f"got {len(clip.flows)} flows between {num_frames} frames; need one less than frames, "
+            "or none"
         )
-    if min(clip.flow_scale_px, clip.flow_height_px, clip.flow_width_px) <= 0:
-        raise ValueError(
-            f"clip {clip.example_id}: flow of {clip.flow_width_px}x{clip.flow_height_px} px at "
-            f"{clip.flow_scale_px:g} px per level; need all above 0"
+    if clip.flows and min(clip.flow_scale_px, clip.flow_height_px, clip.flow_width_px) <= 0:
+        return (
+            f"flow of {clip.flow_width_px}x{clip.flow_height_px} px at {clip.flow_scale_px:g} px "
+            "per level; need all above 0"
         )
+    return None
 
 
 def _serialized_audio(waveform: np.ndarray, encoding: str) -> tuple[str, list[bytes]]:

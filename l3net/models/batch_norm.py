@@ -16,15 +16,14 @@ import tensorflow as tf
 class BatchNorm(keras.layers.Layer):
     """Batch normalization over all axes but the last (Ioffe and Szegedy 2015).
 
-    `keras.layers.BatchNormalization` computes the same from elementary operations; the fused
-    operation, which TensorFlow also merges with the ReLU that follows, made the training step 1.4
-    to 1.9 times as fast on a CPU (docs/measurements.md).
+    `keras.layers.BatchNormalization` does the same by elementary operations; the fused one, which
+    TensorFlow also merges with the ReLU that follows, made the training step 1.4 to 1.9 times as
+    fast on a CPU (docs/measurements.md).
 
     Every replica normalizes with the mean and variance of its own part of the batch, as the papers'
     16 GPUs did with 16 or 128 pairs each, and keeps its own moving averages; outside the replicas
-    (evaluation, checkpoints) one reads their mean. The option `synchronized` normalizes over the
-    whole global batch instead. The moving variance takes the unbiased estimate, as the fused
-    operation gives it.
+    (evaluation, checkpoints) one reads their mean. `synchronized` normalizes over the global batch
+    instead. The moving variance takes the unbiased estimate, as the fused operation gives it.
     """
 
     def __init__(
@@ -35,7 +34,7 @@ class BatchNorm(keras.layers.Layer):
         synchronized: bool = False,
         **kwargs,
     ):
-        """Takes the settings, our choice (the papers give none): 1e-3 as TensorFlow did in 2017."""
+        """Takes the settings (our choice, the papers give none; epsilon as TensorFlow in 2017)."""
         super().__init__(**kwargs)
         self.momentum, self.epsilon, self.synchronized = momentum, epsilon, synchronized
 

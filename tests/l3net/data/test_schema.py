@@ -1,13 +1,12 @@
 import dataclasses
 import hashlib
-import json
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from l3net.data import schema
-from l3net.data.shards import find_shards, marker_path, read_clips
+from l3net.data.shards import read_clips
 from l3net.errors import UserError
 from tests import tiny_shards
 
@@ -181,47 +180,6 @@ def test_an_empty_shard_tells_nothing(tmp_path):
     (tmp_path / "empty").touch()
     with pytest.raises(UserError, match="has no readable record"):
         schema.read_format(tmp_path / "empty")
-
-
-def test_find_shards_reads_counts_and_leaves_out_empty_ones(tmp_path):
-    clips = [tiny_shards.make_clip(k) for k in range(3)]
-    shards = tiny_shards.write_shards(tmp_path, clips, num_shards=4)
-    assert [shard.num_clips for shard in shards] == [1, 1, 1]
-    assert shards[1].media_ids == ("video0001",)
-
-
-def test_find_shards_says_what_is_wrong(tmp_path):
-    with pytest.raises(UserError, match="does not exist"):
-        find_shards(tmp_path / "nowhere", "train")
-    with pytest.raises(UserError, match="it has no shards"):
-        find_shards(tmp_path, "train")
-    clips = [tiny_shards.make_clip(k) for k in range(2)]
-    shards = tiny_shards.write_shards(tmp_path, clips, num_shards=2)
-    with pytest.raises(UserError, match="no shards of split 'test'.*it has the splits train"):
-        find_shards(tmp_path, "test")
-    marker_path(shards[0].path).unlink()
-    with pytest.raises(UserError, match="no commit marker"):
-        find_shards(tmp_path, "train")
-    shards[0].path.unlink()
-    with pytest.raises(UserError, match="has 1 of 2 train shards"):
-        find_shards(tmp_path, "train")
-
-
-def test_damaged_shard_is_one_clear_line(tmp_path):
-    shards = tiny_shards.write_shards(tmp_path, [_clip()])
-    data = bytearray(shards[0].path.read_bytes())
-    data[len(data) // 2] ^= 1
-    shards[0].path.write_bytes(data)
-    with pytest.raises(UserError, match="is damaged.*verify_shards"):
-        list(read_clips(shards))
-
-
-def test_marker_may_hold_more(tmp_path):
-    shards = tiny_shards.write_shards(tmp_path, [_clip()])
-    marker = marker_path(shards[0].path)
-    content = json.loads(marker.read_text()) | {"sha256": "ab", "outcomes": []}
-    marker.write_text(json.dumps(content))
-    assert find_shards(tmp_path, "train")[0].sha256 == "ab"
 
 
 # --- Other people's readers ----------------------------------------------------------------------
