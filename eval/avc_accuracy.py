@@ -19,9 +19,9 @@ import numpy as np
 
 from eval.methods import networks
 from eval.metrics import accuracy as metrics
-from eval.reporting import tables
+from eval.reporting import synthetic, tables
 from eval.reporting.table_config import TableConfig
-from eval.sets import clips, synthetic
+from eval.sets import clips
 from l3net import constants, flags
 from l3net.data import augment, avc_pairs, fixed_pairs, schema
 from l3net.data.shards import find_shards, read_clips
@@ -81,18 +81,11 @@ class Questions:
     seed: int = 0
 
     def batches(self, model: saved_model.SavedModel, split: str | None = None) -> Iterator[dict]:
-        """Yields batches of fixed pairs as the network's signatures take them.
-
-        Args:
-            model: the network, whose inputs decide what is read.
-            split: the split in place of the configured one.
+        """Yields batches of fixed pairs, perhaps of another split, as the signatures take them.
 
         Yields:
-            {"image", "images", "flow", "waveform"} as far as the network takes them, and
-            "corresponds", "frame_label", "audio_label": int32 [N].
-
-        Raises:
-            UserError: if the network takes flow and no folder with flow was given.
+            {"image", "images", "flow", "waveform"} as far as the network takes them (UserError
+            without a folder of flow), and "corresponds", "frame_label", "audio_label": int32 [N].
         """
         folder = clips.folder_for(model, self.shards, self.flow_shards)
         path = fixed_pairs.fixed_pairs(
@@ -125,11 +118,7 @@ def _to_floats(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 # --- Measuring -----------------------------------------------------------------------------------
 def accuracy(model: saved_model.SavedModel, questions: Questions) -> float:
-    """Returns the share in [0, 1] of pairs that are classified correctly, every pair once.
-
-    Raises:
-        UserError: if the SavedModel has no signature `avc`.
-    """
+    """Returns the share in [0, 1] of pairs that are classified correctly, every pair once."""
     judge = model.correspondence()
     correct = [
         (judge(batch) > 0.5) == (batch[constants.CORRESPONDS_KEY] == constants.CORRESPONDS)
@@ -149,7 +138,8 @@ def class_scores(
     sees = constants.FRAME in model.inputs
     classify = model.features(saved_model.VISION if sees else saved_model.AUDIO, "softmax")
     taken = saved_model.IMAGE if sees else saved_model.WAVEFORM
-    scores, numbers = [], {name: [] for name in fixed_pairs.NUMBERS}
+    scores: list[np.ndarray] = []
+    numbers: dict[str, list[np.ndarray]] = {name: [] for name in fixed_pairs.NUMBERS}
     for batch in questions.batches(model, split):
         scores.append(classify(batch[taken]))
         for name, values in numbers.items():
@@ -162,14 +152,9 @@ def supervised_direct(
 ) -> tuple[float, float]:
     """Measures "supervised direct": similarity of the two class distributions (L3 §3.2).
 
-    Args:
-        vision: classifier of frames.
-        audio: classifier of sounds.
-        questions: the pairs to measure on; the threshold comes from the validation split (our
-            choice: the paper does not say where from).
-
     Returns:
-        Accuracy in [0, 1], and the threshold.
+        Accuracy in [0, 1], and the threshold, which comes from the validation split (our choice:
+        the paper does not say where from).
     """
 
     def scores(split: str | None) -> tuple[np.ndarray, np.ndarray]:
@@ -249,7 +234,9 @@ def _rows_not_run(methods: Set[str], data: str) -> list[tables.Row]:
     ]
 
 
-def _direct_rows(models, questions: Questions, data: str) -> list[tables.Row]:
+def _direct_rows(
+    models: Sequence[saved_model.SavedModel], questions: Questions, data: str
+) -> list[tables.Row]:
     by_kind = {networks.kind(model): model for model in models}
     if not {_VISION, _AUDIO} <= set(by_kind):
         return []
@@ -276,14 +263,12 @@ def _direct_rows(models, questions: Questions, data: str) -> list[tables.Row]:
 def _cost(model: saved_model.SavedModel) -> dict[str, float]:
     """Returns what training took, as far as the SavedModel says."""
     training = model.metadata.get("training") or {}
-    cost = {}
-    if "num_parameters" in model.metadata:
-        cost["parameters"] = model.metadata["num_parameters"] / 1e6
-    if training.get("seconds"):
-        cost["minutes"] = training["seconds"] / 60
-    if training.get("pairs_per_second"):
-        cost["pairs_per_second"] = training["pairs_per_second"]
-    return cost
+    cost = {
+        "parameters": model.metadata.get("num_parameters", 0) / 1e6,
+        "minutes": training.get("seconds", 0) / 60,
+        "pairs_per_second": training.get("pairs_per_second", 0),
+    }
+    return {key: value for key, value in cost.items() if value}
 
 
 def main(table: TableConfig, config: Config, questions: Questions) -> None:

@@ -31,9 +31,9 @@ import numpy as np
 
 from eval.methods import cca, networks, vgg16
 from eval.metrics import ndcg, ranking
-from eval.reporting import tables
+from eval.reporting import synthetic, tables
 from eval.reporting.table_config import TableConfig
-from eval.sets import clips, ontology, synthetic
+from eval.sets import clips, ontology
 from l3net import flags
 from l3net.errors import UserError
 from l3net.flags import setting

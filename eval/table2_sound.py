@@ -19,9 +19,9 @@ import numpy as np
 from eval.methods import baselines, features, linear_probe, piczak
 from eval.methods.networks import in_words
 from eval.metrics import accuracy
-from eval.reporting import cache, tables
+from eval.reporting import cache, synthetic, tables
 from eval.reporting.table_config import TableConfig, positive_or_word
-from eval.sets import recordings, synthetic
+from eval.sets import recordings
 from l3net import flags
 from l3net.errors import UserError
 from l3net.flags import setting
@@ -144,13 +144,7 @@ def make_table(
     networks: Mapping[str, features.AudioNetwork],
     cache_dir: pathlib.Path,
 ) -> tables.Table:
-    """Runs every row that can be run.
-
-    Args:
-        sets: data sets.
-        config: C, Piczak's ConvNet and the seed.
-        networks: OURS and OURS_RANDOM, as far as given.
-        cache_dir: folder of the cache.
+    """Runs every row that can be run, of `networks` OURS and OURS_RANDOM as far as given.
 
     Returns:
         The table, set by set; the paper's sets that are not given are "not run".
@@ -219,7 +213,8 @@ def _run_rows(
 def _recipe(config: Config) -> piczak.Recipe | None:
     if config.piczak == _PICZAK_OFF:
         return None
-    return piczak.make_recipe(config.piczak, config.piczak_epochs)
+    recipe = piczak.RECIPES[config.piczak]
+    return dataclasses.replace(recipe, epochs=config.piczak_epochs or recipe.epochs)
 
 
 def _network_row(
@@ -247,11 +242,12 @@ def _network_row(
             "num_subclips": len(extracted.matrix),
         }
 
-    protocol = [features.PROTOCOL, _OUTPUT, network.content_hash]
+    protocol: list[Any] = [features.PROTOCOL, _OUTPUT, network.content_hash]
     protocol += [config.c, list(linear_probe.C_GRID), config.seed]
-    details = _remembered(data, protocol, cache_dir, run)
-    details["saved_model"] = {"hash": network.content_hash, "metadata": network.metadata}
-    return _row(data, method, details, in_words(network, width=True))
+    row = _measured(data, method, protocol, cache_dir, run)
+    about = {"hash": network.content_hash, "metadata": network.metadata}
+    details = {**row.details, "saved_model": about}
+    return dataclasses.replace(row, note=in_words(network, width=True), details=details)
 
 
 def _baseline_row(
@@ -265,7 +261,7 @@ def _baseline_row(
         return _summary(data, predictions)
 
     protocol = [baselines.PROTOCOL, method, baselines.SVM_C, baselines.NUM_TREES, seed]
-    return _row(data, method, _remembered(data, protocol, cache_dir, run), "")
+    return _measured(data, method, protocol, cache_dir, run)
 
 
 def _convnet_row(
@@ -276,8 +272,9 @@ def _convnet_row(
     def run() -> dict[str, Any]:
         return _summary(data, piczak.evaluate(data, recipe, cache_dir=cache_dir, seed=seed))
 
-    details = _remembered(data, [piczak.PROTOCOL, settings, seed], cache_dir, run)
-    return _row(data, piczak.METHOD, {**details, "recipe": settings}, recipe.note())
+    row = _measured(data, piczak.METHOD, [piczak.PROTOCOL, settings, seed], cache_dir, run)
+    details = {**row.details, "recipe": settings}
+    return dataclasses.replace(row, note=recipe.note(), details=details)
 
 
 def _summary(data: recordings.RecordingSet, predictions: np.ndarray) -> dict[str, Any]:
@@ -286,23 +283,19 @@ def _summary(data: recordings.RecordingSet, predictions: np.ndarray) -> dict[str
     )
 
 
-def _remembered(
+def _measured(
     data: recordings.RecordingSet,
+    method: str,
     protocol: list[Any],
     cache_dir: pathlib.Path,
     run: Callable[[], dict[str, Any]],
-) -> dict[str, Any]:
-    """Returns the result of `run`, from the cache if data and protocol are as they were."""
+) -> tables.Row:
+    """Makes a row of the result of `run`, from the cache if data and protocol are as they were."""
     data_hash = data.content_hash()
     result = cache.remembered(cache_dir, cache.key_of(PROTOCOL, data_hash, protocol), run)
-    return {"data_hash": data_hash, "num_recordings": len(data.recordings), **result}
-
-
-def _row(
-    data: recordings.RecordingSet, method: str, details: dict[str, Any], note: str
-) -> tables.Row:
-    ours = {"accuracy": details["accuracy"]}
-    return tables.Row(data.data, method, tables.RUN, {}, ours, note, details)
+    details = {"data_hash": data_hash, "num_recordings": len(data.recordings), **result}
+    ours = {"accuracy": result["accuracy"]}
+    return tables.Row(data.data, method, tables.RUN, ours=ours, details=details)
 
 
 def main(table: TableConfig, config: Config) -> None:

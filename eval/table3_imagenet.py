@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from eval.methods import from_scratch, linear_layer, networks
-from eval.reporting import cache, tables
+from eval.reporting import cache, synthetic, tables
 from eval.reporting.table_config import TableConfig, positive_or_word
-from eval.sets import image_sets, synthetic
+from eval.sets import image_sets
 from l3net import flags
 from l3net.errors import UserError
 from l3net.flags import setting
@@ -168,17 +168,10 @@ def make_table(
     cache_dir: pathlib.Path,
     scratch: image_classifier.ModelConfig | None = None,
 ) -> tables.Table:
-    """Runs every row that can be run.
-
-    Args:
-        images: the data set.
-        frozen: the networks OURS and OURS_RANDOM, as far as given.
-        settings: see `Settings`.
-        cache_dir: folder of the cache.
-        scratch: the network to train from scratch, None for not at all.
+    """Runs every row that can be run: `frozen` OURS and OURS_RANDOM, and `scratch` if it is given.
 
     Returns:
-        The table: the paper's rows; where not all of ImageNet is given, ours stand before them.
+        The table: the paper's rows; where not all of ImageNet is given, ours are before them.
     """
     ran = {
         method: _frozen_row(images, method, network, settings, cache_dir)
@@ -239,8 +232,9 @@ def _frozen_row(
     cache_dir: pathlib.Path,
 ) -> tables.Row:
     training = settings.training(network.default_image_px)
+    setup = linear_layer.Setup(network, training, len(images.classes), cache_dir)
     protocol = [linear_layer.PROTOCOL, network.content_hash, dataclasses.asdict(training)]
-    rate, choice = _rate(images, network, training, protocol, settings, cache_dir)
+    rate, choice = _rate(images, setup, protocol, settings)
     details = {
         "learning_rate": rate,
         "learning_rate_choice": choice,
@@ -250,18 +244,9 @@ def _frozen_row(
 
     def accuracy(seed: int) -> float:
         # Before the training, of which a run that is killed later would keep nothing.
-        linear_layer.central_features(network, images.val, training, cache_dir=cache_dir)
-        layers = linear_layer.train(
-            network,
-            images.train,
-            training,
-            rates=[rate],
-            num_classes=len(images.classes),
-            seed=seed,
-            cache_dir=cache_dir,
-        )
-        measured = (network, images.val, training, layers)
-        return linear_layer.accuracies(*measured, cache_dir=cache_dir)[0]
+        linear_layer.central_features(setup, images.val)
+        layers = linear_layer.train(setup, images.train, [rate], seed)
+        return linear_layer.accuracies(setup, images.val, layers)[0]
 
     width = network.metadata.get("model_config", {}).get("width")
     note = [networks.in_words(network)] + ([] if width is None else [f"width {width:g}"])
@@ -272,30 +257,21 @@ def _frozen_row(
 
 def _rate(
     images: image_sets.ImageSet,
-    network: linear_layer.VisionNetwork,
-    training: linear_layer.Training,
+    setup: linear_layer.Setup,
     protocol: list[Any],
     settings: Settings,
-    cache_dir: pathlib.Path,
 ) -> tuple[float, dict[str, float] | None]:
     """Returns the learning rate and, if it was chosen, the held-out accuracy of each."""
     if settings.rate is not None:
         return settings.rate, None
 
     def choose() -> dict[str, Any]:
-        rate, accuracies = linear_layer.choose_rate(
-            network,
-            images.train,
-            training,
-            num_classes=len(images.classes),
-            seed=settings.seed,
-            cache_dir=cache_dir,
-        )
+        rate, accuracies = linear_layer.choose_rate(setup, images.train, settings.seed)
         grid = [f"{value:g}" for value in linear_layer.RATE_GRID]
         return {"rate": rate, "held_out": dict(zip(grid, accuracies, strict=True))}
 
     parts = [*protocol, images.train.content_hash, list(linear_layer.RATE_GRID), settings.seed]
-    chosen = cache.remembered(cache_dir, cache.key_of(PROTOCOL, parts), choose)
+    chosen = cache.remembered(setup.cache_dir, cache.key_of(PROTOCOL, parts), choose)
     return chosen["rate"], chosen["held_out"]
 
 

@@ -1,4 +1,4 @@
-"""The clips that figures show: described once for all, and read again where they are shown."""
+"""The clips that figures show: features of all, pictures and sounds of those that are shown."""
 
 import dataclasses
 import pathlib
@@ -11,12 +11,7 @@ from eval.sets import clips
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-    """Items that a figure shows.
-
-    Attributes:
-        images: example id -> uint8 [frame_px, frame_px, 3].
-        waveforms: example id -> float32 [48000].
-    """
+    """Items that a figure shows: example id -> uint8 [frame_px, frame_px, 3], float32 [48000]."""
 
     images: Mapping[str, np.ndarray]
     waveforms: Mapping[str, np.ndarray]
@@ -27,10 +22,10 @@ class ClipSource:
     """A split of a prepared folder; of each clip one frame, with the second of sound around it.
 
     Attributes:
-        shards: prepared folder; the papers take test splits.
-        split: of the folder.
+        shards: prepared folder.
+        split: its split; the papers take test splits.
         data: its name, for titles.
-        seed: of the frame drawn from each clip.
+        seed: what the frame drawn from each clip depends on.
         cache_dir: folder of the cache of features.
         truth: see `clips.read_truth`; None takes the clips' labels.
         has_labels: whether it is known what is seen and heard.
@@ -49,30 +44,22 @@ class ClipSource:
         """Names the clips in a figure's title."""
         return f"{self.data}, {self.split}"
 
-    def describe(self, model: clips.Network, outputs: Mapping[str, str]) -> clips.ClipFeatures:
-        """Describes every clip; see `clips.extract_features`."""
+    def extract(self, model: clips.Network, outputs: Mapping[str, str]) -> clips.ClipFeatures:
+        """Extracts features of every clip; see `clips.extract_features`."""
         return clips.extract_features(
             model, self.shards, self.split, outputs, seed=self.seed, cache_dir=self.cache_dir
         )
 
-    def classes_of(self, described: clips.ClipFeatures) -> dict[str, np.ndarray] | None:
+    def classes_of(self, extracted: clips.ClipFeatures) -> dict[str, np.ndarray] | None:
         """Returns what is seen and heard, see `clips.classes_of`; None without labels."""
-        return clips.classes_of(described, self.truth) if self.has_labels else None
+        return clips.classes_of(extracted, self.truth) if self.has_labels else None
 
     def read(self, wanted: set[str], *, frame_px: int) -> Shown:
-        """Reads the items of some clips: those that `describe` described.
-
-        Args:
-            wanted: example ids.
-            frame_px: of the network.
-
-        Returns:
-            Their frames and sounds.
-        """
+        """Reads the items of some clips, by example ids: the same items as `extract` takes."""
         images, waveforms = {}, {}
         for block in clips.read_blocks(self.shards, self.split, frame_px=frame_px, seed=self.seed):
-            for place, example_id in enumerate(block.example_ids):
+            for index, example_id in enumerate(block.example_ids):
                 if example_id in wanted:
-                    images[example_id] = block.images[place]
-                    waveforms[example_id] = block.waveforms[place]
+                    images[example_id] = block.images[index]
+                    waveforms[example_id] = block.waveforms[index]
         return Shown(images, waveforms)

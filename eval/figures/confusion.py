@@ -5,38 +5,31 @@ from typing import Any
 
 import numpy as np
 
-from eval import figures
+from eval.figures import drawings
 from eval.reporting import tables
 from l3net.errors import UserError
 
-SUBJECT = figures.Subject("confusion", "Confusion matrix of sound classification", "L3 Table 2")
+SUBJECT = drawings.Subject("confusion", "Confusion matrix of sound classification", "L3 Table 2")
 
 
-def draw(table: tables.Table, method: str = "Ours") -> figures.Drawing:
-    """Draws the confusion matrix of one row.
-
-    Args:
-        table: L3 Table 2, see `eval.table2_sound`.
-        method: of the row, the first that was run.
-
-    Returns:
-        The figure.
+def draw(table: tables.Table, method: str = "Ours") -> drawings.Drawing:
+    """Draws the confusion matrix of L3 Table 2's first row of a method that was run.
 
     Raises:
-        UserError: if that row was not run.
+        UserError: if that method was not run.
     """
     rows = [row for row in table.rows if row.method == method and "confusion" in row.details]
     if not rows:
         raise UserError(f'the table has no row "{method}" that was run')
     counts, names = _shares(rows[0].details)
     side = max(4.5, 0.32 * len(names) + 2)
-    figure = figures.new_figure(side + 0.9, side)
+    figure = drawings.new_figure(side + 0.9, side)
     axes = figure.subplots()
     image = axes.imshow(counts, cmap="Blues", vmin=0, vmax=100)
     short = [name.split(",")[0] for name in names]
     axes.set_xticks(range(len(short)), short, rotation=90)
     axes.set_yticks(range(len(short)), short)
-    axes.set(xlabel="told class", ylabel="true class", title=f"{rows[0].data}, {method}")
+    axes.set(xlabel="predicted class", ylabel="true class", title=f"{rows[0].data}, {method}")
     if len(names) <= 20:
         for (row, column), share in np.ndenumerate(counts):
             if share >= 0.5:
@@ -44,10 +37,10 @@ def draw(table: tables.Table, method: str = "Ours") -> figures.Drawing:
                 axes.text(column, row, f"{share:.0f}", ha="center", va="center", color=colour)
     figure.colorbar(image, label="share of the true class's recordings, %", shrink=0.8)
     accuracy = rows[0].ours.get("accuracy")
-    return figures.Drawing(
+    return drawings.Drawing(
         SUBJECT,
         f'Row "{method}" of Table 2, {rows[0].data}, accuracy {accuracy:.1f} %: of the '
-        "recordings of each class (rows, 100 %) how many were told to be of which class "
+        "recordings of each class (rows, 100 %) how many were classified as which class "
         "(columns). The papers show no such figure.",
         figure,
     )

@@ -1,25 +1,19 @@
 """Learning curves: validation accuracy over the pairs seen, of the runs that a table lists."""
 
-from eval import figures
+from eval.figures import drawings
 from eval.reporting import tables
 from l3net.errors import UserError
 
-SUBJECT = figures.Subject("curves", "Learning curves", "Training")
+SUBJECT = drawings.Subject("curves", "Learning curves", "Training")
 
 
-def draw(table: tables.Table) -> figures.Drawing:
-    """Draws the curves.
-
-    Args:
-        table: of `eval.reporting.curves`.
-
-    Returns:
-        The figure: thousands of pairs seen, validation accuracy in per cent.
+def draw(table: tables.Table) -> drawings.Drawing:
+    """Draws the curves of a table that `eval.reporting.curves` wrote.
 
     Raises:
-        UserError: if the table is of another kind.
+        UserError: if the table is another one.
     """
-    figure = figures.new_figure(7, 4.5)
+    figure = drawings.new_figure(7, 4.5)
     axes = figure.subplots()
     for row in table.rows:
         if not {"accuracy", "batch_size"} <= row.details.keys():
@@ -36,7 +30,7 @@ def draw(table: tables.Table) -> figures.Drawing:
         title=f"Learning curves, {', '.join(sorted({row.data for row in table.rows}))}",
     )
     axes.legend(fontsize="small")
-    return figures.Drawing(
+    return drawings.Drawing(
         SUBJECT,
         "Validation accuracy during training, on fixed pairs; for classifiers, of classes. The "
         "papers show no such figure.",

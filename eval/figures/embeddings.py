@@ -11,14 +11,15 @@ import numpy as np
 import sklearn.decomposition
 import sklearn.manifold
 
-from eval import figures
+from eval.figures import drawings
 from eval.figures.clip_source import ClipSource
 from eval.metrics import clusters
 from l3net.errors import UserError
 from l3net.inference import saved_model
+from l3net.progress import progress
 
 VISION, AUDIO = saved_model.VISION, saved_model.AUDIO
-SUBJECT = figures.Subject("tsne", "t-SNE of learnt and random representations", "L3 Fig. 10")
+SUBJECT = drawings.Subject("tsne", "t-SNE of learnt and random representations", "L3 Fig. 10")
 NUM_CLASSES = 13
 _PERPLEXITY = 30.0  # scikit-learn's and van der Maaten's default
 _NUM_COMPONENTS = 50  # before t-SNE, as van der Maaten and Hinton did
@@ -27,12 +28,12 @@ _NUM_COMPONENTS = 50  # before t-SNE, as van der Maaten and Hinton did
 def tsne(features: np.ndarray, *, seed: int) -> np.ndarray:
     """Lays features out in two dimensions.
 
-    Ours, for the paper names no settings: rows of length 1, 50 principal components, perplexity 30
-    (a third of the items where there are few), scikit-learn's other defaults.
+    Our choice, for the paper names no settings: rows of length 1, 50 principal components,
+    perplexity 30 (a third of the items where there are few), scikit-learn's other defaults.
 
     Args:
         features: float32 [num_items, size], at least 4 items.
-        seed: of t-SNE.
+        seed: what t-SNE's result depends on.
 
     Returns:
         float32 [num_items, 2]; units and axes mean nothing.
@@ -46,42 +47,33 @@ def tsne(features: np.ndarray, *, seed: int) -> np.ndarray:
 
 
 def choose_classes(classes: Mapping[str, np.ndarray], num_classes: int = NUM_CLASSES) -> list[str]:
-    """Picks the classes that are shown: those with most items, then by name (ours).
+    """Returns the names of the classes that are shown, sorted: those with most items (our choice).
 
     Args:
         classes: VISION and AUDIO -> str [num_items], "" where unknown.
         num_classes: at most so many.
-
-    Returns:
-        Their names, sorted.
     """
     names, counts = np.unique(np.concatenate(list(classes.values())), return_counts=True)
     known = [(-count, str(name)) for name, count in zip(names, counts, strict=True) if name]
     return sorted(name for _, name in sorted(known)[:num_classes])
 
 
-def draw(
-    networks: Mapping[str, saved_model.SavedModel],
-    source: ClipSource,
-) -> figures.Drawing:
+def draw(networks: Mapping[str, saved_model.SavedModel], source: ClipSource) -> drawings.Drawing:
     """Draws L3 Fig. 10.
 
     Args:
         networks: title, such as "trained", -> network; one column each, one or two.
-        source: of the clips; its seed is t-SNE's, too.
-
-    Returns:
-        The figure.
+        source: the clips; their seed is t-SNE's, too.
 
     Raises:
         UserError: if the clips have no labels, or fewer than four have.
     """
     outputs = {AUDIO: "pool4", VISION: "pool4"}
-    figure = figures.new_figure(4.2 * len(networks) + 1.9, 7.4)
+    figure = drawings.new_figure(4.2 * len(networks) + 1.9, 7.4)
     grid = figure.subplots(2, len(networks), squeeze=False)
     for column, (title, model) in enumerate(networks.items()):
-        described = source.describe(model, outputs)
-        classes = source.classes_of(described)
+        extracted = source.extract(model, outputs)
+        classes = source.classes_of(extracted)
         if classes is None:
             raise UserError(f"{source.shards} has no labels; t-SNE's points would have no colours")
         names = choose_classes(classes)
@@ -89,14 +81,15 @@ def draw(
             kept = np.isin(classes[modality], names)
             if kept.sum() < 4:
                 raise UserError(f"{kept.sum()} labelled {what} items; t-SNE needs 4 or more")
-            places = tsne(described.features[modality][kept], seed=source.seed)
-            _scatter(grid[row, column], places, classes[modality][kept], names)
+            with progress(f"t-SNE of {kept.sum()} {what} items"):
+                positions = tsne(extracted.features[modality][kept], seed=source.seed)
+            _scatter(grid[row, column], positions, classes[modality][kept], names)
             letter = "abcd"[row * len(networks) + column]
             grid[row, column].set_title(f"({letter}) {title}, {what}")
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", title="class", frameon=False)
     figure.suptitle(f"t-SNE of pool4: {source.title}")
-    return figures.Drawing(
+    return drawings.Drawing(
         SUBJECT,
         "Each point: pool4 of a frame or of a second of sound, one of each clip, laid out by t-SNE "
         "(axes have no unit). Colours: the class, which no training saw; at most "
@@ -105,13 +98,13 @@ def draw(
     )
 
 
-def _scatter(axes, places: np.ndarray, classes: np.ndarray, names: list[str]) -> None:
+def _scatter(axes, positions: np.ndarray, classes: np.ndarray, names: list[str]) -> None:
     colours = matplotlib.colormaps["tab20"].colors
     for number, name in enumerate(names):
         of_class = classes == name
-        # Twenty colours, and another marker for the odd ones: told apart in grey too.
+        # Twenty colours, and another marker for the odd ones: distinct in grey, too.
         axes.scatter(
-            *places[of_class].T,
+            *positions[of_class].T,
             s=14,
             color=colours[2 * number % 20 + number // 10],
             marker="os^Dv"[number % 5],

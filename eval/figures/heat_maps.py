@@ -14,53 +14,42 @@ import matplotlib.figure
 import matplotlib.patches
 import numpy as np
 
-from eval import figures
+from eval.figures import drawings
 from eval.figures.clip_source import ClipSource
 from eval.metrics import localization
-from eval.sets import sounding_frames
+from eval.sets import clips, sounding_frames
 from eval.sets.sounding_frames import FrameSet, SoundingFrame
 from l3net import constants
 from l3net.data import schema
-from l3net.data.shards import find_shards, read_clips
+from l3net.data.shards import read_clips
 from l3net.errors import UserError
 from l3net.inference import saved_model
 from l3net.media import heat_map
 
-LOCALIZATION = figures.Subject("localization", "What is making the sound?", "OTS Fig. 5")
-SOUNDS = figures.Subject("sounds", "What would make this sound?", "OTS Fig. 6")
-VIDEO = figures.Subject("video", "What is making the sound? Along a video", "OTS Fig. 7")
-NUM_RIGHT, NUM_WRONG = 9, 3
-NUM_FRAMES, NUM_SOUNDS = 4, 4  # of Fig. 6: rows, sounds each
-NUM_VIDEOS, NUM_SECONDS = 4, 5  # of Fig. 7: columns, rows
-_INCHES = 1.5  # of a picture's side
-_RING = 4.0  # points across, of the mark at the map's maximum
+LOCALIZATION = drawings.Subject("localization", "What is making the sound?", "OTS Fig. 5")
+SOUNDS = drawings.Subject("sounds", "What would make this sound?", "OTS Fig. 6")
+VIDEO = drawings.Subject("video", "What is making the sound? Along a video", "OTS Fig. 7")
+NUM_HITS, NUM_MISSES = 9, 3
+NUM_FRAMES, NUM_SOUNDS = 4, 4  # Fig. 6: rows, sounds each
+NUM_VIDEOS, NUM_SECONDS = 4, 5  # Fig. 7: columns, rows
+_INCHES = 1.5  # a picture's side
+_RING = 4.0  # points across, the mark at the map's maximum
 
 
 class Localizer:
     """AVOL-Net on annotated frames and on seconds of sound."""
 
     def __init__(self, model: saved_model.SavedModel):
-        """Looks up the signature.
-
-        Args:
-            model: with a signature `localize`.
-
-        Raises:
-            UserError: if it has none.
-        """
+        """Looks up the signature `localize`; UserError if there is none."""
         self._localize, self._frame_px = model.localization(), model.frame_px
         self._painter = heat_map.Painter()
 
-    def see(self, jpeg: bytes) -> tuple[np.ndarray, localization.View]:
+    def see(self, jpeg: bytes) -> tuple[np.ndarray, sounding_frames.View]:
         """Decodes what the network sees of a frame; see `sounding_frames.decode`."""
         return sounding_frames.decode(jpeg, self._frame_px)
 
     def maps(self, images: Sequence[np.ndarray], waveforms: Sequence[np.ndarray]) -> np.ndarray:
-        """Runs the network.
-
-        Args:
-            images: uint8 [frame_px, frame_px, 3] each.
-            waveforms: int16 [48000] each.
+        """Runs the network: images as `see` returns them, waveforms int16 [48000] each.
 
         Returns:
             float32 [N, rows, columns] in [0, 1].
@@ -74,20 +63,9 @@ class Localizer:
 
 
 def first_frames(frames: FrameSet, max_frames: int = 512) -> list[SoundingFrame]:
-    """Reads annotated frames.
-
-    Args:
-        frames: of the data set.
-        max_frames: read, from the first on.
-
-    Returns:
-        The frames.
-
-    Raises:
-        UserError: if no clip has an annotated frame.
-    """
-    found = (frame for frame in frames.read() if isinstance(frame, SoundingFrame))
-    first = list(itertools.islice(found, max_frames))
+    """Returns the first annotated frames of a data set; UserError if there is none."""
+    annotated = (frame for frame in frames.read() if isinstance(frame, SoundingFrame))
+    first = list(itertools.islice(annotated, max_frames))
     if not first:
         raise UserError(f"{frames.data}: none of the annotated clips is there; do the ids agree?")
     return first
@@ -96,50 +74,47 @@ def first_frames(frames: FrameSet, max_frames: int = 512) -> list[SoundingFrame]
 # --- OTS Fig. 5 ----------------------------------------------------------------------------------
 def draw_localization(
     localizer: Localizer, frames: Sequence[SoundingFrame], data: str, *, seed: int
-) -> figures.Drawing:
-    """Draws annotated frames and AVOL-Net's maps, right cases and wrong ones.
+) -> drawings.Drawing:
+    """Draws annotated frames and AVOL-Net's maps, hits and misses, with the sounds.
 
     Args:
-        localizer: of the network.
+        localizer: the network.
         frames: annotated.
         data: their name, for the title.
-        seed: of which are shown: drawn at random, not the nicest (ours).
-
-    Returns:
-        The figure, with the sounds.
+        seed: which are shown: drawn at random, not the nicest (our choice).
     """
     judged = [_judged(localizer, frame) for frame in frames]
     hits = [one for one in judged if one[-1]]
     misses = [one for one in judged if not one[-1]]
     rng = np.random.default_rng(seed)
-    shown = [*_drawn(hits, NUM_RIGHT, rng), *_drawn(misses, NUM_WRONG, rng)]
+    shown = [*_drawn(hits, NUM_HITS, rng), *_drawn(misses, NUM_MISSES, rng)]
     per_row = 3
     num_rows = -(-len(shown) // per_row)
-    figure = figures.new_figure(2 * _INCHES * per_row + 1.1, (_INCHES + 0.3) * num_rows + 0.5)
+    figure = drawings.new_figure(2 * _INCHES * per_row + 1.1, (_INCHES + 0.3) * num_rows + 0.5)
     grid = figure.subplots(num_rows, 2 * per_row, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
-    for place, (frame, image, view, heat, hit) in enumerate(shown):
-        left, right = grid[place // per_row, 2 * (place % per_row) :][:2]
+    for number, (frame, image, view, heat, hit) in enumerate(shown):
+        left, right = grid[number // per_row, 2 * (number % per_row) :][:2]
         name = frame.annotation.label.split(",")[0]
-        figures.show_image(left, image, name)
-        figures.show_image(right, localizer.paint(image, heat), "right" if hit else "WRONG")
+        drawings.show_image(left, image, name)
+        drawings.show_image(right, localizer.paint(image, heat), "hit" if hit else "MISS")
         _mark(right, heat, image, view.of_boxes(frame.annotation.boxes))
-    figures.colour_bar(figure, grid, "probability of correspondence")
+    drawings.colour_bar(figure, grid, "probability of correspondence")
     figure.suptitle(f"Where AVOL-Net sees what it hears: {data}")
-    return figures.Drawing(
+    return drawings.Drawing(
         LOCALIZATION,
         f"Pairs: what the network sees, and over it the map for that frame and the second of sound "
-        f"around it. Box: what sounds, annotated. Ring: the map's maximum, right if it lies in the "
-        f"box: {len(hits)} of {len(judged)} frames. {min(NUM_RIGHT, len(hits))} right and "
-        f"{min(NUM_WRONG, len(misses))} wrong cases are shown, drawn at random (ours).",
+        f"around it. Box: what sounds, annotated. Ring: the map's maximum, a hit if it is in the "
+        f"box: {len(hits)} of {len(judged)} frames. {min(NUM_HITS, len(hits))} hits and "
+        f"{min(NUM_MISSES, len(misses))} misses are shown, drawn at random (our choice).",
         figure,
         [_sound(frame.annotation.label or frame.example_id, frame.waveform) for frame, *_ in shown],
     )
 
 
 def _judged(localizer: Localizer, frame: SoundingFrame):
-    """Returns frame, image, view, map and whether its maximum lies in the annotated region."""
+    """Returns frame, image, view, map and whether its maximum is in the annotated region."""
     image, view = localizer.see(frame.jpeg)
     heat = localizer.maps([image], [frame.waveform])[0]
     point = view.to_frame(heat_map.peak(heat, image.shape[:2]))
@@ -148,8 +123,8 @@ def _judged(localizer: Localizer, frame: SoundingFrame):
 
 def _drawn(items: Sequence, count: int, rng: np.random.Generator) -> list:
     """Draws some, in their own order."""
-    places = rng.choice(len(items), min(count, len(items)), replace=False) if items else []
-    return [items[place] for place in sorted(places)]
+    drawn = rng.choice(len(items), min(count, len(items)), replace=False) if items else []
+    return [items[index] for index in sorted(drawn)]
 
 
 def _mark(
@@ -161,7 +136,7 @@ def _mark(
         corner = (xmin * width - 0.5, ymin * height - 0.5)
         size = ((xmax - xmin) * width, (ymax - ymin) * height)
         axes.add_patch(
-            matplotlib.patches.Rectangle(*[corner, *size], fill=False, edgecolor="white", lw=1.2)
+            matplotlib.patches.Rectangle(corner, *size, fill=False, edgecolor="white", lw=1.2)
         )
     y, x = heat_map.peak(heat, image.shape[:2])
     axes.plot(x * width, y * height, "o", mfc="none", mec="white", mew=1.4, ms=2 * _RING)
@@ -170,17 +145,14 @@ def _mark(
 # --- OTS Fig. 6 ----------------------------------------------------------------------------------
 def draw_sounds(
     localizer: Localizer, frames: Sequence[SoundingFrame], data: str, *, seed: int
-) -> figures.Drawing:
+) -> drawings.Drawing:
     """Draws one frame with its own sound and with sounds of other classes, row by row.
 
     Args:
-        localizer: of the network.
+        localizer: the network.
         frames: annotated, with labels.
         data: their name, for the title.
-        seed: of frames and sounds, drawn at random (ours).
-
-    Returns:
-        The figure, with the sounds.
+        seed: which frames and sounds are shown, drawn at random (our choice).
 
     Raises:
         UserError: if the frames are of fewer than two classes.
@@ -193,7 +165,7 @@ def draw_sounds(
     rng = np.random.default_rng(seed)
     rows = _drawn(frames, NUM_FRAMES, rng)
     num_sounds = min(NUM_SOUNDS, len(by_class))
-    figure = figures.new_figure(
+    figure = drawings.new_figure(
         _INCHES * (1 + num_sounds) + 1.1, (_INCHES + 0.45) * len(rows) + 0.5
     )
     grid = figure.subplots(len(rows), 1 + num_sounds, squeeze=False)
@@ -203,19 +175,19 @@ def draw_sounds(
         others = _drawn([n for n in by_class if n != frame.annotation.label], num_sounds - 1, rng)
         played = [frame, *(by_class[name][rng.integers(len(by_class[name]))] for name in others)]
         maps = localizer.maps([image] * len(played), [one.waveform for one in played])
-        figures.show_image(line[0], image, f"frame: {_short(frame)}")
+        drawings.show_image(line[0], image, f"frame: {_short(frame)}")
         for one, heat, axes in zip(played, maps, line[1:], strict=True):
-            figures.show_image(axes, localizer.paint(image, heat))
+            drawings.show_image(axes, localizer.paint(image, heat))
             axes.set_title(f"\N{EIGHTH NOTE} {_short(one)}\nmaximum {heat.max():.2f}")
             sounds.append(_sound(f"{_short(one)}, on the frame of {_short(frame)}", one.waveform))
-    figures.colour_bar(figure, grid, "probability of correspondence")
+    drawings.colour_bar(figure, grid, "probability of correspondence")
     figure.suptitle(f"One frame, several sounds: {data}")
-    return figures.Drawing(
+    return drawings.Drawing(
         SOUNDS,
         "Rows: a frame, and over it AVOL-Net's map for its own sound (first) and for sounds of "
         "other classes. Above each map: the class that is heard, and the map's largest value, the "
         "probability that frame and sound correspond. Where it is small, the network sees nothing "
-        "that makes this sound. Frames and sounds were drawn at random (ours).",
+        "that makes this sound. Frames and sounds were drawn at random (our choice).",
         figure,
         sounds,
     )
@@ -226,33 +198,23 @@ def _short(frame: SoundingFrame) -> str:
 
 
 # --- OTS Fig. 7 ----------------------------------------------------------------------------------
-def draw_video(
-    localizer: Localizer,
-    source: ClipSource,
-) -> figures.Drawing:
-    """Draws frames of single videos, a second apart, with their maps.
-
-    Args:
-        localizer: of the network.
-        source: of the clips; its seed draws the videos (ours).
-
-    Returns:
-        The figure, with the sounds.
+def draw_video(localizer: Localizer, source: ClipSource) -> drawings.Drawing:
+    """Draws frames of single videos, a second apart, with their maps; the seed draws the videos.
 
     Raises:
         UserError: if the folder has no such split.
     """
-    found = find_shards(source.shards, source.split)
-    if not found:
-        raise UserError(f"split {source.split!r} of {source.shards} has no clips")
-    num_clips = sum(shard.num_clips for shard in found)
+    shards = clips.nonempty_shards(source.shards, source.split)
+    num_clips = sum(shard.num_clips for shard in shards)
     rng = np.random.default_rng(source.seed)
     title_of = titles_by(source.truth[saved_model.AUDIO] if source.truth else None)
     wanted = set(rng.choice(num_clips, min(NUM_VIDEOS, num_clips), replace=False).tolist())
-    chosen = [clip for n, clip in enumerate(read_clips(found)) if n in wanted]
+    chosen = [clip for n, clip in enumerate(read_clips(shards)) if n in wanted]
     columns = [_seconds_of(localizer, clip) for clip in chosen]
     num_rows = max(len(column) for column in columns)
-    figure = figures.new_figure(2 * _INCHES * len(columns) + 1.1, (_INCHES + 0.05) * num_rows + 0.9)
+    figure = drawings.new_figure(
+        2 * _INCHES * len(columns) + 1.1, (_INCHES + 0.05) * num_rows + 0.9
+    )
     grid = figure.subplots(num_rows, 2 * len(columns), squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
@@ -260,18 +222,19 @@ def draw_video(
     for number, (clip, column) in enumerate(zip(chosen, columns, strict=True)):
         for row, (time, image, heat) in enumerate(column):
             title = title_of(clip) if row == 0 else ""
-            figures.show_image(grid[row, 2 * number], image, title)
-            figures.show_image(
+            drawings.show_image(grid[row, 2 * number], image, title)
+            drawings.show_image(
                 grid[row, 2 * number + 1], localizer.paint(image, heat), f"{time:.1f} s"
             )
         sounds.append(_sound(title_of(clip), clip.waveform))
-    figures.colour_bar(figure, grid, "probability of correspondence")
+    drawings.colour_bar(figure, grid, "probability of correspondence")
     figure.suptitle(f"AVOL-Net along videos: {source.title}")
-    return figures.Drawing(
+    return drawings.Drawing(
         VIDEO,
         "Each pair of columns: frames of one video, one second apart, and AVOL-Net's maps for each "
         "with the second of sound around it. Every frame goes through the network by itself. "
-        "Videos were drawn at random (ours). `python -m l3net.localize` does so for a whole video.",
+        "Videos were drawn at random (our choice). `python -m l3net.localize` draws a complete "
+        "video.",
         figure,
         sounds,
     )
@@ -283,17 +246,17 @@ def _seconds_of(
     """Returns time, image and map of frames of a clip, a second apart."""
     times = (np.array(clip.timestamps_us) - clip.start_us) / constants.MICROSECONDS
     seconds = (clip.end_us - clip.start_us) / constants.MICROSECONDS
-    asked = np.arange(0.5, seconds - 0.5 + 1e-6)[:NUM_SECONDS]
-    places = [int(np.abs(times - time).argmin()) for time in asked]
-    images = [localizer.see(clip.frames[place])[0] for place in places]
-    waveforms = [sounding_frames.second_around(clip.waveform, times[place]) for place in places]
+    wanted = np.arange(0.5, seconds - 0.5 + 1e-6)[:NUM_SECONDS]
+    indices = [int(np.abs(times - time).argmin()) for time in wanted]
+    images = [localizer.see(clip.frames[index])[0] for index in indices]
+    waveforms = [sounding_frames.second_around(clip.waveform, times[index]) for index in indices]
     maps = localizer.maps(images, waveforms)
-    return [(float(times[p]), i, m) for p, i, m in zip(places, images, maps, strict=True)]
+    return [(float(times[k]), *pair) for k, *pair in zip(indices, images, maps, strict=True)]
 
 
 # --- Both ----------------------------------------------------------------------------------------
-def _sound(title: str, waveform: np.ndarray) -> figures.Sound:
-    return figures.Sound(title, waveform.astype(np.float32) / schema.INT16_SCALE)
+def _sound(title: str, waveform: np.ndarray) -> drawings.Sound:
+    return drawings.Sound(title, waveform.astype(np.float32) / schema.INT16_SCALE)
 
 
 def titles_by(truth: Mapping[str, str] | None) -> Callable[[schema.Clip], str]:

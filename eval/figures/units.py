@@ -1,9 +1,10 @@
 """L3 Fig. 3 to 9: which frames and sounds excite single units of pool4 most, and where in them.
 
-A unit is a component of pool4, the maximum over all places of one channel of conv4_2. The five
+A unit is a component of pool4, the maximum over all positions of one channel of conv4_2. The five
 items that excite it most are shown, and as heat map that channel (§3.5.1). With labels, the
-columns are the classes that have a unit of their own (§3.5.3); without, the units that stand out
-most (ours), and the reader names them, as the authors did for Flickr-SoundNet.
+columns are the classes that have a unit of their own (§3.5.3); without, the units whose top items
+are the most outstanding (our choice), and the reader names them, as the authors did for
+Flickr-SoundNet.
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ import matplotlib.cm
 import matplotlib.figure
 import numpy as np
 
-from eval import figures
+from eval.figures import drawings
 from eval.figures.clip_source import ClipSource, Shown
 from eval.metrics import clusters
 from l3net import constants
@@ -28,10 +29,10 @@ VISION, AUDIO = saved_model.VISION, saved_model.AUDIO
 TOP = clusters.TOP
 NUM_UNITS = 9  # columns of L3 Fig. 3, 4 and 7
 NUM_SPECTROGRAM_UNITS = 4  # pairs of columns of L3 Fig. 9
-TOP_FRAMES = figures.Subject("units_vision", "Learnt visual concepts", "L3 Fig. 3")
-FRAME_MAPS = figures.Subject("units_vision_heat_maps", "Visual semantic heat maps", "L3 Fig. 4")
-TOP_SOUNDS = figures.Subject("units_audio", "Learnt audio concepts", "L3 Fig. 7")
-SOUND_MAPS = figures.Subject("units_audio_heat_maps", "Audio semantic heat maps", "L3 Fig. 9")
+TOP_FRAMES = drawings.Subject("units_vision", "Learnt visual concepts", "L3 Fig. 3")
+FRAME_MAPS = drawings.Subject("units_vision_heat_maps", "Visual semantic heat maps", "L3 Fig. 4")
+TOP_SOUNDS = drawings.Subject("units_audio", "Learnt audio concepts", "L3 Fig. 7")
+SOUND_MAPS = drawings.Subject("units_audio_heat_maps", "Audio semantic heat maps", "L3 Fig. 9")
 SUBJECTS = (TOP_FRAMES, FRAME_MAPS, TOP_SOUNDS, SOUND_MAPS)
 _MAP = "conv4_2_map"
 _HZ_PER_BAND = constants.SAMPLE_RATE_HZ / constants.FFT_LENGTH
@@ -46,7 +47,7 @@ class Unit:
         index: component of pool4.
         title: the dominant class, "" if the items have none.
         num_of_class: how many of the items are of it.
-        items: places of the five items, the most exciting first.
+        items: indices of the five items, the most exciting first.
     """
 
     index: int
@@ -58,11 +59,11 @@ class Unit:
 def choose_units(activations: np.ndarray, classes: np.ndarray | None, num_units: int) -> list[Unit]:
     """Picks the units to show.
 
-    Ours: with classes, for each class the unit with most of its top five items of that class (of
-    several the one whose top items stand out most), classes with more of five first; a class for
-    which no unit has at least two is left out, and items that excite a unit as little as any do not
-    count (as in `clusters.preferred_classes`). Without, the units whose top items stand out most:
-    mean activation of the five, in standard deviations above the mean.
+    Our choice: with classes, for each class the unit with most of its top five items of that class
+    (of several the one whose top items are the most outstanding), classes with more of five first;
+    a class for which no unit has at least two is left out, and items that excite a unit as little
+    as any do not count (as in `clusters.preferred_classes`). Without, the units whose top items are
+    the most outstanding: mean activation of the five, in standard deviations above the mean.
 
     Args:
         activations: float [num_items, pool4], every item of another clip.
@@ -104,29 +105,27 @@ def _dominant(classes: np.ndarray) -> tuple[str, int]:
     return str(names[most]), int(counts[most])
 
 
-def draw(
-    model: saved_model.SavedModel,
-    source: ClipSource,
-) -> list[figures.Drawing]:
+def draw(model: saved_model.SavedModel, source: ClipSource) -> list[drawings.Drawing]:
     """Draws the four figures of units.
 
     Args:
         model: with signatures `vision` and `audio` that give conv4_2_map.
-        source: of the clips.
+        source: the clips.
 
     Returns:
         Visual concepts (L3 Fig. 3), their heat maps (Fig. 4), audio concepts (Fig. 7), audio heat
         maps (Fig. 9); of a data set without labels those of Fig. 5, 6 and 8.
 
     Raises:
-        UserError: if the network has no such output, the clips cannot be read, or no unit stands
-            for a class.
+        UserError: if the network has no such output, the clips cannot be read, or no unit
+            represents a class.
     """
-    found = source.describe(model, {VISION: "pool4", AUDIO: "pool4"})
-    classes = source.classes_of(found)
+    extracted = source.extract(model, {VISION: "pool4", AUDIO: "pool4"})
+    ids, features = extracted.example_ids, extracted.features
+    classes = source.classes_of(extracted)
     units = {
         modality: choose_units(
-            found.features[modality], None if classes is None else classes[modality], NUM_UNITS
+            features[modality], None if classes is None else classes[modality], NUM_UNITS
         )
         for modality in (VISION, AUDIO)
     }
@@ -134,12 +133,11 @@ def draw(
         if not chosen:
             raise UserError(
                 f"no unit of {modality} has two of its top {TOP} items of one class; "
-                f"{len(found.example_ids)} clips are too few, or the network has learnt nothing"
+                f"{len(ids)} clips are too few, or the network has learnt nothing"
             )
-    ids = found.example_ids
     wanted = {ids[item] for chosen in units.values() for unit in chosen for item in unit.items}
     shown = source.read(wanted, frame_px=model.frame_px)
-    picked = _Picked(model, ids, shown, source.title, len(ids), classes is not None)
+    picked = _Picked(model, ids, shown, source.title, classes is not None)
     return [
         picked.visual_concepts(units[VISION]),
         picked.visual_heat_maps(units[VISION]),
@@ -156,24 +154,23 @@ class _Picked:
     ids: Sequence[str]
     shown: Shown
     data: str
-    num_items: int
     has_labels: bool
 
-    def visual_concepts(self, units: Sequence[Unit]) -> figures.Drawing:
+    def visual_concepts(self, units: Sequence[Unit]) -> drawings.Drawing:
         figure, grid = _grid(len(units))
         for unit, column in zip(units, grid.T, strict=True):
             for item, axes in zip(unit.items, column, strict=False):
-                figures.show_image(axes, self.shown.images[self.ids[item]])
+                drawings.show_image(axes, self.shown.images[self.ids[item]])
             column[0].set_title(_heading(unit))
         figure.suptitle(f"Frames that excite single units of pool4 most: {self.data}")
-        return figures.Drawing(
+        return drawings.Drawing(
             TOP_FRAMES if self.has_labels else TOP_FRAMES._replace(source="L3 Fig. 5 and 6"),
-            f"Each column: the five of {self.num_items} frames that excite one unit of the vision "
+            f"Each column: the five of {len(self.ids)} frames that excite one unit of the vision "
             f"subnetwork's pool4 most, the strongest on top. {self._how_chosen('frames')}",
             figure,
         )
 
-    def visual_heat_maps(self, units: Sequence[Unit]) -> figures.Drawing:
+    def visual_heat_maps(self, units: Sequence[Unit]) -> drawings.Drawing:
         run = self.model.features(VISION, _MAP)
         figure, grid = _grid(len(units))
         for unit, column in zip(units, grid.T, strict=True):
@@ -181,35 +178,31 @@ class _Picked:
             heat = run(np.stack(images))[..., unit.index]
             painter = heat_map.Painter(high=float(heat.max()))
             for image, one, axes in zip(images, heat, column, strict=False):
-                figures.show_image(axes, painter.paint(image, one, image.shape[:2]))
+                drawings.show_image(axes, painter.paint(image, one, image.shape[:2]))
             column[0].set_title(_heading(unit))
-        figures.colour_bar(figure, grid, "activation, share of the column's largest")
+        drawings.colour_bar(figure, grid, "activation, share of the column's largest")
         figure.suptitle(f"Where single units of conv4_2 respond: {self.data}")
-        return figures.Drawing(
+        return drawings.Drawing(
             FRAME_MAPS if self.has_labels else FRAME_MAPS._replace(source="L3 Fig. 5 and 6"),
             "The frames of the figure before; over each the channel of conv4_2 (after the ReLU) "
             "whose maximum is the unit of pool4, enlarged linearly.",
             figure,
         )
 
-    def audio_concepts(self, units: Sequence[Unit]) -> figures.Drawing:
+    def audio_concepts(self, units: Sequence[Unit]) -> drawings.Drawing:
         figure, grid = _grid(len(units))
         sounds = []
         for unit, column in zip(units, grid.T, strict=True):
             names = [self.ids[item] for item in unit.items]
             for name, axes in zip(names, column, strict=False):
-                figures.show_image(axes, self.shown.images[name])
+                drawings.show_image(axes, self.shown.images[name])
             column[0].set_title(_heading(unit))
-            sounds.append(
-                figures.Sound(
-                    _heading(unit).replace("\n", ", "),
-                    np.concatenate([self.shown.waveforms[name] for name in names]),
-                )
-            )
+            waveform = np.concatenate([self.shown.waveforms[name] for name in names])
+            sounds.append(drawings.Sound(_heading(unit).replace("\n", ", "), waveform))
         figure.suptitle(f"Sounds that excite single units of pool4 most: {self.data}")
-        return figures.Drawing(
+        return drawings.Drawing(
             TOP_SOUNDS if self.has_labels else TOP_SOUNDS._replace(source="L3 Fig. 8"),
-            f"Each column: the five of {self.num_items} seconds of sound that excite one unit of "
+            f"Each column: the five of {len(self.ids)} seconds of sound that excite one unit of "
             "the audio subnetwork's pool4 most. For want of a picture of sound the frame at its "
             "middle is shown; no picture was used. The sounds themselves: the five seconds of each "
             f"column, one after the other. {self._how_chosen('sounds')}",
@@ -217,11 +210,11 @@ class _Picked:
             sounds,
         )
 
-    def audio_heat_maps(self, units: Sequence[Unit]) -> figures.Drawing:
+    def audio_heat_maps(self, units: Sequence[Unit]) -> drawings.Drawing:
         run = self.model.features(AUDIO, _MAP)
         settings = spectrogram_settings(self.model)
         num_rows = max(len(unit.items) for unit in units)
-        figure = figures.new_figure(2.3 * len(units) + 0.8, 1.5 * num_rows)
+        figure = drawings.new_figure(2.3 * len(units) + 0.8, 1.5 * num_rows)
         grid = figure.subplots(num_rows, 2 * len(units), sharex=True, sharey=True, squeeze=False)
         for number, unit in enumerate(units):
             waveforms = np.stack([self.shown.waveforms[self.ids[item]] for item in unit.items])
@@ -236,9 +229,9 @@ class _Picked:
             axes.set_xlabel("time, s")
         for axes in grid[:, 0]:
             axes.set_ylabel("frequency, Hz")
-        figures.colour_bar(figure, grid, "activation, share of the class's largest")
+        drawings.colour_bar(figure, grid, "activation, share of the class's largest")
         figure.suptitle(f"Log-spectrograms and where conv4_2 responds: {self.data}")
-        return figures.Drawing(
+        return drawings.Drawing(
             SOUND_MAPS,
             "Each pair of columns: log-spectrograms (left) of the five sounds that excite a unit "
             "most, black silent, white loud, and the channel of conv4_2 (after the ReLU) whose "
@@ -248,15 +241,16 @@ class _Picked:
 
     def _how_chosen(self, what: str) -> str:
         if not self.has_labels:
-            return "Chosen (ours): the units whose five stand out most; no label was used."
+            return "Chosen: the units whose five are the most outstanding; no label was used."
         return (
-            "Titles: the class that most of the five belong to, and how many do. Chosen (ours): of "
-            f"each class the unit with most {what} of it; labels serve to choose columns alone."
+            "Titles: the class that most of the five belong to, and how many do. Chosen (our "
+            f"choice): of each class the unit with most {what} of it; labels serve to choose "
+            "columns alone."
         )
 
 
 def spectrogram_settings(model: saved_model.SavedModel) -> dict[str, int]:
-    """Returns how a network averages its log-spectrogram, as its SavedModel tells."""
+    """Returns how a network averages its log-spectrogram, by its SavedModel's metadata."""
     average = model.metadata.get("model_config", {}).get("spectrogram_average", 1)
     return {"average": int(average)} if average != 1 else {}
 
@@ -264,13 +258,7 @@ def spectrogram_settings(model: saved_model.SavedModel) -> dict[str, int]:
 def show_spectrogram(
     axes: matplotlib.axes.Axes, spectrogram: np.ndarray, settings: Mapping[str, int]
 ) -> None:
-    """Draws a log-spectrogram with its axes in Hz and seconds.
-
-    Args:
-        axes: to draw into.
-        spectrogram: float [bands, windows].
-        settings: of `log_spectrogram`, what averages it.
-    """
+    """Draws a log-spectrogram [bands, windows] with its axes in Hz and seconds."""
     low, high = VALUE_RANGE
     axes.imshow(
         spectrogram,
@@ -324,7 +312,7 @@ def _heading(unit: Unit) -> str:
 
 def _grid(num_columns: int) -> tuple[matplotlib.figure.Figure, np.ndarray]:
     """Makes rows of five, as many columns as there are units."""
-    figure = figures.new_figure(_COLUMN_INCHES * num_columns + 0.6, _ROW_INCHES * TOP + 0.9)
+    figure = drawings.new_figure(_COLUMN_INCHES * num_columns + 0.6, _ROW_INCHES * TOP + 0.9)
     grid = figure.subplots(TOP, num_columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()

@@ -2,25 +2,23 @@
 
     python -m eval.reporting.claims --out_dir=runs/demo runs/demo/*.json
 
-The papers' numbers belong to data that is not here; what the method must show anywhere is who is
-better than whom. The tables are those of eval's scripts; of several seeds, give every file: a claim
-holds if it does for the means. Exit status 1 if one fails, or could not be checked.
+The papers' numbers belong to data that is not here; what the method must show anywhere is which
+network is better. The tables are those of eval's commands; of several seeds, give every file: a
+claim holds if it does for the means. Exit status 1 if one fails, or could not be checked.
 
-Where a paper says "equal", "well above" or "at chance", `CLAIMS` says what is taken for it (ours).
+Where a paper says "equal", "well above" or "at chance", `CLAIMS` says what that means here (our
+choice).
 """
 
 import dataclasses
-import functools
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from absl import flags
-
-from eval.reporting import tables as report
-from l3net import errors
+from eval.reporting import tables
+from l3net import flags
 from l3net.errors import UserError
+from l3net.flags import setting
 
 AVC, SOUND, IMAGENET, CLUSTERS = "avc_accuracy", "table2", "table3", "table4"
 RETRIEVAL, LOCALIZATION = "retrieval", "localization"
@@ -30,13 +28,20 @@ HOLDS, FAILS = "holds", "FAILS"
 
 
 @dataclasses.dataclass(frozen=True)
+class Config:
+    """The papers' claims."""
+
+    out_dir: str = setting("runs/demo", "Folder for claims.json and claims.md.")
+
+
+@dataclasses.dataclass(frozen=True)
 class Number:
-    """A number of our tables.
+    """A number in our tables.
 
     Attributes:
-        table: its name.
-        method: of the row.
-        metrics: whose mean is meant.
+        table: the table's name.
+        method: the row's method.
+        metrics: those whose mean it is.
         data_ends: what the row's data must end with, where a table has several rows of a method.
     """
 
@@ -57,7 +62,7 @@ class Claim:
         factor: see above.
         strict: whether equal numbers fail.
         within: largest difference of what should be equal, in units of `span`.
-        span: two numbers whose difference is the unit; None is 1.
+        span: two numbers whose difference is that unit; None is 1.
     """
 
     text: str
@@ -117,9 +122,9 @@ CLAIMS = (
     *_clusters("audio", "sounds"),
     Claim("AVE-Net's AVC not below L3-Net's", "OTS §3.1", _avc(AVE), _avc(L3), strict=False),
     # Features that were never aligned rank classes in some fixed wrong order, which may be better
-    # or worse than chance: a quarter of the way to AVE-Net still counts as chance (ours).
+    # or worse than chance: a quarter of the way to AVE-Net still counts as chance (our choice).
     Claim(
-        "L3-Net's cross-modal retrieval at chance (ours: within a quarter of the way to AVE-Net)",
+        "L3-Net's cross-modal retrieval at chance (our choice: a quarter of the way to AVE-Net)",
         "OTS Table 1",
         _ndcg("L3-Net", *CROSS),
         _ndcg("Random chance", *CROSS),
@@ -127,7 +132,7 @@ CLAIMS = (
         span=(_ndcg(AVE, *CROSS), _ndcg("Random chance", *CROSS)),
     ),
     Claim(
-        "L3-Net with CCA well above L3-Net across modalities (ours: 1.2 times; paper: 1.36)",
+        "L3-Net with CCA well above L3-Net across modalities (our choice: 1.2 times; paper: 1.36)",
         "OTS Table 1",
         _ndcg("L3-Net with CCA", *CROSS),
         _ndcg("L3-Net", *CROSS),
@@ -157,7 +162,7 @@ CLAIMS = (
         _ndcg(NAIVE, *EVERY),
     ),
     Claim(
-        "AVOL-Net's AVC equal to AVE-Net's (ours: within 3 points)",
+        "AVOL-Net's AVC equal to AVE-Net's (our choice: within 3 points)",
         "OTS §4.1",
         _avc("AVOL-Net"),
         _avc(AVE),
@@ -183,14 +188,13 @@ class _NotRunError(Exception):
 
 
 class Numbers:
-    """Looks numbers up in the tables of one seed."""
+    """Looks numbers up in the tables of one seed, by name."""
 
-    def __init__(self, tables: Mapping[str, report.Table]):
-        """Takes the tables, by name."""
-        self._tables = tables
+    def __init__(self, of_seed: Mapping[str, tables.Table]):
+        self._tables = of_seed
 
-    def row(self, number: Number) -> report.Row:
-        """Finds a number's row.
+    def row(self, number: Number) -> tables.Row:
+        """Returns a number's row.
 
         Raises:
             _NotRunError: if there is none that was run.
@@ -203,7 +207,7 @@ class Numbers:
             for row in self._tables[number.table].rows
             if row.method == number.method
             and row.data.endswith(number.data_ends)
-            and row.status == report.RUN
+            and row.status == tables.RUN
         ]
         if not rows:
             raise _NotRunError(f"{number.table}: {number.method!r} was not run")
@@ -226,29 +230,15 @@ class Numbers:
 
 
 def holds(claim: Claim, left: float, right: float, span: float = 1.0) -> bool:
-    """Decides on a claim.
-
-    Args:
-        claim: see `Claim`.
-        left: its first number.
-        right: its second number.
-        span: the unit of `within`.
-
-    Returns:
-        Whether it holds.
-    """
+    """Returns whether a claim holds for its two numbers and, if it has one, the unit `span`."""
     if claim.within is not None:
         return abs(left - right) <= claim.within * span
     bound = claim.factor * right
     return left > bound if claim.strict else left >= bound
 
 
-def check(claim: Claim, seeds: Sequence[Numbers]) -> report.Row:
+def check(claim: Claim, seeds: Sequence[Numbers]) -> tables.Row:
     """Checks one claim on the means over seeds.
-
-    Args:
-        claim: to check.
-        seeds: the numbers of each seed.
 
     Returns:
         A row with "left" and "right"; its note begins with HOLDS or FAILS, or its status is not
@@ -261,72 +251,59 @@ def check(claim: Claim, seeds: Sequence[Numbers]) -> report.Row:
             spans = [seed.value(claim.span[0]) - seed.value(claim.span[1]) for seed in seeds]
         data = seeds[0].row(claim.left).data
     except _NotRunError as error:
-        return report.Row("", claim.text, report.NOT_RUN, note=f"{claim.source}; {error}")
+        return tables.Row("", claim.text, tables.NOT_RUN, note=f"{claim.source}; {error}")
     means = [statistics.fmean(values) for values in (lefts, rights, spans)]
     verdict = HOLDS if holds(claim, *means) else FAILS
     if len(seeds) > 1:
         count = sum(holds(claim, *values) for values in zip(lefts, rights, spans, strict=True))
         verdict += f" (in {count} of {len(seeds)} seeds)"
-    return report.Row(
+    return tables.Row(
         data,
         claim.text,
-        report.RUN,
+        tables.RUN,
         ours={"left": means[0], "right": means[1]},
         note=f"{verdict}; {claim.source}",
         details={"left": lefts, "right": rights, "spans": spans, "holds": verdict[:5] == HOLDS},
     )
 
 
-def make_table(seeds: Sequence[Numbers]) -> report.Table:
-    """Checks every claim.
-
-    Args:
-        seeds: the numbers of each seed.
-
-    Returns:
-        A row per claim.
-    """
-    return report.Table(
+def make_table(seeds: Sequence[Numbers]) -> tables.Table:
+    """Checks every claim on the numbers of each seed: a row per claim."""
+    return tables.Table(
         "claims",
         "What the papers claim, on the data at hand",
         [
-            report.Metric("left", "first number", decimals=3, in_paper=False),
-            report.Metric("right", "second number", decimals=3, in_paper=False),
+            tables.Metric("left", "first number", decimals=3, in_paper=False),
+            tables.Metric("right", "second number", decimals=3, in_paper=False),
         ],
         [check(claim, seeds) for claim in CLAIMS],
         [
-            f"Means over {len(seeds)} seed(s). First and second number: of what the claim names "
-            "first and second; accuracies and shares in per cent.",
+            f"Means over {len(seeds)} seed(s). First and second number: what the claim names first "
+            "and second; accuracies and shares in per cent.",
         ],
     )
 
 
-def group(tables: Sequence[report.Table]) -> list[Numbers]:
-    """Puts tables into seeds: the first of every name is of the first seed, and so on.
-
-    Args:
-        tables: of any names.
-
-    Returns:
-        The numbers of each seed.
+def group(of_seeds: Sequence[tables.Table]) -> list[Numbers]:
+    """Returns the numbers of each seed: the first table of every name is the first seed's, ...
 
     Raises:
         UserError: if some table is there for fewer seeds than others, or there is none.
     """
-    by_name: dict[str, list[report.Table]] = {}
-    for table in tables:
+    by_name: dict[str, list[tables.Table]] = {}
+    for table in of_seeds:
         by_name.setdefault(table.name, []).append(table)
-    counts = {name: len(found) for name, found in by_name.items()}
+    counts = {name: len(named) for name, named in by_name.items()}
     if len(set(counts.values())) != 1:
         raise UserError(f"need every table once for each seed, at least one; got {counts}")
     count = next(iter(counts.values()))
-    return [Numbers({name: found[i] for name, found in by_name.items()}) for i in range(count)]
+    return [Numbers({name: named[i] for name, named in by_name.items()}) for i in range(count)]
 
 
-def verdict(table: report.Table) -> str | None:
-    """Returns what is wrong in one line, None if every claim holds."""
+def verdict(table: tables.Table) -> str | None:
+    """Returns in one line which claims do not hold, None if every claim does."""
     failed = [row.method for row in table.rows if not row.details.get("holds", True)]
-    not_run = [row.method for row in table.rows if row.status == report.NOT_RUN]
+    not_run = [row.method for row in table.rows if row.status == tables.NOT_RUN]
     if not failed and not not_run:
         return None
     return (
@@ -335,19 +312,18 @@ def verdict(table: report.Table) -> str | None:
     )
 
 
-def main(argv: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
+def main(paths: Sequence[str], config: Config) -> None:
     """Reads the tables, checks the claims, fails if one does."""
-    values: dict[str, Any] = {name: holder.value for name, holder in holders.items()}
-    if len(argv) < 2:
+    if not paths:
         raise UserError("name the .json files of tables; see --help")
-    table = make_table(group([report.read_table(path)[0] for path in argv[1:]]))
-    report.write_table(table, values["out_dir"], flags={**values, "tables": argv[1:]}, seconds=0.0)
-    wrong = verdict(table)
-    if wrong:
-        raise UserError(wrong)
+    table = make_table(group([tables.read_table(path)[0] for path in paths]))
+    given = {"out_dir": config.out_dir, "tables": list(paths)}
+    tables.write_table(table, config.out_dir, flags=given, seconds=0.0)
+    problem = verdict(table)
+    if problem:
+        raise UserError(problem)
     sys.stdout.write(f"All {len(table.rows)} claims hold.\n")
 
 
 if __name__ == "__main__":
-    out_dir = flags.DEFINE_string("out_dir", "runs/demo", "Folder for claims.json and claims.md.")
-    errors.run(functools.partial(main, holders={"out_dir": out_dir}))
+    flags.run(main, Config, arguments=".json files of tables; of several seeds, every file.")

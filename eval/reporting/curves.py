@@ -1,33 +1,38 @@
 """Learning curves of training runs: validation accuracy after so many steps.
 
-    python -m eval.reporting.curves --runs=runs/demo_ave_net,runs/demo_l3_net --out_dir=runs/demo
+    python -m eval.reporting.curves --runs=runs/demo/ave_net,runs/demo/l3_net --out_dir=runs/demo
 
 Writes learning_curves.json and .md; eval.figures draws them. The accuracies are those that
 l3net.train measured on fixed validation pairs (for classifiers, of classes); nothing is run here.
 """
 
 import dataclasses
-import functools
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from absl import flags
-
-from eval.reporting import flags as shared
-from eval.reporting import tables
-from l3net import errors
+from eval.reporting import synthetic, tables
+from l3net import flags
 from l3net.errors import UserError
+from l3net.flags import setting
 
 _NUM_COLUMNS = 12
 
 
 @dataclasses.dataclass(frozen=True)
+class Config:
+    """Learning curves."""
+
+    runs: tuple[str, ...] = setting((), "Run folders of l3net.train, separated by commas.")
+    out_dir: str = setting("runs/tables", "Folder for learning_curves.json and learning_curves.md.")
+
+
+@dataclasses.dataclass(frozen=True)
 class Curve:
-    """What one run's metrics say.
+    """The accuracies of one run.
 
     Attributes:
-        name: of the run directory.
+        name: name of the run's folder.
         data: name of the data set.
         model: a key of l3net.models.MODELS.
         batch_size: pairs per step.
@@ -42,13 +47,7 @@ class Curve:
 
 
 def read_curve(run_dir: str | pathlib.Path) -> Curve:
-    """Reads a run's validation accuracies.
-
-    Args:
-        run_dir: of l3net.train.
-
-    Returns:
-        The curve, by increasing step.
+    """Reads a run's validation accuracies, by increasing step.
 
     Raises:
         UserError: if it is no run, or was never evaluated.
@@ -73,19 +72,12 @@ def read_curve(run_dir: str | pathlib.Path) -> Curve:
 
 
 def make_table(curves: Sequence[Curve]) -> tables.Table:
-    """Describes the curves: a row per run, a column per number of steps.
-
-    Args:
-        curves: of the runs; of many steps some are left out.
-
-    Returns:
-        The table.
-    """
+    """Returns a row per run, a column per number of steps; of many steps some are left out."""
     steps = sorted({step for curve in curves for step in curve.accuracy})
     steps = steps[:: -(-len(steps) // _NUM_COLUMNS)]
     rows = [
         tables.Row(
-            curve.data + (" data (synthetic)" if curve.data == "demo" else ""),
+            synthetic.display_name(curve.data),
             curve.name,
             tables.RUN,
             ours={
@@ -105,20 +97,13 @@ def make_table(curves: Sequence[Curve]) -> tables.Table:
     )
 
 
-def _define_flags() -> dict[str, flags.FlagHolder]:
-    """Defines the flags; the keys are their names."""
-    runs = flags.DEFINE_list("runs", [], "Run directories of l3net.train.")
-    return {**shared.define(), runs.name: runs}
-
-
-def main(_: Sequence[str], holders: Mapping[str, flags.FlagHolder]) -> None:
-    """Reads the flags and writes the table."""
-    values = {name: holder.value for name, holder in holders.items()}
-    if not values["runs"]:
-        raise UserError("--runs is needed: run directories, separated by commas")
-    curves = [read_curve(run_dir) for run_dir in values["runs"]]
-    tables.make_and_write(lambda: make_table(curves), values)
+def main(config: Config) -> None:
+    """Reads the runs and writes the table."""
+    if not config.runs:
+        raise UserError("--runs is needed: run folders, separated by commas")
+    curves = [read_curve(run_dir) for run_dir in config.runs]
+    tables.make_and_write(lambda: make_table(curves), config)
 
 
 if __name__ == "__main__":
-    errors.run(functools.partial(main, holders=_define_flags()))
+    flags.run(main, Config)

@@ -1,67 +1,82 @@
-"""Puts measured tables into the README: written by the code that measured them, never typed.
+"""Puts measured tables into documents: written by the code that measured them, never typed.
 
-    python -m eval.reporting.docs_tables runs/demo_l3_net/avc_accuracy.md runs/demo_l3_net/table2.md
+    python -m eval.reporting.docs_tables --readme=docs/demo_results.md runs/demo/table2.md
+    python -m eval.reporting.docs_tables --results=docs/demo_results.md
 
-Each table replaces what stands between `<!-- NAME -->` and `<!-- /NAME -->`, where NAME is the
-file's name without suffix, or what --names gives.
+Each table replaces the text between `<!-- NAME -->` and `<!-- /NAME -->`, where NAME is the file's
+name without suffix, or what --names gives. With --results it is `<!-- summary -->` instead, put
+together from the tables of another document.
 """
 
+import dataclasses
 import pathlib
 import re
 import sys
 from collections.abc import Sequence
 
-from absl import flags
-
-from l3net import errors
+from eval.reporting.summary import summary
+from l3net import flags
 from l3net.errors import UserError
 from l3net.files import write_whole
+from l3net.flags import setting
 
-_README = flags.DEFINE_string("readme", "README.md", "File to put the tables into.")
-_NAMES = flags.DEFINE_list("names", None, "Names of the places, one for each table.")
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The document."""
+
+    readme: str = setting("README.md", "Markdown file to put the tables into.")
+    names: tuple[str, ...] = setting(
+        (),
+        "Names of the tables' marks in the file, separated by commas, one for each table. Without "
+        "it: the tables' file names.",
+    )
+    results: str | None = setting(
+        None, "Document with tables to sum up in the file's table named summary."
+    )
 
 
 def put(readme: str, name: str, table: str) -> str:
-    """Replaces the text between a place's marks.
+    """Returns a document with another table between a name's marks.
 
     Args:
-        readme: whole text.
-        name: of the place.
-        table: Markdown, as `report.markdown` writes it; its title becomes a line in bold.
-
-    Returns:
-        The new text.
+        readme: the document.
+        name: the name in the marks.
+        table: Markdown, as `tables.markdown` writes it; its title becomes a line in bold.
 
     Raises:
-        UserError: if the place is not there exactly once.
+        UserError: if the marks are not there exactly once.
     """
     body = re.sub(r"^# (.+)$", r"**\1**", table.strip(), count=1, flags=re.MULTILINE)
     pattern = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- /{re.escape(name)} -->)", re.S)
     text, count = pattern.subn(lambda match: f"{match[1]}{body}\n{match[2]}", readme)
     if count != 1:
         raise UserError(
-            f"the README has {count} places <!-- {name} --> ... <!-- /{name} -->; need exactly one"
+            f"the document has {count} marks <!-- {name} --> ... <!-- /{name} -->; need exactly one"
         )
     return text
 
 
-def main(argv: Sequence[str]) -> None:
-    """Reads the flags and rewrites the README."""
-    tables = [pathlib.Path(path) for path in argv[1:]]
-    names = _NAMES.value or [path.stem for path in tables]
-    missing = [str(path) for path in tables if not path.is_file()]
-    if not tables or missing or len(names) != len(tables):
+def main(arguments: Sequence[str], config: Config) -> None:
+    """Puts each table into the document."""
+    paths = [pathlib.Path(path) for path in arguments]
+    names = list(config.names) or [path.stem for path in paths]
+    missing = [str(path) for path in paths if not path.is_file()]
+    if not (paths or config.results) or missing or len(names) != len(paths):
         raise UserError(
-            f"got {len(tables)} table(s) and {len(names)} name(s), missing: {missing or 'none'}; "
-            "give the .md files of table scripts that have run"
+            f"got {len(paths)} table(s) and {len(names)} name(s), missing: {missing or 'none'}; "
+            "give the .md files of tables that were made"
         )
-    path = pathlib.Path(_README.value)
-    text = path.read_text()
-    for table, name in zip(tables, names, strict=True):
-        text = put(text, name, table.read_text())
-    write_whole(path, text)
-    sys.stdout.write(f"{path}: {', '.join(names)}\n")
+    tables = {name: path.read_text() for name, path in zip(names, paths, strict=True)}
+    if config.results:
+        tables["summary"] = summary(pathlib.Path(config.results).read_text())
+    document = pathlib.Path(config.readme)
+    text = document.read_text()
+    for name, table in tables.items():
+        text = put(text, name, table)
+    write_whole(document, text)
+    sys.stdout.write(f"{document}: {', '.join(tables)}\n")
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    flags.run(main, Config, arguments=".md files of tables.")

@@ -7,26 +7,32 @@ The tables are those that the same script wrote for networks trained with other 
 several tables may be given at once; each table comes out under its own name.
 """
 
-import pathlib
+import dataclasses
 import statistics
 from collections.abc import Sequence
 
-from absl import flags
-
-from eval.reporting import tables as report
-from l3net import errors
+from eval.reporting import tables
+from l3net import flags
 from l3net.errors import UserError
-
-_OUT_DIR = flags.DEFINE_string("out_dir", "runs/demo/over_seeds", "Folder for the tables.")
-_SEEDS = flags.DEFINE_list("seeds", None, "Training seeds, in the order of the files, for notes.")
+from l3net.flags import setting
 
 
-def combine(tables: Sequence[report.Table], seeds: Sequence[str] = ()) -> report.Table:
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Mean and spread over seeds."""
+
+    out_dir: str = setting("runs/demo/over_seeds", "Folder for the combined tables.")
+    seeds: tuple[str, ...] = setting(
+        (), "Training seeds, separated by commas, in the order of the files; for the tables' notes."
+    )
+
+
+def combine(of_seeds: Sequence[tables.Table], seeds: Sequence[str] = ()) -> tables.Table:
     """Averages tables that differ in the seed alone.
 
     Args:
-        tables: of one name; a table may lack rows of the first, or have them in another order.
-        seeds: of their networks; their number is told if they are not given.
+        of_seeds: tables of one name; one may lack rows of the first, or have another order.
+        seeds: their networks' seeds, for the note; without them it says how many.
 
     Returns:
         A table whose numbers are means, with sample standard deviations (n - 1) as spread where
@@ -35,9 +41,9 @@ def combine(tables: Sequence[report.Table], seeds: Sequence[str] = ()) -> report
     Raises:
         UserError: if a table has rows that the first lacks.
     """
-    first = tables[0]
-    by_row = [{(row.data, row.method): row for row in table.rows} for table in tables]
-    for table, rows in zip(tables[1:], by_row[1:], strict=True):
+    first = of_seeds[0]
+    by_row = [{(row.data, row.method): row for row in table.rows} for table in of_seeds]
+    for table, rows in zip(of_seeds[1:], by_row[1:], strict=True):
         strange = [method for data, method in rows if (data, method) not in by_row[0]]
         if table.name != first.name or strange:
             raise UserError(
@@ -47,48 +53,48 @@ def combine(tables: Sequence[report.Table], seeds: Sequence[str] = ()) -> report
     rows = [
         _combined(row, [of_table.get(key) for of_table in by_row]) for key, row in by_row[0].items()
     ]
-    told = f"seeds {', '.join(seeds)}" if seeds else f"{len(tables)} seeds"
-    note = f"Mean and standard deviation over networks of {told}."
-    return report.Table(first.name, first.title, first.metrics, rows, [note, *first.notes])
+    which = f"seeds {', '.join(seeds)}" if seeds else f"{len(of_seeds)} seeds"
+    note = f"Mean and standard deviation over networks of {which}."
+    return tables.Table(first.name, first.title, first.metrics, rows, [note, *first.notes])
 
 
-def _combined(first: report.Row, rows: Sequence[report.Row | None]) -> report.Row:
+def _combined(first: tables.Row, rows: Sequence[tables.Row | None]) -> tables.Row:
     if any(row is None or row.status != first.status for row in rows):
-        return report.Row(
-            first.data, first.method, report.NOT_RUN, first.paper, note="not run with every seed"
+        return tables.Row(
+            first.data, first.method, tables.NOT_RUN, first.paper, note="not run with every seed"
         )
     keys = [key for key in first.ours if all(key in row.ours for row in rows)]
     values = {key: [row.ours[key] for row in rows] for key in keys}
-    return report.Row(
+    return tables.Row(
         first.data,
         first.method,
         first.status,
         first.paper,
-        {key: statistics.fmean(found) for key, found in values.items()},
+        {key: statistics.fmean(numbers) for key, numbers in values.items()},
         note=first.note if all(row.note == first.note for row in rows) else "",
         details={"by_seed": values},
         spread={k: statistics.stdev(v) for k, v in values.items()} if len(rows) > 1 else {},
     )
 
 
-def main(argv: Sequence[str]) -> None:
+def main(paths: Sequence[str], config: Config) -> None:
     """Reads the tables, writes their means."""
-    if len(argv) < 2:
+    if not paths:
         raise UserError("name the .json files of tables; see --help")
-    seeds = _SEEDS.value or []
-    by_name: dict[str, list[tuple[report.Table, dict]]] = {}
-    for path in argv[1:]:
-        table, record = report.read_table(pathlib.Path(path))
+    by_name: dict[str, list[tuple[tables.Table, dict]]] = {}
+    for path in paths:
+        table, record = tables.read_table(path)
         by_name.setdefault(table.name, []).append((table, record))
-    for name, found in by_name.items():
-        if seeds and len(found) != len(seeds):
-            raise UserError(f"got {len(found)} tables {name!r} for {len(seeds)} seeds")
-        table = combine([table for table, _ in found], seeds)
-        seconds = sum(record["seconds"] for _, record in found)
-        report.write_table(
-            table, _OUT_DIR.value, flags={"tables": argv[1:], "seeds": seeds}, seconds=seconds
+    for name, read in by_name.items():
+        if config.seeds and len(read) != len(config.seeds):
+            raise UserError(f"got {len(read)} tables {name!r} for {len(config.seeds)} seeds")
+        tables.write_table(
+            combine([table for table, _ in read], config.seeds),
+            config.out_dir,
+            flags={"tables": list(paths), "seeds": list(config.seeds)},
+            seconds=sum(record["seconds"] for _, record in read),
         )
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    flags.run(main, Config, arguments=".json files of tables, all of the first seed first.")

@@ -1,7 +1,6 @@
 """Writes a table of results: .json for programs, .md for people, the same on the terminal.
 
-The paper's number stands beside ours in every row, every row names its data, and what was not run
-says so.
+Every row names its data and has the paper's number beside ours, or says that it was not run.
 """
 
 import dataclasses
@@ -19,7 +18,6 @@ from l3net.files import write_whole
 
 RUN, NOT_RUN, QUOTED = "run", "not run", "quoted"
 NUM_TEXT_COLUMNS = 2  # data and method
-_PACKAGES = ("keras", "librosa", "numpy", "scikit-learn", "scipy", "soundfile", "tensorflow")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,10 +25,10 @@ class Metric:
     """A column of numbers.
 
     Attributes:
-        key: in `Row.paper` and `Row.ours`.
+        key: its key in `Row.paper` and `Row.ours`.
         heading: with its unit, such as "accuracy %".
         decimals: digits after the point.
-        in_paper: whether the papers give such numbers; else the column is ours alone.
+        in_paper: whether the papers give such numbers; else there is no column of theirs.
     """
 
     key: str
@@ -51,7 +49,7 @@ class Row:
         ours: metric key -> our number.
         note: one short remark, such as why a row was not run.
         details: anything JSON can hold; for the .json only.
-        spread: metric key -> standard deviation of ours over seeds, where there are several.
+        spread: metric key -> standard deviation of our number over seeds, if there are several.
     """
 
     data: str
@@ -69,7 +67,7 @@ class Table:
     """A table of results.
 
     Attributes:
-        name: of its files, such as "table2".
+        name: name of its files, such as "table2".
         title: one line.
         metrics: its columns of numbers.
         rows: its lines.
@@ -84,14 +82,9 @@ class Table:
 
 
 def cells(table: Table) -> list[list[str]]:
-    """Returns the texts of a table, the paper's numbers beside ours.
+    """Returns a table's texts: the header, then a line for each row.
 
-    Args:
-        table: to show.
-
-    Returns:
-        The header, then a line for each row; the first NUM_TEXT_COLUMNS cells and the last are
-        words, the others numbers.
+    The first NUM_TEXT_COLUMNS cells and the last are words, the others numbers.
     """
     header = ["Data", "Method"]
     for metric in table.metrics:
@@ -139,10 +132,10 @@ def _aligned(lines: list[list[str]], num_text: int) -> list[str]:
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     last = len(widths) - 1
 
-    def joined(cells: list[str]) -> str:
+    def joined(line: list[str]) -> str:
         padded = [
             cell.ljust(width) if i < num_text or i == last else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
         return "| " + " | ".join(padded) + " |"
 
@@ -178,10 +171,10 @@ def write_table(
     """Writes `<name>.json` and `<name>.md` into a folder and the table to the terminal.
 
     Args:
-        table: to write.
+        table: the table.
         out_dir: folder, made if need be.
-        flags: flag name -> value, of the run.
-        seconds: wall-clock time that the table took.
+        flags: flag name -> value of the command that made it.
+        seconds: wall-clock time that it took.
 
     Returns:
         Path of the .json file.
@@ -206,10 +199,7 @@ def write_table(
 
 
 def read_table(path: str | pathlib.Path) -> tuple[Table, dict[str, Any]]:
-    """Reads a table back.
-
-    Args:
-        path: of its .json file.
+    """Reads a table's .json file.
 
     Returns:
         The table, and what else the file holds: flags, seed, seconds, commit, versions.

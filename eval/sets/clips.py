@@ -16,8 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from eval.reporting import cache
-from eval.sets import synthetic
+from eval.reporting import cache, synthetic
 from l3net import constants
 from l3net.data import augment, avc_pairs, input_pipeline, schema
 from l3net.data.shards import Shard, content_digest, find_shards, read_clips

@@ -16,8 +16,8 @@ from collections.abc import Iterable
 import numpy as np
 from PIL import Image
 
-from eval.reporting import cache
-from eval.sets import clip_labels, synthetic
+from eval.reporting import cache, synthetic
+from eval.sets import clip_labels
 from l3net.errors import UserError
 from l3net.media.file_kinds import IMAGE, SUFFIXES
 
@@ -63,7 +63,7 @@ class ImageSet:
     """A data set of images.
 
     Attributes:
-        data: how a table's row names it.
+        data: name and size for a table's row, such as what part of ImageNet it is.
         classes: names, by class index.
         train: the training images.
         val: the images to test on.
@@ -80,15 +80,9 @@ class ImageSet:
 
 
 def read_rgb(source: str | bytes) -> np.ndarray:
-    """Decodes an image, given as its path or as the encoded image itself.
+    """Decodes an image, given as its path or itself, to uint8 [height, width, 3]; or UserError.
 
     Pillow reads what ImageNet holds beside plain JPEGs: a PNG under the name .JPEG, JPEGs in CMYK.
-
-    Returns:
-        uint8 [height, width, 3].
-
-    Raises:
-        UserError: if it cannot be read.
     """
     try:
         with Image.open(source if isinstance(source, str) else io.BytesIO(source)) as image:
@@ -118,9 +112,6 @@ def read_imagenet(
             the classes are tested.
         seed: seed of that draw.
 
-    Returns:
-        The set; `data` says what part of the official set it is.
-
     Raises:
         UserError: if a folder is missing or empty, or the classes do not agree.
     """
@@ -138,11 +129,11 @@ def read_imagenet(
     rng = np.random.default_rng(seed)
     if images_per_class is not None:
         train = {name: _drawn(train[name], images_per_class, rng) for name in classes}
-    splits = [_from_files(folder, [paths[name] for name in classes]) for paths in (train, val)]
-    sizes = (len(classes), *map(len, splits))
+    parts = [_from_files(folder, [paths[name] for name in classes]) for paths in (train, val)]
+    sizes = (len(classes), *map(len, parts))
     is_all = sizes == (IMAGENET_CLASSES, IMAGENET_TRAIN, IMAGENET_VAL)
     part = "part of ImageNet ({} of 1000 classes, {} training and {} val images)".format(*sizes)
-    return ImageSet("ImageNet" if is_all else part, tuple(classes), *splits, is_imagenet=is_all)
+    return ImageSet("ImageNet" if is_all else part, tuple(classes), parts[0], parts[1], is_all)
 
 
 def _class_folders(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
@@ -218,9 +209,6 @@ def read_shards(
             clips.csv of the demo data, whose labels are loose.
         frames_per_clip: training frames of each clip.
 
-    Returns:
-        The set; `data` names it and its sizes.
-
     Raises:
         UserError: if a split or the CSV cannot be read, or there are too few classes.
     """
@@ -242,10 +230,10 @@ def read_shards(
             f"clips in test, and {len(unknown)} test classes without a training clip; need two "
             "classes or more, and every test class in train"
         )
-    splits = [_from_frames(frames[part], classes) for part in (_TRAIN, _TEST)]
-    sizes = f"frames, {len(classes)} classes, {len(splits[0])} to train, {len(splits[1])} to test"
-    data = f"{synthetic.display_name(name)}: {sizes}"
-    return ImageSet(data, tuple(classes), *splits, is_synthetic=synthetic.is_synthetic(name))
+    train, test = (_from_frames(frames[part], classes) for part in (_TRAIN, _TEST))
+    sizes = f"frames, {len(classes)} classes, {len(train)} to train, {len(test)} to test"
+    data, is_synthetic = f"{synthetic.display_name(name)}: {sizes}", synthetic.is_synthetic(name)
+    return ImageSet(data, tuple(classes), train, test, is_synthetic=is_synthetic)
 
 
 def _spaced(frames: tuple[bytes, ...], count: int) -> list[bytes]:

@@ -16,8 +16,8 @@ import numpy as np
 import resampy
 import soundfile
 
-from eval.reporting import cache
-from eval.sets import clip_labels, recording_lists, synthetic
+from eval.reporting import cache, synthetic
+from eval.sets import clip_labels, recording_lists
 from eval.sets.recording_lists import TEST, TRAIN, ListedRecording
 from l3net import constants
 from l3net.data import schema
@@ -163,20 +163,12 @@ def _checked_set(name: str, recordings: list[Recording], official: int) -> Recor
 
 # --- The benchmarks ------------------------------------------------------------------------------
 def read_esc50(folder: str | pathlib.Path) -> RecordingSet:
-    """Reads ESC-50: 2000 recordings of 5 s, 50 classes, 5 folds.
-
-    Raises:
-        UserError: if a folder, the list or a recording is missing, empty or malformed.
-    """
+    """Reads ESC-50: 2000 recordings of 5 s, 50 classes, 5 folds; UserError if one is missing."""
     return _read_esc("ESC-50", folder, recording_lists.list_esc50, official=2000)
 
 
 def read_esc10(folder: str | pathlib.Path) -> RecordingSet:
-    """Reads ESC-10: 400 recordings of 5 s, 10 classes, 5 folds, in either layout.
-
-    Raises:
-        UserError: if the folder is in neither layout, or something is missing or malformed.
-    """
+    """Reads ESC-10: 400 recordings of 5 s, 10 classes, 5 folds, in either layout; or UserError."""
     return _read_esc("ESC-10", folder, recording_lists.list_esc10, official=400)
 
 
@@ -199,10 +191,7 @@ def read_dcase2013(folder: str | pathlib.Path) -> RecordingSet:
     """Reads the DCASE 2013 scenes: 10 classes, 30 s; 100 recordings to train, 100 to test.
 
     L3 §3.3 writes "10 training and 100 test clips per class"; the published sets hold 10 of each
-    per class.
-
-    Raises:
-        UserError: if a folder is missing or empty, or a recording's class is unknown.
+    per class. UserError if a folder is missing or empty, or a recording's class is unknown.
     """
     folder = _existing(folder, "DCASE 2013")
     recordings = [
@@ -224,15 +213,10 @@ def read_shards(
     Args:
         folder: as data_prep.write_shards leaves it, with splits train and test.
         heard_csv: columns example_id and heard_label, which then count instead of the clips'
-            labels: clips.csv of the demo data, whose labels are as loose as those of real videos,
-            where the benchmarks' are curated.
-
-    Returns:
-        The set; parts are TRAIN and TEST.
+            labels: clips.csv of the demo data, whose labels are as loose as those of real videos.
 
     Raises:
-        UserError: if a split is missing, fewer than two classes are labelled, or `heard_csv`
-            cannot be read or has no such columns.
+        UserError: if a split or `heard_csv` cannot be read, or has fewer than two labelled classes.
     """
     heard = clip_labels.read_labels(heard_csv, "heard_label") if heard_csv else None
     recordings, dataset_name = [], ""
@@ -262,13 +246,9 @@ def _from_clip(clip: schema.Clip, label: str, part: str) -> Recording:
     )
 
 
-def _load_samples(
-    samples: np.ndarray, sample_rate_hz: int = constants.SAMPLE_RATE_HZ
-) -> np.ndarray:
+def _load_samples(samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     waveform = samples.astype(np.float32) / schema.INT16_SCALE
-    if sample_rate_hz == constants.SAMPLE_RATE_HZ:
-        return waveform
-    resampled = resampy.resample(
-        waveform, constants.SAMPLE_RATE_HZ, sample_rate_hz, filter=RESAMPLING
-    )
-    return np.clip(resampled, -1, 1).astype(np.float32, copy=False)
+    if sample_rate_hz != constants.SAMPLE_RATE_HZ:
+        rates = (constants.SAMPLE_RATE_HZ, sample_rate_hz)
+        waveform = resampy.resample(waveform, *rates, filter=RESAMPLING)
+    return np.clip(waveform, -1, 1).astype(np.float32, copy=False)

@@ -1,10 +1,8 @@
 import dataclasses
-import types
 
 import pytest
 
-from eval.reporting import claims
-from eval.reporting import tables as report
+from eval.reporting import claims, tables
 from l3net.errors import UserError
 
 CLAIM = claims.Claim("a above b", "L3", claims.Number("t", "a", ("x",)), 3.0)
@@ -22,7 +20,7 @@ def test_what_holds_by_hand(changes, left, expected):
     assert claims.holds(dataclasses.replace(CLAIM, **changes), left, 3.0) is expected
 
 
-def tables_where_all_hold() -> list[report.Table]:
+def tables_where_all_hold() -> list[tables.Table]:
     """The papers' own numbers, as if they were ours."""
     ndcg = {
         "Random chance": (0.407, 0.407, 0.407, 0.407),
@@ -39,7 +37,7 @@ def tables_where_all_hold() -> list[report.Table]:
         table("avc_accuracy", "accuracy", accuracy),
         table("table2", "accuracy", {"Ours random": 62.5, "Ours": 79.3}),
         table("table3", "accuracy", {"Ours random": 12.9, "Ours": 32.3}),
-        report.Table(
+        tables.Table(
             "table4",
             "",
             [],
@@ -50,13 +48,13 @@ def tables_where_all_hold() -> list[report.Table]:
                 run("demo, 9 sounds", "Ours", nmi=0.330, units_4_of_5=11, units_3_of_5=20),
             ],
         ),
-        report.Table(
+        tables.Table(
             "retrieval",
             "",
             [],
             [run("demo", k, **dict(zip(claims.EVERY, v, strict=True))) for k, v in ndcg.items()],
         ),
-        report.Table(
+        tables.Table(
             "localization",
             "",
             [],
@@ -69,13 +67,13 @@ def tables_where_all_hold() -> list[report.Table]:
     ]  # fmt: skip
 
 
-def run(data: str, method: str, **ours: float) -> report.Row:
-    return report.Row(data, method, report.RUN, ours=ours)
+def run(data: str, method: str, **ours: float) -> tables.Row:
+    return tables.Row(data, method, tables.RUN, ours=ours)
 
 
-def table(name: str, metric: str, values: dict[str, float]) -> report.Table:
+def table(name: str, metric: str, values: dict[str, float]) -> tables.Table:
     rows = [run("demo", method, **{metric: value}) for method, value in values.items()]
-    return report.Table(name, "", [], rows)
+    return tables.Table(name, "", [], rows)
 
 
 def test_the_papers_own_numbers_bear_out_every_claim():
@@ -107,23 +105,22 @@ def test_the_papers_own_numbers_bear_out_every_claim():
         (5, "AVOL-Net, sound of another class", {"empty_or_moved": 50.0}, "Mismatched sound"),
     ],
 )  # fmt: skip
-def test_one_number_that_speaks_against_a_claim_is_told(index, method, change, expected):
-    tables = tables_where_all_hold()
+def test_one_number_that_speaks_against_a_claim_is_reported(index, method, change, expected):
+    made = tables_where_all_hold()
     rows = [
         dataclasses.replace(row, ours={**row.ours, **change}) if row.method == method else row
-        for row in tables[index].rows
+        for row in made[index].rows
     ]
-    tables[index] = dataclasses.replace(tables[index], rows=rows)
-    made = claims.make_table(claims.group(tables))
-    failed = [row.method for row in made.rows if not row.details["holds"]]
+    made[index] = dataclasses.replace(made[index], rows=rows)
+    checked = claims.make_table(claims.group(made))
+    failed = [row.method for row in checked.rows if not row.details["holds"]]
     assert any(expected in text for text in failed), failed
-    assert expected in claims.verdict(made)
+    assert expected in claims.verdict(checked)
 
 
-def test_what_was_not_run_is_not_checked_and_fails_the_whole():
-    tables = tables_where_all_hold()[:-1]
-    made = claims.make_table(claims.group(tables))
-    not_run = [row for row in made.rows if row.status == report.NOT_RUN]
+def test_what_was_not_run_is_not_checked_and_fails():
+    made = claims.make_table(claims.group(tables_where_all_hold()[:-1]))
+    not_run = [row for row in made.rows if row.status == tables.NOT_RUN]
     assert len(not_run) == 2 and all("no table 'localization'" in row.note for row in not_run)
     assert "not checked: AVOL-Net localizes" in claims.verdict(made)
 
@@ -142,19 +139,19 @@ def test_a_table_that_a_seed_lacks_is_one_clear_line():
 
 
 def test_two_data_sets_in_one_table_are_refused():
-    twice = report.Table("t", "", [], [run("ESC-10", "a", x=1.0), run("ESC-50", "a", x=2.0)])
+    twice = tables.Table("t", "", [], [run("ESC-10", "a", x=1.0), run("ESC-50", "a", x=2.0)])
     with pytest.raises(UserError, match="one data set at a time"):
         claims.check(CLAIM, claims.group([twice]))
 
 
 def test_command_writes_the_claims_and_fails_if_one_does(tmp_path, capsys):
-    holders = {"out_dir": types.SimpleNamespace(value=str(tmp_path / "out"))}
+    config = claims.Config(out_dir=str(tmp_path / "out"))
     paths = [
-        str(report.write_table(made, tmp_path, flags={}, seconds=1))
+        str(tables.write_table(made, tmp_path, flags={}, seconds=1))
         for made in tables_where_all_hold()
     ]
-    claims.main(["claims", *paths], holders)
+    claims.main(paths, config)
     assert f"All {len(claims.CLAIMS)} claims hold." in capsys.readouterr().out
     with pytest.raises(UserError, match="fail: none; not checked: AVOL-Net localizes"):
-        claims.main(["claims", *paths[:-1]], holders)
+        claims.main(paths[:-1], config)
     assert "not run" in (tmp_path / "out" / "claims.md").read_text()

@@ -1,17 +1,16 @@
 import dataclasses
 import json
-import pathlib
 
 import numpy as np
 import PIL.Image
 import pytest
 import soundfile
 
-from eval import figures
 from eval.figures import __main__ as figures_command
-from eval.figures import confusion, curves, embeddings, gallery, heat_maps, units
+from eval.figures import confusion, curves, drawings, embeddings, gallery, heat_maps, units
 from eval.figures.clip_source import ClipSource
 from eval.reporting import tables
+from eval.reporting.table_config import TableConfig
 from eval.sets import clips, sounding_frames
 from eval.sets.sounding_frames import Annotation
 from l3net import constants
@@ -67,8 +66,11 @@ def test_each_class_has_one_unit_the_purest_first():
     a_unit = np.array([9, 8, 7, 6, 5, 0, 0, 0, 0, 0.0])
     b_unit = np.array([9, 0, 0, 0, 0, 8, 7, 6, 5, 0.0])
     mixed = np.array([9, 8, 7, 0, 0, 6, 5, 0, 0, 0.0])
-    found = units.choose_units(np.stack([mixed, b_unit, a_unit], axis=1), classes, 9)
-    assert [(one.index, one.title, one.num_of_class) for one in found] == [(2, "a", 5), (1, "b", 4)]
+    chosen = units.choose_units(np.stack([mixed, b_unit, a_unit], axis=1), classes, 9)
+    assert [(one.index, one.title, one.num_of_class) for one in chosen] == [
+        (2, "a", 5),
+        (1, "b", 4),
+    ]
 
 
 def test_items_that_do_not_excite_a_unit_do_not_name_it():
@@ -76,14 +78,14 @@ def test_items_that_do_not_excite_a_unit_do_not_name_it():
     assert units.choose_units(activations, np.array(list("aaaaab")), 9) == []
 
 
-def test_without_classes_the_units_that_stand_out_most_come_first():
+def test_without_classes_the_most_outstanding_units_come_first():
     rng = np.random.default_rng(0)
     flat = rng.random(100)
     peaked = np.where(np.arange(100) < 5, 10.0, flat)
     dead = np.zeros(100)
-    found = units.choose_units(np.stack([dead, flat, peaked], axis=1), None, 9)
-    assert [one.index for one in found] == [2, 1]
-    assert sorted(found[0].items) == [0, 1, 2, 3, 4]
+    chosen = units.choose_units(np.stack([dead, flat, peaked], axis=1), None, 9)
+    assert [one.index for one in chosen] == [2, 1]
+    assert sorted(chosen[0].items) == [0, 1, 2, 3, 4]
 
 
 # --- Drawings ------------------------------------------------------------------------------------
@@ -137,10 +139,10 @@ def test_tsne_keeps_groups_together():
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(2, 8)) * 10
     rows = np.concatenate([centre + rng.normal(size=(20, 8)) for centre in centres])
-    places = embeddings.tsne(rows.astype(np.float32), seed=0)
-    middles = places[:20].mean(axis=0), places[20:].mean(axis=0)
-    own = np.linalg.norm(places - np.repeat(middles, 20, axis=0), axis=1)
-    other = np.linalg.norm(places - np.repeat(middles[::-1], 20, axis=0), axis=1)
+    laid_out = embeddings.tsne(rows.astype(np.float32), seed=0)
+    middles = laid_out[:20].mean(axis=0), laid_out[20:].mean(axis=0)
+    own = np.linalg.norm(laid_out - np.repeat(middles, 20, axis=0), axis=1)
+    other = np.linalg.norm(laid_out - np.repeat(middles[::-1], 20, axis=0), axis=1)
     assert (own < other).all()
 
 
@@ -156,11 +158,11 @@ def test_retrieval_never_shows_the_query_again(source):
     columns: dict[tuple, list] = {}
     for one in drawing.figure.axes:
         if one.get_images():
-            place = (id(one.get_figure(root=False)), one.get_subplotspec().colspan.start)
-            columns.setdefault(place, []).append(one.get_images()[0].get_array())
+            column = (id(one.get_figure(root=False)), one.get_subplotspec().colspan.start)
+            columns.setdefault(column, []).append(one.get_images()[0].get_array())
     assert len(columns) == 12
-    for query, *found in columns.values():
-        assert len(found) == 3 and not any(np.array_equal(query, one) for one in found)
+    for query, *retrieved in columns.values():
+        assert len(retrieved) == 3 and not any(np.array_equal(query, one) for one in retrieved)
     # Of image to image nothing is heard.
     assert {sound.title.split(":")[0] for sound in drawing.sounds} == {
         "image to sound", "sound to image", "sound to sound",
@@ -187,16 +189,16 @@ def _ids(tiny_shards):
 
 
 @pytest.mark.parametrize(
-    ("box", "word"), [((0.0, 0.0, 1.0, 1.0), "right"), ((0.0, 0.0, 0.01, 0.01), "WRONG")]
+    ("box", "word"), [((0.0, 0.0, 1.0, 1.0), "hit"), ((0.0, 0.0, 0.01, 0.01), "MISS")]
 )
-def test_localization_tells_right_from_wrong(tiny_shards, box, word):
+def test_localization_shows_hits_and_misses(tiny_shards, box, word):
     localizer = heat_maps.Localizer(FakeNetwork())
     frames = heat_maps.first_frames(frame_set(tiny_shards, box))
     drawing = heat_maps.draw_localization(localizer, frames, "tiny", seed=0)
-    told = [one.get_title() for one in drawing.figure.axes if one.get_title() in ("right", "WRONG")]
-    assert set(told) == {word}
-    assert f"{len(told) if word == 'right' else 0} of 4 frames" in drawing.caption
-    assert len(drawing.sounds) == len(told)
+    words = [one.get_title() for one in drawing.figure.axes if one.get_title() in ("hit", "MISS")]
+    assert set(words) == {word}
+    assert f"{len(words) if word == 'hit' else 0} of 4 frames" in drawing.caption
+    assert len(drawing.sounds) == len(words)
 
 
 def test_one_frame_gets_several_sounds(tiny_shards):
@@ -225,7 +227,7 @@ def test_confusion_is_in_per_cent_of_the_true_class():
     drawing = confusion.draw(table2([[3, 1], [0, 2]]))
     axes = drawing.figure.axes[0]
     np.testing.assert_array_equal(axes.get_images()[0].get_array(), [[75, 25], [0, 100]])
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("told class", "true class")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
     assert [text.get_text() for text in axes.get_xticklabels()] == ["dog", "rain"]
     with pytest.raises(UserError, match='no row "SVM-MFCC"'):
         confusion.draw(table2([[3, 1], [0, 2]]), "SVM-MFCC")
@@ -247,14 +249,12 @@ def test_what_was_not_given_is_listed_as_not_run(tiny_shards, tmp_path):
     row = tables.Row("made up", "x", tables.RUN, details={"accuracy": {"5": 0.5}, "batch_size": 64})
     table = tables.Table("learning_curves", "T", [], [row])
     tables.write_table(table, tmp_path, flags={}, seconds=0)
-    flags = ("saved_model", "random_saved_model", "ave_saved_model", "avol_saved_model", "table2")
-    values = dict.fromkeys([*flags, "shards", "demo_clips", "demo_boxes", "cache_dir"])
-    values |= {"demo_shards": str(tiny_shards), "split": "train", "seed": 0}
-    values |= {"out_dir": str(tmp_path), "learning_curves": None}
+    common = TableConfig(shards=str(tiny_shards), out_dir=str(tmp_path))
     with pytest.raises(UserError, match="nothing could be drawn: no --learning_curves was given"):
-        figures_command.draw_all(values)
-    figures_command.draw_all({**values, "learning_curves": str(tmp_path / "learning_curves.json")})
-    entries = figures.read_list(tmp_path)["figures"]
+        figures_command.main(common, figures_command.Config(split="train"))
+    given = str(tmp_path / "learning_curves.json")
+    figures_command.main(common, figures_command.Config(split="train", learning_curves=given))
+    entries = drawings.read_list(tmp_path)["figures"]
     assert {
         entry["name"]: entry["caption"] for entry in entries if entry["status"] == "not run"
     } == {
@@ -262,8 +262,8 @@ def test_what_was_not_given_is_listed_as_not_run(tiny_shards, tmp_path):
         "tsne": "no --saved_model was given",
         "confusion": "no --table2 was given",
         "retrieval": "no --ave_saved_model was given",
-        "localization": "no annotated boxes: give --boxes (or --demo_boxes)",
-        "sounds": "no annotated boxes: give --boxes (or --demo_boxes)",
+        "localization": "no --boxes was given",
+        "sounds": "no --boxes was given",
         "video": "no --avol_saved_model was given",
     }
     assert (tmp_path / "curves.pdf").is_file()
@@ -271,26 +271,26 @@ def test_what_was_not_given_is_listed_as_not_run(tiny_shards, tmp_path):
 
 # --- Files ---------------------------------------------------------------------------------------
 def test_a_drawing_is_written_as_png_pdf_and_sound(tmp_path):
-    figure = figures.new_figure(2, 2)
+    figure = drawings.new_figure(2, 2)
     figure.subplots().plot([1, 2])
     wave = np.linspace(-0.5, 0.5, 4800, dtype=np.float32)
-    drawing = figures.Drawing(
-        figures.Subject("x", "X", "L3 Fig. 0"), "words", figure, [figures.Sound("s", wave)]
+    drawing = drawings.Drawing(
+        drawings.Subject("x", "X", "L3 Fig. 0"), "words", figure, [drawings.Sound("s", wave)]
     )
-    entry = figures.write(drawing, tmp_path)
+    entry = drawings.write(drawing, tmp_path)
     assert PIL.Image.open(tmp_path / entry["png"]).size == (300, 300)
     assert (tmp_path / entry["pdf"]).read_bytes().startswith(b"%PDF")
     heard, rate = soundfile.read(tmp_path / entry["sounds"][0]["path"])
     assert rate == 48000
     np.testing.assert_allclose(heard, wave, atol=1 / 32768)
-    figures.write_list(
-        [entry, figures.not_run(figures.Subject("y", "Y", "L3"), "why")], tmp_path, seed=3
+    drawings.write_list(
+        [entry, drawings.not_run(drawings.Subject("y", "Y", "L3"), "why")], tmp_path, seed=3
     )
-    found = figures.read_list(tmp_path)
-    assert [one["status"] for one in found["figures"]] == ["drawn", "not run"]
-    assert found["seed"] == 3 and json.loads((tmp_path / "figures.json").read_text()) == found
+    record = drawings.read_list(tmp_path)
+    assert [one["status"] for one in record["figures"]] == ["drawn", "not run"]
+    assert record["seed"] == 3 and json.loads((tmp_path / "figures.json").read_text()) == record
 
 
-def test_a_folder_without_figures_is_one_line(tmp_path: pathlib.Path):
+def test_a_folder_without_figures_is_one_line(tmp_path):
     with pytest.raises(UserError, match="make figures"):
-        figures.read_list(tmp_path)
+        drawings.read_list(tmp_path)

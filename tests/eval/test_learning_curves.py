@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from eval.reporting import curves as learning_curves
+from eval.reporting import curves
 from l3net.errors import UserError
 
 
@@ -23,18 +23,17 @@ def _run(folder, name, accuracy, batch_size=32):
 
 
 def test_table_has_the_validation_accuracies_by_step(tmp_path):
-    curves = [
-        learning_curves.read_curve(_run(tmp_path, "a", {10: 0.5, 20: 0.75})),
-        learning_curves.read_curve(_run(tmp_path, "b", {20: 0.8})),
-    ]
-    table = learning_curves.make_table(curves)
+    runs = [_run(tmp_path, "a", {10: 0.5, 20: 0.75}), _run(tmp_path, "b", {20: 0.8})]
+    table = curves.make_table([curves.read_curve(run_dir) for run_dir in runs])
     assert [metric.heading for metric in table.metrics] == ["10", "20"]
     assert [row.ours for row in table.rows] == [{"10": 50.0, "20": 75.0}, {"20": 80.0}]
-    assert all("demo data (synthetic)" in row.data for row in table.rows)
+    assert {(row.data, row.method) for row in table.rows} == {
+        ("demo data (synthetic)", "a"), ("demo data (synthetic)", "b"),
+    }  # fmt: skip
 
 
 def test_no_run_or_no_evaluation_is_one_clear_line(tmp_path):
     with pytest.raises(UserError, match="no run of l3net.train"):
-        learning_curves.read_curve(tmp_path / "nowhere")
+        curves.read_curve(tmp_path / "nowhere")
     with pytest.raises(UserError, match="never evaluated"):
-        learning_curves.read_curve(_run(tmp_path, "a", {}))
+        curves.read_curve(_run(tmp_path, "a", {}))

@@ -18,7 +18,7 @@ def table(accuracy: float | None, *, method: str = "Ours") -> tables.Table:
     )
 
 
-def test_mean_and_sample_deviation_stand_beside_the_papers_number():
+def test_mean_and_sample_deviation_are_beside_the_papers_number():
     combined = seeds.combine([table(70.0), table(74.0), table(78.0)], ["0", "1", "2"])
     row, quoted = combined.rows
     assert row.ours == {"accuracy": 74.0} and row.spread == {"accuracy": 4.0}
@@ -53,21 +53,14 @@ def test_other_rows_are_refused():
         seeds.combine([table(70.0), table(70.0, method="Theirs")])
 
 
-def test_command_reads_what_tables_wrote(tmp_path, monkeypatch, capsys):
+def test_command_reads_what_tables_wrote(tmp_path, capsys):
     paths = [
-        tables.write_table(table(value), tmp_path / str(value), flags={}, seconds=2)
+        str(tables.write_table(table(value), tmp_path / str(value), flags={}, seconds=2))
         for value in (70.0, 74.0)
     ]
-    monkeypatch.setattr(seeds, "_OUT_DIR", flag_of(str(tmp_path / "out")))
-    monkeypatch.setattr(seeds, "_SEEDS", flag_of(["0", "1"]))
-    seeds.main(["over_seeds", *map(str, paths)])
+    seeds.main(paths, seeds.Config(out_dir=str(tmp_path / "out"), seeds=("0", "1")))
     made, record = tables.read_table(tmp_path / "out" / "table1.json")
     assert made.rows[0].ours["accuracy"] == 72.0 and record["seconds"] == 4
     assert "72.0 ± 2.8" in capsys.readouterr().out
-    monkeypatch.setattr(seeds, "_SEEDS", flag_of(["0"]))
     with pytest.raises(UserError, match="2 tables 'table1' for 1 seeds"):
-        seeds.main(["over_seeds", *map(str, paths)])
-
-
-def flag_of(value):
-    return type("Holder", (), {"value": value})()
+        seeds.main(paths, seeds.Config(seeds=("0",)))

@@ -7,7 +7,8 @@ import subprocess
 import numpy as np
 import pytest
 
-from eval import figures, results_page
+from eval import results_page
+from eval.figures import drawings
 from eval.reporting import tables
 from l3net.errors import UserError
 
@@ -34,24 +35,26 @@ def page(tmp_path_factory) -> pathlib.Path:
         ["A note"],
     )
     tables.write_table(table, folder / "tables", flags={"seed": 7, "out_dir": "x"}, seconds=3)
-    drawing = figures.new_figure(9, 3)
+    drawing = drawings.new_figure(9, 3)
     drawing.subplots().plot([1, 2])
-    sound = figures.Sound("a tone", np.zeros(4800, np.float32))
-    entry = figures.write(
-        figures.Drawing(figures.Subject("one", "One", "L3 Fig. 3"), "A caption.", drawing, [sound]),
+    sound = drawings.Sound("a tone", np.zeros(4800, np.float32))
+    entry = drawings.write(
+        drawings.Drawing(
+            drawings.Subject("one", "One", "L3 Fig. 3"), "A caption.", drawing, [sound]
+        ),
         folder / "drawn",
     )
-    missing = figures.not_run(
-        figures.Subject("two", "Two", "OTS Fig. 5"), "no --avol_saved_model was given"
+    missing = drawings.not_run(
+        drawings.Subject("two", "Two", "OTS Fig. 5"), "no --avol_saved_model was given"
     )
-    figures.write_list([entry, missing], folder / "drawn")
+    drawings.write_list([entry, missing], folder / "drawn")
     return results_page.write_page(
-        results_page.read_tables([folder / "tables"]),
-        results_page.read_figures(folder / "drawn"),
-        figures_dir=folder / "drawn",
-        videos=[],
-        out_dir=folder / "report",
-        title="All results",
+        results_page.Config(
+            tables=(str(folder / "tables"),),
+            figures=str(folder / "drawn"),
+            out_dir=str(folder / "report"),
+            title="All results",
+        )
     )
 
 
@@ -71,25 +74,25 @@ def test_what_was_not_run_says_so(page):
 
 def test_tables_of_one_name_are_all_shown(page):
     folder = page.parent.parent / "tables"
-    found = results_page.read_tables([folder, folder])
-    assert not found["table2"]["missing"] and found["table2-2"] == found["table2"]
+    shown = results_page.read_tables([folder, folder])
+    assert not shown["table2"]["missing"] and shown["table2-2"] == shown["table2"]
 
 
 class Addresses(html.parser.HTMLParser):
     def __init__(self):
         super().__init__()
-        self.found = []
+        self.addresses = []
 
     def handle_starttag(self, tag, attrs):
-        self.found += [value for name, value in attrs if name in ("src", "href") and value]
+        self.addresses += [value for name, value in attrs if name in ("src", "href") and value]
 
 
-def test_everything_the_page_shows_lies_beside_it(page, tmp_path):
+def test_everything_the_page_shows_is_beside_it(page, tmp_path):
     copy = tmp_path / "sent"
     shutil.copytree(page.parent, copy)
     parser = Addresses()
     parser.feed(page.read_text())
-    files = [a for a in parser.found if not a.startswith(("#", "data:"))]
+    files = [a for a in parser.addresses if not a.startswith(("#", "data:"))]
     assert {pathlib.Path(a).suffix for a in files} == {".png", ".pdf", ".flac"}
     assert all((copy / address).is_file() for address in files)
     assert "http" not in page.read_text().replace("http-equiv", "")
@@ -97,7 +100,7 @@ def test_everything_the_page_shows_lies_beside_it(page, tmp_path):
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium")
 @pytest.mark.parametrize("width_px", [1300, 390])
-def test_a_browser_shows_it_without_complaint(page, tmp_path, width_px):
+def test_a_browser_shows_it_without_errors(page, tmp_path, width_px):
     # In a frame: a window of Chromium's own cannot be as narrow as a telephone. Pictures that wait
     # until they are scrolled to would not be there at the end of loading.
     eager = page.with_name("eager.html")
@@ -121,19 +124,14 @@ def test_a_browser_shows_it_without_complaint(page, tmp_path, width_px):
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert "CONSOLE" not in done.stderr, done.stderr
-    told = json.loads(done.stdout.partition("<title>")[2].partition("</title>")[0])
-    assert told == {"too_wide": 0, "rows": 2, "pictures": 1, "players": 1}
+    shown = json.loads(done.stdout.partition("<title>")[2].partition("</title>")[0])
+    assert shown == {"too_wide": 0, "rows": 2, "pictures": 1, "players": 1}
 
 
 def test_nothing_to_show_is_one_line(tmp_path):
     with pytest.raises(UserError, match="make reproduce-all figures"):
         results_page.write_page(
-            results_page.read_tables([tmp_path]),
-            results_page.read_figures(None),
-            figures_dir=None,
-            videos=[],
-            out_dir=tmp_path / "report",
-            title="x",
+            results_page.Config(tables=(str(tmp_path),), out_dir=str(tmp_path / "report"))
         )
     assert not (tmp_path / "report").exists()
 
