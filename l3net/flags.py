@@ -28,7 +28,7 @@ import textwrap
 import types
 import typing
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from absl import flags as absl_flags
 from absl import logging as absl_logging
@@ -39,7 +39,6 @@ REQUIRED = dataclasses.MISSING
 CONFIGS = pathlib.Path(__file__).parent / "configs"
 _HELP_FLAGS = {"-h", "-help", "--help", "--helpshort", "--helpfull"}
 _HELP_COLUMNS = 96
-_Config = TypeVar("_Config")
 
 
 def setting(
@@ -119,7 +118,7 @@ def _exit(status: int, message: str) -> None:
 
 
 # --- Flags to configurations and back ------------------------------------------------------------
-def parse(command_line: Sequence[str], *configs: type[_Config]) -> tuple[list[str], list[_Config]]:
+def parse(command_line: Sequence[str], *configs: type[Any]) -> tuple[list[str], list[Any]]:
     """Reads a command line.
 
     Args:
@@ -173,6 +172,8 @@ def _flags_of(config: type) -> Iterator[tuple[str, dataclasses.Field]]:
 
 
 def _define(values: absl_flags.FlagValues, name: str, field: dataclasses.Field, hint: Any) -> None:
+    kind: Any
+    limits: dict[str, Any]
     if field.metadata["choices"] is not None and hint != tuple[str, ...]:
         kind, limits = absl_flags.DEFINE_enum, {"enum_values": list(field.metadata["choices"])}
     else:
@@ -212,12 +213,12 @@ def _without_none(hint: Any) -> Any:
     return hint
 
 
-def _instance(config: type[_Config], values: absl_flags.FlagValues) -> _Config:
+def _instance(config: type[Any], values: absl_flags.FlagValues) -> Any:
     given = {}
     for field in dataclasses.fields(config):
         name = field.metadata.get("flag") or field.name
         if name in values:
-            value = values[name].value
+            value: Any = values[name].value
             is_tuple = typing.get_type_hints(config)[field.name] == tuple[str, ...]
             given[field.name] = tuple(value) if is_tuple else value
     return config(**given)
@@ -238,34 +239,34 @@ def expand_flagfiles(command_line: Sequence[str]) -> list[str]:
 
 
 def _expanded(lines: list[str], inside: tuple[pathlib.Path, ...]) -> Iterator[str]:
-    lines = iter(lines)
-    for line in lines:
+    left = iter(lines)
+    for line in left:
         if line == "--" and not inside:
-            yield from [line, *lines]
+            yield from [line, *left]
             return
         name, equals, path = line.partition("=")
         if name not in ("--flagfile", "-flagfile"):
             yield line
             continue
-        found = _find_flagfile(path if equals else next(lines, ""), inside)
+        file = _find_flagfile(path if equals else next(left, ""), inside)
         try:
-            text = found.read_text()
+            text = file.read_text()
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "not a text file"
-            raise absl_flags.Error(f"cannot read --flagfile={found}: {reason}") from error
-        if found.resolve() in inside:
-            raise absl_flags.Error(f"--flagfile={found} contains itself")
+            raise absl_flags.Error(f"cannot read --flagfile={file}: {reason}") from error
+        if file.resolve() in inside:
+            raise absl_flags.Error(f"--flagfile={file} contains itself")
         stripped = [line.strip() for line in text.splitlines()]
         kept = [line for line in stripped if line and not line.startswith(("#", "//"))]
-        yield from _expanded(kept, (*inside, found.resolve()))
+        yield from _expanded(kept, (*inside, file.resolve()))
 
 
 def _find_flagfile(path: str, inside: tuple[pathlib.Path, ...]) -> pathlib.Path:
-    places = [pathlib.Path(path), *(file.parent / path for file in inside[-1:])]
-    places += [CONFIGS.parents[1] / path, CONFIGS / pathlib.Path(path).name]
-    for place in places:
-        if path and place.is_file():
-            return place
+    candidates = [pathlib.Path(path), *(file.parent / path for file in inside[-1:])]
+    candidates += [CONFIGS.parents[1] / path, CONFIGS / pathlib.Path(path).name]
+    for candidate in candidates:
+        if path and candidate.is_file():
+            return candidate
     own = sorted(file.name for file in CONFIGS.glob("*.flags"))
     near = difflib.get_close_matches(pathlib.Path(path).name, own, n=3) or own[:3]
     raise absl_flags.Error(

@@ -5,16 +5,18 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 import tqdm
 
 LINE_SECONDS = 20.0
+_LEAST_SECONDS = 1.0
 _SECONDS_BEFORE_BAR = 0.5
 _WITHOUT_TIMES = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}"
 _Item = TypeVar("_Item")
 _log = logging.getLogger(__name__)
+_last_line_seconds = time.monotonic()
 
 
 class Progress:
@@ -75,7 +77,8 @@ def progress(
     """Shows how far some work is while it runs.
 
     On a terminal it is a bar that disappears at the end. Elsewhere it is a line in the log every
-    20 s, also while a single unit takes longer; work that is done sooner writes none.
+    20 s, also while a single unit takes longer, and over several works: when the last line is older
+    than that, the next work writes one after 1 s.
 
     Args:
         what: the work, in a few words.
@@ -87,7 +90,6 @@ def progress(
     Yields:
         What counts them.
     """
-    settings = {"done": done, "shows_times": shows_times}
     if sys.stderr.isatty():
         with tqdm.tqdm(
             total=total,
@@ -99,9 +101,10 @@ def progress(
             leave=False,
             delay=_SECONDS_BEFORE_BAR,
         ) as bar:
-            yield Progress(what, unit, total, bar=bar, **settings)
+            yield Progress(what, unit, total, done=done, shows_times=shows_times, bar=bar)
         return
-    made, ended = Progress(what, unit, total, **settings), threading.Event()
+    made = Progress(what, unit, total, done=done, shows_times=shows_times)
+    ended = threading.Event()
     thread = threading.Thread(target=_write_lines, args=(made, ended), daemon=True)
     thread.start()
     try:
@@ -115,7 +118,7 @@ def track(
     items: Iterable[_Item], what: str, *, unit: str = "item", total: int | None = None
 ) -> Iterator[_Item]:
     """Yields items and shows how many have been worked on; see `progress`."""
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     with progress(what, unit=unit, total=total) as shown:
         for item in items:
@@ -129,7 +132,10 @@ def write_line(text: str) -> None:
 
 
 def _write_lines(shown: Progress, ended: threading.Event) -> None:
-    while not ended.wait(LINE_SECONDS):
+    global _last_line_seconds
+    least = min(_LEAST_SECONDS, LINE_SECONDS)
+    while not ended.wait(max(least, _last_line_seconds + LINE_SECONDS - time.monotonic())):
+        _last_line_seconds = time.monotonic()
         _log.info("%s", shown.line())
 
 

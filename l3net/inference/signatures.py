@@ -1,7 +1,8 @@
 """The SavedModel's signatures: how each is made of a network, and checked; see `saved_model`."""
 
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import TypeAlias
 
 import keras
 import numpy as np
@@ -16,15 +17,11 @@ from l3net.log_spectrogram import log_spectrogram
 from l3net.models import convnets
 
 RELATIVE_TOLERANCE = 1e-4
+Function: TypeAlias = tf.types.experimental.PolymorphicFunction  # what tf.function makes
 
 
-def signatures(network: keras.Model, config: models.ModelConfig) -> dict[str, Callable]:
-    """Makes the signatures that a network can answer, as name to `tf.function`.
-
-    Args:
-        network: built for any frame size.
-        config: the network's; its spectrogram settings go into the graph.
-    """
+def signatures(network: keras.Model, config: models.ModelConfig) -> dict[str, Function]:
+    """Makes the signatures that a network, built for any frame size, can answer, by name."""
     parts = {layer.name for layer in network.layers}
     made = {}
     if "audio" in parts:
@@ -40,7 +37,7 @@ def signatures(network: keras.Model, config: models.ModelConfig) -> dict[str, Ca
     return made
 
 
-def audio_signature(network: keras.Model, config: models.ModelConfig) -> Callable:
+def audio_signature(network: keras.Model, config: models.ModelConfig) -> Function:
     """Makes `audio`: one second of sound to features.
 
     conv4_2 is taken before the ReLU and max-pooled to 4x3 (L3 §3.3); pool4 after it, as in the
@@ -62,7 +59,7 @@ def audio_signature(network: keras.Model, config: models.ModelConfig) -> Callabl
     return signature
 
 
-def vision_signature(network: keras.Model, config: models.ModelConfig) -> Callable:
+def vision_signature(network: keras.Model, config: models.ModelConfig) -> Function:
     """Makes `vision`: images of any height and width to features.
 
     conv4_2 is taken after the ReLU and max-pooled to 4x4 (L3 §3.4); that of AVE+MF's frames over
@@ -97,7 +94,7 @@ def vision_signature(network: keras.Model, config: models.ModelConfig) -> Callab
 
 def pairs_signature(
     network: keras.Model, config: models.ModelConfig, side_px: int | None, names: Sequence[str]
-) -> Callable:
+) -> Function:
     """Makes `avc` (does the picture go with the sound?) or `localize` (where? OTS §4).
 
     What is seen (see `_seen`) and waveform float32 [N, 48000] -> those of "corresponds" float32

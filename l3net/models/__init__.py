@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 
@@ -134,7 +135,7 @@ class ModelConfig:
         return self.conv1_1_stride or self.network.stride
 
     @property
-    def spectrogram_settings(self) -> dict[str, bool | int]:
+    def spectrogram_settings(self) -> dict[str, Any]:
         """Keyword arguments of `log_spectrogram.log_spectrogram`."""
         return {"pad_end": self.network.pad_end, "average": self.spectrogram_average}
 

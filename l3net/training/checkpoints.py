@@ -118,7 +118,7 @@ def initialize_from(model: keras.Model, run_dirs: Sequence[str]) -> None:
 
 def _by_name(model: keras.Model, owner: str = "") -> dict[tuple[str, str, str], keras.Variable]:
     """Returns the variables by (subnetwork, layer, variable)."""
-    variables = {}
+    variables: dict[tuple[str, str, str], keras.Variable] = {}
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             variables |= _by_name(layer, layer.name)

@@ -84,7 +84,7 @@ def search(
 
 
 def _row(folder: pathlib.Path, rate: float, split: str) -> dict:
-    summary = run_dir.read_summary(folder)
+    summary = run_dir.read_summary(folder) or {}
     best = summary["best"] or {}
     return {
         "learning_rate": rate,

@@ -60,6 +60,7 @@ class Validator:
     def accuracy(self) -> tuple[float, int]:
         """Returns the copy's accuracy in inference mode on the fixed pairs, and their number."""
         config = self._trainer.pipeline_config
+        assert self._pairs is not None
         dataset = fixed_pairs.read_pairs(
             self._pairs,
             batch_size=self._trainer.micro_batch,
