@@ -50,6 +50,15 @@ def test_work_without_items_shows_that_it_goes_on(messages):
     assert messages[0] == "fitting the linear SVM: 0:00:00 so far"
 
 
+def test_several_short_works_are_not_silent_together(messages, monkeypatch):
+    monkeypatch.setattr(progress, "_LEAST_SECONDS", 0.01)
+    progress._last_line_seconds = time.monotonic()
+    for number in range(4):
+        with progress.progress(f"work {number}"):
+            time.sleep(0.04)
+    assert messages
+
+
 def test_short_work_is_silent(caplog):
     caplog.set_level(logging.INFO, "l3net.progress")
     assert list(progress.track(range(3), "counting")) == [0, 1, 2]
