@@ -146,14 +146,14 @@ def _pair(frame_clip: int, audio_clip: int, frame_index: int, start_sample: int)
 
 def _draw_times(clip: dict, sampling: str, rng: np.random.Generator) -> tuple[int, int, int]:
     draws = rng.random((1, avc_pairs.NUM_TIME_DRAWS), np.float32)
-    times = avc_pairs.draw_times(
+    index, matching, other = avc_pairs.draw_times(
         tf.constant(clip["frame_times_us"], tf.int64),
         clip["num_samples"],
         tf.constant(draws),
         sampling=sampling,
         num_padding_frames=clip["num_padding_frames"],
     )
-    return tuple(int(x[0]) for x in times)
+    return int(index[0]), int(matching[0]), int(other[0])
 
 
 def _other_video(clips: list[dict], clip: int, rng: np.random.Generator) -> int:

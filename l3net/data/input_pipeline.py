@@ -13,6 +13,8 @@ TensorFlow seed enters the shuffling, too: that is how TensorFlow seeds its ops.
 
 import dataclasses
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 
@@ -147,7 +149,7 @@ def decode_pictures(
 
 
 def prepare_batch(
-    batch: dict[str, tf.Tensor], *, spectrogram_settings: dict[str, bool | int]
+    batch: dict[str, tf.Tensor], *, spectrogram_settings: Mapping[str, Any]
 ) -> dict[str, tf.Tensor]:
     """Finishes a batch: jitter, [-1, 1] range, log-spectrogram. Batched; runs on any device.
 
@@ -308,7 +310,8 @@ def _mix(batch: dict[str, tf.Tensor], inputs: tuple[str, ...]) -> dict[str, tf.T
     )
     row = tf.range(tf.size(partner))
     is_match = corresponds == constants.CORRESPONDS
-    mixed = {name: batch[name] for name in ("image", "images", "flow", "draws") if name in batch}
+    kept = ("image", "images", "flow", "draws")
+    mixed: dict[str, tf.Tensor] = {name: batch[name] for name in kept if name in batch}
     if "label" in batch:
         mixed[constants.FRAME_LABEL] = batch["label"]
         mixed[constants.AUDIO_LABEL] = tf.gather(batch["label"], tf.where(is_match, row, partner))

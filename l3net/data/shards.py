@@ -129,9 +129,10 @@ def find_shards(folder: str | pathlib.Path, split: str) -> list[Shard]:
     folder = pathlib.Path(folder)
     if not folder.is_dir():
         raise UserError(f"shard folder {folder} does not exist; data_prep.write_shards makes one")
-    matches = [_SHARD_NAME.fullmatch(path.name) for path in sorted(folder.iterdir())]
-    splits = {match["split"] for match in matches if match}
-    matches = [match for match in matches if match and match["split"] == split]
+    names = sorted(path.name for path in folder.iterdir())
+    matches = [match for name in names if (match := _SHARD_NAME.fullmatch(name))]
+    splits = {match["split"] for match in matches}
+    matches = [match for match in matches if match["split"] == split]
     if not matches:
         have = f"it has the splits {', '.join(sorted(splits))}" if splits else "it has no shards"
         raise UserError(f"no shards of split {split!r} in {folder}; {have}")

@@ -107,7 +107,7 @@ class BatchNorm(keras.layers.Layer):
         return {**super().get_config(), **own}
 
 
-def _moving_average(name: str, shape: tuple[int], initializer: str) -> keras.Variable:
+def _moving_average(name: str, shape: tuple[int | None], initializer: str) -> keras.Variable:
     # ON_READ: each replica updates its own copy without talking to the others.
     return keras.Variable(
         keras.initializers.get(initializer),
@@ -124,11 +124,11 @@ def _moving_average(name: str, shape: tuple[int], initializer: str) -> keras.Var
 # --- Precise statistics ---------------------------------------------------------------------------
 def statistics(model: keras.Model) -> list[tf.Variable]:
     """Returns the mean and variance of every batch norm, in the model's order."""
-    return [
-        variable.value
-        for layer in _batch_norms(model)
-        for variable in (layer.moving_mean, layer.moving_variance)
-    ]
+    return [average.value for average in _averages(_batch_norms(model))]
+
+
+def _averages(layers: Iterable[BatchNorm]) -> list[keras.Variable]:
+    return [average for layer in layers for average in (layer.moving_mean, layer.moving_variance)]
 
 
 def _batch_norms(model: keras.Model) -> Iterator[BatchNorm]:
@@ -146,10 +146,10 @@ class PreciseBatchNorm:
         """Takes the model; frozen batch norms keep their statistics."""
         self._model = model
         layers = [layer for layer in _batch_norms(model) if layer.trainable]
-        self._averages = [v for layer in layers for v in (layer.moving_mean, layer.moving_variance)]
+        self._averages = _averages(layers)
         # What a forward pass adds to an average: this fraction of the batch's value.
         self._fractions = [1.0 - layer.momentum for layer in layers for _ in range(2)]
-        self._of_batch = tf.function(self._of_batch, reduce_retracing=True)
+        self._compiled = tf.function(self._of_batch, reduce_retracing=True)
 
     def recompute(self, batches: Iterable[dict[str, tf.Tensor]]) -> int:
         """Replaces the statistics by their mean over batches; returns the number of batches.
@@ -160,7 +160,7 @@ class PreciseBatchNorm:
         count, totals = 0, [tf.zeros(variable.shape) for variable in self._averages]
         for inputs in batches:
             count += 1
-            totals = [a + b for a, b in zip(totals, self._of_batch(inputs), strict=True)]
+            totals = [a + b for a, b in zip(totals, self._compiled(inputs), strict=True)]
         for variable, total in zip(self._averages, totals, strict=True):
             variable.assign(total / count)
         return count

@@ -130,7 +130,6 @@ def _walk(x, layers: Sequence[tuple[str, int | None]], settings, *, seed_name, p
 
 
 def _finish(name: str, inputs, before_relu, conv4_2, head: Head | None) -> keras.Model:
-    """Puts the global max-pool and the head, if there is one, on a ConvNet."""
     pool4 = GlobalMax(name="pool4")(conv4_2)
     outputs = {"conv4_2_before_relu": before_relu, "conv4_2": conv4_2, "pool4": pool4}
     return keras.Model(inputs, outputs | (head(outputs) if head else {}), name=name)
