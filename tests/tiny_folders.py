@@ -10,9 +10,10 @@ from data_prep.shards.config import Media, Target
 from data_prep.shards.preparation import Run, Source
 from l3net.data import schema
 from l3net.data.shards import LABELS_FILE, OUTCOMES_FILE, PREP_FILE, marker_path, shard_name
-from tests.synthetic_shards import write_shards
+from tests.tiny_shards import write_shards
 
 CONFIG_HASH = "0123456789abcdef"
+CONFIGS = (Source, Target, Media, Run)  # of data_prep.write_shards
 
 
 def prepare(**settings) -> dict[str, int]:
@@ -25,10 +26,15 @@ def prepare(**settings) -> dict[str, int]:
                 if field.name in settings
             }
         )
-        for config in (Source, Target, Media, Run)
+        for config in CONFIGS
     ]
     assert not settings, f"no such settings: {settings}"
     return preparation.prepare(*configs)
+
+
+def contents(folder: pathlib.Path) -> dict[str, bytes]:
+    """Returns file name -> bytes, without hidden files."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name[0] != "."}
 
 
 def write_folder(

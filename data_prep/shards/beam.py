@@ -48,12 +48,6 @@ def check_options(options: Sequence[str]) -> None:
 def write_shards(shards: Sequence[Shard], job: Job, *, options: Sequence[str] = ()) -> None:
     """Writes shards that are not finished; the workers look for themselves, too.
 
-    Args:
-        shards: what to write.
-        job: what they have in common; its manifest.csv is written.
-        options: Beam's pipeline options, such as "--runner=FlinkRunner"; none is Beam's own local
-            runner.
-
     Raises:
         UserError: if Beam is not installed, the pipeline fails, or shards are missing at its end.
     """

@@ -24,12 +24,8 @@ _FLOWS_AT_ONCE = 10  # between two looks at the clock: 3 s at 256 pixels
 class Outcome:
     """What became of one row of the manifest; a row of outcomes.csv.
 
-    Attributes:
-        example_id, media_id, path, split: as in the manifest.
-        outcome: "ok", "skipped" or "failed".
-        reason: why not ok: "flow" if the optical flow failed, else see `ffmpeg.MediaError`.
-        detail: more words.
-        num_frames, num_samples, seconds: length of the clip; 0 unless ok.
+    The reason is "flow" if the optical flow failed, else one of `ffmpeg.MediaError`'s; a clip that
+    is not "ok" has no frames, samples and seconds.
     """
 
     example_id: str
@@ -46,26 +42,16 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How every clip of a folder is made.
-
-    Attributes:
-        config: what prep.json holds.
-        label_indices: label -> line number in labels.txt.
-        videos_dir: root of the manifest's paths, resolved.
-        timeout_seconds: wall-clock limit per clip, flow included.
-    """
+    """How every clip of a folder is made."""
 
     config: Config
-    label_indices: Mapping[str, int]
-    videos_dir: pathlib.Path
-    timeout_seconds: float
+    label_indices: Mapping[str, int]  # label -> line number in labels.txt
+    videos_dir: pathlib.Path  # root of the manifest's paths, resolved
+    timeout_seconds: float  # wall-clock limit per clip, flow included
 
 
 def make_record(row: ManifestRow, recipe: Recipe) -> tuple[Outcome, bytes | None]:
-    """Decodes and encodes the clip of one row: one row gives one record.
-
-    Returns:
-        The outcome, whatever is wrong with the file, and the record if it is "ok".
+    """Decodes and encodes the clip of one row: one row gives one record if its outcome is "ok".
 
     Raises:
         UserError: if ffmpeg or OpenCV is missing.
@@ -115,14 +101,12 @@ def _flow(
     smallest_side_px = recipe.config.flow_smallest_side_px
     if not smallest_side_px:
         return None
-    frames, jpegs = decoded.frames, []
+    frames = decoded.frames
+    jpegs: list[bytes] = []
     for first in range(0, max(1, len(frames) - 1), _FLOWS_AT_ONCE):
         if time.monotonic() > deadline:
-            detail = (
-                f"optical flow not done after {recipe.timeout_seconds:g} s, at frame {first} of "
-                f"{len(frames)}"
-            )
-            raise ffmpeg.MediaError(row.path, FAILED, "timeout", detail)
+            spent = f"after {recipe.timeout_seconds:g} s, at frame {first} of {len(frames)}"
+            raise ffmpeg.MediaError(row.path, FAILED, "timeout", f"optical flow not done {spent}")
         try:
             part = flow.tv_l1(
                 frames[first : first + _FLOWS_AT_ONCE + 1], smallest_side_px=smallest_side_px
@@ -130,15 +114,15 @@ def _flow(
         except ValueError as error:
             detail = f"from frame {first} on: {error}"
             raise ffmpeg.MediaError(row.path, FAILED, "flow", detail) from error
-        jpegs += part.jpegs
-    return dataclasses.replace(part, jpegs=tuple(jpegs))
+        jpegs += part.flows
+    return dataclasses.replace(part, flows=tuple(jpegs))
 
 
 def _clip(
     row: ManifestRow, decoded: ffmpeg.DecodedClip, flows: flow.Flow | None, recipe: Recipe
 ) -> schema.Clip:
     config = recipe.config
-    clip = schema.Clip(
+    return schema.Clip(
         example_id=row.example_id,
         dataset_name=config.dataset_name,
         media_id=row.media_id,
@@ -150,14 +134,6 @@ def _clip(
         prep_version=config.prep_version,
         config_hash=config.hash(),
         ffmpeg_version=ffmpeg.ffmpeg_version(),
-        **{field.name: getattr(decoded, field.name) for field in dataclasses.fields(decoded)},
-    )
-    if flows is None:
-        return clip
-    return dataclasses.replace(
-        clip,
-        flows=flows.jpegs,
-        flow_scale_px=flows.scale_px,
-        flow_height_px=flows.height_px,
-        flow_width_px=flows.width_px,
+        **vars(decoded),
+        **({} if flows is None else vars(flows)),
     )

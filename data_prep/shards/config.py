@@ -17,7 +17,7 @@ from l3net.errors import UserError
 from l3net.flags import REQUIRED, setting
 from l3net.media import ffmpeg
 
-PREP_VERSION = "2"  # 2: the frame at a time is the last that began by then
+PREP_VERSION = "2"  # of the code that makes a clip; 2: frame = the last that began by its time
 CLIPS_PER_SHARD = 16  # about 90 MB of ten-second clips, the work lost when a run is killed
 MAX_SHARDS = 1024
 # Every second of sound needs a frame; above it a second of frames fills a shard.
@@ -36,14 +36,14 @@ class Target:
     """Where the shards are written."""
 
     out_dir: str | pathlib.Path = setting(
-        REQUIRED, "Folder for the shards; an unfinished one is gone on with."
+        REQUIRED, "Folder for the shards; the work in an unfinished one goes on."
     )
     dataset_name: str = setting(
         "videos", "Data set's name, with which the shards' file names begin: letters, digits, _ ."
     )
     num_shards: int | None = setting(
         None,
-        f"Shards per split; by default one per {CLIPS_PER_SHARD} clips, at most {MAX_SHARDS}.",
+        f"Shards per split; none is one per {CLIPS_PER_SHARD} clips, at most {MAX_SHARDS}.",
     )
 
     def check(self) -> None:
@@ -104,23 +104,13 @@ class Media:
     strict: bool = setting(False, "Whether the least decoding error fails a clip.")
 
     def check(self) -> None:
-        """Raises UserError if a setting is unusable, or two do not go together."""
-        if self.audio_encoding not in schema.AUDIO_ENCODINGS:
-            allowed = ", ".join(schema.AUDIO_ENCODINGS)
-            raise UserError(f"audio_encoding {self.audio_encoding!r}: need one of {allowed}")
-        if not MIN_FRAME_RATE_HZ <= self.frame_rate_hz <= MAX_FRAME_RATE_HZ:
-            raise UserError(
-                f"fps {self.frame_rate_hz:g}: need {MIN_FRAME_RATE_HZ:g} to {MAX_FRAME_RATE_HZ:g}"
-            )
+        """Raises UserError if two settings do not go together."""
         fewest = math.ceil(ffmpeg.MIN_COMMON_SECONDS * self.frame_rate_hz - 1e-6)
         if self.max_frames and self.max_frames < fewest:
             raise UserError(
                 f"max_frames {self.max_frames}: need 0 (no limit) or at least {fewest}, "
                 f"{ffmpeg.MIN_COMMON_SECONDS:g} s at {self.frame_rate_hz:g} frames a second"
             )
-        self._check_flow()
-
-    def _check_flow(self) -> None:
         side_px, lowest = self.flow_smallest_side_px, flow.MIN_SMALLEST_SIDE_PX
         if side_px and not lowest <= side_px <= self.smallest_side_px:
             raise UserError(
@@ -142,18 +132,11 @@ class Media:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Media):
-    """Everything that the content of a prepared folder depends on, besides the videos.
-
-    Attributes:
-        dataset_name: with which the shards' file names begin.
-        manifest_hash: hash of the rows, in any order.
-        num_shards: split -> number.
-        prep_version: version of the code that makes a clip.
-    """
+    """Everything that the content of a prepared folder depends on, besides the videos."""
 
     dataset_name: str
-    manifest_hash: str
-    num_shards: Mapping[str, int]
+    manifest_hash: str  # of the rows, in any order
+    num_shards: Mapping[str, int]  # per split
     prep_version: str = PREP_VERSION
 
     def content(self) -> dict[str, object]:

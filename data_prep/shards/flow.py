@@ -41,18 +41,12 @@ _SETTINGS = {
 
 @dataclasses.dataclass(frozen=True)
 class Flow:
-    """The flow of a clip.
+    """The flow of a clip; fields as in `schema.Clip`, see the head of this file."""
 
-    Attributes:
-        jpegs: one per pair of neighbouring frames, in order; see the head of this file.
-        scale_px: pixels of displacement per level.
-        height_px, width_px: size of the flow; the JPEGs are twice as high.
-    """
-
-    jpegs: tuple[bytes, ...]
-    scale_px: float
-    height_px: int
-    width_px: int
+    flows: tuple[bytes, ...]
+    flow_scale_px: float
+    flow_height_px: int
+    flow_width_px: int
 
 
 def tv_l1(frames: Sequence[bytes], *, smallest_side_px: int) -> Flow:
@@ -64,9 +58,6 @@ def tv_l1(frames: Sequence[bytes], *, smallest_side_px: int) -> Flow:
         frames: at least two JPEGs of one size.
         smallest_side_px: frames are made grey and scaled to this before.
 
-    Returns:
-        The flow, one JPEG less than there are frames.
-
     Raises:
         ValueError: if there are fewer than two frames, one is no JPEG or has another size, or
             OpenCV finds no flow.
@@ -76,10 +67,11 @@ def tv_l1(frames: Sequence[bytes], *, smallest_side_px: int) -> Flow:
         raise ValueError(f"got {len(frames)} frames; flow needs at least two")
     if smallest_side_px < MIN_SMALLEST_SIDE_PX:
         raise ValueError(f"smallest side {smallest_side_px} px; need {MIN_SMALLEST_SIDE_PX} px")
+    motions = list(_motions(frames, smallest_side_px))
+    height_px, width_px, _ = motions[0].shape
     per_level_px = scale_px(smallest_side_px)
-    jpegs = [_encode(flow, per_level_px) for flow in _flows(frames, smallest_side_px)]
-    height_px, width_px = _decode_grey(jpegs[0]).shape
-    return Flow(tuple(jpegs), per_level_px, height_px // 2, width_px)
+    jpegs = tuple(_encode(motion, per_level_px) for motion in motions)
+    return Flow(jpegs, per_level_px, height_px, width_px)
 
 
 def scale_px(smallest_side_px: int) -> float:
@@ -88,11 +80,7 @@ def scale_px(smallest_side_px: int) -> float:
 
 
 def opencv_version() -> str:
-    """Returns the version of OpenCV in use, such as "4.11.0".
-
-    Raises:
-        UserError: if OpenCV or its module of optical flow is missing.
-    """
+    """Returns the version, such as "4.11.0"; raises UserError if OpenCV is missing."""
     return _opencv().__version__
 
 
@@ -102,7 +90,7 @@ def _opencv() -> types.ModuleType:
     try:
         import cv2
 
-        _ = cv2.optflow.DualTVL1OpticalFlow_create
+        _ = cv2.optflow.DualTVL1OpticalFlow_create  # type: ignore[attr-defined]
     except (ImportError, AttributeError) as error:
         raise UserError(
             f"optical flow needs OpenCV with its contrib modules ({error}); "
@@ -112,8 +100,8 @@ def _opencv() -> types.ModuleType:
     return cv2
 
 
-def _flows(frames: Sequence[bytes], smallest_side_px: int) -> Iterator[np.ndarray]:
-    """Yields float32 [height, width, 2] per pair of neighbours."""
+def _motions(frames: Sequence[bytes], smallest_side_px: int) -> Iterator[np.ndarray]:
+    """Yields float32 [height, width, x and y] per pair of neighbours."""
     cv2 = _opencv()
     method = cv2.optflow.DualTVL1OpticalFlow_create(**_SETTINGS)
     earlier = _grey(frames[0], smallest_side_px)
@@ -134,7 +122,10 @@ def _flows(frames: Sequence[bytes], smallest_side_px: int) -> Iterator[np.ndarra
 def _grey(jpeg: bytes, smallest_side_px: int) -> np.ndarray:
     """Decodes a frame as uint8 [height, width] of the wanted size."""
     cv2 = _opencv()
-    grey = _decode_grey(jpeg)
+    how = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
+    grey = cv2.imdecode(np.frombuffer(jpeg, np.uint8), how) if jpeg else None
+    if grey is None:
+        raise ValueError("got bytes that are no JPEG")
     ratio = smallest_side_px / min(grey.shape)
     if ratio == 1:
         return grey
@@ -143,23 +134,15 @@ def _grey(jpeg: bytes, smallest_side_px: int) -> np.ndarray:
     return cv2.resize(grey, (width_px, height_px), interpolation=how)
 
 
-def _decode_grey(jpeg: bytes) -> np.ndarray:
-    cv2 = _opencv()
-    how = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
-    grey = cv2.imdecode(np.frombuffer(jpeg, np.uint8), how) if jpeg else None
-    if grey is None:
-        raise ValueError("got bytes that are no JPEG")
-    return grey
-
-
-def _encode(flow: np.ndarray, scale_px: float) -> bytes:
-    if not np.isfinite(flow).all():
+def _encode(motion: np.ndarray, scale_px: float) -> bytes:
+    if not np.isfinite(motion).all():
         raise ValueError("the flow is not finite")
     cv2 = _opencv()
-    steps = np.clip(np.rint(flow / scale_px), -constants.FLOW_LEVELS, constants.FLOW_LEVELS)
+    steps = np.clip(np.rint(motion / scale_px), -constants.FLOW_LEVELS, constants.FLOW_LEVELS)
     levels = (steps + constants.FLOW_ZERO_LEVEL).astype(np.uint8)
-    stacked = np.concatenate([levels[..., 0], levels[..., 1]])
-    done, jpeg = cv2.imencode(".jpg", stacked, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    x_above_y = np.concatenate([levels[..., 0], levels[..., 1]])
+    done, jpeg = cv2.imencode(".jpg", x_above_y, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if not done:
-        raise ValueError(f"OpenCV does not encode a flow of {flow.shape[1]}x{flow.shape[0]} px")
+        height_px, width_px, _ = motion.shape
+        raise ValueError(f"OpenCV does not encode a flow of {width_px}x{height_px} px")
     return jpeg.tobytes()

@@ -43,15 +43,7 @@ def locked(out_dir: pathlib.Path) -> Iterator[None]:
 
 # --- Begin ---------------------------------------------------------------------------------------
 def begin(out_dir: pathlib.Path, config: Config, rows: Sequence[ManifestRow]) -> dict[str, int]:
-    """Writes or checks the files beside the shards; what a killed run left half-written goes.
-
-    Args:
-        out_dir: the folder, locked.
-        config: the configuration of this run.
-        rows: the manifest.
-
-    Returns:
-        label -> line number in labels.txt.
+    """Writes or checks the files beside the shards; returns label -> line number in labels.txt.
 
     Raises:
         UserError: if the folder was made with another configuration, or OpenCV is missing.
@@ -110,14 +102,12 @@ def _warned_versions(
     """Returns the versions that the folder was begun with; warns if they are others now."""
     begun = {key: before.get(key, version) for key, version in now.items()}
     if begun != now:
-        _log.warning(
-            "%s was begun with %s and goes on with %s; clips may differ slightly",
-            out_dir,
-            *(
-                ", ".join(f"{key.split('_')[0]} {version}" for key, version in versions.items())
-                for versions in (begun, now)
-            ),
+        then, today = (
+            ", ".join(f"{key.split('_')[0]} {version}" for key, version in versions.items())
+            for versions in (begun, now)
         )
+        text = "%s was begun with %s and goes on with %s; clips may differ slightly"
+        _log.warning(text, out_dir, then, today)
     return begun
 
 
@@ -131,10 +121,7 @@ def _delete_leftovers(out_dir: pathlib.Path, dataset_name: str) -> None:
 
 # --- Finish --------------------------------------------------------------------------------------
 def finish(shards: Sequence[Shard], job: Job) -> Counter:
-    """Merges the outcomes of all shards, which are finished, into one file.
-
-    Returns:
-        (outcome, reason) -> number of rows.
+    """Merges the outcomes of all shards into one file; returns (outcome, reason) -> rows.
 
     Raises:
         UserError: if a marker belongs to another manifest.

@@ -30,12 +30,12 @@ class Source:
         "--videos_dir are clips.",
     )
     videos_dir: str | pathlib.Path | None = setting(
-        None, "Root of the paths in the manifest; by default, the manifest's own folder."
+        None, "Root of the paths in the manifest; none is the manifest's own folder."
     )
     split_fractions: str | None = setting(
         None,
         "Share of the videos in each split, such as train=0.8,val=0.1,test=0.1, without a manifest "
-        "only; by default all are train.",
+        "only; none puts all in train.",
     )
     seed: int = setting(0, "Seed with which --split_fractions are drawn.")
 
@@ -76,12 +76,12 @@ class Run:
         choices=RUNNERS,
     )
     num_workers: int | None = setting(
-        None, "Processes of the local runner; by default one per processor."
+        None, "Processes of the local runner; none is one per processor."
     )
     beam_options: str = setting(
         "",
-        "Pipeline options for Beam, such as '--runner=FlinkRunner --flink_master=host:8081'; by "
-        "default its own local runner works. They may also be given at the end, behind --.",
+        "Pipeline options for Beam, such as '--runner=FlinkRunner --flink_master=host:8081'; none "
+        "is its own local runner. They may also be given at the end, behind --.",
     )
     timeout_seconds: float = setting(
         ffmpeg.DEFAULT_TIMEOUT_SECONDS,
@@ -98,8 +98,6 @@ class Run:
 
     def check(self) -> None:
         """Raises UserError if nothing can run like this."""
-        if self.runner not in RUNNERS:
-            raise UserError(f"runner {self.runner!r}: need one of {', '.join(RUNNERS)}")
         if self.num_workers is not None and self.num_workers < 1:
             raise UserError(f"num_workers {self.num_workers}: need at least 1")
         if self.runner == BEAM:
@@ -109,10 +107,7 @@ class Run:
 
 
 def prepare(source: Source, target: Target, media: Media, run: Run) -> dict[str, int]:
-    """Prepares a folder of shards, or finishes one.
-
-    Returns:
-        outcome ("ok", "skipped", "failed") -> number of rows; the sum is the manifest's length.
+    """Prepares a folder of shards, or finishes one; returns outcome -> rows of the manifest.
 
     Raises:
         UserError: if the manifest, the folder or a setting is unusable, the configuration differs

@@ -5,9 +5,10 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
+from typing import cast
 
 from data_prep.shards import writer
 from data_prep.shards.clip_records import Outcome
@@ -15,7 +16,7 @@ from data_prep.shards.writer import Job, Shard
 from l3net.data import schema
 from l3net.errors import UserError
 from l3net.media import ffmpeg
-from l3net.progress import progress
+from l3net.progress import Progress, progress
 
 
 def write_shards(shards: Sequence[Shard], job: Job, *, num_workers: int | None = None) -> None:
@@ -29,15 +30,11 @@ def write_shards(shards: Sequence[Shard], job: Job, *, num_workers: int | None =
     num_workers = min(num_workers or _num_processors(), len(shards))
     total = sum(len(shard.rows) for shard in shards)
     with progress("preparing", unit="clip", total=total) as shown:
-
-        def report(_: Outcome) -> None:
-            shown.advance()
-
         if num_workers <= 1:
             for shard in shards:
-                writer.write_shard(shard, job, report)
+                writer.write_shard(shard, job, lambda _: shown.advance())
         else:
-            _run_in_processes(shards, job, num_workers, report)
+            _run_in_processes(shards, job, num_workers, shown)
 
 
 def _num_processors() -> int:
@@ -57,9 +54,7 @@ def worker_context() -> ForkServerContext:
     return context
 
 
-def _run_in_processes(
-    shards: Sequence[Shard], job: Job, num_workers: int, report: Callable[[Outcome], None]
-) -> None:
+def _run_in_processes(shards: Sequence[Shard], job: Job, num_workers: int, shown: Progress) -> None:
     # One connection per worker and no shared queue: a killed worker leaves no lock behind, and
     # its closed connection shows that it died.
     context = worker_context()
@@ -76,8 +71,8 @@ def _run_in_processes(
             busy[ours] = process
             ours.send(waiting.pop())
         while busy:
-            for connection in multiprocessing.connection.wait(list(busy)):
-                _on_message(connection, busy, waiting, report)
+            for ready in multiprocessing.connection.wait(list(busy)):
+                _on_message(cast(Connection, ready), busy, waiting, shown)
     finally:
         for process in processes:
             process.terminate()
@@ -89,7 +84,7 @@ def _on_message(
     connection: Connection,
     busy: dict[Connection, ForkServerProcess],
     waiting: list[Shard],
-    report: Callable[[Outcome], None],
+    shown: Progress,
 ) -> None:
     """Takes one message of a worker: an outcome, an error, or None: the shard is done."""
     try:
@@ -97,7 +92,7 @@ def _on_message(
         if isinstance(message, UserError):
             raise message
         if isinstance(message, Outcome):
-            report(message)
+            shown.advance()
         elif waiting:
             connection.send(waiting.pop())
         else:

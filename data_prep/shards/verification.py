@@ -85,11 +85,7 @@ def verify_folder(
     clip, that its frames are JPEGs of the stated size with increasing times, that its sound is as
     long as its frames, that its labels are in labels.txt, that no other record has its id, that it
     has optical flow between all frames, of the stated size and scale, or none, as prep.json says.
-
-    Args:
-        shards_dir: the prepared folder.
-        frames_per_clip: how many frames, and flows, of a clip are decoded completely, evenly
-            spread; 0 is all. The header of every one is read anyway.
+    So many frames and flows of a clip are decoded completely (0 is all), of the others the header.
 
     Raises:
         UserError: if this is no folder of shards at all.

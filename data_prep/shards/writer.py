@@ -32,13 +32,7 @@ from l3net.files import sha256_of
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What the shards of a folder have in common; travels to every worker, once.
-
-    Attributes:
-        out_dir: the prepared folder.
-        recipe: how clips are made.
-        retry_failed: whether to try rows again that failed in an earlier run.
-    """
+    """What the shards of a folder have in common; travels to every worker, once."""
 
     out_dir: pathlib.Path
     recipe: clip_records.Recipe

@@ -11,6 +11,7 @@ import math
 import pathlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -39,18 +40,11 @@ _NUM_DURATION_BINS = 20
 
 @dataclasses.dataclass
 class Split:
-    """One split, as far as its shards are finished.
+    """One split, as far as its shards are finished."""
 
-    Attributes:
-        num_shards: number in the finished folder.
-        num_finished_shards: those that are finished now; all else is about them.
-        reasons: (outcome, reason) -> rows of the manifest; ("ok", "") are the clips.
-        seconds: length of all clips together.
-        num_bytes: size of the shards' files.
-    """
-
-    num_shards: int
+    num_shards: int  # of the finished folder
     num_finished_shards: int = 0
+    # (outcome, reason) -> rows of the manifest; ("ok", "") are the clips.
     reasons: Counter = dataclasses.field(default_factory=Counter)
     seconds: float = 0.0
     num_bytes: int = 0
@@ -67,48 +61,30 @@ class Split:
 
 @dataclasses.dataclass
 class Survey:
-    """What is in a prepared folder; from `survey_folder`.
-
-    Attributes:
-        dataset_name: as in prep.json.
-        config_hash: hash of the configuration it was made with.
-        prep: content of prep.json.
-        splits: name -> split.
-        has_outcomes_file: whether write_shards has come to its end.
-        num_rows: length of the manifest.
-        label_rows: label -> rows of the manifest.
-        durations_seconds: lengths of all clips of finished shards.
-        examples: (outcome, reason) -> the first few rows, as in the commit markers.
-        duration_range_seconds: shortest and longest clip.
-        num_shards_read: not empty and read for what follows; all, unless the caller sets a limit.
-        num_shards_with_clips: finished shards that are not empty.
-        num_clips_read: see num_shards_read; what follows is about these clips.
-        num_bytes_read: size of their shards.
-        num_frame_bytes, num_flow_bytes: size of their JPEGs.
-        frame_sizes_px: (width, height) -> clips.
-        labels: label -> split -> clips.
-        num_unlabelled: clips without a label.
-        sound: levels.
-        sample: clips to look at.
-    """
+    """What is in a prepared folder; from `survey_folder`."""
 
     dataset_name: str
-    config_hash: str
-    prep: Mapping[str, object]
+    prep: Mapping[str, Any]  # content of prep.json
     splits: Mapping[str, Split]
-    has_outcomes_file: bool
-    num_rows: int
-    label_rows: Counter
+    has_outcomes_file: bool  # whether write_shards has come to its end
+    num_rows: int  # of the manifest
+    label_rows: Counter  # label -> rows of the manifest
+
+    # From the commit markers of finished shards.
     durations_seconds: Histogram
+    duration_range_seconds: tuple[float, float] = (math.inf, 0.0)  # shortest, longest clip
+    # (outcome, reason) -> the first few rows.
     examples: dict[tuple[str, str], list[dict]] = dataclasses.field(default_factory=dict)
-    duration_range_seconds: tuple[float, float] = (math.inf, 0.0)
-    num_shards_read: int = 0
     num_shards_with_clips: int = 0
+
+    # From the records: all, unless the caller sets a limit of shards.
+    num_shards_read: int = 0
     num_clips_read: int = 0
     num_bytes_read: int = 0
-    num_frame_bytes: int = 0
+    num_frame_bytes: int = 0  # of JPEGs
     num_flow_bytes: int = 0
-    frame_sizes_px: Counter = dataclasses.field(default_factory=Counter)
+    frame_sizes_px: Counter = dataclasses.field(default_factory=Counter)  # (width, height) -> clips
+    # label -> split -> clips
     labels: defaultdict = dataclasses.field(default_factory=lambda: defaultdict(Counter))
     num_unlabelled: int = 0
     sound: Sound = dataclasses.field(default_factory=Sound)
@@ -162,7 +138,7 @@ def _begin(folder: pathlib.Path) -> Survey:
         config = prep["config"]
         splits = {split: Split(int(count)) for split, count in sorted(config["num_shards"].items())}
         edges = np.linspace(0, float(config["max_seconds"]), _NUM_DURATION_BINS + 1)
-        dataset_name, config_hash = str(config["dataset_name"]), prep["config_hash"]
+        dataset_name, _ = str(config["dataset_name"]), prep["config_hash"]
         num_rows, label_rows = _count_rows(folder / MANIFEST_FILE)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
         raise UserError(
@@ -170,7 +146,6 @@ def _begin(folder: pathlib.Path) -> Survey:
         ) from error
     return Survey(
         dataset_name=dataset_name,
-        config_hash=config_hash,
         prep=prep,
         splits=splits,
         has_outcomes_file=(folder / OUTCOMES_FILE).is_file(),
@@ -182,7 +157,8 @@ def _begin(folder: pathlib.Path) -> Survey:
 
 def _count_rows(path: pathlib.Path) -> tuple[int, Counter]:
     """Returns the manifest's number of rows, and label -> rows; holds no row."""
-    num_rows, labels = 0, Counter()
+    num_rows = 0
+    labels: Counter[str] = Counter()
     with open(path, newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file, strict=True):
             num_rows += 1
@@ -195,14 +171,14 @@ def _finished_shards(folder: pathlib.Path, survey: Survey) -> Iterator[tuple[str
     for name, split in survey.splits.items():
         for index in range(split.num_shards):
             path = folder / shard_name(survey.dataset_name, name, index, split.num_shards)
-            marker = fitting_marker(path, survey.config_hash)
+            marker = fitting_marker(path, survey.prep["config_hash"])
             if marker is None:
                 continue
             split.num_finished_shards += 1
             split.num_bytes += path.stat().st_size
             try:
                 before = split.num_clips
-                for row in marker.outcomes:
+                for row in marker.outcomes or ():
                     _count_outcome(survey, split, row)
                 if split.num_clips - before != marker.num_clips:
                     raise ValueError("other num_clips than outcomes")

@@ -3,11 +3,12 @@
 import base64
 import dataclasses
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import matplotlib
 import matplotlib.axes
 import matplotlib.figure
+import matplotlib.rcsetup
 import numpy as np
 import PIL.Image
 from matplotlib.backends import backend_agg
@@ -64,7 +65,7 @@ def histogram(
         axes.stairs(values.counts[first:], values.edges[first:], fill=True)
         axes.set(xlabel=xlabel, ylabel=ylabel, xlim=(values.edges[first], values.edges[-1]))
         axes.set_ylim(0, max(1, values.counts.max()) * 1.08)
-        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="y", integer=True)
         axes.grid(axis="y")
         axes.set_axisbelow(True)
 
@@ -109,7 +110,7 @@ def _picture(
     width_px, height_px = (round(side * _PX_PER_INCH) for side in size_inches)
     dpi = 2 * _PX_PER_INCH
     # Matplotlib cuts fractions of a pixel off, those of rounding errors, too.
-    inches = [(2 * side_px + 0.25) / dpi for side_px in (width_px, height_px)]
+    inches = (2 * width_px + 0.25) / dpi, (2 * height_px + 0.25) / dpi
     uris = {}
     for name, theme in THEMES.items():
         with matplotlib.rc_context(_settings(theme)):
@@ -119,14 +120,14 @@ def _picture(
     return Picture(width_px=width_px, height_px=height_px, **uris)
 
 
-def _settings(theme: Theme) -> Mapping[str, object]:
+def _settings(theme: Theme) -> dict[str, object]:
     coloured = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
     return {
         **dict.fromkeys(coloured, theme.ink),
         "axes.facecolor": theme.card,
         "axes.spines.right": False,
         "axes.spines.top": False,
-        "axes.prop_cycle": matplotlib.cycler(color=[theme.fill]),
+        "axes.prop_cycle": matplotlib.rcsetup.cycler(color=[theme.fill]),
         "figure.facecolor": theme.card,
         "font.size": 9.5,
         "grid.color": theme.line,

@@ -14,15 +14,10 @@ _SCALE_ENDS = (-32768, 32767)  # of int16
 
 
 class Histogram:
-    """Counts per bin; a bin holds its lower edge, the last one its upper edge too.
-
-    Attributes:
-        edges: [num_bins + 1], increasing.
-        counts: int64 [num_bins].
-    """
+    """Counts per bin; a bin holds its lower edge, the last one its upper edge too."""
 
     def __init__(self, edges: np.ndarray, counts: np.ndarray | None = None) -> None:
-        self.edges = edges
+        self.edges = edges  # [num_bins + 1], increasing
         self.counts = np.zeros(len(edges) - 1, np.int64) if counts is None else counts
 
     def add(self, value: float) -> None:
@@ -37,23 +32,15 @@ def _levels() -> Histogram:
 
 @dataclasses.dataclass
 class Sound:
-    """Levels of the clips that were read; 0 dBFS is a full-scale square wave.
+    """Levels of the clips that were read; 0 dBFS is a full-scale square wave."""
 
-    Attributes:
-        rms_dbfs, peak_dbfs: levels of clips; digital silence (nothing but zeros) is in neither.
-        num_silent: clips of digital silence.
-        num_full_scale: clips with a sample at an end of the int16 scale.
-        num_clipped: clips with `CLIPPED_RUN_SAMPLES` of them in a row.
-        num_seconds: whole seconds, cut one after the other from each clip.
-        num_silent_seconds: those of digital silence.
-    """
-
+    # Digital silence (nothing but zeros) is in neither.
     rms_dbfs: Histogram = dataclasses.field(default_factory=_levels)
     peak_dbfs: Histogram = dataclasses.field(default_factory=_levels)
-    num_silent: int = 0
-    num_full_scale: int = 0
-    num_clipped: int = 0
-    num_seconds: int = 0
+    num_silent: int = 0  # clips of digital silence
+    num_full_scale: int = 0  # clips with a sample at an end of the int16 scale
+    num_clipped: int = 0  # clips with `CLIPPED_RUN_SAMPLES` of them in a row
+    num_seconds: int = 0  # cut one after the other from each clip
     num_silent_seconds: int = 0
 
     def add(self, waveform: np.ndarray) -> None:
@@ -73,10 +60,7 @@ class Sound:
 
 
 def rms_dbfs(waveform: np.ndarray) -> float:
-    """Returns the level of int16 [num_samples] sound, 0 for a full-scale square wave.
-
-    A full-scale sine has -3.01; digital silence, -inf.
-    """
+    """Returns the level of int16 [num_samples] sound; -3.01 for a full-scale sine."""
     mean_square = np.mean(np.square(waveform, dtype=np.float64)) if len(waveform) else 0.0
     return _decibels(math.sqrt(mean_square))
 

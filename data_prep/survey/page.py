@@ -8,7 +8,7 @@ import PIL.Image
 
 from data_prep.shards import clip_records
 from data_prep.survey import figures
-from data_prep.survey.counts import EXAMPLES_PER_REASON, Survey, survey_folder
+from data_prep.survey.counts import Survey, survey_folder
 from data_prep.survey.loudness import CLIPPED_RUN_SAMPLES
 from data_prep.survey.sample import SampleClip, Sampling
 from l3net import html_pages
@@ -49,12 +49,8 @@ def render(survey: Survey, *, seed: int) -> str:
     Whatever comes from the folder is escaped: file names are strangers' words.
     """
     environment = html_pages.environment("data_prep")
-    environment.filters |= {
-        "count": _count,
-        "decimal": _decimal,
-        "duration": _duration,
-        "size": _size,
-    }
+    filters = {"count": _count, "decimal": _decimal, "duration": _duration, "size": _size}
+    environment.filters |= filters
     environment.tests["infinite"] = lambda level: level == float("-inf")
     return environment.get_template(_TEMPLATE).render(
         survey=survey,
@@ -69,7 +65,6 @@ def render(survey: Survey, *, seed: int) -> str:
         frame_sizes=survey.frame_sizes_px.most_common(_MAX_FRAME_SIZES),
         labels=_labels(survey),
         max_labels=_MAX_LABELS,
-        examples_per_reason=EXAMPLES_PER_REASON,
         clipped_run=CLIPPED_RUN_SAMPLES,
     )
 

@@ -19,7 +19,7 @@ class Sampling:
     seed: int = setting(0, "Seed with which clips and shards are drawn.", at_least=0)
     max_shards: int | None = setting(
         None,
-        "Shards whose clips are read, for very large folders; by default all. The shard of a clip "
+        "Shards whose clips are read, for very large folders; none is all. The shard of a clip "
         "is a hash of its id, so complete shards are a fair sample.",
         at_least=1,
     )
@@ -45,26 +45,17 @@ class Sampling:
 
 @dataclasses.dataclass(frozen=True)
 class SampleClip:
-    """A frame of a clip and the second of sound around it, to look at.
-
-    Attributes:
-        example_id, data_path, split, labels: as in the clip.
-        frame: JPEG, as in the shard.
-        frame_seconds: time of the frame, from the clip's start.
-        sound_start_seconds: time of the first sample, from the clip's start.
-        waveform: int16 [48000], one second.
-        seconds, rms_dbfs, peak_dbfs: of the complete clip; digital silence has levels of -inf.
-    """
+    """A frame of a clip and the second of sound around it; times are from the clip's start."""
 
     example_id: str
     data_path: str
     split: str
     labels: tuple[str, ...]
-    frame: bytes
+    frame: bytes  # JPEG, as in the shard
     frame_seconds: float
     sound_start_seconds: float
-    waveform: np.ndarray
-    seconds: float
+    waveform: np.ndarray  # int16 [48000]
+    seconds: float  # this and the levels are the complete clip's
     rms_dbfs: float
     peak_dbfs: float
 
@@ -72,13 +63,10 @@ class SampleClip:
 def sample_clip(clip: Clip, split: str, draw: float) -> SampleClip:
     """Takes one frame of a clip and the second of sound around it, inside the clip.
 
-    Args:
-        clip: with at least one second of sound.
-        split: the clip's.
-        draw: uniform in [0, 1), chooses among the frames that show a picture of their own time.
+    `draw`, uniform in [0, 1), chooses among the frames that show a picture of their own time.
 
     Raises:
-        UserError: if the sound is shorter.
+        UserError: if there is no second of sound.
     """
     if len(clip.waveform) < constants.AUDIO_SAMPLES:
         raise UserError(

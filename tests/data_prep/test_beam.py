@@ -11,6 +11,7 @@ from data_prep.shards import beam, writer
 from l3net.data.shards import OUTCOMES_FILE, marker_path
 from l3net.errors import UserError
 from tests import commands, tiny_folders
+from tests.tiny_folders import contents
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 SETTINGS = {"dataset_name": "tiny", "smallest_side_px": 64, "num_shards": 5, "failure_budget": 1}
@@ -42,19 +43,15 @@ def prepare(videos, manifest_path, out_dir, **settings) -> pathlib.Path:
     return out_dir
 
 
-def contents(folder: pathlib.Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name[0] != "."}
-
-
 def test_beam_writes_the_same_bytes(tiny_videos, manifest_path, by_processes, tmp_path):
     needs_beam()
     out_dir = prepare(tiny_videos, manifest_path, tmp_path / "beam", runner="beam")
-    found = contents(out_dir)
-    assert found == contents(by_processes)
+    files = contents(out_dir)
+    assert files == contents(by_processes)
     # Shards without a clip, and what failed, are part of it.
-    sizes = {name: len(data) for name, data in found.items() if name.endswith("-of-00005")}
+    sizes = {name: len(data) for name, data in files.items() if name.endswith("-of-00005")}
     assert len(sizes) == 15 and 0 in sizes.values()
-    assert b"missing,missing,missing.mp4,train,failed,missing" in found[OUTCOMES_FILE]
+    assert b"missing,missing,missing.mp4,train,failed,missing" in files[OUTCOMES_FILE]
 
 
 def test_beam_goes_on_where_processes_stopped(tiny_videos, manifest_path, by_processes, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 
 from data_prep.lists import manifest
 from data_prep.lists.manifest import ManifestRow
+from tests.tiny_folders import contents
 
 ROOT = pathlib.Path(__file__).parents[2]
 NUM_KILLS = 20
@@ -45,17 +46,13 @@ def _start(videos: pathlib.Path, manifest_path: pathlib.Path, out_dir: pathlib.P
 
 
 def _finish(process: subprocess.Popen) -> None:
-    _, said = process.communicate(timeout=600)
-    assert process.returncode == 0, said
+    _, printed = process.communicate(timeout=600)
+    assert process.returncode == 0, printed
 
 
 def _kill_group(process: subprocess.Popen) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-
-
-def _contents(folder: pathlib.Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
 
 
 def _num_markers(folder: pathlib.Path) -> int:
@@ -100,4 +97,4 @@ def test_twenty_kills_change_nothing(tiny_videos, tmp_path):
     assert 0 < reached[-1] < 2 * NUM_SHARDS, reached
     assert len(set(reached)) > 4 and half_written > 4, (reached, half_written)
     _finish(_start(tiny_videos, manifest_path, out_dir, workers=4))
-    assert _contents(out_dir) == _contents(tmp_path / "whole")
+    assert contents(out_dir) == contents(tmp_path / "whole")

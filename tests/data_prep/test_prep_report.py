@@ -296,27 +296,19 @@ def test_no_prepared_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("num_bytes", "words"),
+    ("words", "numbers"),
     [
-        (0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (99_949, "99.9 kB"),
-        (99_950, "100 kB"), (999_499, "999 kB"), (999_500, "1.0 MB"), (5.6e6, "5.6 MB"),
-        (1.234e15, "1234 TB"),
+        (
+            report_page._size,
+            {0: "0 bytes", 999: "999 bytes", 1000: "1.0 kB", 99_949: "99.9 kB", 99_950: "100 kB",
+             999_499: "999 kB", 999_500: "1.0 MB", 5.6e6: "5.6 MB", 1.234e15: "1234 TB"},
+        ),
+        (report_page._duration, {9.96: "10.0 s", 150: "2.5 min", 36e6: "10,000.0 h"}),
+        (report_page._decimal, {-0.003: "0.0", -60.51: "−60.5", 4.79: "4.8"}),
     ],
 )  # fmt: skip
-def test_sizes_in_words(num_bytes, words):
-    assert report_page._size(num_bytes) == words
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(9.96, "10.0 s"), (150, "2.5 min"), (36e6, "10,000.0 h")]
-)
-def test_durations_in_words(seconds, words):
-    assert report_page._duration(seconds) == words
-
-
-@pytest.mark.parametrize(("number", "words"), [(-0.003, "0.0"), (-60.51, "−60.5"), (4.79, "4.8")])
-def test_decimals_in_words(number, words):
-    assert report_page._decimal(number) == words
+def test_numbers_in_words(words, numbers):
+    assert {number: words(number) for number in numbers} == numbers
 
 
 def test_the_template_is_installed():

@@ -11,16 +11,18 @@ from data_prep.survey.sample import Sampling, sample_clip
 from l3net.data import schema
 from l3net.data.shards import OUTCOMES_FILE, PREP_FILE, marker_path
 from l3net.errors import UserError
-from tests.synthetic_shards import make_clip
 from tests.tiny_folders import change_marker, write_folder
+from tests.tiny_shards import make_clip
 
 SHARD = "synthetic-train-00000-of-00002"
 FAILURES = [
-    {"example_id": "a.mp4", "split": "train", "outcome": "failed", "reason": "decode"},
-    {"example_id": "b.mp4", "split": "train", "outcome": "skipped", "reason": "no_audio"},
-    {"example_id": "c.mp4", "split": "test", "outcome": "skipped", "reason": "no_audio"},
+    dict(zip(("example_id", "split", "outcome", "reason", "detail"), row, strict=True))
+    for row in (
+        ("a.mp4", "train", "failed", "decode", "why"),
+        ("b.mp4", "train", "skipped", "no_audio", "why"),
+        ("c.mp4", "test", "skipped", "no_audio", "why"),
+    )
 ]
-FAILURES = [{"detail": "why", **row} for row in FAILURES]
 
 
 @pytest.fixture
@@ -42,31 +44,33 @@ def sampled(folder, **settings) -> list[str]:
 
 # --- Counts --------------------------------------------------------------------------------------
 def test_counts_of_a_finished_folder(folder):
-    found = survey_folder(folder, Sampling(num_clips=0))
-    assert found.is_finished
-    assert (found.num_rows, found.num_clips, found.num_clips_read) == (7, 4, 4)
-    train, test = found.splits["train"], found.splits["test"]
+    survey = survey_folder(folder, Sampling(num_clips=0))
+    assert survey.is_finished
+    assert (survey.num_rows, survey.num_clips, survey.num_clips_read) == (7, 4, 4)
+    train, test = survey.splits["train"], survey.splits["test"]
     assert train.reasons == {("ok", ""): 3, ("failed", "decode"): 1, ("skipped", "no_audio"): 1}
     assert test.reasons == {("ok", ""): 1, ("skipped", "no_audio"): 1}
     assert [test.num(outcome) for outcome in clip_records.OUTCOMES] == [1, 1, 0]
     assert (train.seconds, test.seconds) == (9.0, 2.0)
     shards = [path for path in folder.glob("synthetic-train-*") if path.suffix != ".json"]
     assert train.num_bytes == sum(path.stat().st_size for path in shards)
-    assert found.duration_range_seconds == (1.0, 4.0)
-    counts = dict(zip(found.durations_seconds.edges, found.durations_seconds.counts, strict=False))
+    assert survey.duration_range_seconds == (1.0, 4.0)
+    counts = dict(
+        zip(survey.durations_seconds.edges, survey.durations_seconds.counts, strict=False)
+    )
     assert {edge: n for edge, n in counts.items() if n} == {1.0: 1, 2.0: 1, 4.0: 2}
 
 
 def test_what_is_read_from_the_records(folder):
-    found = survey_folder(folder, Sampling(num_clips=0))
-    assert found.labels == {"Dog": {"train": 2, "test": 1}, "Cat": {"train": 1}}
-    assert found.label_rows == {"Dog": 3, "Cat": 1}
-    assert found.num_unlabelled == 1
-    assert found.frame_sizes_px == {(72, 64): 3, (64, 72): 1}
+    survey = survey_folder(folder, Sampling(num_clips=0))
+    assert survey.labels == {"Dog": {"train": 2, "test": 1}, "Cat": {"train": 1}}
+    assert survey.label_rows == {"Dog": 3, "Cat": 1}
+    assert survey.num_unlabelled == 1
+    assert survey.frame_sizes_px == {(72, 64): 3, (64, 72): 1}
     jpeg = len(make_clip(3, size_px=(72, 64)).frames[0])
-    assert found.num_frame_bytes == pytest.approx(275 * jpeg, rel=0.1)
-    assert found.num_flow_bytes == 0
-    assert found.num_bytes_read == sum(split.num_bytes for split in found.splits.values())
+    assert survey.num_frame_bytes == pytest.approx(275 * jpeg, rel=0.1)
+    assert survey.num_flow_bytes == 0
+    assert survey.num_bytes_read == sum(split.num_bytes for split in survey.splits.values())
 
 
 def test_flow_is_weighed(tmp_path):
@@ -77,7 +81,7 @@ def test_flow_is_weighed(tmp_path):
     assert survey_folder(folder, Sampling(num_clips=0)).num_flow_bytes == 24 * 5
 
 
-def test_rows_that_gave_no_clip_are_told_by_reason(folder):
+def test_rows_that_gave_no_clip_are_counted_by_reason(folder):
     examples = survey_folder(folder, Sampling(num_clips=0)).examples
     assert [row["path"] for row in examples["skipped", "no_audio"]] == ["c.mp4", "b.mp4"]
     assert [row["detail"] for row in examples["failed", "decode"]] == ["why"]
@@ -86,9 +90,9 @@ def test_rows_that_gave_no_clip_are_told_by_reason(folder):
 def test_only_the_first_rows_of_a_reason_are_kept(tmp_path):
     others = [{**FAILURES[0], "example_id": f"{index}.mp4"} for index in range(50)]
     folder = write_folder(tmp_path, {"train": [make_clip(1)]}, others=others)
-    found = survey_folder(folder, Sampling(num_clips=0))
-    assert found.splits["train"].num("failed") == 50
-    assert len(found.examples["failed", "decode"]) == EXAMPLES_PER_REASON
+    survey = survey_folder(folder, Sampling(num_clips=0))
+    assert survey.splits["train"].num("failed") == 50
+    assert len(survey.examples["failed", "decode"]) == EXAMPLES_PER_REASON
 
 
 def test_histogram_bins():
@@ -171,9 +175,9 @@ def test_full_scale_and_clipping(tmp_path, waveform, full_scale, clipped):
 def test_every_encoding_of_sound_is_read(tmp_path, encoding):
     clips = [make_clip(1, waveform=with_run(32767), seconds=1.0, audio_encoding=encoding)]
     clips[0] = schema.Clip(**{**vars(clips[0]), "waveform": with_run(32767).astype(np.int16)})
-    found = survey_folder(write_folder(tmp_path, {"train": clips}), Sampling(num_clips=1))
-    assert found.sound.num_full_scale == 1
-    np.testing.assert_array_equal(found.sample[0].waveform, clips[0].waveform)
+    survey = survey_folder(write_folder(tmp_path, {"train": clips}), Sampling(num_clips=1))
+    assert survey.sound.num_full_scale == 1
+    np.testing.assert_array_equal(survey.sample[0].waveform, clips[0].waveform)
 
 
 # --- The sample ----------------------------------------------------------------------------------
@@ -224,10 +228,10 @@ def test_the_sample_is_drawn_by_seed_over_all_shards(tmp_path):
 def test_max_shards_reads_some_shards_and_counts_all(tmp_path):
     clips = [make_clip(index, seconds=1.0) for index in range(9)]
     folder = write_folder(tmp_path, {"train": clips}, num_shards=4)
-    found = survey_folder(folder, Sampling(num_clips=9, max_shards=2, seed=1))
-    assert (found.num_shards_read, found.num_shards_with_clips) == (2, 4)
-    assert found.num_clips == 9
-    assert len(found.sample) == found.num_clips_read == found.sound.rms_dbfs.counts.sum() < 9
+    survey = survey_folder(folder, Sampling(num_clips=9, max_shards=2, seed=1))
+    assert (survey.num_shards_read, survey.num_shards_with_clips) == (2, 4)
+    assert survey.num_clips == 9
+    assert len(survey.sample) == survey.num_clips_read == survey.sound.rms_dbfs.counts.sum() < 9
     others = {tuple(sampled(folder, num_clips=9, max_shards=2, seed=seed)) for seed in range(5)}
     assert len(others) > 1
     assert survey_folder(folder, Sampling(num_clips=0, max_shards=9)).num_clips_read == 9
@@ -247,70 +251,49 @@ def test_one_clip_is_in_memory_at_a_time(tmp_path):
 
 
 # --- Unfinished folders --------------------------------------------------------------------------
-def remove_marker(folder):
-    marker_path(folder / SHARD).unlink()
-
-
-def cut_shard(folder):
-    (folder / SHARD).write_bytes((folder / SHARD).read_bytes()[:-100])
-
-
-def remove_shard(folder):
-    (folder / SHARD).unlink()
-
-
-def other_configuration(folder):
-    change_marker(folder, SHARD, config_hash="other")
-
-
-def cut_marker(folder):
-    marker_path(folder / SHARD).write_text('{"num_clips": 1')
-
-
 @pytest.mark.parametrize(
-    "harm", [remove_marker, cut_shard, remove_shard, other_configuration, cut_marker]
+    "harm",
+    [
+        lambda folder: marker_path(folder / SHARD).unlink(),
+        lambda folder: marker_path(folder / SHARD).write_text('{"num_clips": 1'),
+        lambda folder: change_marker(folder, SHARD, config_hash="other"),
+        lambda folder: (folder / SHARD).unlink(),
+        lambda folder: (folder / SHARD).write_bytes((folder / SHARD).read_bytes()[:-100]),
+    ],
+    ids=["no marker", "cut marker", "other configuration", "no shard", "cut shard"],
 )
 def test_an_unfinished_shard_is_left_out(folder, harm):
     harm(folder)
-    found = survey_folder(folder, Sampling(num_clips=9))
-    assert not found.is_finished
-    assert (found.splits["train"].num_finished_shards, found.splits["train"].num_shards) == (1, 2)
-    assert found.splits["train"].reasons == {("ok", ""): 1}
-    assert [clip.example_id for clip in found.sample] == ["clip0001", "clip0003"]
-    assert found.num_rows == 7
+    survey = survey_folder(folder, Sampling(num_clips=9))
+    assert not survey.is_finished
+    assert (survey.splits["train"].num_finished_shards, survey.splits["train"].num_shards) == (1, 2)
+    assert survey.splits["train"].reasons == {("ok", ""): 1}
+    assert [clip.example_id for clip in survey.sample] == ["clip0001", "clip0003"]
+    assert survey.num_rows == 7
 
 
 def test_a_folder_without_outcomes_is_unfinished(folder):
     (folder / OUTCOMES_FILE).unlink()
-    found = survey_folder(folder, Sampling(num_clips=0))
-    assert not found.is_finished
-    assert found.num_clips == 4
+    survey = survey_folder(folder, Sampling(num_clips=0))
+    assert not survey.is_finished
+    assert survey.num_clips == 4
 
 
 # --- Errors --------------------------------------------------------------------------------------
-def no_prep(folder):
-    (folder / PREP_FILE).unlink()
-
-
-def bad_prep(folder):
-    (folder / PREP_FILE).write_text('{"config_hash": "x", "config": []}')
-
-
-def no_json(folder):
-    (folder / PREP_FILE).write_text("{")
-
-
-def no_manifest(folder):
-    (folder / "manifest.csv").unlink()
-
-
-def other_columns(folder):
-    (folder / "manifest.csv").write_text("a,b\n1,2\n")
-
-
-@pytest.mark.parametrize("harm", [no_prep, bad_prep, no_json, no_manifest, other_columns])
-def test_no_prepared_folder(folder, harm):
-    harm(folder)
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (PREP_FILE, None),
+        (PREP_FILE, "{"),
+        (PREP_FILE, '{"config_hash": "x", "config": []}'),
+        ("manifest.csv", None),
+        ("manifest.csv", "a,b\n1,2\n"),
+    ],
+)
+def test_no_prepared_folder(folder, name, content):
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_text(content)
     with pytest.raises(UserError, match="is no folder of shards .*write_shards makes one") as error:
         survey_folder(folder, Sampling(num_clips=1))
     assert "\n" not in str(error.value)
@@ -352,10 +335,9 @@ def test_a_flipped_byte_is_named(folder):
 
 
 def test_a_shard_of_fewer_clips_than_told_is_named(folder, tmp_path):
-    one = (
-        write_folder(tmp_path / "one", {"train": [make_clip(1)]}) / "synthetic-train-00000-of-00001"
-    )
-    (folder / SHARD).write_bytes(one.read_bytes())
-    change_marker(folder, SHARD, num_bytes=one.stat().st_size)
+    one = write_folder(tmp_path / "one", {"train": [make_clip(1)]})
+    data = (one / "synthetic-train-00000-of-00001").read_bytes()
+    (folder / SHARD).write_bytes(data)
+    change_marker(folder, SHARD, num_bytes=len(data))
     with pytest.raises(UserError, match=f"{SHARD} has 1 clips, its marker says 2"):
         survey_folder(folder, Sampling(num_clips=1))

@@ -13,6 +13,7 @@ import sys
 import time
 import types
 
+import absl.flags
 import numpy as np
 import PIL.Image
 import pytest
@@ -23,6 +24,7 @@ from data_prep.shards import clip_records, flow
 from data_prep.shards.config import Config
 from data_prep.shards.verification import verify_folder
 from data_prep.shards.writer import shard_of
+from l3net import flags
 from l3net.data import input_pipeline, schema
 from l3net.data.shards import (
     LABELS_FILE,
@@ -35,15 +37,12 @@ from l3net.data.shards import (
 )
 from l3net.errors import UserError
 from l3net.media import ffmpeg
-from tests import tiny_folders
+from tests import commands, tiny_folders
 from tests.conftest import make_video
+from tests.tiny_folders import contents
 
 SETTINGS = {"dataset_name": "tiny", "num_shards": 2}
 REPOSITORY = pathlib.Path(__file__).parents[2]
-
-
-def contents(folder: pathlib.Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name[0] != "."}
 
 
 def times(folder: pathlib.Path) -> dict[str, int]:
@@ -64,8 +63,9 @@ def prepare(tiny_videos: pathlib.Path, out_dir: pathlib.Path, **settings) -> dic
     return tiny_folders.prepare(out_dir=out_dir, **(given | SETTINGS | settings))
 
 
-def command(*flags: str) -> list[str]:
-    return [sys.executable, "-m", "data_prep.write_shards", *flags]
+def command(tiny_videos: pathlib.Path, out_dir: pathlib.Path) -> list[str]:
+    flags = [f"--manifest={tiny_videos / 'manifest.csv'}", f"--out_dir={out_dir}"]
+    return ["-m", "data_prep.write_shards", *flags, "--num_shards=2", "--num_workers=2"]
 
 
 # --- Contents ------------------------------------------------------------------------------------
@@ -126,9 +126,9 @@ def test_a_plain_folder_needs_no_manifest(tiny_videos, tmp_path):
         split_fractions="train=0.5,test=0.5",
     )
     assert counts == {"ok": 8, "skipped": 0, "failed": 0}
-    found = clips(tmp_path, "train") + clips(tmp_path, "test")
-    assert {clip.media_id for clip in found} == {p.name for p in tiny_videos.glob("*.mp4")}
-    assert {(clip.height_px, len(clip.frames)) for clip in found} == {(64, 25)}
+    made = clips(tmp_path, "train") + clips(tmp_path, "test")
+    assert {clip.media_id for clip in made} == {p.name for p in tiny_videos.glob("*.mp4")}
+    assert {(clip.height_px, len(clip.frames)) for clip in made} == {(64, 25)}
     again = manifest.read_manifest(tmp_path / "manifest.csv")
     assert sorted(row.path for row in again if row.split == "train") == sorted(
         clip.data_path for clip in clips(tmp_path, "train")
@@ -180,14 +180,14 @@ def moving(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
-def test_flow_lies_beside_the_frames(moving, tmp_path):
+def test_flow_is_beside_the_frames(moving, tmp_path):
     counts = tiny_folders.prepare(out_dir=tmp_path, videos_dir=moving, **FLOW_SETTINGS)
     assert counts["ok"] == 1
     (clip,) = clips(tmp_path, "train")
     assert (clip.height_px, clip.width_px) == (64, 88)
     assert (clip.flow_height_px, clip.flow_width_px) == (32, 44)
     assert clip.flow_scale_px == pytest.approx(20 / 256 * 32 / 127)
-    assert clip.flows == flow.tv_l1(clip.frames, smallest_side_px=32).jpegs
+    assert clip.flows == flow.tv_l1(clip.frames, smallest_side_px=32).flows
     assert len(clip.flows) == len(clip.frames) - 1
     # 2 of the frames' 64 pixels, so 1 of the flow's 32; the picture goes left. x is above y.
     levels = np.stack([PIL.Image.open(io.BytesIO(jpeg)) for jpeg in clip.flows])
@@ -236,17 +236,8 @@ def test_the_time_limit_of_a_clip_holds_for_its_flow(moving, tmp_path, monkeypat
 
 
 def test_a_folder_from_before_there_was_flow_is_the_same_configuration(tiny_shards, tiny_videos):
-    config = Config(
-        dataset_name="d",
-        manifest_hash="m",
-        num_shards={"train": 2},
-        audio_encoding="pcm16",
-        smallest_side_px=256,
-        jpeg_quality=3,
-        max_seconds=10.0,
-        strict=False,
-        prep_version="1",
-    )
+    names = {"dataset_name": "d", "manifest_hash": "m", "num_shards": {"train": 2}}
+    config = Config(**names, max_seconds=10.0, prep_version="1")
     assert config.hash() == "b8da8cff11f22769"  # written down before there was flow
     prep = json.loads((tiny_shards / PREP_FILE).read_text())
     assert not prep["config"].keys() & {"flow_smallest_side_px", "frame_rate_hz", "max_frames"}
@@ -260,9 +251,8 @@ def test_a_folder_from_before_there_was_flow_is_the_same_configuration(tiny_shar
 def test_leaving_flow_out_of_a_folder_that_has_it_is_refused(moving, tmp_path):
     tiny_folders.prepare(out_dir=tmp_path, videos_dir=moving, **FLOW_SETTINGS)
     with pytest.raises(UserError, match="flow_smallest_side_px was 32, now 0; use another"):
-        tiny_folders.prepare(
-            out_dir=tmp_path, videos_dir=moving, **FLOW_SETTINGS | {"flow_smallest_side_px": 0}
-        )
+        settings = FLOW_SETTINGS | {"flow_smallest_side_px": 0}
+        tiny_folders.prepare(out_dir=tmp_path, videos_dir=moving, **settings)
 
 
 # --- Outcomes ------------------------------------------------------------------------------------
@@ -287,10 +277,8 @@ def mixed(tiny_videos, tmp_path) -> pathlib.Path:
 def test_bad_files_stop_nothing_and_the_counts_add_up(mixed, tmp_path):
     counts = prepare(mixed, tmp_path / "out", failure_budget=0.6)
     assert counts == {"ok": 3, "skipped": 1, "failed": 5}
-    found = {
-        key: (row["outcome"], row["reason"]) for key, row in outcomes(tmp_path / "out").items()
-    }
-    assert found == {
+    rows = outcomes(tmp_path / "out")
+    assert {key: (row["outcome"], row["reason"]) for key, row in rows.items()} == {
         "id 0_high": ("ok", ""),
         "id 1_low": ("ok", ""),
         "id inside": ("ok", ""),
@@ -301,7 +289,7 @@ def test_bad_files_stop_nothing_and_the_counts_add_up(mixed, tmp_path):
         "id ../0_high": ("failed", "refused"),
         "absolute": ("failed", "refused"),
     }
-    row = outcomes(tmp_path / "out")["id 0_high"]
+    row = rows["id 0_high"]
     assert (row["num_frames"], row["num_samples"], row["seconds"]) == ("50", "96000", "2.0")
 
 
@@ -377,16 +365,12 @@ def test_a_full_disk_stops_with_one_line_and_can_go_on(tiny_shards, tiny_videos,
     assert contents(tmp_path) == contents(tiny_shards)
 
 
+LAST_SHARD = "tiny-val-00001-of-00002"
+
+
 @pytest.mark.parametrize(
     "name",
-    [
-        LABELS_FILE,
-        "manifest.csv",
-        PREP_FILE,
-        "tiny-val-00001-of-00002",
-        "tiny-val-00001-of-00002.json",
-        OUTCOMES_FILE,
-    ],
+    [LABELS_FILE, "manifest.csv", PREP_FILE, LAST_SHARD, f"{LAST_SHARD}.json", OUTCOMES_FILE],
 )
 def test_any_file_may_be_the_one_that_fills_the_disk(
     tiny_shards, tiny_videos, tmp_path, monkeypatch, name
@@ -433,14 +417,11 @@ def test_another_version_of_opencv_is_told(moving, tmp_path, monkeypatch, caplog
 
 
 def test_a_killed_run_goes_on(tiny_shards, tiny_videos, tmp_path):
-    flags = [
-        f"--manifest={tiny_videos / 'manifest.csv'}",
-        f"--out_dir={tmp_path}",
-        "--dataset_name=tiny",
-        "--num_shards=2",
-        "--num_workers=2",
-    ]
-    process = subprocess.Popen(command(*flags), cwd=REPOSITORY, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, *command(tiny_videos, tmp_path), "--dataset_name=tiny"],
+        cwd=REPOSITORY,
+        stderr=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("tiny-*.json")) and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -470,26 +451,11 @@ def test_a_worker_that_outlives_its_killed_run_does_not_disturb_the_next(
 
 def test_a_killed_worker_stops_the_run_with_one_line(tiny_videos, tmp_path):
     program = tmp_path / "ffmpeg"
-    program.write_text(
-        "#!/bin/sh\n"
-        "[ $1 = -version ] && { echo ffmpeg version 7.7-test Copyright; exit; }\n"
-        "kill -9 $PPID\n"
-    )
+    version = "[ $1 = -version ] && { echo ffmpeg version 7.7-test Copyright; exit; }"
+    program.write_text(f"#!/bin/sh\n{version}\nkill -9 $PPID\n")
     program.chmod(0o755)
-    done = subprocess.run(
-        command(
-            f"--manifest={tiny_videos / 'manifest.csv'}",
-            f"--out_dir={tmp_path / 'out'}",
-            "--num_shards=2",
-            "--num_workers=2",
-        ),
-        cwd=REPOSITORY,
-        env=os.environ | {ffmpeg.ENVIRONMENT_VARIABLE: str(program)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    environment = os.environ | {ffmpeg.ENVIRONMENT_VARIABLE: str(program)}
+    done = commands.run(*command(tiny_videos, tmp_path / "out"), cwd=REPOSITORY, env=environment)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: a worker process died (exit status -9")
@@ -511,15 +477,12 @@ def test_two_runs_in_one_folder_are_refused(tiny_videos, tmp_path):
     ("settings", "words"),
     [
         ({"dataset_name": "a/b"}, "dataset_name 'a/b'"),
-        ({"audio_encoding": "mp3"}, "need one of pcm16, flac, floats"),
         ({"num_shards": 0}, "num_shards 0"),
         ({"num_workers": 0}, "num_workers 0"),
         ({"flow_smallest_side_px": 8}, "need 0 (no flow) or 16 to 256"),
         ({"flow_smallest_side_px": 128, "smallest_side_px": 64}, "or 16 to 64, the frames' own"),
-        ({"frame_rate_hz": 0.5}, "fps 0.5: need 1 to 100"),
         ({"frame_rate_hz": 10, "flow_smallest_side_px": 64}, "AVE+OF needs 25 frames a second"),
         ({"max_frames": 24}, "max_frames 24: need 0 (no limit) or at least 25, 1 s at 25 frames"),
-        ({"runner": "spark"}, "runner 'spark': need one of local, beam"),
         ({"out_dir": "gs://bucket/shards"}, "mount the bucket"),
         ({"manifest": None}, "neither --manifest nor --videos_dir"),
         ({"videos_dir": "none"}, "videos folder none does not exist"),
@@ -531,6 +494,20 @@ def test_unusable_settings_are_refused(tiny_videos, tmp_path, settings, words):
         prepare(tiny_videos, **{"out_dir": tmp_path / "out"} | settings)
     assert words in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("--audio_encoding=mp3", "<pcm16|flac|floats>"),
+        ("--fps=0.5", "[1.0, 100.0]"),
+        ("--runner=spark", "<local|beam>"),
+    ],
+)
+def test_unusable_flags_are_refused(flag, words):
+    with pytest.raises(absl.flags.Error) as caught:
+        flags.parse(["--out_dir=x", flag], *tiny_folders.CONFIGS)
+    assert words in str(caught.value)
 
 
 def test_prep_file_holds_the_configuration(tiny_shards):
