@@ -18,8 +18,6 @@ from l3net import constants
 
 _OVERSAMPLING = 3
 _OPAQUE = 128
-_NUM_HULL_POINTS = 48
-_POINTS_PER_EDGE = 40
 Draw = Callable[[Pen, Generator], None]
 
 
@@ -28,10 +26,8 @@ class Looks:
     """How a class is drawn."""
 
     body: Draw  # draws the object
-    # (times [num_frames], attacks, rng) -> poses of body and tool.
-    motion: Callable[[np.ndarray, np.ndarray, Generator], Poses]
-    # Draws what plays it, in the same coordinates; None where there is nothing.
-    tool: Draw | None = None
+    motion: Callable[[np.ndarray, np.ndarray, Generator], Poses]  # (times, attacks, rng) -> poses
+    tool: Draw | None = None  # draws what plays it, in the same coordinates
     tilt: float = 0.2  # largest angle of the object, radians
     scale: float = 1.0  # factor of the object's size; thin things are larger
 
@@ -49,7 +45,7 @@ def _draw_sprite(draw: Draw, size_px: float, rng: Generator) -> Sprite:
     pen = Pen(size_px * _OVERSAMPLING)
     draw(pen, rng)
     image = pen.image.reduce(_OVERSAMPLING)
-    left, top, right, bottom = image.getchannel("A").getbbox()
+    left, top, right, bottom = image.getchannel("A").getbbox() or (0, 0, *image.size)
     image = image.crop((left - 1, top - 1, right + 1, bottom + 1))
     pixels = np.asarray(image).astype(np.float32)
     pixels[..., :3] *= _light(pixels.shape[:2], rng)[..., None]
@@ -61,7 +57,7 @@ def _draw_sprite(draw: Draw, size_px: float, rng: Generator) -> Sprite:
     return Sprite(lit, to_unit, _hull(pixels[..., 3]) * scale + to_unit[:2, 2])
 
 
-def _light(shape: tuple[int, int], rng: Generator) -> np.ndarray:
+def _light(shape: tuple[int, ...], rng: Generator) -> np.ndarray:
     """Returns a factor per pixel: brighter on one side, a little grain."""
     y, x = np.mgrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j].astype(np.float32)
     direction, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.25)
@@ -73,7 +69,7 @@ def _hull(alpha: np.ndarray) -> np.ndarray:
     """Returns the outermost points (x, y) of the visible pixels in many directions."""
     rows, columns = np.nonzero(alpha >= _OPAQUE)
     points = np.stack([columns + 0.5, rows + 0.5], axis=1)
-    turn = np.linspace(0, 2 * np.pi, _NUM_HULL_POINTS, endpoint=False)
+    turn = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     directions = np.stack([np.cos(turn), np.sin(turn)])
     outermost = points[np.argmax(points @ directions, axis=0)]
     return outermost + 0.5 * np.sign(directions.T)
@@ -149,15 +145,10 @@ def make_actor(
 
 
 def _draw_actor(
-    looks: Looks,
-    attacks_seconds: np.ndarray,
-    num_frames: int,
-    size_px: float,
-    still: bool,
-    rng: Generator,
+    looks: Looks, attacks: np.ndarray, num_frames: int, size_px: float, still: bool, rng: Generator
 ) -> Actor:
     times = np.arange(num_frames) / constants.FRAME_RATE_HZ
-    poses = looks.motion(np.zeros(1) if still else times, attacks_seconds, rng)
+    poses = looks.motion(np.zeros(1) if still else times, attacks, rng)
     parts = [part for part in (looks.body, looks.tool) if part is not None]
     sprites = tuple(_draw_sprite(part, size_px, rng) for part in parts)
     drift = [sway(times, rng, rng.uniform(1, 6)) for _ in range(2)]
@@ -176,6 +167,6 @@ def _draw_actor(
 
 def _outline(corners: np.ndarray) -> np.ndarray:
     """Returns points on the edges of a polygon, its corners among them."""
-    steps = np.linspace(0, 1, _POINTS_PER_EDGE, endpoint=False)[:, None, None]
+    steps = np.linspace(0, 1, 40, endpoint=False)[:, None, None]
     edges = corners + steps * (np.roll(corners, -1, axis=0) - corners)
     return edges.reshape(-1, 2)

@@ -8,7 +8,7 @@ from data_prep.demo_data.colours import muted
 
 
 def draw_background(width: int, height: int, rng: Generator) -> Image.Image:
-    """Returns a wall or room without objects: colours, texture, pattern and clutter."""
+    """Draws a wall or room without objects."""
     image = Image.fromarray(_texture(width, height, rng))
     draw = ImageDraw.Draw(image)
     if rng.random() < 0.3:
@@ -25,11 +25,10 @@ def _texture(width: int, height: int, rng: Generator) -> np.ndarray:
     slope = slope[:, None, None] if len(slope) == height else slope[None, :, None]
     cells = int(rng.integers(3, 60))
     coarse = rng.uniform(0, 255, (cells, cells)).astype(np.uint8)
-    blotches = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
-    blotches = (np.asarray(blotches, np.float32)[..., None] - 128) * rng.uniform(0, 0.2)
-    return np.clip(corners[0] * slope + corners[1] * (1 - slope) + blotches, 0, 255).astype(
-        np.uint8
-    )
+    fine = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    blotches = (np.asarray(fine, np.float32)[..., None] - 128) * rng.uniform(0, 0.2)
+    gradient = corners[0] * slope + corners[1] * (1 - slope)
+    return np.clip(gradient + blotches, 0, 255).astype(np.uint8)
 
 
 def _pattern(draw: ImageDraw.ImageDraw, width: int, height: int, rng: Generator) -> None:

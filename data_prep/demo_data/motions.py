@@ -67,7 +67,7 @@ def bowing(times: np.ndarray, attacks: np.ndarray, rng: Generator) -> Poses:
     travel = 0.2 * np.cos(np.pi * _stroke(times, attacks))
     tilt = rng.uniform(-0.3, 0.3)
     body = Pose(angle=sway(times, rng, 0.05))
-    return body, Pose(travel * np.cos(tilt), 0.18 + travel * np.sin(tilt), np.float64(tilt))
+    return body, Pose(travel * np.cos(tilt), 0.18 + travel * np.sin(tilt), tilt)
 
 
 def bellows(times: np.ndarray, attacks: np.ndarray, rng: Generator) -> Poses:

@@ -1,7 +1,4 @@
-"""The objects of the demo data set: each function draws one, or the tool that plays it.
-
-All draw in the unit coordinates of `Pen` and take what varies from one generator.
-"""
+"""The objects of the demo data set: each function draws one, or the tool that plays it."""
 
 import numpy as np
 from numpy.random import Generator
@@ -44,7 +41,7 @@ def violin(pen: Pen, rng: Generator) -> None:
 
 
 def bow(pen: Pen, rng: Generator) -> None:
-    """A violin's bow, lying."""
+    """A violin's bow."""
     pen.line([(-0.46, -0.02), (0, 0), (0.46, -0.03)], 0.025, shade(colours.wood(rng), 0.8))
     pen.line([(-0.46, 0.012), (0.46, 0.012)], 0.016, IVORY)
     pen.box(-0.46, -0.03, -0.38, 0.025, DARK)
@@ -74,9 +71,8 @@ def church_bell(pen: Pen, rng: Generator) -> None:
     pen.polygon([*right, *[(-x, y) for x, y in reversed(right)]], bronze)
     for y, half in ((0.22, 0.3), (-0.2, 0.205)):
         pen.line([(-half, y), (half, y)], 0.022, shade(bronze, 0.6))
-    pen.polygon(
-        [(-0.12, -0.3), (-0.06, -0.3), (-0.1, 0.15), (-0.17, 0.15)], shade(bronze, 1.3), False
-    )
+    light = [(-0.12, -0.3), (-0.06, -0.3), (-0.1, 0.15), (-0.17, 0.15)]
+    pen.polygon(light, shade(bronze, 1.3), False)
 
 
 def organ(pen: Pen, rng: Generator) -> None:
@@ -148,10 +144,8 @@ def accordion(pen: Pen, rng: Generator) -> None:
 
 def snare_drum(pen: Pen, rng: Generator) -> None:
     """A shallow cylinder with a white skin, hoops and tension rods."""
-    shell, metal = (
-        (colours.paint(rng) if rng.random() < 0.7 else colours.wood(rng)),
-        colours.steel(rng),
-    )
+    shell = colours.paint(rng) if rng.random() < 0.7 else colours.wood(rng)
+    metal = colours.steel(rng)
     pen.ellipse(0, 0.24, 0.43, 0.15, shade(metal, 0.8))
     pen.box(-0.41, -0.08, 0.41, 0.22, shell)
     pen.ellipse(0, 0.21, 0.41, 0.14, shell)
@@ -243,10 +237,8 @@ def hammer(pen: Pen, rng: Generator) -> None:
 
 def saw(pen: Pen, rng: Generator) -> None:
     """A hand saw: a long toothed blade and a handle with a hole."""
-    blade, handle = (
-        colours.steel(rng),
-        colours.wood(rng) if rng.random() < 0.7 else colours.paint(rng),
-    )
+    blade = colours.steel(rng)
+    handle = colours.wood(rng) if rng.random() < 0.7 else colours.paint(rng)
     xs = np.linspace(-0.22, 0.62, 43)
     edge = [(x, 0.15 - 0.09 * (x + 0.22) / 0.84 + 0.032 * (i % 2)) for i, x in enumerate(xs)]
     pen.polygon([(-0.22, -0.13), (0.62, -0.04), *edge[::-1]], blade)

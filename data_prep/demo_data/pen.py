@@ -1,6 +1,7 @@
 """A pen that draws in unit coordinates."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -10,15 +11,11 @@ from data_prep.demo_data.colours import Colour, shade
 REACH = 0.72  # the canvas covers [-0.72, 0.72] unit lengths
 # Grey, because bilinear interpolation mixes it in at the edges.
 _TRANSPARENT = (60, 56, 52, 0)
-Points = Sequence[tuple[float, float]]
+Points = Sequence[tuple[Any, Any]]  # x, y
 
 
 class Pen:
-    """Draws on a transparent square canvas in unit coordinates, x to the right and y down.
-
-    Args:
-        unit_px: length of 1 on the canvas, pixels.
-    """
+    """Draws on a transparent square canvas; `unit_px` is the length of 1, x right and y down."""
 
     def __init__(self, unit_px: float) -> None:
         self._unit_px = unit_px
@@ -43,9 +40,8 @@ class Pen:
     def ellipse(self, x: float, y: float, radius_x: float, radius_y: float, colour: Colour) -> None:
         """Fills an ellipse with a darker edge."""
         turn = np.linspace(0, 2 * np.pi, 40)[:-1]
-        self.polygon(
-            list(zip(x + radius_x * np.cos(turn), y + radius_y * np.sin(turn), strict=True)), colour
-        )
+        xs, ys = x + radius_x * np.cos(turn), y + radius_y * np.sin(turn)
+        self.polygon(list(zip(xs, ys, strict=True)), colour)
 
     def box(self, x0: float, y0: float, x1: float, y1: float, colour: Colour) -> None:
         """Fills a rectangle with a darker edge."""
@@ -61,7 +57,7 @@ class Pen:
         self._draw.polygon(self._px(points), fill=_TRANSPARENT)
 
 
-def smooth(points: Points, steps: int = 6) -> list[tuple[float, float]]:
+def smooth(points: Points, steps: int = 6) -> Points:
     """Returns a closed Catmull-Rom curve through points."""
     p = np.asarray(points, float)
     before, after, beyond = np.roll(p, 1, 0), np.roll(p, -1, 0), np.roll(p, -2, 0)

@@ -4,7 +4,7 @@ Pitch ranges, rhythms and loudness overlap between classes; what differs is how 
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import scipy.fft
@@ -68,23 +68,21 @@ def _drift(rng: Generator, num_samples: int, per_second: float) -> np.ndarray:
     return np.interp(where, np.arange(len(fine)), fine).astype(np.float32)
 
 
-def _steps(values: Sequence[float], attacks: np.ndarray, num_samples: int) -> np.ndarray:
+def _steps(values: np.ndarray, attacks: np.ndarray, num_samples: int) -> np.ndarray:
     """Returns a piecewise constant curve: each value from its attack to the next."""
     edges = np.clip(np.round(np.append(attacks, np.inf) * RATE_HZ), 0, num_samples).astype(int)
     return np.repeat(np.asarray(values, np.float32), np.diff(edges))
 
 
-def _envelope(
-    attacks: np.ndarray, num_samples: int, rise_seconds: float, fall_seconds: float, gap: float
-) -> np.ndarray:
-    """Returns the loudness of a sustained melody: rises at attacks, falls by `gap` before them."""
+def _envelope(attacks: np.ndarray, num_samples: int, rise: float, fall: float, gap: float):
+    """Returns the loudness of a melody: rises at attacks, falls by `gap` before them; seconds."""
     times = _times(num_samples)
     index = np.searchsorted(attacks, times, side="right") - 1
     since = times - attacks[np.maximum(index, 0)].astype(np.float32)
     until = np.append(attacks, np.inf)[index + 1].astype(np.float32) - times
-    rise = 1 - np.exp(-since / np.float32(rise_seconds))
-    fall = 1 - np.float32(gap) * np.exp(-until / np.float32(fall_seconds))
-    return (rise * fall).astype(np.float32)
+    rising = 1 - np.exp(-since / np.float32(rise))
+    falling = 1 - np.float32(gap) * np.exp(-until / np.float32(fall))
+    return (rising * falling).astype(np.float32)
 
 
 # --- Oscillators and noise -----------------------------------------------------------------------
@@ -104,9 +102,7 @@ def _harmonics(pitch_hz: float, slope: float, highest_hz: float = 18_000.0) -> n
     return np.arange(1, count + 1) ** -slope
 
 
-def _formants(
-    amplitudes: np.ndarray, pitch_hz: float, peaks: Sequence[tuple[float, float, float]]
-) -> np.ndarray:
+def _formants(amplitudes: np.ndarray, pitch_hz: float, peaks: Iterable[tuple]) -> np.ndarray:
     """Raises harmonics near resonances, given as (hertz, relative width, gain)."""
     frequencies = pitch_hz * np.arange(1, len(amplitudes) + 1)
     gain = np.ones(len(amplitudes))
@@ -157,9 +153,7 @@ def _modes(rng: Generator, seconds: float, *modes: np.ndarray) -> np.ndarray:
     return result
 
 
-def _pluck(
-    rng: Generator, pitch_hz: float, seconds: float, decay_seconds: float, bright: float
-) -> np.ndarray:
+def _pluck(rng: Generator, pitch_hz: float, seconds: float, decay: float, bright: float):
     """Returns a plucked string (Karplus-Strong): averaging neighbours damps the harmonics."""
     period = max(8, round(RATE_HZ / pitch_hz))
     num_periods = int(seconds * RATE_HZ / period) + 1
@@ -167,7 +161,7 @@ def _pluck(
     excitation = np.fft.rfft(rng.standard_normal(period)) / (1 + (harmonics / bright) ** 2)
     excitation *= np.abs(np.sin(np.pi * harmonics * rng.uniform(0.1, 0.5)))  # where it is plucked
     excitation[0] = 0
-    loss = np.exp(-period / RATE_HZ / decay_seconds) * np.cos(np.pi * harmonics / period)
+    loss = np.exp(-period / RATE_HZ / decay) * np.cos(np.pi * harmonics / period)
     powers = np.maximum(loss, 1e-6) ** np.arange(num_periods)[:, None]
     return scipy.fft.irfft((excitation * powers).astype(np.complex64), period).ravel()
 
@@ -187,9 +181,7 @@ def _velocities(rng: Generator, count: int) -> np.ndarray:
     return rng.uniform(0.5, 1.0, count)
 
 
-def _played(
-    rng: Generator, seconds: float, attacks: np.ndarray, notes: Sequence[np.ndarray]
-) -> Sound:
+def _played(rng: Generator, seconds: float, attacks: np.ndarray, notes: list[np.ndarray]) -> Sound:
     """Returns the sound of a note at each attack, louder and softer."""
     played = zip(notes, attacks, _velocities(rng, len(attacks)), strict=True)
     return Sound(_mix(played, int(seconds * RATE_HZ)), attacks)
@@ -362,9 +354,7 @@ def trumpet(rng: Generator, seconds: float) -> Sound:
     phases = rng.integers(2**31)  # the same for both, so that they blend
     tables = [_table(part, np.random.default_rng(phases)) for part in (bright, dull)]
     pitch = _steps(pitches, attacks, num_samples) * _vibrato(rng, num_samples, 0.003)
-    start = np.random.default_rng(phases)
-    loud = _play(tables[0], pitch, start)
-    soft = _play(tables[1], pitch, np.random.default_rng(phases))
+    loud, soft = (_play(table, pitch, np.random.default_rng(phases)) for table in tables)
     envelope = _envelope(attacks, num_samples, rng.uniform(0.015, 0.05), 0.03, 0.95)
     envelope *= 1 + np.float32(0.15) * _drift(rng, num_samples, 4)
     brightness = np.clip(envelope, 0, 1) ** 2 * np.float32(rng.uniform(0.4, 1))
@@ -397,8 +387,7 @@ def drill(rng: Generator, seconds: float) -> Sound:
     num_samples = int(seconds * RATE_HZ)
     attacks = _attacks(rng, seconds, 0.6, 1.5)
     load = _steps(rng.uniform(0.6, 1, len(attacks)), attacks, num_samples)
-    smoothing = 6000
-    load = np.convolve(np.pad(load, smoothing // 2, "edge")[::60], np.ones(100) / 100, "same")
+    load = np.convolve(np.pad(load, 3000, "edge")[::60], np.ones(100) / 100, "same")
     load = np.interp(np.arange(num_samples) / 60 + 50, np.arange(len(load)), load)
     speed = rng.uniform(90, 260) * load * (1 + 0.01 * _drift(rng, num_samples, 40))
     motor = _table(_harmonics(180, rng.uniform(0.5, 1.1), 9000) * rng.uniform(0.2, 1, 50), rng)
@@ -484,11 +473,7 @@ def _microphone(rng: Generator, frequencies: np.ndarray) -> np.ndarray:
 
 
 def _camera(rng: Generator, num_samples: int) -> np.ndarray:
-    """Returns what the camera adds: a faint tick when it reads a frame.
-
-    Sound then shows where between two frames it was cut: the low-level cue that OTS §3.3 keeps out
-    by its sampling.
-    """
+    """Returns a faint tick at each frame: the low-level cue that OTS §3.3's sampling keeps out."""
     ticks = np.zeros(num_samples, np.float32)
     ticks[:: RATE_HZ // constants.FRAME_RATE_HZ] = 1
     times = _times(TICK_SAMPLES)

@@ -57,6 +57,8 @@ def read_vggss(path: str | pathlib.Path) -> Iterator[tuple[Entry, list[Box]]]:
 
 def _vggss_entry(item: dict, source: str, number: int) -> tuple[ListedClip, list[Box]]:
     match = _VGGSS_FILE.fullmatch(item["file"])
+    if match is None:
+        raise ValueError(f"no clip {item['file']!r}")
     start, label = float(match["start"]), item["class"]
     end = start + constants.CLIP_SECONDS
     clip = ListedClip(match["video_id"], start, end, TEST, (label,), source, number)
@@ -115,4 +117,4 @@ def _box(
         return None
     time = f"{frame / constants.FRAME_RATE_HZ:.2f}"
     written = (f"{side:.4f}" for side in (ymin, xmin, ymax, xmax))
-    return Box(example_id, frame, time, *written, label)
+    return Box._make((example_id, frame, time, *written, label))

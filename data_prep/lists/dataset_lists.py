@@ -10,7 +10,8 @@ import json
 import math
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from l3net import constants
 from l3net.data.list_files import csv_rows, text_lines
@@ -29,14 +30,14 @@ KINETICS_SOUNDS = (
     "playing xylophone",
 )
 # How Kinetics-400, -600 and -700 spell four of them -> the paper's name.
-OTHER_SPELLINGS: Mapping[str, str] = {
+OTHER_SPELLINGS = {
     "blowing out candles": "blowing out",
     "dribbling basketball": "dribbling ball",
     "mowing lawn": "mowing the lawn by pushing lawnmower",
     "stomping grapes": "stomping",
 }
 # Our choice: three of the 34 are in no published Kinetics; the nearest class there.
-NEAREST_CLASSES: Mapping[str, str] = {
+NEAREST_CLASSES = {
     "fingerpicking": "strumming guitar",
     "patting": "petting animal (not cat)",
     "typing": "using computer",
@@ -223,7 +224,7 @@ def read_flickr(path: str | pathlib.Path) -> Iterator[Entry]:
 
 
 # --- Any list ------------------------------------------------------------------------------------
-def read_json(path: str | pathlib.Path) -> object:
+def read_json(path: str | pathlib.Path) -> Any:
     """Returns the content of a JSON file; raises UserError if it cannot be read."""
     try:
         return json.loads(pathlib.Path(path).read_text(encoding="utf-8-sig"))
@@ -234,7 +235,7 @@ def read_json(path: str | pathlib.Path) -> object:
 def _parsed(
     path: pathlib.Path,
     rows: Iterable[tuple[int, object]],
-    parse: Callable[[object], tuple],
+    parse: Callable[[Any], tuple],
     what: str,
     youtube: bool = True,
 ) -> Iterator[Entry]:
@@ -244,7 +245,7 @@ def _parsed(
         try:
             video_id, start, end, split, labels = parse(row)
             _check_clip(video_id, start, end, youtube)
-            entry = ListedClip(video_id, start, end, split, labels, source, line, youtube)
+            entry: Entry = ListedClip(video_id, start, end, split, labels, source, line, youtube)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if is_first:
                 raise UserError(f"{path}, line {line}: got {row!r}; need {what}") from error

@@ -154,7 +154,7 @@ def _unlisted_flickr(request: Request) -> dict[str, str]:
 
 
 def ranked_splits(
-    video_ids: Iterable[str], fractions: Mapping[str, float], seed: int, limit: int
+    video_ids: Iterable[str], fractions: dict[str, float], seed: int, limit: int
 ) -> dict[str, str]:
     """Draws at most `limit` videos and splits them, to exact sizes.
 

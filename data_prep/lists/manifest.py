@@ -15,6 +15,7 @@ import math
 import pathlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from data_prep.lists import media_index
 from l3net import constants
@@ -48,7 +49,8 @@ def read_manifest(path: str | pathlib.Path) -> list[ManifestRow]:
         UserError: if the file cannot be read, a column is missing or unknown, a row is unusable or
             an example_id comes twice; the message names file and line.
     """
-    rows, line_of = [], {}
+    rows: list[ManifestRow] = []
+    line_of: dict[str, int] = {}
     try:
         # utf-8-sig: spreadsheet programs put a byte-order mark in front.
         with open(path, newline="", encoding="utf-8-sig") as file:
@@ -175,7 +177,7 @@ def _check_columns(columns: Sequence[str], path: str | pathlib.Path) -> None:
         )
 
 
-def _row_from_fields(fields: Mapping[str, object], where: str) -> ManifestRow:
+def _row_from_fields(fields: Mapping[str, Any], where: str) -> ManifestRow:
     # DictReader puts surplus fields under None and fills missing ones with None.
     if None in fields or None in fields.values():
         raise UserError(f"{where}: too many or too few fields; need {len(COLUMNS)} (quote commas)")
@@ -194,7 +196,7 @@ def _row_from_fields(fields: Mapping[str, object], where: str) -> ManifestRow:
     return ManifestRow(example_id, media_id, path, start, end, fields["split"], labels)
 
 
-def _seconds(fields: Mapping[str, object], column: str, where: str) -> float:
+def _seconds(fields: Mapping[str, Any], column: str, where: str) -> float:
     try:
         value = float(fields[column])
     except ValueError:
