@@ -25,62 +25,39 @@ _FRAME_SECONDS = 0.2
 def render(
     query: Mapping[str, Any], results: Sequence[Mapping[str, Any]], folder: str | pathlib.Path
 ) -> str:
-    """Returns the page.
+    """Returns an HTML page; file names are strangers' words, so everything is escaped.
 
     Args:
-        query: "query" (path), "kind", "time_seconds", "num_query_vectors", "num_files" and "counts"
-            of the index.
-        results: of `l3net.search.ask`.
-        folder: that the page will lie in; links to the files start there.
-
-    Returns:
-        HTML. File names are strangers' words: everything is escaped.
+        query: "query" (path), "kind", "time_seconds", "num_query_vectors", and "counts" of the
+            index.
+        results: see `file_search.nearest_files`.
+        folder: the folder that the page will be in; links to the files start there.
     """
+
+    def shown(file: Mapping[str, Any], path: str) -> dict[str, Any]:
+        picture = thumbnail(path, file["kind"], file["time_seconds"])
+        name = pathlib.Path(path).name
+        return {**file, "name": name, "link": link(path, folder), "thumbnail": picture}
+
+    cards = [shown(result, result["path"]) for result in results]
     environment = html_pages.environment("l3net")
-    cards = [
-        {
-            **result,
-            "name": pathlib.Path(result["path"]).name,
-            "link": link(result["path"], folder),
-            "thumbnail": thumbnail(result["path"], result["kind"], result["time_seconds"]),
-        }
-        for result in results
-    ]
-    asked = {
-        **query,
-        "name": pathlib.Path(query["query"]).name,
-        "link": link(query["query"], folder),
-        "thumbnail": thumbnail(query["query"], query["kind"], query["time_seconds"]),
-    }
-    return environment.get_template(_TEMPLATE).render(query=asked, results=cards)
+    return environment.get_template(_TEMPLATE).render(
+        query=shown(query, query["query"]), results=cards
+    )
 
 
 def link(path: str | pathlib.Path, folder: str | pathlib.Path) -> str:
-    """Returns a link from a page in a folder to a file, whatever characters its name has.
+    """Returns a relative link from a page in `folder` to a file, whatever characters its name has.
 
-    Args:
-        path: of the file.
-        folder: of the page.
-
-    Returns:
-        A relative URL; it begins with a dot, so that no name is taken for a protocol.
+    It begins with a dot, so that no name is taken for a protocol.
     """
-    relative = pathlib.Path(os.path.relpath(pathlib.Path(path).resolve(), _resolved(folder)))
-    words = relative.as_posix()
+    start = pathlib.Path(folder).resolve()
+    words = pathlib.Path(os.path.relpath(pathlib.Path(path).resolve(), start)).as_posix()
     return urllib.parse.quote(words if words.startswith("../") else f"./{words}")
 
 
-def _resolved(folder: str | pathlib.Path) -> pathlib.Path:
-    return pathlib.Path(folder).resolve()
-
-
 def frame_at(path: str | pathlib.Path, time_seconds: float, smallest_side_px: int) -> np.ndarray:
-    """Returns the picture that a video shows at a time.
-
-    Args:
-        path: of the video.
-        time_seconds: on its own time line.
-        smallest_side_px: of the result.
+    """Returns the picture that a video shows at a time on its own time line.
 
     Returns:
         uint8 [height, width, 3], RGB.
@@ -102,13 +79,7 @@ def frame_at(path: str | pathlib.Path, time_seconds: float, smallest_side_px: in
 
 
 def thumbnail(path: str | pathlib.Path, kind: str, time_seconds: float) -> str:
-    """Returns a small picture of a file as a data URL; "" for a sound, or if there is none.
-
-    Args:
-        path: of the file.
-        kind: file_kinds.SOUND, IMAGE or VIDEO.
-        time_seconds: of a video.
-    """
+    """Returns a small picture of a file as a data URL; "" for a sound, or if there is none."""
     try:
         if kind == file_kinds.VIDEO:
             return _as_url(Image.fromarray(frame_at(path, time_seconds, _THUMBNAIL_PX)))

@@ -1,10 +1,11 @@
 """Search: adding files of every kind, asking with each, answers, what cannot work."""
 
+import contextlib
 import functools
 import json
 import logging
 import shutil
-from types import SimpleNamespace
+import sqlite3
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from PIL import Image
 
 from l3net import constants, export, models, search
 from l3net.errors import UserError
-from l3net.inference import file_features, saved_model, search_page
+from l3net.flags import parse
+from l3net.inference import file_features, file_search, saved_model, search_page
 from l3net.inference.search_index import IMAGE, SOUND
 from l3net.media import images, sound
 from tests import conftest
@@ -32,7 +34,7 @@ def network(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _load_once(monkeypatch):
-    monkeypatch.setattr(search.saved_model, "SavedModel", LOAD)
+    monkeypatch.setattr(saved_model, "SavedModel", LOAD)
 
 
 @pytest.fixture(scope="module")
@@ -55,19 +57,19 @@ class Workplace:
     """An index and what the commands need."""
 
     def __init__(self, index_dir, network, **settings):
-        given = {"hop_seconds": None, "center": None, "frame_rate_hz": None} | settings
         model = LOAD(network)
-        self.index, made_with = search.open_index(index_dir, model, given, create=True)
+        entries = file_search.Entries(**settings)
+        self.index, made_with = file_search.open_index(index_dir, model, entries, create=True)
         self.features = file_features.FileFeatures(model, made_with, 8)
 
     def add(self, *inputs):
-        return search.add_files(self.index, self.features, inputs)
+        return file_search.add_files(self.index, self.features, inputs)
 
-    def ask(self, path, *, start_seconds=None, query_modality=search.ANY, **keywords):
-        query = search.make_query(
+    def ask(self, path, *, start_seconds=None, query_modality=file_search.ANY, **keywords):
+        query = file_search.make_query(
             self.features, path, start_seconds=start_seconds, modality=query_modality
         )
-        return search.ask(self.index, query, **keywords)
+        return file_search.nearest_files(self.index, query, **keywords)
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +85,18 @@ def names(results) -> list[str]:
 
 # --- Adding --------------------------------------------------------------------------------------
 def test_every_kind_of_file_gives_its_entries(indexed):
-    parts = {file.path.rsplit("/", 1)[-1]: file.parts for file in indexed.index.files}
-    rows = {name: [(p.modality, p.num_rows, p.step_seconds) for p in parts[name]] for name in parts}
+    rows = {}
+    with contextlib.closing(sqlite3.connect(indexed.index.folder / "index.sqlite")) as db:
+        for path, vectors, *part in db.execute(
+            "SELECT path, vectors, modality, length(vectors) / 512, step_seconds FROM part JOIN "
+            "file ON file.id = part.file ORDER BY part.id"
+        ):
+            rows.setdefault(path.decode().rsplit("/", 1)[-1], []).append(tuple(part))
+            lengths = np.linalg.norm(np.frombuffer(vectors, "<f4").reshape(-1, 128), axis=1)
+            np.testing.assert_allclose(lengths, 1, atol=1e-4)
     for name in ("high.mp4", "low.mp4"):
         assert rows[name] == [(SOUND, 3, 0.5), (IMAGE, 2, 1.0)]
     assert rows["noise.png"] == [(IMAGE, 1, 0.0)] and rows["tone.wav"] == [(SOUND, 5, 0.5)]
-    np.testing.assert_allclose(np.linalg.norm(indexed.index.vectors(), axis=1), 1, atol=1e-4)
 
 
 def test_the_same_content_is_added_once_and_a_moved_file_found(folder, network, tmp_path):
@@ -100,8 +108,9 @@ def test_the_same_content_is_added_once_and_a_moved_file_found(folder, network, 
     assert counts == {"added": 2, "known": 3, "failed": 0}
     (own / "tone.wav").rename(own / "moved.wav")
     assert Workplace(tmp_path / "idx", network).add(own / "moved.wav")[0]["added"] == 1
-    files = Workplace(tmp_path / "idx", network).index.files
-    assert len(files) == 4 and any(file.path.endswith("moved.wav") for file in files)
+    place = Workplace(tmp_path / "idx", network)
+    assert place.index.counts()["files"] == 4
+    assert "moved.wav" in names(place.ask(own / "moved.wav", top=4))
 
 
 def test_an_interrupted_run_goes_on(folder, network, tmp_path, monkeypatch):
@@ -116,7 +125,7 @@ def test_an_interrupted_run_goes_on(folder, network, tmp_path, monkeypatch):
         place.add(folder)
     monkeypatch.setattr(images, "read_image", read)
     place = Workplace(tmp_path / "idx", network)
-    assert len(place.index.files) == 2
+    assert place.index.counts()["files"] == 2
     assert place.add(folder)[0] == {"added": 2, "known": 2, "failed": 0}
 
 
@@ -137,8 +146,8 @@ def test_bad_files_do_not_stop_the_others(folder, network, tmp_path):
     for words in ("not_media", "not an image", "zero bytes", "no file of known", "no such file"):
         assert words in said
     assert not any("\n" in complaint for complaint in complaints)
-    assert place.index.counts() == {SOUND: 3, IMAGE: 2}
-    assert len(Workplace(tmp_path / "idx", network).index.files) == 2
+    assert place.index.counts() == {SOUND: 3, IMAGE: 2, "files": 2}
+    assert Workplace(tmp_path / "idx", network).index.counts() == place.index.counts()
 
 
 # --- Asking --------------------------------------------------------------------------------------
@@ -166,18 +175,18 @@ def test_distances_are_those_between_embeddings(indexed, folder):
 
 
 def test_a_place_in_a_file_is_asked_with(indexed, folder):
-    query = search.make_query(indexed.features, folder / "tone.wav", start_seconds=1.5)
+    query = file_search.make_query(indexed.features, folder / "tone.wav", start_seconds=1.5)
     assert query.vectors.shape == (1, 128) and query.times_seconds == [1.5]
-    (best,) = search.ask(indexed.index, query, top=1)
+    (best,) = file_search.nearest_files(indexed.index, query, top=1)
     assert best["distance"] < 1e-3 and best["time_seconds"] == best["query_time_seconds"] == 1.5
-    query = search.make_query(indexed.features, folder / "low.mp4", start_seconds=0.5)
+    query = file_search.make_query(indexed.features, folder / "low.mp4", start_seconds=0.5)
     assert query.modalities == [SOUND, IMAGE]
     frame = search_page.frame_at(folder / "low.mp4", 1.0, round(64 * 256 / 224))
     crop = images.center_crop(frame, 64)[np.newaxis]
     expected = indexed.features.model.features("vision", "embedding")(crop)
     np.testing.assert_allclose(query.vectors[1], expected[0], atol=1e-4)
     for modality in (SOUND, IMAGE):
-        query = search.make_query(
+        query = file_search.make_query(
             indexed.features, folder / "low.mp4", start_seconds=0.5, modality=modality
         )
         assert query.modalities == [modality]
@@ -186,15 +195,15 @@ def test_a_place_in_a_file_is_asked_with(indexed, folder):
 
 
 def test_a_long_query_is_thinned_out(indexed, folder, monkeypatch):
-    monkeypatch.setattr(search, "MAX_QUERY_VECTORS", 3)
-    query = search.make_query(indexed.features, folder / "tone.wav")
+    monkeypatch.setattr(file_search, "MAX_QUERY_VECTORS", 3)
+    query = file_search.make_query(indexed.features, folder / "tone.wav")
     assert query.times_seconds == [0.0, 1.0, 2.0]
 
 
 def test_queries_that_cannot_be_asked(indexed, folder, tmp_path):
     mute = conftest.make_video(tmp_path / "mute.mp4", sound=None)
-    make = functools.partial(search.make_query, indexed.features)
-    with pytest.raises(UserError, match="mute.mp4: no sound to ask with"):
+    make = functools.partial(file_search.make_query, indexed.features)
+    with pytest.raises(UserError, match="mute.mp4: no sound to query with"):
         make(mute, modality=SOUND)
     with pytest.raises(UserError, match="is an image, without times"):
         make(folder / "noise.png", start_seconds=1.0)
@@ -208,7 +217,7 @@ def test_queries_that_cannot_be_asked(indexed, folder, tmp_path):
 
 # --- Other networks and settings -----------------------------------------------------------------
 def test_another_network_or_setting_is_refused(indexed, network, tmp_path):
-    before = (indexed.index.folder / "files.jsonl").read_bytes()
+    before = (indexed.index.folder / "index.sqlite").read_bytes()
     with pytest.raises(UserError, match="made with --hop_seconds=0.5, not 0.25"):
         Workplace(indexed.index.folder, network, hop_seconds=0.25)
     other = shutil.copytree(network, tmp_path / "other")
@@ -222,26 +231,24 @@ def test_another_network_or_setting_is_refused(indexed, network, tmp_path):
     with pytest.raises(UserError, match="need an AVE-Net"):
         Workplace(tmp_path / "idx", saved := shutil.copytree(other, tmp_path / "frames"))
     assert saved.is_dir() and not (tmp_path / "idx").exists()
-    assert (indexed.index.folder / "files.jsonl").read_bytes() == before
+    assert (indexed.index.folder / "index.sqlite").read_bytes() == before
 
 
 def test_embeddings_without_a_common_length_are_refused():
     unit = np.eye(3, dtype=np.float32)
-    assert search._of_length_one(unit) is unit
+    assert file_search._of_length_one(unit) is unit
     with pytest.raises(UserError, match="not of length 1"):
-        search._of_length_one(2 * unit)
+        file_search._of_length_one(2 * unit)
 
 
 # --- Answers -------------------------------------------------------------------------------------
-def run(network, index_dir, *argv, **given):
-    values = {
-        **{"saved_model": network, "index": str(index_dir), "add": [], "batch_size": 8},
-        **{"hop_seconds": None, "center": None, "frame_rate_hz": None},
-        **{"query": None, "query_start": None, "query_modality": "any", "modality": "any"},
-        **{"top": 10, "exclude_self": False, "exact": False, "format": "table", "out": None},
-        **given,
-    }
-    search.main(["search", *argv], {key: SimpleNamespace(value=v) for key, v in values.items()})
+def run(network, index_dir, *arguments, **given):
+    values = {"saved_model": network, "index": index_dir, "batch_size": 8, **given}
+    lists = {k: v if isinstance(v, list) else [v] for k, v in values.items()}
+    flags = [f"--{name}={value}" for name, values in lists.items() for value in values]
+    configs = search.Config, file_search.Entries, search.QueryConfig
+    rest, given = parse([*flags, *arguments], *configs)
+    search.main(rest, *given)
 
 
 def test_answers_in_every_format(indexed, folder, network, tmp_path, capsys):

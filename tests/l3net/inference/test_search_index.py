@@ -1,13 +1,17 @@
-"""The index on disk: what is found, what a killed process leaves, damage, clusters."""
+"""The index on disk: what is found, what a killed process leaves, damage, older indexes."""
 
+import contextlib
 import json
+import os
 import pathlib
+import sqlite3
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from l3net.errors import UserError
-from l3net.inference import search_index
 from l3net.inference.search_index import IMAGE, SOUND, SearchIndex
 
 SIZE = 16
@@ -29,8 +33,8 @@ def add(index, name: str, sound=None, image=None, **keywords):
         if rows is not None
     ]
     keywords = {"sha256": f"of {name}", "kind": "video", **keywords}
-    with index.adding() as adder:
-        return adder.add(index.folder.parent / name, streams=streams, **keywords)
+    with index.adding():
+        index.add(index.folder.parent / name, streams=streams, **keywords)
 
 
 @pytest.fixture
@@ -45,22 +49,29 @@ def filled(tmp_path):
 
 
 def name_of(hit) -> str:
-    return pathlib.PurePosixPath(hit.file.path).name
+    return hit.path.name
+
+
+def names_in(index) -> list[str]:
+    with contextlib.closing(sqlite3.connect(index.folder / "index.sqlite")) as db:
+        return [path.decode()[3:] for (path,) in db.execute("SELECT path FROM file ORDER BY id")]
 
 
 def by_hand(vectors, queries, modalities) -> list[tuple[float, str]]:
     """Returns (distance, file) of all files, the slow way."""
-    found = []
+    rows_found = []
     for name, rows in vectors.items():
         wanted = [r for r, m in zip(rows, (SOUND, IMAGE), strict=True) if m in modalities]
         apart = np.concatenate(wanted)[:, np.newaxis] - queries[np.newaxis]
-        found.append((float(np.linalg.norm(apart, axis=2).min()), name))
-    return sorted(found)
+        rows_found.append((float(np.linalg.norm(apart, axis=2).min()), name))
+    return sorted(rows_found)
 
 
 @pytest.mark.parametrize("modalities", [(SOUND,), (IMAGE,), (SOUND, IMAGE)])
 @pytest.mark.parametrize("num_queries", [1, 4])
-def test_files_come_by_their_nearest_row(filled, modalities, num_queries):
+@pytest.mark.parametrize("batch_bytes", [1, 1 << 18])
+def test_files_come_by_their_nearest_row(filled, modalities, num_queries, batch_bytes, monkeypatch):
+    monkeypatch.setattr("l3net.inference.search_index._BATCH_BYTES", batch_bytes)
     index, vectors = filled
     queries = unit(np.random.default_rng(9), num_queries)
     for opened in (index, SearchIndex(index.folder)):
@@ -70,7 +81,7 @@ def test_files_come_by_their_nearest_row(filled, modalities, num_queries):
         np.testing.assert_allclose([h.distance for h in hits], [d for d, _ in expected], atol=1e-6)
 
 
-def test_a_hit_tells_modality_time_and_query(filled):
+def test_a_hit_has_modality_time_and_query(filled):
     index, vectors = filled
     (hit,) = index.query(np.stack([-vectors["3.mp4"][0][0], vectors["3.mp4"][1][2]]), top=1)
     assert (name_of(hit), hit.modality, hit.time_seconds, hit.query_row) == ("3.mp4", IMAGE, 1.0, 1)
@@ -80,77 +91,95 @@ def test_a_hit_tells_modality_time_and_query(filled):
     assert len(hits) == 9 and "3.mp4" not in map(name_of, hits)
 
 
-def test_vectors_are_a_npy_file(filled):
-    index, vectors = filled
-    loaded = np.load(index.folder / "vectors.npy", mmap_mode="r")
-    np.testing.assert_array_equal(loaded, np.concatenate(sum(vectors.values(), ())))
+def test_equal_files_come_in_the_order_of_adding_and_equal_rows_in_that_of_time(tmp_path):
+    index, rng = create(tmp_path / "idx"), np.random.default_rng(3)
+    same = unit(rng, 1)
+    names = [f"{k}.wav" for k in rng.permutation(40)]
+    for number, name in enumerate(names):
+        rows = np.concatenate([-same] * (number % 7) + [same] * (1 + number % 5))
+        add(index, name, rows)
+    hits = index.query(np.concatenate([-same, same])[1:], top=25)
+    assert [name_of(hit) for hit in hits] == names[:25]
+    assert {hit.distance for hit in hits} == {0.0}
+    assert [hit.time_seconds for hit in hits] == [0.5 * (k % 7) for k in range(25)]
 
 
 def test_a_file_added_again_or_moved_replaces_the_old_one(filled):
     index, _ = filled
     new = unit(np.random.default_rng(5), 2)
     add(index, "3.mp4", new, sha256="changed")
-    add(index, "moved.mp4", new, replaces=index.files[0].path)
+    add(index, "moved.mp4", new, sha256="of 0.mp4")
     index = SearchIndex(index.folder)
-    names = [pathlib.PurePosixPath(file.path).name for file in index.files]
-    assert len(names) == 10 and "0.mp4" not in names and "moved.mp4" in names
-    assert index.counts() == {SOUND: 8 * 5 + 4, IMAGE: 8 * 3}
+    names = names_in(index)
+    assert len(names) == 10 and "0.mp4" not in names and names[-2:] == ["3.mp4", "moved.mp4"]
+    assert index.counts() == {SOUND: 8 * 5 + 4, IMAGE: 8 * 3, "files": 10}
     assert sorted(map(name_of, index.query(new, top=100))) == sorted(names)
 
 
+def test_names_that_are_no_text_and_files_without_rows(filled):
+    index, _ = filled
+    name = os.fsdecode(b"\xff\xfe'?#%.wav")
+    rows = unit(np.random.default_rng(6), 1)
+    add(index, name, rows, sha256="bytes")
+    add(index, "short.wav", np.zeros((0, SIZE), np.float32))
+    assert name_of(index.query(rows, top=1)[0]) == name
+    assert index.counts()["files"] == 12 and len(index.query(rows, top=100)) == 11
+
+
 def test_what_fails_half_way_leaves_the_index_as_it_was(filled):
-    index, vectors = filled
+    index, _ = filled
     before = {p.name: p.read_bytes() for p in index.folder.iterdir()}
 
     def broken():
         yield unit(np.random.default_rng(0), 100)
         raise UserError("cut off")
 
-    with pytest.raises(UserError, match="cut off"), index.adding() as adder:
-        adder.add(pathlib.Path("x"), sha256="x", kind="sound", streams=[(SOUND, broken(), 0.5)])
+    with pytest.raises(UserError, match="cut off"), index.adding():
+        index.add(pathlib.Path("x"), sha256="x", kind="sound", streams=[(SOUND, broken(), 0.5)])
     assert {p.name: p.read_bytes() for p in index.folder.iterdir()} == before
 
 
-def test_what_a_killed_process_leaves_is_written_over(filled):
+ADDS_FOREVER = """
+import pathlib, sys
+import numpy as np
+from l3net.inference.search_index import SearchIndex
+index = SearchIndex(sys.argv[1])
+rows = np.eye(16, dtype=np.float32)
+with index.adding():
+    for k in range(1 << 30):
+        path, streams = pathlib.Path(f"{k}.wav"), [("sound", [rows], 1)]
+        index.add(path, sha256=str(k), kind="sound", streams=streams)
+        print(k, flush=True)
+"""
+
+
+def test_a_killed_process_loses_nothing_that_was_added(filled):
     index, vectors = filled
-    with open(index.folder / "vectors.npy", "ab") as file:
-        file.write(b"\xff" * 1000)  # rows without a line
-    with open(index.folder / "files.jsonl", "ab") as file:
-        file.write(b'{"path": "../half')
-    index = SearchIndex(index.folder)
-    assert len(index.files) == 10
-    rows = unit(np.random.default_rng(3), 4)
-    add(index, "new.mp4", rows)
-    index = SearchIndex(index.folder)
-    assert len(index.files) == 11
-    (hit,) = index.query(rows[2:3], top=1)
+    command = [sys.executable, "-c", ADDS_FOREVER, str(index.folder)]
+    for _ in range(2):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            said = [process.stdout.readline() for _ in range(5)]
+            with pytest.raises(UserError, match="another process is adding to .*; wait for it"):
+                index.adding().__enter__()
+            assert index.query(vectors["7.mp4"][0][:1], top=1)[0].distance < 1e-6
+            process.kill()
+            said += process.stdout.readlines()
+        assert index.counts()["files"] - 10 in (len(said), len(said) + 1)
+    add(index, "new.mp4", rows := unit(np.random.default_rng(3), 4))
+    (hit,) = SearchIndex(index.folder).query(rows[2:3], top=1)
     assert name_of(hit) == "new.mp4" and hit.time_seconds == 1.0 and hit.distance < 1e-6
-    assert index.query(vectors["7.mp4"][0][:1], top=1)[0].distance < 1e-6
 
 
-def test_one_process_adds_at_a_time(filled):
+@pytest.mark.parametrize("broken", ["half", "text", "empty"])
+def test_damage_is_one_line_and_touched_by_nobody(filled, broken):
     index, _ = filled
-    with (
-        index.adding(),
-        pytest.raises(UserError, match="another process"),
-        SearchIndex(index.folder).adding(),
-    ):
-        pass
-
-
-@pytest.mark.parametrize("name", ["index.json", "files.jsonl", "vectors.npy"])
-def test_damage_is_told_and_touched_by_nobody(filled, name):
-    index, _ = filled
-    path = index.folder / name
+    path = index.folder / "index.sqlite"
     data = path.read_bytes()
-    if name == "files.jsonl":
-        path.write_bytes(b"{}\n" + data)
-    else:
-        path.write_bytes(data[: len(data) // 2])
-    broken = path.read_bytes()
-    with pytest.raises(UserError, match=f"{name}.*(damaged|cut off)"):
+    path.write_bytes({"half": data[: len(data) // 2], "text": b"x" * 5000, "empty": b""}[broken])
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=r"index.sqlite (is damaged|has format 0)") as caught:
         SearchIndex(index.folder)
-    assert path.read_bytes() == broken
+    assert "\n" not in str(caught.value) and path.read_bytes() == before
 
 
 def test_another_network_another_format_no_index(filled, tmp_path):
@@ -162,8 +191,9 @@ def test_another_network_another_format_no_index(filled, tmp_path):
         SearchIndex(tmp_path / "none")
     with pytest.raises(UserError, match="no index of ours"):
         create(tmp_path)
-    config = json.loads((index.folder / "index.json").read_text()) | {"format": 99}
-    (index.folder / "index.json").write_text(json.dumps(config))
+    with sqlite3.connect(index.folder / "index.sqlite") as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
     with pytest.raises(UserError, match="format 99"):
         SearchIndex(index.folder)
 
@@ -173,62 +203,50 @@ def test_an_empty_index_finds_nothing(tmp_path):
     assert index.query(unit(np.random.default_rng(0), 1)) == []
     with index.adding():
         pass
-    assert np.load(tmp_path / "idx" / "vectors.npy").shape == (0, SIZE)
+    assert index.counts() == {SOUND: 0, IMAGE: 0, "files": 0}
 
 
-# --- Clusters ------------------------------------------------------------------------------------
-@pytest.fixture
-def clustered(tmp_path, monkeypatch):
-    """An index with clusters of sounds: 40 files of 100 rows, in 64 clusters."""
-    pytest.importorskip("faiss")
-    monkeypatch.setattr(search_index, "EXACT_ROWS", 1000)
-    rng = np.random.default_rng(1)
-    index = create(tmp_path / "idx")
-    with index.adding() as adder:
-        for number in range(40):
-            streams = [(SOUND, [unit(rng, 100)], 0.5), (IMAGE, [unit(rng, 2)], 1.0)]
-            path, sha256 = tmp_path / f"{number}.mp4", str(number)
-            adder.add(path, sha256=sha256, kind="video", streams=streams)
-    index.build_clusters()
-    return index
+# --- Indexes of format 1 -------------------------------------------------------------------------
+def write_format_1(folder, vectors) -> None:
+    """Writes an index as the version before SQLite did; the first file was added again."""
+    first, *others = vectors.items()
+    folder.mkdir()
+    config = {"format": 1, "fingerprint": "a" * 64, "size": SIZE, "settings": {"hop": 0.5}}
+    (folder / "index.json").write_text(json.dumps(config))
+    rows, lines = [], []
+    for name, (sound, image) in [(first[0], others[0][1]), first, *others]:
+        streams = ((SOUND, sound), (IMAGE, image))
+        parts = [{"modality": m, "num_rows": len(r), "step_seconds": 0.5} for m, r in streams]
+        line = {"path": f"../{name}", "sha256": f"of {name}", "kind": "video", "parts": parts}
+        lines.append(json.dumps({**line, "replaces": ""}) + "\n")
+        rows += [sound, image]
+    (folder / "files.jsonl").write_text("".join(lines) + '{"path": "../half')
+    header = np.lib.format.magic(1, 0) + (118).to_bytes(2, "little") + b" " * 118
+    data = np.concatenate(rows).astype("<f4").tobytes()
+    (folder / "vectors.npy").write_bytes(header + data + b"\xff" * 100)  # rows without a line
 
 
-def test_clusters_find_most_of_what_all_distances_find(clustered):
-    assert [path.name for path in clustered.folder.glob("*.faiss")] == ["sound-4080.faiss"]
-    queries = unit(np.random.default_rng(2), 20)
-    shares = []
-    for query in queries:
-        exact = {name_of(hit) for hit in clustered.query(query[np.newaxis], exact=True)}
-        near = clustered.query(query[np.newaxis])
-        assert len(near) == 10 and near == sorted(near, key=lambda hit: hit.distance)
-        shares.append(np.mean([name_of(hit) in exact for hit in near]))
-    assert np.mean(shares) > 0.6  # vectors at random: no clusters to be found
+def test_an_index_of_format_1_is_converted(filled, tmp_path):
+    index, vectors = filled
+    write_format_1(tmp_path / "old", vectors)
+    old = SearchIndex(tmp_path / "old")
+    assert old.settings == {"hop": 0.5} and names_in(old) == names_in(index)
+    queries = unit(np.random.default_rng(9), 3)
+    assert old.query(queries, top=20) == index.query(queries, top=20)
+    assert {path.name for path in old.folder.iterdir()} == {
+        *("index.json", "files.jsonl", "vectors.npy"),  # as they were, and no longer needed
+        *("index.sqlite", "adding.lock"),
+    }
+    add(old, "new.mp4", queries)
+    assert names_in(old)[-1] == "new.mp4"
 
 
-def test_rows_outside_the_clusters_and_images_are_found(clustered):
-    rows, images = unit(np.random.default_rng(3), 20), unit(np.random.default_rng(4), 1)
-    add(clustered, "late.mp4", rows, images)
-    clustered.build_clusters()  # so few that the clusters stay
-    assert [path.name for path in clustered.folder.glob("*.faiss")] == ["sound-4080.faiss"]
-    for vector in (rows[7], images[0], clustered.vectors()[50], clustered.vectors()[101]):
-        assert clustered.query(vector[np.newaxis], top=1)[0].distance < 1e-6
-    assert clustered.query(rows[:1], top=1, without="of late.mp4")[0].distance > 0.1
-    assert len(clustered.query(rows[:1], top=1000)) == 41
-
-
-def test_clusters_are_renewed_and_damaged_ones_are_not_used(clustered, caplog):
-    add(clustered, "more.mp4", unit(np.random.default_rng(5), 600))
-    clustered.build_clusters()
-    (path,) = clustered.folder.glob("*.faiss")
-    assert path.name == "sound-4680.faiss"
-    path.write_bytes(path.read_bytes()[:1000])
-    vector = clustered.vectors()[50:51]
-    assert clustered.query(np.array(vector), top=1)[0].distance < 1e-6
-    assert "damaged and not used" in caplog.text
-
-
-def test_without_faiss_all_distances_are_computed(clustered, monkeypatch):
-    monkeypatch.setattr(search_index, "_faiss", lambda: None)
-    vector = np.array(clustered.vectors()[50:51])
-    assert clustered.query(vector, top=3) == clustered.query(vector, top=3, exact=True)
-    clustered.build_clusters()
+@pytest.mark.parametrize("name", ["index.json", "files.jsonl", "vectors.npy"])
+def test_a_damaged_index_of_format_1_is_refused(filled, tmp_path, name):
+    write_format_1(tmp_path / "old", filled[1])
+    path = tmp_path / "old" / name
+    data = path.read_bytes()
+    path.write_bytes(b"{}\n" + data if name == "files.jsonl" else data[: len(data) // 2])
+    with pytest.raises(UserError, match="format 1 that is damaged or cut off") as caught:
+        SearchIndex(tmp_path / "old")
+    assert "\n" not in str(caught.value) and not list(path.parent.glob("index.sqlite*"))
