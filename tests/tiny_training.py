@@ -19,6 +19,11 @@ MODEL = models.ModelConfig(
 # Half the layers, half the time of tracing: where it does not matter what is learnt.
 CLASSIFIER = dataclasses.replace(MODEL, model="supervised_vision", num_classes=4)
 PIPELINE = {"batch_size": 8, "pairs_per_clip": 2, "shuffle_pairs": 16, "frame_px": 64}
+FLAGS = [
+    "--model=l3_net_ots", "--width=0.0625", "--frame_px=64", "--spectrogram_average=2",
+    "--global_batch_size=8", "--pairs_per_clip=2", "--shuffle_pairs=16", "--num_eval_pairs=8",
+    "--log_every_steps=2", "--checkpoint_every_seconds=0",
+]  # fmt: skip
 SCHEDULE = {"log_every_steps": 2, "num_eval_pairs": 8, "checkpoint_every_seconds": 0}
 
 

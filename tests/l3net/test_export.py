@@ -230,22 +230,12 @@ def test_a_diverged_network_is_refused():
 # --- The other networks --------------------------------------------------------------------------
 FEATURES = {"pool4": (2, 16)}
 EMBEDDING = {**FEATURES, "embedding": (2, 128)}
+PAIRS = {"avc": {"corresponds": (2,), "distance": (2,)}}
 SIGNATURES = {
-    "ave_net": {
-        "audio": EMBEDDING,
-        "vision": EMBEDDING,
-        "avc": {"corresponds": (2,), "distance": (2,)},
-    },
-    "ave_net_mf": {
-        "audio": EMBEDDING,
-        "vision": EMBEDDING,
-        "avc": {"corresponds": (2,), "distance": (2,)},
-    },
-    "ave_net_of": {
-        "audio": EMBEDDING,
-        "vision": EMBEDDING,
-        "avc": {"corresponds": (2,), "distance": (2,)},
-    },
+    **dict.fromkeys(
+        ("ave_net", "ave_net_mf", "ave_net_of"),
+        {"audio": EMBEDDING, "vision": EMBEDDING, **PAIRS},
+    ),
     "avol_net": {
         "audio": EMBEDDING,
         "vision": FEATURES,

@@ -234,12 +234,8 @@ def test_two_workers_train_together(tmp_path, shards):
 
 
 def _command(run, shards, *more: str) -> list[str]:
-    return [
-        "-m", "l3net.train", f"--run_dir={run}", f"--shards={shards}", "--model=l3_net_ots",
-        "--width=0.0625", "--frame_px=64", "--spectrogram_average=2", "--global_batch_size=8",
-        "--pairs_per_clip=2", "--shuffle_pairs=16", "--num_eval_pairs=8", "--num_steps=120",
-        "--log_every_steps=2", "--eval_every_steps=40", "--checkpoint_every_seconds=0", *more,
-    ]  # fmt: skip
+    command = ["-m", "l3net.train", f"--run_dir={run}", f"--shards={shards}"]
+    return [*command, *tiny_training.FLAGS, "--num_steps=120", "--eval_every_steps=40", *more]
 
 
 @pytest.mark.slow

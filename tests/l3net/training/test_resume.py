@@ -19,13 +19,9 @@ NUM_KILLS = 10
 
 
 def _start(run, shards) -> subprocess.Popen:
-    command = [
-        sys.executable, "-m", "l3net.train", f"--run_dir={run}", f"--shards={shards}",
-        "--model=l3_net_ots", "--width=0.0625", "--frame_px=64", "--spectrogram_average=2",
-        "--global_batch_size=8", "--pairs_per_clip=2", "--shuffle_pairs=16", "--num_eval_pairs=8",
-        f"--num_steps={NUM_STEPS}", "--log_every_steps=2", "--eval_every_steps=20",
-        "--checkpoint_every_seconds=0", "--learning_rate=1e-3", "--batch_norm_batches=2",
-    ]  # fmt: skip
+    command = [sys.executable, "-m", "l3net.train", f"--run_dir={run}", f"--shards={shards}"]
+    command += [*tiny_training.FLAGS, f"--num_steps={NUM_STEPS}", "--eval_every_steps=20"]
+    command += ["--learning_rate=1e-3", "--batch_norm_batches=2"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -15,14 +15,9 @@ from tests import commands, tiny_training
 CONFIGS = pathlib.Path(__file__).parents[3] / "l3net" / "configs"
 TENSORFLOW_NOTE = re.compile(r"WARNING: All log messages before absl|[IWE]\d{4} .*\.cc:\d+\]")
 SMALL = [
-    "--width=0.0625",
-    "--frame_px=64",
-    "--spectrogram_average=2",
-    "--global_batch_size=4",
-    "--pairs_per_clip=2",
-    "--shuffle_pairs=8",
-    "--num_eval_pairs=4",
-]
+    "--width=0.0625", "--frame_px=64", "--spectrogram_average=2", "--global_batch_size=4",
+    "--pairs_per_clip=2", "--shuffle_pairs=8", "--num_eval_pairs=4",
+]  # fmt: skip
 
 
 def _run(*arguments):
