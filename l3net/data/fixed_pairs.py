@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from l3net import constants
 from l3net.data import augment, avc_pairs, input_pipeline, schema
+from l3net.data.sequence_example import BYTES, INTS, pack
 from l3net.data.shards import content_digest, find_shards, read_clips
 from l3net.errors import UserError
 from l3net.files import written_whole
@@ -231,25 +232,17 @@ def _pictures(clip: schema.Clip, frame_index: int, inputs) -> dict[str, list[byt
 
 def _encode(pair: dict, clips: list[dict], pictures: dict[str, list[bytes]], sound: bytes) -> bytes:
     frame_clip, audio_clip = clips[pair["frame_clip"]], clips[pair["audio_clip"]]
-
-    def of_bytes(*values: bytes | str) -> tf.train.Feature:
-        encoded = [value.encode() if isinstance(value, str) else value for value in values]
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=encoded))
-
-    def of_int(value: int) -> tf.train.Feature:
-        return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-
     feature = {
-        _FRAME: of_bytes(*pictures[_FRAME]),
-        _FLOW: of_bytes(*pictures[_FLOW]),
-        _WAVEFORM: of_bytes(sound),
-        constants.CORRESPONDS_KEY: of_int(pair["corresponds"]),
-        constants.FRAME_LABEL: of_int(frame_clip["label"]),
-        constants.AUDIO_LABEL: of_int(audio_clip["label"]),
-        _FRAME_ID: of_bytes(frame_clip["example_id"]),
-        _FRAME_TIME_US: of_int(frame_clip["frame_times_us"][pair["frame_index"]]),
-        _AUDIO_ID: of_bytes(audio_clip["example_id"]),
-        _AUDIO_START: of_int(pair["start_sample"]),
+        _FRAME: pack(BYTES, pictures[_FRAME]),
+        _FLOW: pack(BYTES, pictures[_FLOW]),
+        _WAVEFORM: pack(BYTES, [sound]),
+        constants.CORRESPONDS_KEY: pack(INTS, [pair["corresponds"]]),
+        constants.FRAME_LABEL: pack(INTS, [frame_clip["label"]]),
+        constants.AUDIO_LABEL: pack(INTS, [audio_clip["label"]]),
+        _FRAME_ID: pack(BYTES, [frame_clip["example_id"]]),
+        _FRAME_TIME_US: pack(INTS, [frame_clip["frame_times_us"][pair["frame_index"]]]),
+        _AUDIO_ID: pack(BYTES, [audio_clip["example_id"]]),
+        _AUDIO_START: pack(INTS, [pair["start_sample"]]),
     }
     example = tf.train.Example(features=tf.train.Features(feature=feature))
     return example.SerializeToString(deterministic=True)

@@ -10,7 +10,7 @@ import dataclasses
 import io
 import itertools
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,15 @@ import soundfile
 import tensorflow as tf
 
 from l3net import constants
-from l3net.data.sequence_example import bytes_list, feature_list, feature_lists
+from l3net.data.sequence_example import (
+    BYTES,
+    INTS,
+    REALS,
+    bytes_list,
+    feature_list,
+    feature_lists,
+    pack,
+)
 from l3net.errors import UserError
 
 PCM16, FLAC, FLOATS = AUDIO_ENCODINGS = ("pcm16", "flac", "floats")
@@ -78,7 +86,6 @@ class Clip:
 
 
 # --- What a record holds -------------------------------------------------------------------------
-BYTES, INTS, REALS = "bytes_list", "int64_list", "float_list"
 ONE, MANY, PER_FRAME = "one", "many", "per frame"
 SAMPLE_RATE = "WAVEFORM/feature/sample_rate"
 # The feature list with the sound: by its encoding one or the other.
@@ -162,23 +169,14 @@ def encode_clip(clip: Clip) -> bytes:
             continue
         value = feature.value(clip) if feature.value else getattr(clip, feature.field)
         if feature.count != PER_FRAME:
-            context[feature.name] = _pack(feature.kind, value if feature.count == MANY else [value])
+            context[feature.name] = pack(feature.kind, value if feature.count == MANY else [value])
         elif feature.kind == BYTES:
             lists[feature.name] = bytes_list(value)
         else:
-            lists[feature.name] = feature_list(_pack(feature.kind, [each]) for each in value)
+            lists[feature.name] = feature_list(pack(feature.kind, [each]) for each in value)
     features = tf.train.Features(feature=context)
     packed = tf.train.SequenceExample(context=features).SerializeToString(deterministic=True)
     return b"".join([packed, *feature_lists(lists)])
-
-
-def _pack(kind: str, values: Iterable) -> tf.train.Feature:
-    if kind == BYTES:
-        encoded = [value.encode() for value in values]
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=encoded))
-    if kind == INTS:
-        return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
-    return tf.train.Feature(float_list=tf.train.FloatList(value=values))
 
 
 def _problem(clip: Clip) -> str | None:
@@ -208,7 +206,7 @@ def _problem(clip: Clip) -> str | None:
 def _serialized_audio(waveform: np.ndarray, encoding: str) -> tuple[str, list[bytes]]:
     """Returns the name of the sound's feature list, and its parts."""
     if encoding == FLOATS:
-        return AUDIO_FLOATS, feature_list([_pack(REALS, waveform.astype(np.float32) / INT16_SCALE)])
+        return AUDIO_FLOATS, feature_list([pack(REALS, waveform.astype(np.float32) / INT16_SCALE)])
     if encoding == FLAC:
         buffer = io.BytesIO()
         soundfile.write(buffer, waveform, constants.SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")

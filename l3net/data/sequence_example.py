@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import tensorflow as tf
 
+BYTES, INTS, REALS = "bytes_list", "int64_list", "float_list"  # kinds of a tf.train.Feature
 _LENGTH_DELIMITED = 2
 _MAP_KEY, _MAP_VALUE = 1, 2
 
@@ -20,6 +21,16 @@ def feature_lists(lists: Mapping[str, list[bytes]]) -> list[bytes]:
         entry = [*_field(_MAP_KEY, [key.encode()]), *_field(_MAP_VALUE, value)]
         parts += _field(tf.train.FeatureLists.FEATURE_LIST_FIELD_NUMBER, entry)
     return _field(tf.train.SequenceExample.FEATURE_LISTS_FIELD_NUMBER, parts)
+
+
+def pack(kind: str, values: Iterable) -> tf.train.Feature:
+    """Returns a `Feature` of one of the three kinds; strings become UTF-8."""
+    if kind == BYTES:
+        encoded = [value.encode() if isinstance(value, str) else value for value in values]
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=encoded))
+    if kind == INTS:
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+    return tf.train.Feature(float_list=tf.train.FloatList(value=values))
 
 
 def feature_list(features: Iterable[tf.train.Feature]) -> list[bytes]:

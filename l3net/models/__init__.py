@@ -101,6 +101,7 @@ class ModelConfig:
     spectrogram_average: int = setting(
         1,
         "Shrink the log-spectrogram: average squares of so many bands x windows; 1 in the papers.",
+        at_least=1,
     )
     conv1_1_stride: int = setting(
         0, "Stride of the ConvNets' first layer, 1 or 2; 0: the network's own, 1 in L3, 2 in OTS."
@@ -213,7 +214,7 @@ def _check(config: ModelConfig) -> None:
             f"--frame_px={config.frame_px}: {config.model} needs at least {4 * shrink} pixels"
         )
     bands, windows, _ = log_spectrogram_shape(**config.spectrogram_settings)
-    if bands < 4 * shrink or windows < 3 * shrink or config.spectrogram_average < 1:
+    if bands < 4 * shrink or windows < 3 * shrink:
         raise UserError(
             f"--spectrogram_average={config.spectrogram_average}: leaves {bands}x{windows}; "
             f"{config.model} needs at least {4 * shrink}x{3 * shrink}"
