@@ -71,7 +71,7 @@ def setting(
 
 
 # --- A command -----------------------------------------------------------------------------------
-def run(main: Callable[..., None], *configs: type, arguments: str | None = None) -> None:
+def run(main: Callable[..., object], *configs: type, arguments: str | None = None) -> None:
     """Runs a command: reads its flags, logs to stderr, turns errors for people into one line.
 
     Exit status: 0 done; 1 a `UserError`; 2 unusable flags; 130 interrupted (Ctrl-C).

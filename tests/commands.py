@@ -44,7 +44,7 @@ def start(
         arguments: what would stand behind `python`: "-m" and a module, or "-c" and a program; then
             the command's own arguments.
         cwd: where to; here if None.
-        env: the whole environment; ours if None. TensorFlow's start-up has passed already.
+        env: the complete environment; None takes this one's. TensorFlow's start-up has passed already.
 
     Returns:
         The running process.

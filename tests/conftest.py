@@ -4,7 +4,7 @@ For every test: `make_video(path, ...)` (a function, importable from here), and 
 
     tiny_videos   folder with 8 two-second videos and their manifest.csv: splits train (4), val (2),
                   test (2); labels "high" and "low", half of each split; every video has a colour
-                  and a pitch of its own, so that a network can tell which sound goes with which
+                  and a pitch of its own, so that a network can learn which sound goes with which
                   picture
     tiny_shards   the same, prepared by write_shards: data set "tiny", 341 x 256 frames, pcm16
 """
@@ -24,7 +24,7 @@ TINY_COLOURS = ("red", "blue", "lime", "black", "yellow", "purple", "orange", "w
 TINY_LABELS = ("high", "low")
 
 
-# Files whose tests take longest, first: a worker that begins one of them last works alone. Whole
+# Files whose tests take longest, first: a worker that begins one of them last works alone. Complete
 # files go to workers (pyproject.toml), in the order of collection.
 LONGEST = (
     *("test_training", "test_distributed", "test_training_step", "test_export", "test_train"),

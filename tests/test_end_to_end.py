@@ -1,4 +1,4 @@
-"""The whole system once, tiny: video -> shards -> two steps -> SavedModel -> features and Table 2.
+"""The complete system once, tiny: video -> shards -> two steps -> SavedModel -> features and Table 2.
 
 Each stage is the command that a user would run, in a process of its own; only the sizes are small.
 """
@@ -60,8 +60,8 @@ def test_avc_accuracy_of_the_saved_model_equals_the_networks(workplace):
 
 def test_table2_names_its_data_and_what_was_not_run(workplace):
     printed = _run(
-        workplace, "eval.table2_sound", "--saved_model=run/saved_model", "--demo_shards=shards",
-        "--demo_clips=videos/clips.csv", "--out_dir=run", "--cache_dir=cache", "--svm_c=0.01",
+        workplace, "eval.table2_sound", "--saved_model=run/saved_model", "--shards=shards",
+        "--clips=videos/clips.csv", "--out_dir=run", "--cache_dir=cache", "--svm_c=0.01",
     )  # fmt: skip
     rows = json.loads((workplace / "run" / "table2.json").read_text())["rows"]
     ours = next(r for r in rows if r["method"] == "Ours" and r["status"] == "run")

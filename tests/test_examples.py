@@ -182,7 +182,7 @@ def test_fine_tune_runs_twice_into_one_folder(folder, network, tmp_path):
 
 
 # --- Both ----------------------------------------------------------------------------------------
-def test_nonsense_is_refused(data, network, tmp_path):
+def test_invalid_arguments_are_refused(data, network, tmp_path):
     with pytest.raises(UserError, match="--test_part=6: ESC-50 has the parts 1, 2, 3, 4, 5"):
         classify_embeddings.classify(data, network, out_dir=tmp_path, test_part="6")
     with pytest.raises(UserError, match="--test_part=6"):

@@ -91,7 +91,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
         )
 
 
-def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+def test_a_file_is_written_completely_or_not_at_all(tmp_path):
     path = tmp_path / "new folder" / "x.txt"
     write_whole(path, "ä")
     assert path.read_bytes() == "ä".encode()

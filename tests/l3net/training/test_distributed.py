@@ -162,7 +162,7 @@ def test_cutting_a_batch(place, batch_size, steps, expected):
         '{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "worker", "index": 0}}',
     ],
 )
-def test_a_tf_config_that_makes_no_sense_is_refused(monkeypatch, text):
+def test_an_invalid_tf_config_is_refused(monkeypatch, text):
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(UserError, match='need jobs worker .* such as {"cluster"'):
         distribution.make_strategy("multi_worker")

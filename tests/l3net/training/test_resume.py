@@ -79,9 +79,9 @@ def test_ten_kills_change_nothing(tmp_path):
 
 
 def _check_same(whole: pathlib.Path, killed: pathlib.Path) -> None:
-    measured_anew = ("pairs_per_second", "seconds")
+    measured_again = ("pairs_per_second", "seconds")
     lines = [
-        [{k: v for k, v in line.items() if k not in measured_anew} for line in lines]
+        [{k: v for k, v in line.items() if k not in measured_again} for line in lines]
         for lines in (run_dir.read_metrics(whole), run_dir.read_metrics(killed))
     ]
     assert lines[0] == lines[1]

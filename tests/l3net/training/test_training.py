@@ -24,9 +24,9 @@ def shards(tmp_path_factory):
 
 
 def _metrics(folder):
-    measured_anew = ("pairs_per_second", "seconds")
+    measured_again = ("pairs_per_second", "seconds")
     lines = run_dir.read_metrics(folder)
-    return [{key: line[key] for key in line if key not in measured_anew} for line in lines]
+    return [{key: line[key] for key in line if key not in measured_again} for line in lines]
 
 
 def _assert_same_weights(a, b):

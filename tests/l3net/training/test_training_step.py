@@ -27,7 +27,7 @@ def test_overfits_eight_pairs(shards):
 
 
 def _freeze_batch_norm(trainer):
-    """Freezes it, and makes optimizer and sums anew over what is still trainable."""
+    """Freezes it, and makes optimizer and sums again over what is still trainable."""
     for layer in trainer.model._flatten_layers():
         if type(layer).__name__ == "BatchNorm":
             layer.trainable = False
