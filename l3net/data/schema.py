@@ -18,15 +18,7 @@ import soundfile
 import tensorflow as tf
 
 from l3net import constants
-from l3net.data.sequence_example import (
-    BYTES,
-    INTS,
-    REALS,
-    bytes_list,
-    feature_list,
-    feature_lists,
-    pack,
-)
+from l3net.data.sequence_example import BYTES, INTS, REALS, feature_list, feature_lists, pack
 from l3net.errors import UserError
 
 PCM16, FLAC, FLOATS = AUDIO_ENCODINGS = ("pcm16", "flac", "floats")
@@ -170,10 +162,8 @@ def encode_clip(clip: Clip) -> bytes:
         value = feature.value(clip) if feature.value else getattr(clip, feature.field)
         if feature.count != PER_FRAME:
             context[feature.name] = pack(feature.kind, value if feature.count == MANY else [value])
-        elif feature.kind == BYTES:
-            lists[feature.name] = bytes_list(value)
         else:
-            lists[feature.name] = feature_list(pack(feature.kind, [each]) for each in value)
+            lists[feature.name] = feature_list(feature.kind, ([each] for each in value))
     features = tf.train.Features(feature=context)
     packed = tf.train.SequenceExample(context=features).SerializeToString(deterministic=True)
     return b"".join([packed, *feature_lists(lists)])
@@ -206,12 +196,12 @@ def _problem(clip: Clip) -> str | None:
 def _serialized_audio(waveform: np.ndarray, encoding: str) -> tuple[str, list[bytes]]:
     """Returns the name of the sound's feature list, and its parts."""
     if encoding == FLOATS:
-        return AUDIO_FLOATS, feature_list([pack(REALS, waveform.astype(np.float32) / INT16_SCALE)])
+        return AUDIO_FLOATS, feature_list(REALS, [waveform.astype(np.float32) / INT16_SCALE])
     if encoding == FLAC:
         buffer = io.BytesIO()
         soundfile.write(buffer, waveform, constants.SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
-        return AUDIO_BYTES, bytes_list([buffer.getvalue()])
-    return AUDIO_BYTES, bytes_list([waveform.astype("<i2", copy=False).tobytes()])
+        return AUDIO_BYTES, feature_list(BYTES, [[buffer.getvalue()]])
+    return AUDIO_BYTES, feature_list(BYTES, [[waveform.astype("<i2", copy=False).tobytes()]])
 
 
 # --- Reader in Python ----------------------------------------------------------------------------

@@ -33,16 +33,14 @@ def pack(kind: str, values: Iterable) -> tf.train.Feature:
     return tf.train.Feature(float_list=tf.train.FloatList(value=values))
 
 
-def feature_list(features: Iterable[tf.train.Feature]) -> list[bytes]:
-    """Returns a `FeatureList`, in one part."""
-    return [tf.train.FeatureList(feature=features).SerializeToString()]
-
-
-def bytes_list(contents: Iterable[bytes]) -> list[bytes]:
-    """Returns the parts of a `FeatureList` with one content per Feature."""
+def feature_list(kind: str, rows: Iterable[Iterable]) -> list[bytes]:
+    """Returns the parts of a `FeatureList` with one `Feature` per row; bytes are one to a row."""
+    if kind != BYTES:
+        features = [pack(kind, row) for row in rows]
+        return [tf.train.FeatureList(feature=features).SerializeToString()]
     parts = []
-    for content in contents:
-        value = _field(tf.train.BytesList.VALUE_FIELD_NUMBER, [content])
+    for row in rows:
+        value = _field(tf.train.BytesList.VALUE_FIELD_NUMBER, [*row])
         feature = _field(tf.train.Feature.BYTES_LIST_FIELD_NUMBER, value)
         parts += _field(tf.train.FeatureList.FEATURE_FIELD_NUMBER, feature)
     return parts
