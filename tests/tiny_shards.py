@@ -42,7 +42,7 @@ def make_clip(
     start_us: int = 0,
     **changes,
 ) -> schema.Clip:
-    """Makes a clip that tells itself: every frame is grey of level `10 * number` (number <= 25).
+    """Makes a clip whose pieces show its number: frames are grey of level `10 * number` (<= 250).
 
     Sample k of the sound is `number * 100 + k % 100`, so a cut shows whose it is and from where.
     """

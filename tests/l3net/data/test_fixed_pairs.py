@@ -89,7 +89,7 @@ def test_unusable_numbers_are_one_clear_line(tmp_path, num_pairs, num_clips):
         fixed_pairs.fixed_pairs(folder, "val", num_pairs=num_pairs, sampling="l3")
 
 
-def test_all_networks_are_asked_the_same_questions(tmp_path):
+def test_all_networks_see_the_same_pairs(tmp_path):
     folder = _folder(tmp_path)
     settings = {"num_pairs": 12, "sampling": "ots"}
     plain = fixed_pairs.fixed_pairs(folder, "val", **settings)

@@ -57,11 +57,15 @@ def _encodings_of_the_graph():
     return list(schema.AUDIO_ENCODINGS)
 
 
+def _decoded(clip: schema.Clip, **asked) -> dict:
+    records = tf.data.Dataset.from_tensors(schema.encode_clip(clip))
+    return next(iter(records.map(lambda record: schema.decode_clip(record, **asked))))
+
+
 @pytest.mark.parametrize("encoding", _encodings_of_the_graph())
 def test_graph_reader_agrees(encoding):
     clip = _clip(audio_encoding=encoding, num_padding_frames=1)
-    records = tf.data.Dataset.from_tensors(schema.encode_clip(clip))
-    decoded = next(iter(records.map(lambda r: schema.decode_clip(r, audio_encoding=encoding))))
+    decoded = _decoded(clip, audio_encoding=encoding)
     np.testing.assert_array_equal(decoded["waveform"], clip.waveform)
     assert decoded["frames"].numpy().tolist() == list(clip.frames)
     assert decoded["frame_times_us"].numpy().tolist() == [
@@ -69,11 +73,6 @@ def test_graph_reader_agrees(encoding):
     ]
     assert decoded["media_id"] == b"video0003"
     assert decoded["num_padding_frames"] == 1
-
-
-def _decoded(clip: schema.Clip, **asked) -> dict:
-    records = tf.data.Dataset.from_tensors(schema.encode_clip(clip))
-    return next(iter(records.map(lambda record: schema.decode_clip(record, **asked))))
 
 
 def test_graph_reader_gives_flow_and_labels_only_if_asked():

@@ -1,4 +1,4 @@
-"""What stands on top of the ConvNets, and how it starts, against numpy and exact numbers."""
+"""Heads on top of the ConvNets, and how they start, against numpy and exact numbers."""
 
 import keras
 import numpy as np
@@ -10,6 +10,7 @@ from l3net.models import heads
 from l3net.models.batch_norm import BatchNorm
 
 SMALL = {"width": 0.03125, "frame_px": 64, "spectrogram_average": 2, "conv1_1_stride": 2}
+INPUTS = {"vision": constants.FRAME, "audio": constants.LOG_SPECTROGRAM}
 NAMES = ("l3_net", "ave_net", "avol_net", "supervised_vision", "supervised_audio")
 
 
@@ -44,7 +45,7 @@ def _dense(layer, x, *, relu):
 def _two_layers(subnetwork, x, first="fc1", second="fc2"):
     """What a ReLU after the first layer and nothing after the second one give."""
     hidden = _dense(subnetwork.get_layer(first), x, relu=True)
-    assert 0.05 < np.mean(hidden == 0) < 0.95  # else nothing would tell a ReLU from none
+    assert 0.05 < np.mean(hidden == 0) < 0.95  # else a ReLU would make no difference
     return _dense(subnetwork.get_layer(second), hidden, relu=False)
 
 
@@ -59,54 +60,39 @@ def test_l3_net_has_a_relu_between_its_two_layers(networks):
     outputs = model(inputs, training=False)
     pool4 = [
         model.get_layer(tower)(inputs[name], training=False)["pool4"]
-        for tower, name in (("vision", constants.FRAME), ("audio", constants.LOG_SPECTROGRAM))
+        for tower, name in INPUTS.items()
     ]
     _check(outputs["logits"], _two_layers(model, np.concatenate(pool4, axis=1)))
 
 
 @pytest.mark.parametrize(
-    ("tower", "name"), [("vision", constants.FRAME), ("audio", constants.LOG_SPECTROGRAM)]
-)
-def test_ave_embedding_is_two_layers_and_the_l2_norm(networks, tower, name):
-    subnetwork = networks["ave_net"].get_layer(tower)
-    outputs = subnetwork(_input(networks["ave_net"], name), training=False)
-    expected = _two_layers(subnetwork, outputs["pool4"])
-    lengths = np.linalg.norm(expected, axis=1, keepdims=True)
-    assert np.abs(lengths - 1).min() > 0.1
-    _check(outputs["embedding"], expected / lengths)
-
-
-def test_avol_sound_embedding_has_no_l2_norm(networks):
-    subnetwork = networks["avol_net"].get_layer("audio")
-    outputs = subnetwork(_input(networks["avol_net"], constants.LOG_SPECTROGRAM), training=False)
-    expected = _two_layers(subnetwork, outputs["pool4"])
-    assert np.abs(np.linalg.norm(expected, axis=1) - 1).min() > 0.1
-    _check(outputs["embedding"], expected)
-
-
-def test_avol_picture_embedding_is_two_layers_at_each_position_without_norm(networks):
-    subnetwork = networks["avol_net"].get_layer("vision")
-    outputs = subnetwork(_input(networks["avol_net"], constants.FRAME), training=False)
-    expected = _two_layers(subnetwork, outputs["conv4_2"], "conv5", "conv6")
-    assert expected.shape == (3, 4, 4, constants.EMBEDDING_UNITS)
-    assert np.abs(np.linalg.norm(expected, axis=-1) - 1).min() > 0.1
-    _check(outputs["embedding_map"], expected)
-
-
-@pytest.mark.parametrize(
-    ("network", "tower", "name"),
+    ("network", "tower", "output"),
     [
-        ("supervised_vision", "vision", constants.FRAME),
-        ("supervised_audio", "audio", constants.LOG_SPECTROGRAM),
+        ("ave_net", "vision", "embedding"),
+        ("ave_net", "audio", "embedding"),
+        ("avol_net", "audio", "embedding"),
+        ("avol_net", "vision", "embedding_map"),
+        ("supervised_vision", "vision", "logits"),
+        ("supervised_audio", "audio", "logits"),
     ],
 )
-def test_a_classifier_has_a_relu_between_its_two_layers(networks, network, tower, name):
+def test_a_head_is_two_layers_with_a_relu_and_an_l2_norm_in_ave_net_alone(
+    networks, network, tower, output
+):
     subnetwork = networks[network].get_layer(tower)
-    outputs = subnetwork(_input(networks[network], name), training=False)
-    _check(outputs["logits"], _two_layers(subnetwork, outputs["pool4"]))
+    outputs = subnetwork(_input(networks[network], INPUTS[tower]), training=False)
+    if output == "embedding_map":  # at each position
+        expected = _two_layers(subnetwork, outputs["conv4_2"], "conv5", "conv6")
+        assert expected.shape == (3, 4, 4, constants.EMBEDDING_UNITS)
+    else:
+        expected = _two_layers(subnetwork, outputs["pool4"])
+    lengths = np.linalg.norm(expected, axis=-1, keepdims=True)
+    if output != "logits":
+        assert np.abs(lengths - 1).min() > 0.1
+    _check(outputs[output], expected / lengths if network == "ave_net" else expected)
 
 
-# --- How it starts -------------------------------------------------------------------------------
+# --- How they start ------------------------------------------------------------------------------
 def test_conv7_starts_at_scale_a_tenth_and_no_shift(networks):
     scale, shift = networks["avol_net"].get_layer("conv7").get_weights()
     np.testing.assert_array_equal(scale, np.full((1, 1, 1, 1), 0.1, np.float32))

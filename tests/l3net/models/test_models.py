@@ -12,7 +12,7 @@ from l3net.models.convnets import GlobalMax
 
 # Output sizes of each block from L3 Fig. 2 and OTS Fig. 2 (conv1_1 stride 1 and 2). OTS prints
 # 128x100 for the audio conv1; "same" padding of 257 gives 129, equal after pool1. Frames of AVE+MF
-# come first in its sizes (ours).
+# come first in its sizes (our choice).
 _L3 = {
     "vision": [(224, 224), (112, 112), (56, 56), (28, 28)],
     "audio": [(257, 199), (128, 99), (64, 49), (32, 24)],
@@ -25,10 +25,7 @@ SHAPES = {
     "l3_net": _L3,
     "l3_net_ots": _OTS,
     "ave_net": _OTS,
-    "ave_net_mf": {
-        **_OTS,
-        "vision": [(13, 112, 112), (13, 56, 56), (6, 28, 28), (3, 14, 14)],
-    },
+    "ave_net_mf": _OTS | {"vision": [(13, 112, 112), (13, 56, 56), (6, 28, 28), (3, 14, 14)]},
     "ave_net_of": _OTS,
     "avol_net": _OTS,
     "supervised_vision": {"vision": _L3["vision"]},
@@ -37,8 +34,8 @@ SHAPES = {
 }
 CHANNELS = (64, 128, 256, 512)
 
-# Trunk with convolution biases, derived from the papers: vision 4,685,376, audio 4,684,224. Ours
-# have no convolution biases (1,920 fewer) and batch norm's beta and gamma (2 x 1,920) besides.
+# Trunk with convolution biases, derived from the papers: vision 4,685,376, audio 4,684,224. Here:
+# no convolution biases (1,920 fewer), but batch norm's beta and gamma (2 x 1,920).
 VISION, AUDIO = 4_685_376 + 1_920, 4_684_224 + 1_920
 VISION_3D = 3 * (4_685_376 - 1_920) + 2 * 1_920  # every kernel three deep
 _STREAM = 64 * 64 + 64 * 128 + 128 * 128 + 128 * 256 + 256 * 256  # conv1_2 ... conv3_2, per 3x3
@@ -93,10 +90,6 @@ def test_layer_shapes_are_the_papers(paper_model):
         assert subnetwork.get_layer("pool4").output.shape[1:] == (constants.POOL4_UNITS,)
 
 
-def _units(model, owner, layer):
-    return (model.get_layer(owner) if owner else model).get_layer(layer).output.shape[1:]
-
-
 def test_heads_are_the_papers(paper_model):
     name, model = paper_model
     expected = {
@@ -117,7 +110,8 @@ def test_heads_are_the_papers(paper_model):
         "ave_net_of": "ave_net",
     }  # fmt: skip
     for (owner, layer), shape in expected[same.get(name, name)].items():
-        assert _units(model, owner, layer) == shape, layer
+        network = model.get_layer(owner) if owner else model
+        assert network.get_layer(layer).output.shape[1:] == shape, layer
 
 
 def test_parameter_counts_are_exact(paper_model):
