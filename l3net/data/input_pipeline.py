@@ -35,7 +35,7 @@ class PipelineConfig:
 
     Attributes:
         frame_px: height and width of the frame.
-        seed: of everything random.
+        seed: decides everything random.
         inputs: what the network takes, of constants.FRAME, FRAMES, FLOW, LOG_SPECTROGRAM; nothing
             else is decoded.
         labels: whether the clips' labels are read: for the supervised baselines alone, AVC

@@ -17,7 +17,7 @@ def _draws(**columns) -> np.ndarray:
 
 
 def _gradient(height: int, width: int) -> np.ndarray:
-    """Red grows to the right, green downwards: a crop tells where it is from."""
+    """Red grows to the right, green downwards: a crop shows where it is from."""
     image = np.zeros((height, width, 3), np.uint8)
     image[..., 0] = np.linspace(0, 255, width)
     image[..., 1] = np.linspace(0, 255, height)[:, None]

@@ -175,7 +175,7 @@ def test_read_format(tmp_path, encoding, flow):
     assert schema.read_format(shards[0].path) == schema.Format(encoding, 12.5, 48, bool(flow))
 
 
-def test_an_empty_shard_tells_nothing(tmp_path):
+def test_an_empty_shard_is_refused(tmp_path):
     (tmp_path / "empty").touch()
     with pytest.raises(UserError, match="has no readable record"):
         schema.read_format(tmp_path / "empty")
