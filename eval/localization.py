@@ -1,4 +1,4 @@
-"""Where is what sounds? AVOL-Net's localization (OTS §4.1), and the overlap that the field reports.
+r"""Where is what sounds? AVOL-Net's localization (OTS §4.1), and the overlap that others report.
 
     python -m eval.localization --saved_model=runs/avol/saved_model \
         --shards=data/audioset/shards --boxes=data/audioset/boxes.csv --split=val
@@ -39,6 +39,15 @@ from l3net.progress import progress
 CENTRE, OURS, MISMATCHED = "Image centre", "AVOL-Net", "AVOL-Net, sound of another class"
 # OTS §4.1: shares of 500 validation clips of AudioSet-Instruments.
 PAPER = {CENTRE: {"hits": 57.2}, OURS: {"hits": 81.7}, MISMATCHED: {}}
+METRICS = (
+    tables.Metric("hits", "hits %"),
+    tables.Metric("maximum", "mean maximum of the map", decimals=3, in_paper=False),
+    tables.Metric("empty", "empty maps %", in_paper=False),
+    tables.Metric("moved", "maximum moved %", in_paper=False),
+    tables.Metric("empty_or_moved", "empty or moved %", in_paper=False),
+    tables.Metric("ciou", "cIoU %", in_paper=False),
+    tables.Metric("auc", "AUC %", in_paper=False),
+)
 # A map below it everywhere says "does not correspond": nothing here makes this sound.
 EMPTY_BELOW = 0.5
 _BATCH_SIZE = 32
@@ -95,38 +104,23 @@ class JudgeConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """The prediction for one frame.
+    """The prediction for one frame."""
 
-    Attributes:
-        point: (y, x) of the map's maximum, in shares of the frame.
-        hit: whether it is in the annotated region.
-        maximum: the map's, the probability that picture and sound correspond.
-        ciou: overlap of the map's upper half with the annotated region, in what the network sees.
-        num_highest: cells that share the maximum; of several the first is the prediction.
-    """
-
-    point: tuple[float, float]
-    hit: bool
-    maximum: float
-    ciou: float
-    num_highest: int
+    point: tuple[float, float]  # (y, x) of the map's maximum, in shares of the frame
+    hit: bool  # whether it is in the annotated region
+    maximum: float  # the probability that picture and sound correspond
+    ciou: float  # overlap of the map's upper half with the region, in what the network sees
+    num_highest: int  # cells that share the maximum; of several the first is the prediction
 
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """A frame's outcome with its own sound and with that of another class.
-
-    Attributes:
-        example_id: the clip.
-        centre_hit: whether the middle of the frame is in the annotated region.
-        matched: with its own sound.
-        mismatched: with another one; None if there was none.
-    """
+    """A frame's outcome with its own sound and with that of another class."""
 
     example_id: str
-    centre_hit: bool
+    centre_hit: bool  # whether the middle of the frame is in the annotated region
     matched: Outcome
-    mismatched: Outcome | None
+    mismatched: Outcome | None  # None if there is no other sound
 
 
 # --- Measuring -----------------------------------------------------------------------------------
@@ -147,7 +141,8 @@ def judge(
     rng = np.random.default_rng(config.seed)
     judged: list[Judged] = []
     with progress("localizing", unit="frame", total=frames.num_clips) as shown:
-        for batch in _batches(_frames(frames, left_out)):
+        annotated = _frames(frames, left_out)
+        while batch := list(itertools.islice(annotated, _BATCH_SIZE)):
             judged += judge_batch(batch, [_other(frame, pool, rng) for frame in batch])
             shown.advance(len(batch))
     if not judged:
@@ -171,23 +166,19 @@ def _judge_batch(
     own = [frame.waveform for frame in batch]
     # A frame without another sound is given its own once more, and no outcome of that.
     unlike = [mine if other is None else other for mine, other in zip(own, others, strict=True)]
-    maps = [
-        localize({saved_model.IMAGE: images, saved_model.WAVEFORM: _to_floats(sounds)})
-        for sounds in (own, unlike)
-    ]
+    maps = []
+    for sounds in (own, unlike):
+        waveforms = np.stack(sounds).astype(np.float32) / schema.INT16_SCALE
+        maps.append(localize({saved_model.IMAGE: images, saved_model.WAVEFORM: waveforms}))
     judged = []
-    for k, frame in enumerate(batch):
-        boxes, view = frame.annotation.boxes, shown[k][1]
+    for frame, (_, view), other, *heats in zip(batch, shown, others, *maps, strict=True):
+        boxes = frame.annotation.boxes
         matched, mismatched = (
-            _outcome(heat[k], boxes, view, images.shape[1:3], config.consensus) for heat in maps
+            _outcome(heat, boxes, view, images.shape[1:3], config.consensus) for heat in heats
         )
+        centre_hit = metrics.is_hit((0.5, 0.5), boxes, config.consensus)
         judged.append(
-            Judged(
-                frame.example_id,
-                metrics.is_hit((0.5, 0.5), boxes, config.consensus),
-                matched,
-                None if others[k] is None else mismatched,
-            )
+            Judged(frame.example_id, centre_hit, matched, None if other is None else mismatched)
         )
     return judged
 
@@ -201,11 +192,6 @@ def _frames(frames: FrameSet, left_out: Counter) -> Iterator[SoundingFrame]:
             yield frame
 
 
-def _batches(frames: Iterator[SoundingFrame]) -> Iterator[list[SoundingFrame]]:
-    while batch := list(itertools.islice(frames, _BATCH_SIZE)):
-        yield batch
-
-
 def _other(
     frame: SoundingFrame, pool: Sequence[SoundingFrame], rng: np.random.Generator
 ) -> np.ndarray | None:
@@ -217,10 +203,6 @@ def _other(
         if other.media_id != frame.media_id and not (label and other.annotation.label == label)
     ]
     return candidates[rng.integers(len(candidates))] if candidates else None
-
-
-def _to_floats(waveforms: Sequence[np.ndarray]) -> np.ndarray:
-    return np.stack(waveforms).astype(np.float32) / schema.INT16_SCALE
 
 
 def _outcome(
@@ -246,11 +228,7 @@ def _outcome(
 def make_table(
     model: saved_model.SavedModel, frames: FrameSet, config: JudgeConfig
 ) -> tables.Table:
-    """Measures the localization; see `judge`.
-
-    Returns:
-        A table of three rows: image centre, AVOL-Net, AVOL-Net with the sound of another class.
-    """
+    """Measures image centre, AVOL-Net and AVOL-Net with the sound of another class."""
     judged, left_out = judge(model, frames, config)
     measured = {
         CENTRE: _hits([one.centre_hit for one in judged]),
@@ -273,15 +251,7 @@ def make_table(
     return tables.Table(
         "localization",
         "OTS §4.1: localization of what sounds",
-        [
-            tables.Metric("hits", "hits %"),
-            tables.Metric("maximum", "mean maximum of the map", decimals=3, in_paper=False),
-            tables.Metric("empty", "empty maps %", in_paper=False),
-            tables.Metric("moved", "maximum moved %", in_paper=False),
-            tables.Metric("empty_or_moved", "empty or moved %", in_paper=False),
-            tables.Metric("ciou", "cIoU %", in_paper=False),
-            tables.Metric("auc", "AUC %", in_paper=False),
-        ],
+        METRICS,
         rows,
         _notes(left_out, config, measured[OURS]["tied"]),
     )
@@ -336,8 +306,7 @@ def _row(data: str, method: str, measured: dict[str, Any] | None) -> tables.Row:
     paper = PAPER[method]
     if measured is None:
         return tables.Row(data, method, tables.NOT_RUN, paper, note="no sound of another class")
-    names = ("hits", "maximum", "empty", "moved", "empty_or_moved", "ciou", "auc")
-    ours = {name: measured[name] for name in names if name in measured}
+    ours = {metric.key: measured[metric.key] for metric in METRICS if metric.key in measured}
     low, high = measured["hits_95_percent"]
     return tables.Row(
         data, method, tables.RUN, paper, ours, f"hits: 95 % in {low:.1f} to {high:.1f}", measured

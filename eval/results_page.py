@@ -54,10 +54,7 @@ class Config:
 
 # --- What is there -------------------------------------------------------------------------------
 def read_tables(folders: Sequence[str | pathlib.Path]) -> dict[str, dict[str, Any]]:
-    """Reads the tables of some folders.
-
-    Args:
-        folders: where several have a table of one name, all are shown.
+    """Reads the tables of some folders; of one name in several folders, all are shown.
 
     Returns:
         Name, in the page, -> "title", "header", "lines" (texts), "notes", "origin", and "missing",
@@ -117,23 +114,18 @@ def write_page(config: Config) -> pathlib.Path:
     out_dir = pathlib.Path(config.out_dir)
     copy = functools.partial(_copied, out_dir)
     folder = pathlib.Path(config.figures or ".")
-    page = (
-        html_pages.environment("eval")
-        .get_template("results.html.j2")
-        .render(
-            title=config.title,
-            tables=shown,
-            figures=[_with_copies(figure, folder, copy) for figure in drawn],
-            videos=[
-                {"path": copy(path), "name": pathlib.Path(path).stem} for path in config.videos
-            ],
-            commit=provenance.commit() or "unknown",
-            commits=sorted({t["commit"] for t in shown.values() if not t["missing"]}),
-            versions=provenance.versions(),
-        )
+    page = html_pages.environment("eval").get_template("results.html.j2")
+    text = page.render(
+        title=config.title,
+        tables=shown,
+        figures=[_with_copies(figure, folder, copy) for figure in drawn],
+        videos=[{"path": copy(path), "name": pathlib.Path(path).stem} for path in config.videos],
+        commit=provenance.commit() or "unknown",
+        commits=sorted({table["commit"] for table in shown.values() if not table["missing"]}),
+        versions=provenance.versions(),
     )
     path = out_dir / "index.html"
-    write_whole(path, page)
+    write_whole(path, text)
     return path
 
 

@@ -1,4 +1,4 @@
-"""OTS Table 1: retrieval of images and sounds by images and sounds, mean nDCG@30.
+r"""OTS Table 1: retrieval of images and sounds by images and sounds, mean nDCG@30.
 
     python -m eval.retrieval --saved_models=runs/l3/saved_model,runs/ave/saved_model \
         --shards=data/audioset/shards --ontology=data/audioset/ontology.json --out_dir=runs/audioset
@@ -24,7 +24,7 @@ What the paper leaves open, and how it is read here:
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -149,11 +149,9 @@ class Config:
 
 # --- Scores --------------------------------------------------------------------------------------
 class Gallery:
-    """The items that are queries and are searched.
+    """The items that are queries and are searched: `example_ids`, the clips with labels.
 
-    Attributes:
-        example_ids: the clips with labels, in the order in which items that score alike come.
-        num_unlabelled: clips left out.
+    They are in the order in which items that score alike come.
     """
 
     def __init__(
@@ -183,10 +181,7 @@ class Gallery:
         self._judge = ranking.Judge(relevance, k=NUM_RETRIEVED, gain=search.gain)
 
     def rows_of(self, extracted: clips.ClipFeatures) -> dict[str, np.ndarray]:
-        """Returns L2-normalised features of the gallery's clips, in its order.
-
-        Returns:
-            Modality -> float32 [num_clips, size].
+        """Returns modality -> L2-normalised features of the gallery's clips, in its order.
 
         Raises:
             UserError: if the features are those of other clips.
@@ -213,36 +208,36 @@ class Gallery:
             and "ndcg_query_left_out" (within one modality): the means with and without the query
             in the gallery.
         """
-        scored = {}
-        for direction, (query, searched) in DIRECTIONS.items():
-            if query in features and searched in features:
-                judge = functools.partial(self._judge.score, features[query], features[searched])
-                scored[direction] = {False: judge()}
-                if query == searched:
-                    scored[direction][True] = judge(leave_out_own=True)
-        return self._details(scored)
+
+        def score(query: str, searched: str, leave_out_own: bool) -> ranking.Score:
+            rows = features[query], features[searched]
+            return self._judge.score(*rows, leave_out_own=leave_out_own)
+
+        return self._scores(features, score)
 
     def chance(self) -> dict[str, Any]:
         """Returns the expected scores of random rankings, in the form of `scores`."""
-        everything = self._judge.random_chance()
-        left_out = self._judge.random_chance(leave_out_own=True)
-        return self._details(
-            {
-                direction: {False: everything, **({True: left_out} if query == searched else {})}
-                for direction, (query, searched) in DIRECTIONS.items()
-            }
-        )
+        random = self._judge.random_chance
+        return self._scores((VISION, AUDIO), lambda _, __, own: random(leave_out_own=own))
 
-    def _details(self, scored: Mapping[str, Mapping[bool, ranking.Score]]) -> dict[str, Any]:
-        """Picks the scores of the table; `scored`: direction -> own item left out -> score."""
-        left_out = not self._query_in_gallery
-        shown = {name: scores.get(left_out, scores[False]) for name, scores in scored.items()}
+    def _scores(
+        self, modalities: Collection[str], score: Callable[[str, str, bool], ranking.Score]
+    ) -> dict[str, Any]:
+        """Scores each direction, within one modality without the query's own item, too."""
+        scored = {
+            direction: [
+                score(query, searched, own) for own in (False, True) if not own or query == searched
+            ]
+            for direction, (query, searched) in DIRECTIONS.items()
+            if {query, searched} <= set(modalities)
+        }
+        shown = {name: each[0 if self._query_in_gallery else -1] for name, each in scored.items()}
         return {
-            "ndcg": {name: score.mean for name, score in shown.items()},
-            "standard_error": {name: score.standard_error for name, score in shown.items()},
-            "ndcg_query_in_database": {name: scores[False].mean for name, scores in scored.items()},
+            "ndcg": {name: one.mean for name, one in shown.items()},
+            "standard_error": {name: one.standard_error for name, one in shown.items()},
+            "ndcg_query_in_database": {name: each[0].mean for name, each in scored.items()},
             "ndcg_query_left_out": {
-                name: scores[True].mean for name, scores in scored.items() if True in scores
+                name: each[1].mean for name, each in scored.items() if len(each) > 1
             },
         }
 
@@ -413,7 +408,7 @@ def make_table(
     vgg: vgg16.Vgg16 | None = None,
     truth: Mapping[str, Mapping[str, str]] | None = None,
 ) -> tables.Table:
-    """Scores each network, and random chance.
+    """Scores each network, and random chance: the paper's rows in its order.
 
     Args:
         models: the networks; those that Table 1 has no row for are left out.
@@ -421,9 +416,6 @@ def make_table(
         classes: the ontology that has the clips' labels.
         vgg: VGG16 with ImageNet's weights.
         truth: see `clips.read_truth`; replaces the clips' labels by what is seen and heard.
-
-    Returns:
-        The paper's rows in its order, those without a network "not run".
 
     Raises:
         UserError: if no network is left, or anything cannot be read.
@@ -480,7 +472,7 @@ def _notes(search: SearchConfig, data: str, num_unlabelled: int, *, has_truth: b
 
 def main(table: TableConfig, search: SearchConfig, config: Config) -> None:
     """Searches with each network and writes the table."""
-    folders = config.saved_models or (table.saved_model,)
+    folders = config.saved_models or (table.saved_model or "",)
     if not all(folders) or not table.shards:
         raise UserError("need --saved_models, and --shards; see --help")
 

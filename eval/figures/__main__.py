@@ -1,4 +1,4 @@
-"""Draws the figures of both papers, as PNG and PDF, with the sounds that belong to them.
+r"""Draws the figures of both papers, as PNG and PDF, with the sounds that belong to them.
 
     python -m eval.figures --saved_model=runs/l3/saved_model \
         --ave_saved_model=runs/ave/saved_model --avol_saved_model=runs/avol/saved_model \

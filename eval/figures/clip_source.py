@@ -19,25 +19,15 @@ class Shown:
 
 @dataclasses.dataclass(frozen=True)
 class ClipSource:
-    """A split of a prepared folder; of each clip one frame, with the second of sound around it.
-
-    Attributes:
-        shards: prepared folder.
-        split: its split; the papers take test splits.
-        data: its name, for titles.
-        seed: what the frame drawn from each clip depends on.
-        cache_dir: folder of the cache of features.
-        truth: see `clips.read_truth`; None takes the clips' labels.
-        has_labels: whether it is known what is seen and heard.
-    """
+    """A split of a prepared folder; of each clip one frame, with the second of sound around it."""
 
     shards: str | pathlib.Path
-    split: str
-    data: str
+    split: str  # the papers take test splits
+    data: str  # the folder's name, for titles
     seed: int
     cache_dir: str | pathlib.Path
-    truth: Mapping[str, Mapping[str, str]] | None = None
-    has_labels: bool = True
+    truth: Mapping[str, Mapping[str, str]] | None = None  # see `clips.read_truth`
+    has_labels: bool = True  # whether it is known what is seen and heard
 
     @property
     def title(self) -> str:

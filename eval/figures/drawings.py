@@ -38,32 +38,19 @@ class Sound:
 
 
 class Subject(NamedTuple):
-    """What a figure shows, drawn or not.
+    """What a figure shows, drawn or not."""
 
-    Attributes:
-        name: name of its files.
-        title: one line.
-        source: the paper's figure, such as "L3 Fig. 3".
-    """
-
-    name: str
-    title: str
-    source: str
+    name: str  # name of its files
+    title: str  # one line
+    source: str  # the paper's figure, such as "L3 Fig. 3"
 
 
 @dataclasses.dataclass(frozen=True)
 class Drawing:
-    """A figure and what must be said with it.
-
-    Attributes:
-        subject: what it shows.
-        caption: what is shown, how it was chosen, and from which data.
-        figure: the picture.
-        sounds: those that belong to it.
-    """
+    """A figure and what must be said with it."""
 
     subject: Subject
-    caption: str
+    caption: str  # what is shown, how it was chosen, and from which data
     figure: matplotlib.figure.Figure
     sounds: Sequence[Sound] = ()
 
@@ -71,6 +58,17 @@ class Drawing:
 def new_figure(width_inches: float, height_inches: float) -> matplotlib.figure.Figure:
     """Makes an empty figure, laid out so that no text is cut off."""
     return matplotlib.figure.Figure(figsize=(width_inches, height_inches), layout="constrained")
+
+
+def new_grid(
+    num_rows: int, num_columns: int, width_inches: float, height_inches: float
+) -> tuple[matplotlib.figure.Figure, np.ndarray]:
+    """Makes a figure of rows and columns without axes."""
+    figure = new_figure(width_inches, height_inches)
+    grid = figure.subplots(num_rows, num_columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    return figure, grid
 
 
 def settings() -> Any:
@@ -133,16 +131,7 @@ LIST_FILE = "figures.json"
 def write_list(
     entries: Sequence[Mapping[str, Any]], out_dir: str | pathlib.Path, **facts: Any
 ) -> pathlib.Path:
-    """Writes the list of figures, figures.json.
-
-    Args:
-        entries: from `write` and `not_run`.
-        out_dir: folder.
-        **facts: what else to note, such as commit and flags.
-
-    Returns:
-        Its path.
-    """
+    """Writes figures.json: entries from `write` and `not_run`, and facts such as the commit."""
     path = pathlib.Path(out_dir) / LIST_FILE
     write_whole(path, json.dumps({"figures": list(entries), **facts}, indent=1) + "\n")
     return path

@@ -47,12 +47,7 @@ def tsne(features: np.ndarray, *, seed: int) -> np.ndarray:
 
 
 def choose_classes(classes: Mapping[str, np.ndarray], num_classes: int = NUM_CLASSES) -> list[str]:
-    """Returns the names of the classes that are shown, sorted: those with most items (our choice).
-
-    Args:
-        classes: VISION and AUDIO -> str [num_items], "" where unknown.
-        num_classes: at most so many.
-    """
+    """Returns the classes that are shown, sorted: those with most items (our choice)."""
     names, counts = np.unique(np.concatenate(list(classes.values())), return_counts=True)
     known = [(-count, str(name)) for name, count in zip(names, counts, strict=True) if name]
     return sorted(name for _, name in sorted(known)[:num_classes])
@@ -99,14 +94,14 @@ def draw(networks: Mapping[str, saved_model.SavedModel], source: ClipSource) -> 
 
 
 def _scatter(axes, positions: np.ndarray, classes: np.ndarray, names: list[str]) -> None:
-    colours = matplotlib.colormaps["tab20"].colors
+    colours = matplotlib.colormaps["tab20"]
     for number, name in enumerate(names):
         of_class = classes == name
         # Twenty colours, and another marker for the odd ones: distinct in grey, too.
         axes.scatter(
             *positions[of_class].T,
             s=14,
-            color=colours[2 * number % 20 + number // 10],
+            color=colours(2 * number % 20 + number // 10),
             marker="os^Dv"[number % 5],
             label=name.split(",")[0],
             linewidths=0,

@@ -5,6 +5,7 @@ to display sound, the frame of the video that is aligned with the sound is shown
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -72,7 +73,7 @@ def _drawing(
     num_rows = 1 + max((len(retrieved) for _, _, retrieved in columns), default=0)
     figure = drawings.new_figure(_COLUMN_INCHES * len(columns) + 0.6, 1.35 * num_rows + 0.9)
     per_kind = len(columns) // len(KINDS)
-    groups = figure.subfigures(1, len(KINDS), wspace=0.04)
+    groups: Any = figure.subfigures(1, len(KINDS), wspace=0.04)
     sounds = []
     for kind_number, (kind, group) in enumerate(zip(KINDS, groups, strict=True)):
         group.suptitle(kind, fontweight="bold", fontsize=10)

@@ -77,11 +77,7 @@ def draw_localization(
 ) -> drawings.Drawing:
     """Draws annotated frames and AVOL-Net's maps, hits and misses, with the sounds.
 
-    Args:
-        localizer: the network.
-        frames: annotated.
-        data: their name, for the title.
-        seed: which are shown: drawn at random, not the nicest (our choice).
+    The seed draws which are shown, not the nicest (our choice); `data` names them in the title.
     """
     judged = [_judged(localizer, frame) for frame in frames]
     hits = [one for one in judged if one[-1]]
@@ -90,10 +86,9 @@ def draw_localization(
     shown = [*_drawn(hits, NUM_HITS, rng), *_drawn(misses, NUM_MISSES, rng)]
     per_row = 3
     num_rows = -(-len(shown) // per_row)
-    figure = drawings.new_figure(2 * _INCHES * per_row + 1.1, (_INCHES + 0.3) * num_rows + 0.5)
-    grid = figure.subplots(num_rows, 2 * per_row, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
+    figure, grid = drawings.new_grid(
+        num_rows, 2 * per_row, 2 * _INCHES * per_row + 1.1, (_INCHES + 0.3) * num_rows + 0.5
+    )
     for number, (frame, image, view, heat, hit) in enumerate(shown):
         left, right = grid[number // per_row, 2 * (number % per_row) :][:2]
         name = frame.annotation.label.split(",")[0]
@@ -123,7 +118,8 @@ def _judged(localizer: Localizer, frame: SoundingFrame):
 
 def _drawn(items: Sequence, count: int, rng: np.random.Generator) -> list:
     """Draws some, in their own order."""
-    drawn = rng.choice(len(items), min(count, len(items)), replace=False) if items else []
+    num = min(count, len(items))
+    drawn = rng.choice(len(items), num, replace=False).tolist() if items else []
     return [items[index] for index in sorted(drawn)]
 
 
@@ -148,11 +144,7 @@ def draw_sounds(
 ) -> drawings.Drawing:
     """Draws one frame with its own sound and with sounds of other classes, row by row.
 
-    Args:
-        localizer: the network.
-        frames: annotated, with labels.
-        data: their name, for the title.
-        seed: which frames and sounds are shown, drawn at random (our choice).
+    The seed draws frames and sounds (our choice); `data` names them in the title.
 
     Raises:
         UserError: if the frames are of fewer than two classes.
@@ -165,10 +157,8 @@ def draw_sounds(
     rng = np.random.default_rng(seed)
     rows = _drawn(frames, NUM_FRAMES, rng)
     num_sounds = min(NUM_SOUNDS, len(by_class))
-    figure = drawings.new_figure(
-        _INCHES * (1 + num_sounds) + 1.1, (_INCHES + 0.45) * len(rows) + 0.5
-    )
-    grid = figure.subplots(len(rows), 1 + num_sounds, squeeze=False)
+    size = (_INCHES * (1 + num_sounds) + 1.1, (_INCHES + 0.45) * len(rows) + 0.5)
+    figure, grid = drawings.new_grid(len(rows), 1 + num_sounds, *size)
     sounds = []
     for frame, line in zip(rows, grid, strict=True):
         image, _ = localizer.see(frame.jpeg)
@@ -212,12 +202,10 @@ def draw_video(localizer: Localizer, source: ClipSource) -> drawings.Drawing:
     chosen = [clip for n, clip in enumerate(read_clips(shards)) if n in wanted]
     columns = [_seconds_of(localizer, clip) for clip in chosen]
     num_rows = max(len(column) for column in columns)
-    figure = drawings.new_figure(
-        2 * _INCHES * len(columns) + 1.1, (_INCHES + 0.05) * num_rows + 0.9
+    num_columns = 2 * len(columns)
+    figure, grid = drawings.new_grid(
+        num_rows, num_columns, _INCHES * num_columns + 1.1, (_INCHES + 0.05) * num_rows + 0.9
     )
-    grid = figure.subplots(num_rows, 2 * len(columns), squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
     sounds = []
     for number, (clip, column) in enumerate(zip(chosen, columns, strict=True)):
         for row, (time, image, heat) in enumerate(column):

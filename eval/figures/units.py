@@ -8,7 +8,7 @@ Flickr-SoundNet.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import matplotlib
 import matplotlib.axes
@@ -41,19 +41,12 @@ _COLUMN_INCHES, _ROW_INCHES = 1.15, 1.15
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """A unit and the items that excite it most.
+    """A unit and the items that excite it most."""
 
-    Attributes:
-        index: component of pool4.
-        title: the dominant class, "" if the items have none.
-        num_of_class: how many of the items are of it.
-        items: indices of the five items, the most exciting first.
-    """
-
-    index: int
-    title: str
-    num_of_class: int
-    items: tuple[int, ...]
+    index: int  # component of pool4
+    title: str  # the dominant class, "" if the items have none
+    num_of_class: int  # how many of the items are of it
+    items: tuple[int, ...]  # indices of the five items, the most exciting first
 
 
 def choose_units(activations: np.ndarray, classes: np.ndarray | None, num_units: int) -> list[Unit]:
@@ -108,10 +101,6 @@ def _dominant(classes: np.ndarray) -> tuple[str, int]:
 def draw(model: saved_model.SavedModel, source: ClipSource) -> list[drawings.Drawing]:
     """Draws the four figures of units.
 
-    Args:
-        model: with signatures `vision` and `audio` that give conv4_2_map.
-        source: the clips.
-
     Returns:
         Visual concepts (L3 Fig. 3), their heat maps (Fig. 4), audio concepts (Fig. 7), audio heat
         maps (Fig. 9); of a data set without labels those of Fig. 5, 6 and 8.
@@ -135,14 +124,15 @@ def draw(model: saved_model.SavedModel, source: ClipSource) -> list[drawings.Dra
                 f"no unit of {modality} has two of its top {TOP} items of one class; "
                 f"{len(ids)} clips are too few, or the network has learnt nothing"
             )
-    wanted = {ids[item] for chosen in units.values() for unit in chosen for item in unit.items}
+    seen, heard = units[VISION], units[AUDIO]
+    wanted = {ids[item] for unit in (*seen, *heard) for item in unit.items}
     shown = source.read(wanted, frame_px=model.frame_px)
     picked = _Picked(model, ids, shown, source.title, classes is not None)
     return [
-        picked.visual_concepts(units[VISION]),
-        picked.visual_heat_maps(units[VISION]),
-        picked.audio_concepts(units[AUDIO]),
-        picked.audio_heat_maps(units[AUDIO][:NUM_SPECTROGRAM_UNITS]),
+        picked.visual_concepts(seen),
+        picked.visual_heat_maps(seen),
+        picked.audio_concepts(heard),
+        picked.audio_heat_maps(heard[:NUM_SPECTROGRAM_UNITS]),
     ]
 
 
@@ -157,11 +147,7 @@ class _Picked:
     has_labels: bool
 
     def visual_concepts(self, units: Sequence[Unit]) -> drawings.Drawing:
-        figure, grid = _grid(len(units))
-        for unit, column in zip(units, grid.T, strict=True):
-            for item, axes in zip(unit.items, column, strict=False):
-                drawings.show_image(axes, self.shown.images[self.ids[item]])
-            column[0].set_title(_heading(unit))
+        figure = self._frames_of(units)
         figure.suptitle(f"Frames that excite single units of pool4 most: {self.data}")
         return drawings.Drawing(
             TOP_FRAMES if self.has_labels else TOP_FRAMES._replace(source="L3 Fig. 5 and 6"),
@@ -190,15 +176,12 @@ class _Picked:
         )
 
     def audio_concepts(self, units: Sequence[Unit]) -> drawings.Drawing:
-        figure, grid = _grid(len(units))
+        figure = self._frames_of(units)
         sounds = []
-        for unit, column in zip(units, grid.T, strict=True):
-            names = [self.ids[item] for item in unit.items]
-            for name, axes in zip(names, column, strict=False):
-                drawings.show_image(axes, self.shown.images[name])
-            column[0].set_title(_heading(unit))
-            waveform = np.concatenate([self.shown.waveforms[name] for name in names])
-            sounds.append(drawings.Sound(_heading(unit).replace("\n", ", "), waveform))
+        for unit in units:
+            waveforms = [self.shown.waveforms[self.ids[item]] for item in unit.items]
+            title = _heading(unit).replace("\n", ", ")
+            sounds.append(drawings.Sound(title, np.concatenate(waveforms)))
         figure.suptitle(f"Sounds that excite single units of pool4 most: {self.data}")
         return drawings.Drawing(
             TOP_SOUNDS if self.has_labels else TOP_SOUNDS._replace(source="L3 Fig. 8"),
@@ -212,18 +195,18 @@ class _Picked:
 
     def audio_heat_maps(self, units: Sequence[Unit]) -> drawings.Drawing:
         run = self.model.features(AUDIO, _MAP)
-        settings = spectrogram_settings(self.model)
+        average = int(self.model.metadata.get("model_config", {}).get("spectrogram_average", 1))
         num_rows = max(len(unit.items) for unit in units)
         figure = drawings.new_figure(2.3 * len(units) + 0.8, 1.5 * num_rows)
         grid = figure.subplots(num_rows, 2 * len(units), sharex=True, sharey=True, squeeze=False)
         for number, unit in enumerate(units):
             waveforms = np.stack([self.shown.waveforms[self.ids[item]] for item in unit.items])
-            spectrograms = log_spectrogram(waveforms, **settings).numpy()[..., 0]
+            spectrograms = log_spectrogram(waveforms, average=average).numpy()[..., 0]
             heat = run(waveforms)[..., unit.index]
             for row, (spectrogram, one) in enumerate(zip(spectrograms, heat, strict=True)):
                 left, right = grid[row, 2 * number], grid[row, 2 * number + 1]
-                show_spectrogram(left, spectrogram, settings)
-                _show_heat(right, one / heat.max(), spectrogram.shape, settings)
+                _show_spectrogram(left, spectrogram, average)
+                _show_heat(right, one / heat.max(), spectrogram.shape, average)
             grid[0, 2 * number].set_title(_heading(unit), loc="left")
         for axes in grid[-1]:
             axes.set_xlabel("time, s")
@@ -239,6 +222,15 @@ class _Picked:
             figure,
         )
 
+    def _frames_of(self, units: Sequence[Unit]) -> matplotlib.figure.Figure:
+        """Draws each unit's frames, a column a unit."""
+        figure, grid = _grid(len(units))
+        for unit, column in zip(units, grid.T, strict=True):
+            for item, axes in zip(unit.items, column, strict=False):
+                drawings.show_image(axes, self.shown.images[self.ids[item]])
+            column[0].set_title(_heading(unit))
+        return figure
+
     def _how_chosen(self, what: str) -> str:
         if not self.has_labels:
             return "Chosen: the units whose five are the most outstanding; no label was used."
@@ -249,59 +241,34 @@ class _Picked:
         )
 
 
-def spectrogram_settings(model: saved_model.SavedModel) -> dict[str, int]:
-    """Returns how a network averages its log-spectrogram, by its SavedModel's metadata."""
-    average = model.metadata.get("model_config", {}).get("spectrogram_average", 1)
-    return {"average": int(average)} if average != 1 else {}
-
-
-def show_spectrogram(
-    axes: matplotlib.axes.Axes, spectrogram: np.ndarray, settings: Mapping[str, int]
+def _show_cells(
+    axes: matplotlib.axes.Axes, cells: np.ndarray, covered: Sequence[int], average: int, **look
 ) -> None:
-    """Draws a log-spectrogram [bands, windows] with its axes in Hz and seconds."""
-    low, high = VALUE_RANGE
+    """Draws a spectrogram or a map over the bands and windows it covers, in Hz and seconds."""
+    bands, windows = covered
+    seconds = windows * average * constants.STFT_HOP_SAMPLES / constants.SAMPLE_RATE_HZ
+    extent = (0, seconds, 0, bands * average * _HZ_PER_BAND)
     axes.imshow(
-        spectrogram,
-        origin="lower",
-        aspect="auto",
-        extent=_extent(spectrogram.shape, settings),
-        cmap="gray",
-        vmin=low,
-        vmax=high,
-        interpolation="nearest",
+        cells, origin="lower", aspect="auto", extent=extent, interpolation="nearest", **look
     )
+
+
+def _show_spectrogram(axes: matplotlib.axes.Axes, spectrogram: np.ndarray, average: int) -> None:
+    low, high = VALUE_RANGE
+    _show_cells(axes, spectrogram, spectrogram.shape, average, cmap="gray", vmin=low, vmax=high)
     axes.set_yticks(range(0, constants.SAMPLE_RATE_HZ // 2 + 1, 12000))
 
 
-def _extent(shape: tuple[int, int], settings: Mapping[str, int]) -> tuple[float, ...]:
-    """Returns what so many bands and windows cover: seconds, then Hz."""
-    average = settings.get("average", 1)
-    hop_seconds = constants.STFT_HOP_SAMPLES / constants.SAMPLE_RATE_HZ
-    return 0, shape[1] * average * hop_seconds, 0, shape[0] * average * _HZ_PER_BAND
-
-
 def _show_heat(
-    axes: matplotlib.axes.Axes,
-    heat: np.ndarray,
-    spectrogram_shape: tuple[int, int],
-    settings: Mapping[str, int],
+    axes: matplotlib.axes.Axes, heat: np.ndarray, shape: Sequence[int], average: int
 ) -> None:
-    """Draws a map over the bands and windows that its cells come from."""
-    covered = [
-        count * heat_map.cell_px(side, count)
-        for side, count in zip(spectrogram_shape, heat.shape, strict=True)
-    ]
-    axes.set_facecolor(matplotlib.colormaps[heat_map.DEFAULT_COLOUR_MAP](0.0))
-    axes.imshow(
-        heat,
-        origin="lower",
-        aspect="auto",
-        extent=_extent(tuple(covered), settings),
-        cmap=heat_map.DEFAULT_COLOUR_MAP,
-        vmin=0,
-        vmax=1,
-        interpolation="nearest",
+    """Draws a map over the part of a spectrogram of this shape that its cells come from."""
+    covered = tuple(
+        n * heat_map.cell_px(side, n) for side, n in zip(shape, heat.shape, strict=True)
     )
+    colours = heat_map.DEFAULT_COLOUR_MAP
+    axes.set_facecolor(matplotlib.colormaps[colours](0.0))
+    _show_cells(axes, heat, covered, average, cmap=colours, vmin=0, vmax=1)
 
 
 def _heading(unit: Unit) -> str:
@@ -312,8 +279,5 @@ def _heading(unit: Unit) -> str:
 
 def _grid(num_columns: int) -> tuple[matplotlib.figure.Figure, np.ndarray]:
     """Makes rows of five, as many columns as there are units."""
-    figure = drawings.new_figure(_COLUMN_INCHES * num_columns + 0.6, _ROW_INCHES * TOP + 0.9)
-    grid = figure.subplots(TOP, num_columns, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    return figure, grid
+    width, height = _COLUMN_INCHES * num_columns + 0.6, _ROW_INCHES * TOP + 0.9
+    return drawings.new_grid(TOP, num_columns, width, height)

@@ -8,12 +8,7 @@ EXPONENTIAL, LINEAR = GAINS = ("exponential", "linear")
 def gain_of(relevance: np.ndarray, gain: str = EXPONENTIAL) -> np.ndarray:
     """Returns the gain of items by their relevance r: 2^r - 1 (exponential), or r (linear).
 
-    Args:
-        relevance: int or float of any shape, not negative.
-        gain: one of GAINS.
-
-    Returns:
-        float64 of the same shape. Relevance [0, 1, 3] has gain [0, 1, 7], linear [0, 1, 3].
+    Relevance [0, 1, 3] has gain [0, 1, 7], linear [0, 1, 3].
 
     Raises:
         ValueError: if the gain is unknown.
@@ -27,12 +22,8 @@ def gain_of(relevance: np.ndarray, gain: str = EXPONENTIAL) -> np.ndarray:
 def dcg(relevance: np.ndarray, gain: str = EXPONENTIAL) -> np.ndarray:
     """Returns the discounted cumulative gain of ranked lists: the sum of gain_i / log2(i + 1).
 
-    Args:
-        relevance: [..., k], the items' at ranks 1 to k.
-        gain: one of GAINS.
-
-    Returns:
-        float64 [...]. Relevance [1, 0, 2] gives 1 / log2(2) + 0 + 3 / log2(4) = 2.5.
+    The relevance of ranks 1 to k is the last axis: [1, 0, 2] gives 1 / log2(2) + 0 + 3 / log2(4)
+    = 2.5.
     """
     values = gain_of(relevance, gain)
     return values @ _discounts(values.shape[-1])

@@ -29,21 +29,13 @@ class Config:
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """The accuracies of one run.
+    """The accuracies of one run."""
 
-    Attributes:
-        name: name of the run's folder.
-        data: name of the data set.
-        model: a key of l3net.models.MODELS.
-        batch_size: pairs per step.
-        accuracy: step -> validation accuracy in [0, 1].
-    """
-
-    name: str
-    data: str
-    model: str
-    batch_size: int
-    accuracy: dict[int, float]
+    name: str  # name of the run's folder
+    data: str  # name of the data set
+    model: str  # a key of l3net.models.MODELS
+    batch_size: int  # pairs per step
+    accuracy: dict[int, float]  # step -> validation accuracy in [0, 1]
 
 
 def read_curve(run_dir: str | pathlib.Path) -> Curve:

@@ -1,7 +1,7 @@
-"""Puts the tables of several seeds together: mean and standard deviation of every number.
+r"""Puts the tables of several seeds together: mean and standard deviation of every number.
 
     python -m eval.reporting.seeds --out_dir=runs/demo/over_seeds \
-        runs/demo/retrieval.json runs/seed1/demo/retrieval.json runs/seed2/demo/retrieval.json
+        runs/demo/retrieval.json runs/demo/seed1/retrieval.json runs/demo/seed2/retrieval.json
 
 The tables are those that the same script wrote for networks trained with other seeds. Files of
 several tables may be given at once; each table comes out under its own name.
@@ -43,8 +43,8 @@ def combine(of_seeds: Sequence[tables.Table], seeds: Sequence[str] = ()) -> tabl
     """
     first = of_seeds[0]
     by_row = [{(row.data, row.method): row for row in table.rows} for table in of_seeds]
-    for table, rows in zip(of_seeds[1:], by_row[1:], strict=True):
-        strange = [method for data, method in rows if (data, method) not in by_row[0]]
+    for table, own in zip(of_seeds[1:], by_row[1:], strict=True):
+        strange = [method for data, method in own if (data, method) not in by_row[0]]
         if table.name != first.name or strange:
             raise UserError(
                 f"tables {first.name!r} and {table.name!r} of different seeds have other rows "
@@ -59,21 +59,22 @@ def combine(of_seeds: Sequence[tables.Table], seeds: Sequence[str] = ()) -> tabl
 
 
 def _combined(first: tables.Row, rows: Sequence[tables.Row | None]) -> tables.Row:
-    if any(row is None or row.status != first.status for row in rows):
+    run = [row for row in rows if row is not None and row.status == first.status]
+    if len(run) < len(rows):
         return tables.Row(
             first.data, first.method, tables.NOT_RUN, first.paper, note="not run with every seed"
         )
-    keys = [key for key in first.ours if all(key in row.ours for row in rows)]
-    values = {key: [row.ours[key] for row in rows] for key in keys}
+    keys = [key for key in first.ours if all(key in row.ours for row in run)]
+    values = {key: [row.ours[key] for row in run] for key in keys}
     return tables.Row(
         first.data,
         first.method,
         first.status,
         first.paper,
         {key: statistics.fmean(numbers) for key, numbers in values.items()},
-        note=first.note if all(row.note == first.note for row in rows) else "",
+        note=first.note if all(row.note == first.note for row in run) else "",
         details={"by_seed": values},
-        spread={k: statistics.stdev(v) for k, v in values.items()} if len(rows) > 1 else {},
+        spread={k: statistics.stdev(v) for k, v in values.items()} if len(run) > 1 else {},
     )
 
 

@@ -8,8 +8,7 @@ import json
 import pathlib
 import sys
 import time
-import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from l3net import provenance
@@ -22,59 +21,34 @@ NUM_TEXT_COLUMNS = 2  # data and method
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """A column of numbers.
+    """A column of numbers."""
 
-    Attributes:
-        key: its key in `Row.paper` and `Row.ours`.
-        heading: with its unit, such as "accuracy %".
-        decimals: digits after the point.
-        in_paper: whether the papers give such numbers; else there is no column of theirs.
-    """
-
-    key: str
-    heading: str
-    decimals: int = 1
-    in_paper: bool = True
+    key: str  # in `Row.paper` and `Row.ours`
+    heading: str  # with its unit, such as "accuracy %"
+    decimals: int = 1  # digits after the point
+    in_paper: bool = True  # whether the papers give such numbers; else no column of theirs
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One line of a table.
+    """One line of a table."""
 
-    Attributes:
-        data: what it was measured on, such as "ESC-10 (400 real recordings)".
-        method: in the paper's words.
-        status: RUN; NOT_RUN; or QUOTED, a row that we never run and only repeat from the paper.
-        paper: metric key -> the paper's number; metrics it does not give are left out.
-        ours: metric key -> our number.
-        note: one short remark, such as why a row was not run.
-        details: anything JSON can hold; for the .json only.
-        spread: metric key -> standard deviation of our number over seeds, if there are several.
-    """
-
-    data: str
-    method: str
-    status: str
-    paper: dict[str, float] = dataclasses.field(default_factory=dict)
-    ours: dict[str, float] = dataclasses.field(default_factory=dict)
-    note: str = ""
-    details: dict[str, Any] = dataclasses.field(default_factory=dict)
+    data: str  # what it was measured on, such as "ESC-10 (400 real recordings)"
+    method: str  # in the paper's words
+    status: str  # RUN; NOT_RUN; QUOTED: a row that we never run and only repeat from the paper
+    paper: dict[str, float] = dataclasses.field(default_factory=dict)  # metric key -> its number
+    ours: dict[str, float] = dataclasses.field(default_factory=dict)  # metric key -> our number
+    note: str = ""  # one short remark, such as why a row was not run
+    details: dict[str, Any] = dataclasses.field(default_factory=dict)  # for the .json only
+    # Metric key -> standard deviation of our number over seeds, if there are several.
     spread: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table of results.
+    """A table of results."""
 
-    Attributes:
-        name: name of its files, such as "table2".
-        title: one line.
-        metrics: its columns of numbers.
-        rows: its lines.
-        notes: remarks below it.
-    """
-
-    name: str
+    name: str  # name of its files, such as "table2"
     title: str
     metrics: Sequence[Metric]
     rows: Sequence[Row]
@@ -90,41 +64,30 @@ def cells(table: Table) -> list[list[str]]:
     for metric in table.metrics:
         both = [f"{metric.heading}, paper", f"{metric.heading}, ours"]
         header += both if metric.in_paper else [metric.heading]
-    lines = [header + ["Note"]]
+    lines = [[*header, "Note"]]
     for row in table.rows:
         line = [row.data, row.method]
+        blank = {NOT_RUN: "not run", QUOTED: "(quoted)"}.get(row.status, "")
         for metric in table.metrics:
-            both = [
-                _cell(metric, row.paper, ""),
-                _cell(metric, row.ours, _blank(row), row.spread),
-            ]
-            line += both if metric.in_paper else both[1:]
+            line += [_cell(metric, row.paper, "", {})] if metric.in_paper else []
+            line.append(_cell(metric, row.ours, blank, row.spread))
         lines.append([*line, row.note])
     return lines
 
 
-def markdown(table: Table) -> str:
-    """Returns the table as Markdown, the paper's numbers beside ours."""
-    grid = _aligned(cells(table), num_text=NUM_TEXT_COLUMNS)
-    return "\n".join([f"# {table.title}", "", *grid, "", *(f"- {n}" for n in table.notes), ""])
-
-
-def _blank(row: Row) -> str:
-    return {NOT_RUN: "not run", QUOTED: "(quoted)"}.get(row.status, "")
-
-
-def _cell(
-    metric: Metric,
-    values: Mapping[str, float],
-    blank: str,
-    spread: Mapping[str, float] = types.MappingProxyType({}),
-) -> str:
+def _cell(metric: Metric, values: dict[str, float], blank: str, spread: dict[str, float]) -> str:
     value = values.get(metric.key)
     if value is None:
         return blank
     text = f"{value:.{metric.decimals}f}"
     deviation = spread.get(metric.key)
     return text if deviation is None else f"{text} ± {deviation:.{metric.decimals}f}"
+
+
+def markdown(table: Table) -> str:
+    """Returns the table as Markdown, the paper's numbers beside ours."""
+    grid = _aligned(cells(table), num_text=NUM_TEXT_COLUMNS)
+    return "\n".join([f"# {table.title}", "", *grid, "", *(f"- {n}" for n in table.notes), ""])
 
 
 def _aligned(lines: list[list[str]], num_text: int) -> list[str]:

@@ -6,7 +6,6 @@ depends on the seed and the clip's id alone: every network, and every folder in 
 was prepared (with optical flow or without), gives the same items.
 """
 
-import csv
 import dataclasses
 import hashlib
 import pathlib
@@ -17,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from eval.reporting import cache, synthetic
+from eval.sets import clip_labels
 from l3net import constants
 from l3net.data import augment, avc_pairs, input_pipeline, schema
 from l3net.data.shards import Shard, content_digest, find_shards, read_clips
@@ -36,7 +36,10 @@ class Network(Protocol):
 
     metadata: dict[str, Any]
     frame_px: int
-    inputs: tuple[str, ...]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of what it takes, by constants."""
 
     def features(self, signature: str, output: str) -> Callable[[Any], np.ndarray]:
         """Returns one output as a function; see `saved_model.SavedModel.features`."""
@@ -46,35 +49,27 @@ class Network(Protocol):
 class Items:
     """N frames of clips, each with its second of sound.
 
-    Attributes:
-        example_ids: the items' clips.
-        labels: none, one or several labels of each clip.
-        times_seconds: float64 [N], the frames' times from the clip's start.
-        frame_indices: int64 [N], the frames' indices within the clip.
-        images: uint8 [N, frame_px, frame_px, 3], the centre crop that the networks were trained
-            for (224/256 of the smallest side).
-        waveforms: float32 [N, 48000] in [-1, 1], the frame at its middle; nearer to the clip's
-            ends only where no frame has half a second on both sides.
-        frames: uint8 [N, 25, frame_px, frame_px, 3] around the frame; None if not wanted.
-        flow: float32 [N, frame_px, frame_px, 20] in [-1, 1]; None if not wanted.
+    Images are the centre crop that the networks were trained for (224/256 of the smallest side).
+    The frame is at the middle of its sound; nearer to the clip's ends only where no frame has half
+    a second on both sides.
     """
 
     example_ids: tuple[str, ...]
-    labels: tuple[tuple[str, ...], ...]
-    times_seconds: np.ndarray
-    frame_indices: np.ndarray
-    images: np.ndarray
-    waveforms: np.ndarray
-    frames: np.ndarray | None = None
-    flow: np.ndarray | None = None
+    labels: tuple[tuple[str, ...], ...]  # none, one or several of each clip
+    times_seconds: np.ndarray  # float64 [N], the frames' times from the clip's start
+    frame_indices: np.ndarray  # int64 [N], within the clip
+    images: np.ndarray  # uint8 [N, frame_px, frame_px, 3]
+    waveforms: np.ndarray  # float32 [N, 48000] in [-1, 1]
+    frames: np.ndarray | None = None  # uint8 [N, 25, frame_px, frame_px, 3], around the frame
+    flow: np.ndarray | None = None  # float32 [N, frame_px, frame_px, 20] in [-1, 1]
 
     def __len__(self) -> int:
         return len(self.example_ids)
 
     def part(self, rows: slice) -> "Items":
         """Returns some of the items, without copying what is seen and heard."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return Items(**{k: None if v is None else v[rows] for k, v in values.items()})
+        some: Any = {k: None if v is None else v[rows] for k, v in vars(self).items()}
+        return Items(**some)
 
 
 # --- Reading -------------------------------------------------------------------------------------
@@ -118,9 +113,9 @@ def read_blocks(
     inputs: Sequence[str] = (constants.FRAME, constants.LOG_SPECTROGRAM),
     max_clips: int | None = None,
 ) -> Iterator[Items]:
-    """Draws frames with their seconds of sound from every clip of a split.
+    """Draws frames with their seconds of sound from every clip of a split, in blocks.
 
-    An item of 224x224 takes 0.35 MB (25 frames 3.8 MB more, flow 4 MB), so they come in blocks.
+    An item of 224x224 takes 0.35 MB (25 frames 3.8 MB more, flow 4 MB).
 
     Args:
         folder: prepared shards.
@@ -154,19 +149,6 @@ def read_blocks(
             shown.advance()
     if waiting:
         yield _stacked(waiting, decode)
-
-
-def read_items(folder: str | pathlib.Path, split: str, **settings: Any) -> Items:
-    """Reads all that `read_blocks` yields, with its arguments, into memory at once."""
-    blocks = list(read_blocks(folder, split, **settings))
-
-    def join(name: str) -> tuple | np.ndarray | None:
-        values = [getattr(block, name) for block in blocks]
-        if isinstance(values[0], tuple):
-            return sum(values, ())
-        return None if values[0] is None else np.concatenate(values)
-
-    return Items(**{field.name: join(field.name) for field in dataclasses.fields(Items)})
 
 
 def _cut(
@@ -229,20 +211,17 @@ def _stacked(cut: list[dict[str, Any]], decode: Callable) -> Items:
         decode({name: tf.constant(jpegs) for name, jpegs in item["pictures"].items()})
         for item in cut
     ]
-
-    def stack(name: str) -> np.ndarray | None:
-        return np.stack([p[name].numpy() for p in pictures]) if name in pictures[0] else None
-
-    flow = stack("flow")
+    stacked = {name: np.stack([one[name].numpy() for one in pictures]) for name in pictures[0]}
+    flow = stacked.get("flow")
     levels = np.stack([item["waveform"] for item in cut]).astype(np.float32)
     return Items(
         example_ids=tuple(item["example_id"] for item in cut),
         labels=tuple(item["labels"] for item in cut),
         times_seconds=np.array([item["time_seconds"] for item in cut], np.float64),
         frame_indices=np.array([item["frame_index"] for item in cut], np.int64),
-        images=stack("image"),
+        images=stacked["image"],
         waveforms=levels / np.float32(schema.INT16_SCALE),
-        frames=stack("images"),
+        frames=stacked.get("images"),
         flow=None if flow is None else augment.flow_to_float(flow).numpy(),
     )
 
@@ -255,40 +234,22 @@ def read_truth(path: str | pathlib.Path) -> dict[str, dict[str, str]]:
 
     Returns:
         `saved_model.VISION` or `AUDIO` -> example id -> class.
-
-    Raises:
-        UserError: if it cannot be read or lacks a column.
     """
     columns = {saved_model.VISION: "label", saved_model.AUDIO: "heard_label"}
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        return {
-            modality: {row["example_id"]: row[column] for row in rows}
-            for modality, column in columns.items()
-        }
-    except (OSError, KeyError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"cannot read {path} ({error}); need a CSV with columns example_id, label, heard_label"
-        ) from error
+    return {name: clip_labels.read_labels(path, column) for name, column in columns.items()}
 
 
 # --- Features ------------------------------------------------------------------------------------
 def embed(
-    model: Network,
-    items: Items,
-    signature: str,
-    output: str,
-    *,
-    cache_dir: str | pathlib.Path,
+    model: Network, items: Items, signature: str, output: str, *, cache_dir: str | pathlib.Path
 ) -> np.ndarray:
-    """Returns one output of a network for every item; computes only what is not yet on disk.
+    """Returns one output of a network for a block of items, computed if it is not yet on disk.
 
     Args:
         model: the network.
         items: read with the model's own `frame_px` and `inputs`.
         signature: `saved_model.VISION` or `AUDIO`.
-        output: such as "pool4" or "embedding".
+        output: such as "pool4" or "embedding", D numbers.
         cache_dir: folder of the cache.
 
     Returns:
@@ -297,20 +258,12 @@ def embed(
     Raises:
         UserError: if the network has no such output, or gives numbers that are not finite.
     """
-    folder = pathlib.Path(cache_dir) / "features"
-    starts = range(0, len(items), BLOCK_ITEMS)
-    parts = [items.part(slice(start, start + BLOCK_ITEMS)) for start in starts]
-    return np.concatenate([_embed_block(model, part, signature, output, folder) for part in parts])
-
-
-def _embed_block(
-    model: Network, items: Items, signature: str, output: str, folder: pathlib.Path
-) -> np.ndarray:
     given = _given(model, items, signature)
     key = cache.key_of(
         PROTOCOL, model.metadata, signature, output,
         {name: cache.hash_array(array) for name, array in given.items()},
     )  # fmt: skip
+    folder = pathlib.Path(cache_dir) / "features"
     kept = cache.read_array(folder, key)
     if kept is not None:
         return np.array(kept)
@@ -330,7 +283,7 @@ def _given(model: Network, items: Items, signature: str) -> dict[str, np.ndarray
     """Returns the items' arrays that a signature takes, by its inputs' names."""
     if signature == saved_model.AUDIO:
         return {saved_model.WAVEFORM: items.waveforms}
-    sources = {
+    sources: dict[str, tuple[str, Any]] = {
         constants.FRAME: (saved_model.IMAGE, items.images),
         constants.FRAMES: (saved_model.IMAGES, items.frames),
         constants.FLOW: (saved_model.FLOW, items.flow),
@@ -340,19 +293,12 @@ def _given(model: Network, items: Items, signature: str) -> dict[str, np.ndarray
 
 @dataclasses.dataclass(frozen=True)
 class ClipFeatures:
-    """Features of the N items of a split, in the order of the clips' ids.
-
-    Attributes:
-        example_ids: the items' clips.
-        labels: the labels of each item's clip.
-        features: signature -> float32 [N, D].
-        digest: short hash of the shards' content.
-    """
+    """Features of the N items of a split, in the order of the clips' ids."""
 
     example_ids: tuple[str, ...]
     labels: tuple[tuple[str, ...], ...]
-    features: Mapping[str, np.ndarray]
-    digest: str
+    features: Mapping[str, np.ndarray]  # signature -> float32 [N, D]
+    digest: str  # short hash of the shards' content
 
 
 def extract_features(
@@ -361,10 +307,8 @@ def extract_features(
     split: str,
     outputs: Mapping[str, str],
     *,
-    seed: int,
     cache_dir: str | pathlib.Path,
-    num_per_clip: int = 1,
-    max_clips: int | None = None,
+    **draw: Any,
 ) -> ClipFeatures:
     """Draws items from a split and extracts their features, one block in memory at a time.
 
@@ -373,10 +317,8 @@ def extract_features(
         folder: prepared shards.
         split: such as "test".
         outputs: signature -> output, those to compute.
-        seed: what the draw depends on.
         cache_dir: folder of the cache.
-        num_per_clip: frames per clip.
-        max_clips: see `read_blocks`.
+        **draw: see `read_blocks`: seed, num_per_clip, max_clips.
 
     Returns:
         The features; whatever folder the same clips come from, in the same order.
@@ -385,19 +327,11 @@ def extract_features(
         UserError: see `read_blocks` and `embed`.
     """
     digest = content_digest(find_shards(folder, split))
-    blocks = read_blocks(
-        folder,
-        split,
-        frame_px=model.frame_px,
-        seed=seed,
-        num_per_clip=num_per_clip,
-        inputs=model.inputs,
-        max_clips=max_clips,
-    )
     ids: list[str] = []
     labels: list[tuple[str, ...]] = []
     arrays: dict[str, list[np.ndarray]] = {signature: [] for signature in outputs}
-    for block in blocks:
+    draw |= {"frame_px": model.frame_px, "inputs": model.inputs}
+    for block in read_blocks(folder, split, **draw):
         ids += block.example_ids
         labels += block.labels
         for signature, output in outputs.items():
@@ -416,9 +350,7 @@ def classes_of(
 ) -> dict[str, np.ndarray]:
     """Returns the classes that are seen and heard in items.
 
-    Args:
-        extracted: the items.
-        truth: see `read_truth`; None takes the clips' first label for both.
+    Without `truth` (see `read_truth`) these are the clips' first labels.
 
     Returns:
         `saved_model.VISION` or `AUDIO` -> str [N], the class, "" without one.

@@ -5,7 +5,7 @@ either direction: acoustic guitar to itself 0, to electric guitar 2, to drum 5. 
 20 - d; that of two clips is the highest over all pairs of a label of one and a label of the other.
 
 The ontology is no tree: 38 of AudioSet's 632 classes have several parents, and only through them
-do its seven top classes hang together. No further root is put above those (ours: with one, no
+are its seven top classes connected. No further root is put above those (our choice: with one, no
 path would be longer than 11; without, the longest is 21, which explains the paper's 20). Relevance
 never falls below 0: d = 21, and classes that no path joins, count as 0.
 """
@@ -20,7 +20,7 @@ import scipy.sparse.csgraph
 
 from l3net.errors import UserError
 
-MAX_RELEVANCE = 20  # of classes at distance 0
+MAX_RELEVANCE = 20  # at distance 0
 NUM_LEVELS = MAX_RELEVANCE + 1
 
 # Parent -> children: the part of AudioSet's ontology that holds the demo data's labels and every
@@ -55,11 +55,7 @@ BUILT_IN = {
 
 
 class Ontology:
-    """Classes and the links between them; a label is a class's id or its name.
-
-    Attributes:
-        source: where it comes from, for messages.
-    """
+    """Classes and the links between them; a label is a class's id or its name."""
 
     def __init__(
         self,
@@ -73,9 +69,9 @@ class Ontology:
         Args:
             children: id of a class -> ids of its children.
             names: id -> name; None if the ids are the names.
-            source: where it comes from, for messages.
+            source: what messages call it.
         """
-        self.source = source
+        self._source = source
         links = [(parent, child) for parent, listed in children.items() for child in listed]
         ids = dict.fromkeys([*children, *(child for _, child in links)])
         self._index = {label: position for position, label in enumerate(ids)}
@@ -85,16 +81,8 @@ class Ontology:
         self._links = scipy.sparse.csr_matrix((np.ones(len(links)), (rows, columns)), shape=shape)
         self._index |= {name: self._index[label] for label, name in (names or {}).items()}
 
-    @property
-    def labels(self) -> frozenset[str]:
-        """All ids and names."""
-        return frozenset(self._index)
-
     def distances(self, labels: Sequence[str]) -> np.ndarray:
         """Returns the number of links on the shortest path between any two labels.
-
-        Args:
-            labels: ids or names.
 
         Returns:
             float64 [num_labels, num_labels]; infinite where no path joins two labels.
@@ -105,14 +93,14 @@ class Ontology:
         unknown = sorted({label for label in labels if label not in self._index})
         if unknown:
             raise UserError(
-                f"{len(unknown)} label(s) such as {unknown[0]!r} are not in {self.source}; "
+                f"{len(unknown)} label(s) such as {unknown[0]!r} are not in {self._source}; "
                 "give AudioSet's ontology.json that has them: --ontology=PATH"
             )
-        places = [self._index[label] for label in labels]
+        indices = [self._index[label] for label in labels]
         paths = scipy.sparse.csgraph.shortest_path(
-            self._links, directed=False, unweighted=True, indices=places
+            self._links, directed=False, unweighted=True, indices=indices
         )
-        return paths[:, places]
+        return paths[:, indices]
 
     def distance(self, label: str, other: str) -> float:
         """Returns the distance of two labels, see `distances`."""
@@ -120,13 +108,7 @@ class Ontology:
 
 
 def read_ontology(path: str | pathlib.Path | None) -> Ontology:
-    """Reads AudioSet's ontology.
-
-    Args:
-        path: of ontology.json; None for the built-in part of it that the demo data needs.
-
-    Returns:
-        The ontology.
+    """Reads AudioSet's ontology.json; None gives the built-in part that the demo data needs.
 
     Raises:
         UserError: if the file cannot be read, or is no such ontology.
@@ -149,7 +131,7 @@ def read_ontology(path: str | pathlib.Path | None) -> Ontology:
 
 # --- Clips ---------------------------------------------------------------------------------------
 class Relevance:
-    """Relevance between labelled clips, computed by distinct sets of labels, only where asked for.
+    """Relevance between labelled clips, computed by distinct sets of labels, only where needed.
 
     Attributes:
         set_of: int64 [num_clips], which distinct set of labels a clip has.
@@ -157,11 +139,7 @@ class Relevance:
     """
 
     def __init__(self, ontology: Ontology, labels: Sequence[Sequence[str]]):
-        """Looks up the labels; memory grows with labels x distinct sets, not with clips squared.
-
-        Args:
-            ontology: that has all labels.
-            labels: of each clip, at least one.
+        """Looks up each clip's labels; memory grows with labels x sets, not with clips squared.
 
         Raises:
             UserError: if a label is not in the ontology.
@@ -171,8 +149,8 @@ class Relevance:
         if () in sets:
             raise ValueError(f"clip {sets.index(())} has no label")
         distinct = sorted(set(sets))
-        place = {members: number for number, members in enumerate(distinct)}
-        self.set_of = np.array([place[members] for members in sets], np.int64)
+        number_of = {members: number for number, members in enumerate(distinct)}
+        self.set_of = np.array([number_of[members] for members in sets], np.int64)
         self.num_sets = len(distinct)
         names = sorted({label for members in distinct for label in members})
         index = {name: number for number, name in enumerate(names)}
@@ -181,29 +159,25 @@ class Relevance:
         # From every label to every distinct set of labels.
         self._to_set = np.stack([levels[:, m].max(axis=1) for m in self._members], axis=1)
 
-    def of_set(self, number: int) -> np.ndarray:
-        """Returns the relevance of every distinct set to one of them, uint8 [num_sets]."""
-        return self._to_set[self._members[number]].max(axis=0)
-
     def between(self, queries: np.ndarray, items: np.ndarray) -> np.ndarray:
         """Returns the relevance of some clips to some queries.
 
         Args:
-            queries: int [num_queries], clips.
-            items: int [num_queries, num_items], clips, others for each query.
+            queries: int [num_queries], indices of clips.
+            items: int [num_queries, num_items], indices of clips, others for each query.
 
         Returns:
             uint8 [num_queries, num_items], 0 to MAX_RELEVANCE.
         """
         sets = self.set_of[queries]
         counts = np.array([len(self._members[number]) for number in sets])
-        found = np.zeros(items.shape, np.uint8)
+        relevance = np.zeros(items.shape, np.uint8)
         for position in range(counts.max(initial=0)):
             rows = np.flatnonzero(counts > position)
             label = np.array([self._members[number][position] for number in sets[rows]])
             levels = self._to_set[label[:, None], self.set_of[items[rows]]]
-            found[rows] = np.maximum(found[rows], levels)
-        return found
+            relevance[rows] = np.maximum(relevance[rows], levels)
+        return relevance
 
     def histograms(self) -> np.ndarray:
         """Counts, for each distinct set of labels, the clips of each relevance to it.
@@ -213,6 +187,7 @@ class Relevance:
         """
         num_clips = np.bincount(self.set_of, minlength=self.num_sets)
         counts = np.empty((self.num_sets, NUM_LEVELS), np.int64)
-        for number in range(self.num_sets):
-            counts[number] = np.bincount(self.of_set(number), num_clips, NUM_LEVELS)
+        for number, members in enumerate(self._members):
+            relevance = self._to_set[members].max(axis=0)  # every distinct set's to this one
+            counts[number] = np.bincount(relevance, num_clips, NUM_LEVELS)
         return counts

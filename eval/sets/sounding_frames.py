@@ -31,29 +31,18 @@ NO_BOX, NO_FRAME = "without a box", "without a picture or sound at the annotated
 
 @dataclasses.dataclass(frozen=True)
 class Annotation:
-    """The boxes of one frame.
+    """The boxes of one frame: ymin, xmin, ymax, xmax in shares of the frame."""
 
-    Attributes:
-        time_seconds: the frame's time from the clip's start.
-        boxes: float [num, 4], ymin, xmin, ymax, xmax in shares of the frame.
-        label: what sounds, "" if unknown.
-    """
-
-    time_seconds: float
-    boxes: np.ndarray
-    label: str
+    time_seconds: float  # from the clip's start
+    boxes: np.ndarray  # float [num, 4]
+    label: str  # what sounds, "" if unknown
 
 
 @dataclasses.dataclass(frozen=True)
 class SoundingFrame:
-    """An annotated frame and its sound.
+    """An annotated frame and the second of sound around it, int16 [48000].
 
-    Attributes:
-        example_id: the frame's clip.
-        media_id: the frame's video; sounds of other videos are "mismatched".
-        jpeg: the complete frame.
-        waveform: int16 [48000], the second around the frame.
-        annotation: its boxes.
+    Sounds of other videos (`media_id`) are "mismatched".
     """
 
     example_id: str
@@ -67,15 +56,11 @@ class SoundingFrame:
 class FrameSet:
     """The annotated frames of a data set, read again at each use, never held together.
 
-    Attributes:
-        data: how a row of a table names its data.
-        num_clips: clips that are read: no fewer than give a frame.
-        read: returns an iterator over `SoundingFrame`s and reasons (NO_BOX, NO_FRAME) for clips
-            that give none.
+    `read` returns an iterator over frames and, where a clip gives none, the reason.
     """
 
-    data: str
-    num_clips: int
+    data: str  # how a row of a table names it
+    num_clips: int  # clips that are read: no fewer than give a frame
     read: Callable[[], Iterator[SoundingFrame | str]]
 
 

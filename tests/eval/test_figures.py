@@ -11,10 +11,11 @@ from eval.figures import confusion, curves, drawings, embeddings, gallery, heat_
 from eval.figures.clip_source import ClipSource
 from eval.reporting import tables
 from eval.reporting.table_config import TableConfig
-from eval.sets import clips, sounding_frames
+from eval.sets import sounding_frames
 from eval.sets.sounding_frames import Annotation
 from l3net import constants
 from l3net.errors import UserError
+from tests.tiny_clips import read_items
 
 NUM_UNITS = 6
 FRAME_PX = 32
@@ -102,7 +103,7 @@ def test_units_show_the_frames_and_play_the_sounds_that_excite_them(tiny_shards,
     ]  # fmt: skip
     vision, maps, audio, audio_maps = drawn
     assert "tiny, train" in vision.figure.get_suptitle()
-    items = clips.read_items(tiny_shards, "train", frame_px=FRAME_PX, seed=0)
+    items = read_items(tiny_shards, "train", frame_px=FRAME_PX, seed=0)
     shown = images_of(vision)
     assert len(shown) >= 4 and all(
         any(np.array_equal(image, one) for one in items.images) for image in shown
@@ -185,7 +186,7 @@ def frame_set(tiny_shards, box):
 
 
 def _ids(tiny_shards):
-    return clips.read_items(tiny_shards, "train", frame_px=FRAME_PX, seed=0).example_ids
+    return read_items(tiny_shards, "train", frame_px=FRAME_PX, seed=0).example_ids
 
 
 @pytest.mark.parametrize(
