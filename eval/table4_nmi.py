@@ -73,7 +73,7 @@ def make_table(
     protocol: Protocol,
     cache_dir: str | pathlib.Path,
 ) -> tables.Table:
-    """Measures clusters and units of vision and audio.
+    """Measures clusters and units of vision and audio, three rows each.
 
     Args:
         networks: OURS and OURS_RANDOM, at least one of them.
@@ -81,9 +81,6 @@ def make_table(
         truth: see `clips.read_truth`; None takes the clips' first label for both.
         protocol: see `Protocol`.
         cache_dir: folder of the cache of features.
-
-    Returns:
-        A table with three rows for each of vision and audio.
 
     Raises:
         UserError: if there are fewer labelled clips than clusters, or fewer than two classes.

@@ -69,11 +69,7 @@ def _crossing_share(frame: np.ndarray) -> float:
 
 
 def extract(recordings: Sequence[Recording], *, cache_dir: pathlib.Path) -> np.ndarray:
-    """Returns `mfcc_statistics` [num_recordings, 26], computing only those not yet on disk.
-
-    Raises:
-        UserError: if a recording cannot be read.
-    """
+    """Returns `mfcc_statistics` [num_recordings, 26], computing only those not yet on disk."""
     folder = pathlib.Path(cache_dir) / "features"
     rows = []
     for recording in track(recordings, "MFCC", unit="recording"):
@@ -107,15 +103,7 @@ def evaluate(
     tested: Sequence[str],
     seed: int,
 ) -> np.ndarray:
-    """Tests each part with a classifier trained on all the others.
-
-    Args:
-        name: SVM or FOREST.
-        features: float64 [num_recordings, 26].
-        labels: int [num_recordings].
-        parts: str [num_recordings], fold or split.
-        tested: the parts to test, each in turn.
-        seed: see `classifier`.
+    """Tests each of the `tested` parts (folds, or a split) with a classifier trained on all others.
 
     Returns:
         int64 [num_recordings], predictions; -1 where a recording is never tested.

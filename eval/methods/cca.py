@@ -81,7 +81,7 @@ def fit(
         for factor, vectors in zip(factors, (left, right.T), strict=True)
     ]
     sides = [Side(mean, turned) for mean, turned in zip(means, directions, strict=True)]
-    return Cca(*sides, correlations[:count])
+    return Cca(sides[0], sides[1], correlations[:count])
 
 
 def _covariance(a: np.ndarray, b: np.ndarray, mean_a: np.ndarray, mean_b: np.ndarray) -> np.ndarray:

@@ -27,16 +27,11 @@ def train(
     path: str | pathlib.Path,
     what: str,
 ) -> list[np.ndarray]:
-    """Trains models beside each other on the same batches.
+    """Trains models beside each other on the same batches; a killed run goes on from `path`.
 
-    Args:
-        models: compiled, of one input shape; their loss takes (labels, outputs).
-        batches_of: gives an epoch's batches by its number: inputs float32 [N, ...] and labels int64
-            [N], each example once. What it draws must depend on that number alone.
-        num_epochs: number of all epochs.
-        num_examples: examples of an epoch.
-        path: file from which a killed training goes on, see `remaining`.
-        what: name of what is trained, for people.
+    The models are compiled and of one input shape; their loss takes (labels, outputs). `batches_of`
+    gives an epoch's batches by its number: inputs float32 [N, ...] and labels int64 [N], each of
+    the `num_examples` once. What it draws must depend on that number alone.
 
     Returns:
         For each epoch that this call ran: the mean loss of each model, float64 [num_models].
@@ -63,11 +58,10 @@ def train(
 
 
 def make_step(models: Sequence[keras.Model]) -> Callable[[np.ndarray, np.ndarray], tf.Tensor]:
-    """Makes one training step of all models: a graph that is traced once, for any batch size.
+    """Returns one training step of all models: a graph that is traced once, for any batch size.
 
-    Returns:
-        A function of inputs and labels that updates the models and gives the loss of each before
-        that, float32 [num_models]; penalties of the weights are part of it.
+    It updates the models and gives the loss of each before that, float32 [num_models]; penalties of
+    the weights are part of it.
     """
 
     @tf.function(
@@ -96,12 +90,8 @@ def remaining(
 
     The state is that of weights, optimizers and dropout, so that a run that was killed ends like
     one that was not, if what it draws depends on the epoch's number alone. It is written when an
-    epoch is done and a minute has passed since the last time, and deleted after the last epoch.
-
-    Args:
-        path: file of the state, named after everything that the training depends on.
-        models: compiled.
-        num_epochs: number of all epochs.
+    epoch is done and a minute has passed since the last time, and deleted after the last epoch. Its
+    file must be named after everything that the training depends on.
 
     Yields:
         Numbers from 0, or from the first epoch that the state lacks, to num_epochs - 1.

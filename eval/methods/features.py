@@ -52,11 +52,7 @@ class AudioNetwork(networks.ExportedNetwork):
     """The sound half of an exported network."""
 
     def __call__(self, waveforms: np.ndarray, output: str) -> np.ndarray:
-        """Returns an output of the signature `audio`, float32 [num, num_features].
-
-        Args:
-            waveforms: float32 [num, 48000] in [-1, 1].
-            output: name of the output.
+        """Returns an output of `audio`, float32 [num, num_features], for float32 [num, 48000].
 
         Raises:
             UserError: if the SavedModel is damaged or has no such signature or output.
@@ -67,15 +63,10 @@ class AudioNetwork(networks.ExportedNetwork):
 # --- Features of a set ---------------------------------------------------------------------------
 @dataclasses.dataclass(frozen=True)
 class SubclipFeatures:
-    """Features of every subclip of some recordings.
+    """Features of every subclip of some recordings."""
 
-    Attributes:
-        matrix: float32 [num_subclips, num_features], recording by recording.
-        recording_of: int64 [num_subclips], the position of each subclip's recording.
-    """
-
-    matrix: np.ndarray
-    recording_of: np.ndarray
+    matrix: np.ndarray  # float32 [num_subclips, num_features], recording by recording
+    recording_of: np.ndarray  # int64 [num_subclips], the position of each subclip's recording
 
 
 def extract(
@@ -90,16 +81,6 @@ def extract(
 
     They are kept as float32, one file per recording, 24 KB per subclip of 6144 features (0.5 GB
     for ESC-50): exactly what the network gave, so a cached run equals a fresh one.
-
-    Args:
-        network: the SavedModel.
-        recordings: the sounds.
-        output: name of the signature's output, such as "conv4_2".
-        cache_dir: folder of the cache.
-        batch_size: subclips per call of the network.
-
-    Returns:
-        The features, in the order of the recordings.
 
     Raises:
         UserError: if a recording cannot be read, or the network lacks the output.
@@ -127,45 +108,30 @@ def _computed(
     network: AudioNetwork, missing: Iterable[tuple[str, Recording]], output: str, batch_size: int
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yields (key, features) in order; batches run across recordings so that none is small."""
-    waiting, cut = [], np.zeros((0, constants.AUDIO_SAMPLES), np.float32)
-    done = None
-    for key, recording in missing:
-        pieces = subclips(recording.load(constants.SAMPLE_RATE_HZ))
-        waiting.append((key, len(pieces)))
-        cut = np.concatenate([cut, pieces])
-        whole = len(cut) // batch_size * batch_size
-        done, cut = _run(network, cut[:whole], output, batch_size, done), cut[whole:]
-        while waiting and done is not None and len(done) >= waiting[0][1]:
-            first, count = waiting.pop(0)
-            yield first, done[:count]
-            done = done[count:]
-    done = _run(network, cut, output, batch_size, done)
-    for key, count in waiting:
-        yield key, done[:count]
-        done = done[count:]
+    waiting: list[tuple[str, int]] = []
 
+    def seconds() -> Iterator[np.ndarray]:
+        for key, recording in missing:
+            pieces = subclips(recording.load(constants.SAMPLE_RATE_HZ))
+            waiting.append((key, len(pieces)))
+            yield from pieces
 
-def _run(
-    network: AudioNetwork,
-    waveforms: np.ndarray,
-    output: str,
-    batch_size: int,
-    before: np.ndarray | None,
-) -> np.ndarray | None:
-    """Appends the features of the waveforms to those before."""
-    batches = [waveforms[i : i + batch_size] for i in range(0, len(waveforms), batch_size)]
-    values = [network(batch, output) for batch in batches]
-    return np.concatenate(([] if before is None else [before]) + values) if values else before
+    rows: list[np.ndarray] = []
+    for batch in saved_model.batches(seconds(), batch_size):
+        rows += list(network(batch, output))
+        while waiting and len(rows) >= waiting[0][1]:
+            key, count = waiting.pop(0)
+            yield key, np.stack(rows[:count])
+            del rows[:count]
 
 
 def _gather(folder: pathlib.Path, keys: Sequence[str]) -> SubclipFeatures:
     """Copies the arrays of the keys, once each, into one matrix."""
     # Twice through the files: a mapped array keeps its file open, and 1024 is a usual limit.
-    shapes = [cache.read_array(folder, key).shape for key in keys]
+    paths = [cache.array_path(folder, key) for key in keys]
+    shapes = [np.load(path, mmap_mode="r").shape for path in paths]
     counts = [shape[0] for shape in shapes]
     matrix = np.empty((sum(counts), shapes[0][1]), np.float32)
-    start = 0
-    for key, count in zip(keys, counts, strict=True):
-        matrix[start : start + count] = cache.read_array(folder, key)
-        start += count
+    for path, end, count in zip(paths, np.cumsum(counts), counts, strict=True):
+        matrix[end - count : end] = np.load(path, mmap_mode="r")
     return SubclipFeatures(matrix, np.repeat(np.arange(len(keys)), counts))

@@ -42,20 +42,7 @@ def train(
     An image of 256 px costs 80 GFLOP an epoch at the paper's size (13.3 G multiply-adds forward,
     twice as many backward): 10^19 for 100 epochs of ImageNet.
 
-    Args:
-        config: see `image_classifier.build`.
-        split: the training images.
-        training: see `linear_layer.Training`.
-        rate: the initial learning rate.
-        num_classes: number of classes.
-        seed: seed of the weights, the crops and their order.
-        cache_dir: folder of the cache.
-
-    Returns:
-        The network.
-
-    Raises:
-        UserError: if an image cannot be read or is too small, or the training diverges.
+    UserError if an image cannot be read or is too small, or the training diverges.
     """
     model = image_classifier.build(config, training.image_px, num_classes=num_classes, seed=seed)
     linear_layer.compile_model(model, rate, training, len(split))
@@ -85,11 +72,7 @@ def _batches(
 
 
 def accuracy(model: keras.Model, split: Split, training: linear_layer.Training) -> float:
-    """Returns the top-1 accuracy in [0, 1] on the central crop of every image, each image once.
-
-    Raises:
-        UserError: if an image cannot be read.
-    """
+    """Returns the top-1 accuracy in [0, 1] on the central crop of every image, each image once."""
     crops = image_crops.batches(
         split, np.arange(len(split)), side_px=training.image_px, batch_size=training.batch_size
     )

@@ -36,16 +36,7 @@ def central(image: tf.Tensor, side_px: int) -> tf.Tensor:
 
 
 def distorted(image: tf.Tensor, seed: tf.Tensor, side_px: int) -> tf.Tensor:
-    """Cuts out a random part, scales it to a square, flips it half of the time, distorts colours.
-
-    Args:
-        image: uint8 [height, width, 3].
-        seed: int64 [2]; the same seed gives the same crop.
-        side_px: height and width of the result.
-
-    Returns:
-        uint8 [side_px, side_px, 3].
-    """
+    """Scales a random part to a square, flips it half of the time, distorts its colours."""
     seeds = tf.unstack(tf.random.split(seed, 7), num=7)
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.shape(image),
@@ -110,18 +101,10 @@ def batches(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Reads and crops images, several at a time; holds a few batches.
 
-    Args:
-        split: the images.
-        rows: int64 [num], which of them, in order.
-        side_px: height and width of the crops.
-        batch_size: number of images; the last batch may be smaller.
-        seed: seed of distorted crops, which also depend on the row; None takes central ones.
+    Distorted crops depend on the seed and on the row; without a seed they are central.
 
     Yields:
-        (uint8 [N, side_px, side_px, 3], int64 [N] rows).
-
-    Raises:
-        UserError: if an image cannot be read.
+        (uint8 [N, side_px, side_px, 3], int64 [N] rows); UserError if an image cannot be read.
     """
     failures = []
 

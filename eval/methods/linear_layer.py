@@ -10,6 +10,7 @@ import functools
 import logging
 import pathlib
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import keras
 import numpy as np
@@ -40,7 +41,7 @@ _OPEN_CHUNKS = 256  # each holds a file open, and 1024 is a usual limit
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """How a layer, or with `from_scratch` the whole network, is trained.
+    """How a layer, or with `from_scratch` the complete network, is trained.
 
     Attributes:
         augmentation: INCEPTION, or NONE: the central crop of every image.
@@ -61,15 +62,10 @@ def default_image_px(frame_px: int) -> int:
 
 
 class VisionNetwork(networks.ExportedNetwork):
-    """The picture half of an exported network."""
+    """The picture half of an exported network; UserError if it sees more than one image."""
 
     def __init__(self, path: str | pathlib.Path):
-        """Reads the metadata.
-
-        Raises:
-            UserError: if there is no SavedModel that l3net.export wrote, or its network sees more
-                than one image.
-        """
+        """Reads the metadata; see `networks.ExportedNetwork`."""
         super().__init__(path)
         inputs = set(self.metadata.get("inputs", ())) - {constants.LOG_SPECTROGRAM}
         if inputs and inputs != {constants.FRAME}:
@@ -84,11 +80,7 @@ class VisionNetwork(networks.ExportedNetwork):
         return default_image_px(self.metadata["frame_px"])
 
     def __call__(self, images: np.ndarray, output: str = OUTPUT) -> np.ndarray:
-        """Returns an output of the signature `vision`, float32 [num, num_features].
-
-        Args:
-            images: uint8 [num, height, width, 3].
-            output: name of the output.
+        """Returns an output of `vision`, float32 [num, num_features], of uint8 [num, h, w, 3].
 
         Raises:
             UserError: if the SavedModel is damaged, has no such signature or output, or the images
@@ -104,6 +96,16 @@ class VisionNetwork(networks.ExportedNetwork):
             ) from error
 
 
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What all layers on one network have in common; features and states are kept in the cache."""
+
+    network: VisionNetwork
+    training: Training
+    num_classes: int
+    cache_dir: pathlib.Path
+
+
 # --- Features of central crops -------------------------------------------------------------------
 class CentralFeatures:
     """Features of the central crops of some images, on disk in chunks."""
@@ -111,7 +113,7 @@ class CentralFeatures:
     def __init__(self, folder: pathlib.Path, keys: Sequence[str]):
         """Takes the cache's keys of float32 [512, num_features] each, the last perhaps shorter."""
         self._chunk = functools.lru_cache(_OPEN_CHUNKS)(
-            lambda number: cache.read_array(folder, keys[number])
+            lambda number: cast(np.ndarray, cache.read_array(folder, keys[number]))
         )
 
     def take(self, rows: np.ndarray) -> np.ndarray:
@@ -121,34 +123,23 @@ class CentralFeatures:
         return np.stack([np.array(self._chunk(number)[index]) for number, index in positions])
 
 
-def central_features(
-    network: VisionNetwork, split: Split, training: Training, *, cache_dir: pathlib.Path
-) -> CentralFeatures:
+def central_features(setup: Setup, split: Split) -> CentralFeatures:
     """Returns the features of central crops, computing only those that are not yet on disk.
 
-    An image takes 32 KB (8192 features): 1.6 GB for ImageNet's val, 42 GB for its train.
-
-    Args:
-        network: the SavedModel.
-        split: the images.
-        training: image size, and how many images run through the network at a time.
-        cache_dir: folder of the cache.
-
-    Raises:
-        UserError: if an image cannot be read.
+    An image takes 32 KB (8192 features): 1.6 GB for ImageNet's val, 42 GB for its train. UserError
+    if an image cannot be read.
     """
-    folder = pathlib.Path(cache_dir) / "features"
+    network, side_px, batch_size = setup.network, setup.training.image_px, setup.training.batch_size
+    folder = setup.cache_dir / "features"
     keys = []
     with progress(f"features {OUTPUT}", unit="image", total=len(split)) as shown:
         for start in range(0, len(split), _CHUNK_IMAGES):
             rows = np.arange(start, min(start + _CHUNK_IMAGES, len(split)))
             identities = [split.identities[row] for row in rows]
-            key = cache.key_of(PROTOCOL, network.content_hash, training.image_px, identities)
+            key = cache.key_of(PROTOCOL, network.content_hash, side_px, identities)
             keys.append(key)
             if cache.read_array(folder, key) is None:
-                crops = image_crops.batches(
-                    split, rows, side_px=training.image_px, batch_size=training.batch_size
-                )
+                crops = image_crops.batches(split, rows, side_px=side_px, batch_size=batch_size)
                 values = np.concatenate([network(images) for images, _ in crops])
                 cache.write_array(folder, key, values)
             shown.advance(len(rows))
@@ -157,12 +148,7 @@ def central_features(
 
 # --- Training ------------------------------------------------------------------------------------
 def smoothed_cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Returns the mean softmax cross-entropy with label smoothing (Szegedy et al. 2016, §7).
-
-    Args:
-        labels: int64 [batch].
-        logits: float32 [batch, num_classes].
-    """
+    """Returns the mean softmax cross-entropy with label smoothing (Szegedy et al. 2016, §7)."""
     targets = tf.one_hot(labels, logits.shape[-1])
     each = keras.losses.categorical_crossentropy(
         targets, logits, from_logits=True, label_smoothing=LABEL_SMOOTHING
@@ -171,14 +157,7 @@ def smoothed_cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 def compile_model(model: keras.Model, rate: float, training: Training, num_images: int) -> None:
-    """Gives a model of logits the loss, the optimizer and the schedule of the learning rate.
-
-    Args:
-        model: the model.
-        rate: the initial learning rate.
-        training: its batch size counts.
-        num_images: images of an epoch.
-    """
+    """Gives a model of logits the loss, Adam and the schedule of the learning rate."""
     num_batches = -(-num_images // training.batch_size)
     schedule = keras.optimizers.schedules.ExponentialDecay(
         rate, EPOCHS_PER_DECAY * num_batches, DECAY, staircase=True
@@ -187,86 +166,52 @@ def compile_model(model: keras.Model, rate: float, training: Training, num_image
 
 
 def build(num_features: int, num_classes: int, seed: int) -> keras.Model:
-    """Builds a linear layer, in the paper of 8192 features and 1000 classes.
-
-    Returns:
-        A model: float32 [batch, num_features] to logits float32 [batch, num_classes].
-    """
+    """Builds a linear layer, in the paper from 8192 features to the logits of 1000 classes."""
     start = keras.initializers.GlorotUniform(seed=seed)
     layer = keras.layers.Dense(num_classes, kernel_initializer=start)
     return keras.Sequential([keras.Input((num_features,)), layer])
 
 
-def train(
-    network: VisionNetwork,
-    split: Split,
-    training: Training,
-    *,
-    rates: Sequence[float],
-    num_classes: int,
-    seed: int,
-    cache_dir: pathlib.Path,
-) -> list[keras.Model]:
+def train(setup: Setup, split: Split, rates: Sequence[float], seed: int) -> list[keras.Model]:
     """Trains a layer for each learning rate, all beside each other on the same crops.
 
     The network costs more than the layers, so a grid of rates costs little more than one. A run
     that was killed goes on after its last epoch on disk, see `epochs.remaining`.
 
-    Args:
-        network: the SavedModel.
-        split: the training images.
-        training: see `Training`.
-        rates: initial learning rates.
-        num_classes: number of classes.
-        seed: seed of the weights, the crops and their order.
-        cache_dir: folder of the cache.
-
     Returns:
-        The layers, in the order of the rates.
-
-    Raises:
-        UserError: if an image cannot be read, or every layer diverges.
+        The layers, in the order of the rates; UserError if every layer diverges.
     """
-    central = None
-    if training.augmentation == NONE:
-        central = central_features(network, split, training, cache_dir=cache_dir)
-    num_features = _num_features(network, training)
-    models = [build(num_features, num_classes, seed) for _ in rates]
+    network, training = setup.network, setup.training
+    central = central_features(setup, split) if training.augmentation == NONE else None
+    blank = np.zeros((1, training.image_px, training.image_px, 3), np.uint8)
+    num_features = network(blank).shape[1]
+    models = [build(num_features, setup.num_classes, seed) for _ in rates]
     for model, rate in zip(models, rates, strict=True):
         compile_model(model, rate, training, len(split))
-    settings = [dataclasses.asdict(training), list(rates), num_classes, seed]
+    settings = [dataclasses.asdict(training), list(rates), setup.num_classes, seed]
     key = cache.key_of(PROTOCOL, network.content_hash, split.content_hash, settings)
     epochs.train(
         models,
-        lambda epoch: _batches(network, split, training, central, (seed, epoch)),
+        lambda epoch: _batches(setup, split, central, (seed, epoch)),
         training.num_epochs,
         num_examples=len(split),
-        path=pathlib.Path(cache_dir) / "training" / f"{key}.npz",
+        path=setup.cache_dir / "training" / f"{key}.npz",
         what="linear layer",
     )
     return models
 
 
-def _num_features(network: VisionNetwork, training: Training) -> int:
-    side = training.image_px
-    return network(np.zeros((1, side, side, 3), np.uint8)).shape[1]
-
-
 def _batches(
-    network: VisionNetwork,
-    split: Split,
-    training: Training,
-    central: CentralFeatures | None,
-    seed: tuple[int, int],
+    setup: Setup, split: Split, central: CentralFeatures | None, seed: tuple[int, int]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields features and labels of one epoch."""
     if central is None:
-        for images, rows in shuffled_crops(split, training, seed):
-            yield network(images), split.labels[rows]
+        for images, rows in shuffled_crops(split, setup.training, seed):
+            yield setup.network(images), split.labels[rows]
         return
-    order = _shuffled(split, seed)
-    for start in range(0, len(order), training.batch_size):
-        rows = order[start : start + training.batch_size]
+    order, batch_size = _shuffled(split, seed), setup.training.batch_size
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
         yield central.take(rows), split.labels[rows]
 
 
@@ -277,19 +222,7 @@ def _shuffled(split: Split, seed: tuple[int, int]) -> np.ndarray:
 def shuffled_crops(
     split: Split, training: Training, seed: tuple[int, int]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Reads the training crops of one epoch, in an order of its own.
-
-    Args:
-        split: the images.
-        training: see `Training`.
-        seed: seed of the run, and the epoch.
-
-    Yields:
-        (uint8 [N, image_px, image_px, 3], int64 [N] rows).
-
-    Raises:
-        UserError: if an image cannot be read.
-    """
+    """Reads the training crops of one epoch, in an order of its own; see `image_crops.batches`."""
     yield from image_crops.batches(
         split,
         _shuffled(split, seed),
@@ -299,23 +232,12 @@ def shuffled_crops(
     )
 
 
-def accuracies(
-    network: VisionNetwork,
-    split: Split,
-    training: Training,
-    models: Sequence[keras.Model],
-    *,
-    cache_dir: pathlib.Path,
-) -> list[float]:
-    """Returns the top-1 accuracy in [0, 1] of layers on the central crop of every image, once each.
-
-    Raises:
-        UserError: if an image cannot be read.
-    """
-    central = central_features(network, split, training, cache_dir=cache_dir)
+def accuracies(setup: Setup, split: Split, models: Sequence[keras.Model]) -> list[float]:
+    """Returns the top-1 accuracy in [0, 1] of each layer on the central crop of every image."""
+    central, batch_size = central_features(setup, split), setup.training.batch_size
     num_correct = np.zeros(len(models), np.int64)
-    for start in range(0, len(split), training.batch_size):
-        rows = np.arange(start, min(start + training.batch_size, len(split)))
+    for start in range(0, len(split), batch_size):
+        rows = np.arange(start, min(start + batch_size, len(split)))
         inputs = central.take(rows)
         for position, model in enumerate(models):
             predicted = model(inputs, training=False).numpy().argmax(axis=1)
@@ -326,13 +248,9 @@ def accuracies(
 def held_out(labels: np.ndarray, seed: int) -> np.ndarray:
     """Draws a tenth of the training images, evenly over the classes, to choose a learning rate on.
 
-    Args:
-        labels: int [num_images].
-        seed: seed of the draw.
-
     Returns:
-        bool [num_images]; at least one image is held out of a class with several, none of a class
-        with one.
+        bool [num_images]; of labels [num_images] at least one image of a class with several, none
+        of a class with one.
     """
     rng = np.random.default_rng(seed)
     held = np.zeros(len(labels), bool)
@@ -344,47 +262,20 @@ def held_out(labels: np.ndarray, seed: int) -> np.ndarray:
 
 
 def choose_rate(
-    network: VisionNetwork,
-    split: Split,
-    training: Training,
-    *,
-    num_classes: int,
-    seed: int,
-    cache_dir: pathlib.Path,
-    grid: Sequence[float] = RATE_GRID,
+    setup: Setup, split: Split, seed: int, grid: Sequence[float] = RATE_GRID
 ) -> tuple[float, list[float]]:
     """Chooses the learning rate that does best on a held-out tenth of the training images.
 
-    Args:
-        network: the SavedModel.
-        split: the training images.
-        training: see `Training`.
-        num_classes: number of classes.
-        seed: seed of the draw and of the training.
-        cache_dir: folder of the cache.
-        grid: increasing learning rates.
-
     Returns:
-        The rate, the smallest of equals, and the accuracy of each rate of the grid.
-
-    Raises:
-        UserError: if an image cannot be read, or every class has but one image.
+        The rate, the smallest of equals, and the accuracy of each rate of the grid. UserError if
+        every class has but one image.
     """
     held = held_out(split.labels, seed)
     if not held.any():
         raise UserError("every class has one training image: none is left to choose a rate on")
     rest, probe = split.take(np.flatnonzero(~held)), split.take(np.flatnonzero(held))
     # Before the training, of which a run that is killed later would keep nothing.
-    central_features(network, probe, training, cache_dir=cache_dir)
-    models = train(
-        network,
-        rest,
-        training,
-        rates=grid,
-        num_classes=num_classes,
-        seed=seed,
-        cache_dir=cache_dir,
-    )
-    measured = accuracies(network, probe, training, models, cache_dir=cache_dir)
+    central_features(setup, probe)
+    measured = accuracies(setup, probe, train(setup, rest, grid, seed))
     _log.info("held-out accuracy of learning rates %s: %s", list(grid), measured)
     return grid[int(np.argmax(measured))], measured

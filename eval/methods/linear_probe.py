@@ -51,10 +51,6 @@ def fit_z_score(features: np.ndarray, rows: np.ndarray) -> ZScore:
 
     Our choice: statistics from the training subclips only; a feature that does not vary is left
     unscaled.
-
-    Args:
-        features: float [num_subclips, num_features].
-        rows: int [num_rows], the training subclips.
     """
     mean = sum(features[chunk].sum(0, dtype=np.float64) for chunk in _chunks(rows)) / len(rows)
     center = mean.astype(features.dtype)
@@ -213,16 +209,8 @@ def _line_search(
 
     On the line the objective is  t along + t^2 norm / 2 + C sum max(0, margins - t slopes)^2,
     convex and piecewise quadratic, so Newton's method inside a shrinking bracket ends exactly.
-
-    Args:
-        margins: [num_classes, num_samples], 1 - y <w, x>.
-        slopes: [num_classes, num_samples], y <direction, x>.
-        along: float64 [num_classes], <w, direction>.
-        norm: float64 [num_classes], |direction|^2.
-        c: weight of the hinge losses.
-
-    Returns:
-        float64 [num_classes], not negative.
+    Margins 1 - y <w, x> and slopes y <direction, x> are [num_classes, num_samples], along =
+    <w, direction> and norm = |direction|^2 float64 [num_classes].
     """
     low, high = np.zeros(len(along)), np.full(len(along), np.inf)
     length = np.ones(len(along))
@@ -266,13 +254,8 @@ def fit_path(
 ) -> Iterator[LinearClassifier]:
     """Trains on some subclips for each C, from small to large, each starting from the last.
 
-    Args:
-        features: float [num_subclips, num_features], not z-scored.
-        labels: int [num_subclips].
-        rows: int [num_rows], the training subclips.
-        num_classes: number of classes; a class without a sample scores low everywhere.
-        grid: increasing values of C.
-        tolerance: see `solve`.
+    Features [num_subclips, num_features] are not z-scored; `rows` are the training subclips. A
+    class without a sample scores low everywhere.
 
     Yields:
         A classifier per C; the z-score is folded into its weights.
@@ -290,15 +273,9 @@ def fit_path(
 
 
 def mean_per_recording(scores: np.ndarray, recording_of: np.ndarray, num: int) -> np.ndarray:
-    """Returns each recording's mean score over its subclips (L3 §3.3).
+    """Returns each recording's mean score over its subclips, float64 [num, num_classes] (L3 §3.3).
 
-    Args:
-        scores: [num_subclips, num_classes].
-        recording_of: int [num_subclips].
-        num: number of recordings; one without subclips gets zeros.
-
-    Returns:
-        float64 [num, num_classes]. Two subclips [[1, 0], [0, 4]] of one recording give [[.5, 2]].
+    One without subclips gets zeros. Two subclips [[1, 0], [0, 4]] of one recording give [[.5, 2]].
     """
     sums = np.zeros((num, scores.shape[1]))
     np.add.at(sums, recording_of, scores)
@@ -320,7 +297,7 @@ def inner_parts(
     """Returns the groups, str [num_recordings], that stay together when C is chosen.
 
     They are the data set's folds; where it has one training split, we choose five groups of
-    recordings drawn by seed, each class spread evenly over them. See `evaluate` for the arguments.
+    recordings drawn by seed, each class spread evenly over them.
     """
     if len(tested) > 1:
         return parts
@@ -344,18 +321,11 @@ def evaluate(
     seed: int,
     grid: Sequence[float] = C_GRID,
 ) -> Outcome:
-    """Tests each part with SVMs trained on all the others.
+    """Tests each of the `tested` parts with SVMs trained on all the others.
 
-    Args:
-        features: float32 [num_subclips, num_features].
-        recording_of: int [num_subclips].
-        labels: int [num_recordings].
-        parts: str [num_recordings], fold or split.
-        tested: the parts to test, each in turn.
-        c: the SVMs' C, or None to choose it from the grid by cross-validation inside the training
-            parts (our choice).
-        seed: seed of the groups for that, where there is one training split.
-        grid: increasing values of C.
+    Features are float32 [num_subclips, num_features] of the recordings `recording_of`, labels and
+    parts (fold or split) [num_recordings]. If C is None it is chosen from the increasing grid by
+    cross-validation inside the training parts (our choice), see `inner_parts`.
     """
     groups = inner_parts(labels, parts, tested, seed)
     trained = [frozenset(groups[parts != part]) for part in tested]

@@ -51,24 +51,17 @@ PROTOCOL = f"piczak v3, {RESAMPLING}"
 # Augmented copies of a training recording, and what happens to them besides the delay: half-steps
 # of pitch and the range of time stretching. The author's table gives ranges of half-steps, but his
 # code always takes their upper end, and so do we. Class names of both layouts of ESC-10.
-_NUM_COPIES = {"ESC-10": 10}
-_OTHER_NUM_COPIES = 4  # ESC-50: delayed, no more
+NUM_COPIES = {"ESC-10": 10}
+OTHER_NUM_COPIES = 4  # ESC-50: delayed, no more
 _UNCHANGED = (0, 1.0, 1.0)
 _CHANGES = {
-    "Dog bark": (4, 0.95, 1.1),
-    "dog": (4, 0.95, 1.1),
-    "Sea waves": (0, 0.9, 1.2),
-    "sea_waves": (0, 0.9, 1.2),
-    "Baby cry": (6, 0.8, 1.3),
-    "crying_baby": (6, 0.8, 1.3),
-    "Person sneeze": (4, 0.9, 1.2),
-    "sneezing": (4, 0.9, 1.2),
-    "Helicopter": (0, 0.9, 1.2),
-    "helicopter": (0, 0.9, 1.2),
-    "Chainsaw": (2, 0.9, 1.2),
-    "chainsaw": (2, 0.9, 1.2),
-    "Rooster": (2, 0.95, 1.1),
-    "rooster": (2, 0.95, 1.1),
+    ("Dog bark", "dog"): (4, 0.95, 1.1),
+    ("Sea waves", "sea_waves"): (0, 0.9, 1.2),
+    ("Baby cry", "crying_baby"): (6, 0.8, 1.3),
+    ("Person sneeze", "sneezing"): (4, 0.9, 1.2),
+    ("Helicopter", "helicopter"): (0, 0.9, 1.2),
+    ("Chainsaw", "chainsaw"): (2, 0.9, 1.2),
+    ("Rooster", "rooster"): (2, 0.95, 1.1),
 }
 
 
@@ -107,21 +100,12 @@ class Recipe:
 RECIPES = {"paper": Recipe(), "small": Recipe(epochs=30, width=0.25, batch_size=100)}
 
 
-def make_recipe(size: str, epochs: int | None = None) -> Recipe:
-    """Returns one of RECIPES, perhaps with another number of epochs."""
-    recipe = RECIPES[size]
-    return recipe if epochs is None else dataclasses.replace(recipe, epochs=epochs)
-
-
 # --- From a recording to segments ----------------------------------------------------------------
 def log_mel_segments(waveform: np.ndarray) -> np.ndarray:
     """Cuts a recording into overlapping segments of log-mel energies; drops the silent ones.
 
     A segment of 41 frames is 40 hops of 512 samples; the next begins half a segment later. (The
     paper states another overlap; the author's code notes that this was used.)
-
-    Args:
-        waveform: float [num_samples], 22,050 Hz.
 
     Returns:
         float32 [num_segments, 60, 41] in dB, at least one segment.
@@ -159,13 +143,7 @@ def _mel_bands() -> np.ndarray:
 def augment(
     waveform: np.ndarray, change: tuple[int, float, float], rng: np.random.Generator
 ) -> np.ndarray:
-    """Changes pitch and tempo of a recording at 22,050 Hz and delays it by up to 1 s.
-
-    Args:
-        waveform: float [num_samples].
-        change: half-steps up, and the slowest and fastest rate.
-        rng: draws rate and delay.
-    """
+    """Changes pitch and tempo of float [num_samples] at 22,050 Hz and delays it by up to 1 s."""
     half_steps, slowest, fastest = change
     rate = rng.uniform(slowest, fastest)
     delay = rng.integers(DELAY_SAMPLES)
@@ -189,39 +167,29 @@ def deltas(log_mels: np.ndarray) -> np.ndarray:
     return filtered[..., 5:-5].astype(np.float32)
 
 
-def num_copies(data_name: str) -> int:
-    """Returns how many augmented copies of each training recording a data set has."""
-    return _NUM_COPIES.get(data_name, _OTHER_NUM_COPIES)
-
-
 def extract(data: RecordingSet, *, cache_dir: pathlib.Path, seed: int) -> list[list[str]]:
     """Computes the segments of each recording and of its augmented copies, once.
 
     They are on disk, 10 KB a segment (0.9 GB for ESC-50 with its copies).
 
-    Args:
-        data: the recordings.
-        cache_dir: folder of the cache.
-        seed: seed of the copies.
-
     Returns:
         For each recording the cache's keys of its segments, float32 [num_segments, 60, 41], and of
-        those of each copy; `load` reads them.
-
-    Raises:
-        UserError: if a recording cannot be read.
+        those of each copy; `load` reads them. UserError if a recording cannot be read.
     """
     folder = pathlib.Path(cache_dir) / "features"
-    changes = _CHANGES if data.name == "ESC-10" else {}
+    changes = {name: change for names, change in _CHANGES.items() for name in names}
+    if data.name != "ESC-10":
+        changes = {}
+    num_copies = NUM_COPIES.get(data.name, OTHER_NUM_COPIES)
     all_keys = []
     for recording in track(data.recordings, f"{METHOD}, segments", unit="recording"):
         change = changes.get(recording.label, _UNCHANGED)
         keys = [
             cache.key_of(PROTOCOL, recording.content_hash(), *variant)
-            for variant in [(), *((change, seed, copy) for copy in range(num_copies(data.name)))]
+            for variant in [(), *((change, seed, copy) for copy in range(num_copies))]
         ]
         if any(cache.read_array(folder, key) is None for key in keys):
-            variants = _variants(recording, len(keys) - 1, change, seed)
+            variants = _variants(recording, num_copies, change, seed)
             for key, array in zip(keys, variants, strict=True):
                 cache.write_array(folder, key, array)
         all_keys.append(keys)
@@ -229,10 +197,7 @@ def extract(data: RecordingSet, *, cache_dir: pathlib.Path, seed: int) -> list[l
 
 
 def load(keys: Sequence[str], cache_dir: pathlib.Path) -> list[np.ndarray]:
-    """Reads segments, float32 [num_segments, 60, 41] each, that `extract` computed into memory.
-
-    ESC-50 has too many files to map.
-    """
+    """Reads what `extract` computed into memory: ESC-50 has too many files to map."""
     folder = pathlib.Path(cache_dir) / "features"
     return [np.array(cache.read_array(folder, key)) for key in keys]
 
@@ -250,11 +215,6 @@ def _variants(recording: Recording, copies: int, change: tuple, seed: int) -> It
 # --- The network ---------------------------------------------------------------------------------
 def build(recipe: Recipe, num_classes: int, seed: int) -> keras.Model:
     """Builds the network, untrained.
-
-    Args:
-        recipe: width and learning rate.
-        num_classes: number of classes.
-        seed: seed of weights and dropout.
 
     Returns:
         A compiled model: float32 [batch, 60, 41, 2] (log-mel, deltas) to float32 [batch,
@@ -331,21 +291,13 @@ def train(
     seed: int,
     state_path: pathlib.Path,
 ) -> tuple[keras.Model, Standardization, list[float]]:
-    """Trains a network on segments.
+    """Trains a network on segments, float32 [num, 60, 41], with labels, int [num].
 
-    Args:
-        recipe: see `Recipe`.
-        segments: float32 [num, 60, 41]; deltas are computed batch by batch.
-        labels: int [num].
-        num_classes: number of classes.
-        seed: seed of weights, dropout and order.
-        state_path: file from which a killed training goes on, see `epochs.remaining`.
+    Deltas are computed batch by batch. A training that was killed goes on from `state_path`, see
+    `epochs.remaining`; one whose loss is no longer finite ends with a UserError.
 
     Returns:
         The model, the standardization of its inputs, and the mean loss of each epoch run.
-
-    Raises:
-        UserError: if the loss is no longer finite.
     """
     mean = float(segments.mean(dtype=np.float64))
     scale = float(segments.std(dtype=np.float64)) or 1.0
@@ -385,17 +337,9 @@ def evaluate(
 
     All training segments of a part are in memory, twice for a moment: 1 GB for ESC-50.
 
-    Args:
-        data: the recordings.
-        recipe: see `Recipe`.
-        cache_dir: folder of the cache.
-        seed: seed of everything that is drawn.
-
     Returns:
-        int64 [num_recordings], predictions; -1 where a recording is never tested.
-
-    Raises:
-        UserError: if a recording cannot be read, or a training diverges.
+        int64 [num_recordings], predictions; -1 where a recording is never tested. UserError if a
+        recording cannot be read, or a training diverges.
     """
     folder = pathlib.Path(cache_dir) / "results"
     predictions = np.full(len(data.recordings), -1)
@@ -426,7 +370,7 @@ def _test_part(
     state_path: pathlib.Path,
 ) -> list[int]:
     """Trains on other parts; returns the predictions for the recordings of this one."""
-    used = training_parts(data.parts, data.test_parts, part)
+    used = training_parts(data.parts.tolist(), data.test_parts, part)
     trained = np.flatnonzero(np.isin(data.parts, used))
     arrays = [load(extracted[i], cache_dir) for i in trained]
     counts = [sum(map(len, variants)) for variants in arrays]

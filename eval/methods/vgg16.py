@@ -20,7 +20,7 @@ LAST_HIDDEN = "fc2"
 
 
 class Vgg16:
-    """VGG16 in the place of a SavedModel's `vision` signature, see `clips.Network`.
+    """VGG16 in place of a SavedModel's `vision` signature, see `clips.Network`.
 
     Attributes:
         metadata: hash of the weights file, version of Keras.
@@ -58,10 +58,6 @@ class Vgg16:
 
     def features(self, signature: str, output: str) -> Callable[[np.ndarray], np.ndarray]:
         """Returns the last hidden layer, from uint8 [N, 224, 224, 3] to float32 [N, 4096].
-
-        Args:
-            signature: `saved_model.VISION`.
-            output: LAST_HIDDEN.
 
         Raises:
             UserError: if another signature or output is asked for.

@@ -15,14 +15,7 @@ def accuracy_summary(
     tested: Sequence[str],
     classes: Sequence[str],
 ) -> dict[str, Any]:
-    """Sums up predictions part by part.
-
-    Args:
-        labels: int [num_recordings].
-        predictions: int [num_recordings].
-        parts: str [num_recordings].
-        tested: the parts that were tested, each in turn.
-        classes: names, by class index.
+    """Sums up predictions, int [num_recordings], of each of the `tested` parts.
 
     Returns:
         "accuracy": mean over the parts of the accuracy in per cent (ESC's measure: "mean accuracy

@@ -33,15 +33,8 @@ def nmi(classes: np.ndarray, clusters: np.ndarray) -> float:
     """Returns the normalized mutual information, divided by the mean of the two entropies.
 
     The arithmetic mean, for with it (and not with minimum or maximum) random clusters give the
-    .165 of L3 Table 4.
-
-    Args:
-        classes: [num].
-        clusters: int [num].
-
-    Returns:
-        In [0, 1]. Classes a a b b and clusters 0 0 0 1 share 0.3113 bit; the entropies are 1 and
-        0.8113 bit, so it is 0.3437.
+    .165 of L3 Table 4. Classes a a b b and clusters 0 0 0 1 share 0.3113 bit; the entropies are 1
+    and 0.8113 bit, so it is 0.3437.
     """
     return float(
         sklearn.metrics.normalized_mutual_info_score(classes, clusters, average_method="arithmetic")
@@ -91,11 +84,8 @@ def preferred_classes(
     choice: an item at the unit's lowest activation is not excited by it and does not count, so a
     unit that gives all items the same prefers no class.
 
-    Args:
-        activations: float [num_items, num_units], such as pool4; every item of another clip.
-        classes: str [num_items].
-        num_needed: how many top items must be of one class, 4 or 3 in the paper.
-        top: number of items kept for each unit.
+    Activations are float [num_items, num_units], such as pool4, every item of another clip;
+    `num_needed` of the `top` items must be of one class, 4 or 3 in the paper.
 
     Returns:
         Class -> the first unit that prefers it, sorted by class. Items of classes a b a, with

@@ -29,10 +29,7 @@ def labelled_clips(
 ) -> Iterator[tuple[schema.Clip, str]]:
     """Yields each clip of a split with its class, "" if it has none.
 
-    Args:
-        folder: prepared folder.
-        split: of the folder.
-        labels: example id -> class; None takes the clips' first labels.
+    The class is that of its id in `labels`, or without these the clip's first label.
     """
     for clip in read_clips(find_shards(folder, split)):
         label = next(iter(clip.labels), "") if labels is None else labels.get(clip.example_id, "")

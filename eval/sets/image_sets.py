@@ -177,8 +177,6 @@ def _listed(
 
 
 def _drawn(paths: list[pathlib.Path], count: int, rng: np.random.Generator) -> list[pathlib.Path]:
-    if count < 1:
-        raise UserError(f"got {count} images per class; need at least 1")
     rows = rng.permutation(len(paths))[:count]
     return [paths[row] for row in sorted(rows)]
 
@@ -212,8 +210,6 @@ def read_shards(
     Raises:
         UserError: if a split or the CSV cannot be read, or there are too few classes.
     """
-    if frames_per_clip < 1:
-        raise UserError(f"got {frames_per_clip} frames per clip; need at least 1")
     seen = clip_labels.read_labels(seen_csv, "label") if seen_csv else None
     frames: dict[str, list[tuple[bytes, str]]] = {_TRAIN: [], _TEST: []}
     name = ""

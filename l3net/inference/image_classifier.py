@@ -1,15 +1,15 @@
-"""The vision ConvNet with a linear layer, to be trained on labelled images as a whole (L3 §3.4).
+"""The vision ConvNet with a linear layer, to be trained on labelled images (L3 §3.4).
 
 "Our architecture when trained from scratch in its entirety". Read as the classifier of frozen
 features with no weight frozen: conv4_2 after the ReLU, max-pooled to 4x4, and a linear layer (our
-choice: the paper does not say whether pool4 took the grid's place).
+choice: the paper does not say whether pool4 replaced the grid).
 """
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import keras
-import numpy as np
 
 from l3net import constants
 from l3net.errors import UserError
@@ -22,14 +22,13 @@ def build(config: ModelConfig, image_px: int, *, num_classes: int, seed: int) ->
     """Builds the network.
 
     Args:
-        config: stride, width and batch norm of the vision ConvNet; the rest does not count.
+        config: the vision ConvNet's stride, width and batch norm; the rest does not count.
         image_px: side of the images, 256 in the paper.
         num_classes: 1000 in the paper.
         seed: seed of the weights.
 
     Returns:
-        A model: float32 [batch, image_px, image_px, 3] in [-1, 1] to logits float32 [batch,
-        num_classes].
+        A model: float32 [batch, image_px, image_px, 3] in [-1, 1] to float32 [batch, num_classes].
 
     Raises:
         UserError: if the images are too small for the 4x4 grid.
@@ -65,6 +64,6 @@ def _linear(num_classes: int, seed: int) -> convnets.Head:
     return head
 
 
-def measure_batch_norm(model: keras.Model, batches: Iterable[np.ndarray]) -> None:
+def measure_batch_norm(model: keras.Model, batches: Iterable[Any]) -> None:
     """Replaces moving averages, which lag after few steps, by means over batches of one size."""
     PreciseBatchNorm(model).recompute(batches)

@@ -15,7 +15,7 @@ def _tone(hz, seconds=5.0):
 
 
 def test_the_papers_recipe():
-    recipe = piczak.make_recipe("paper")
+    recipe = piczak.RECIPES["paper"]
     assert (recipe.learning_rate, recipe.epochs, recipe.batch_size, recipe.width) == (
         0.002, 300, 1000, 1,
     )  # fmt: skip
@@ -24,16 +24,16 @@ def test_the_papers_recipe():
 
 
 def test_any_other_recipe_says_so():
-    small = piczak.make_recipe("small")
-    assert (small.epochs, small.width, piczak.make_recipe("small", 3).epochs) == (30, 0.25, 3)
-    for recipe in (small, piczak.make_recipe("paper", 299), piczak.Recipe(width=0.5)):
+    small = piczak.RECIPES["small"]
+    assert (small.epochs, small.width) == (30, 0.25)
+    for recipe in (small, piczak.Recipe(epochs=299), piczak.Recipe(width=0.5)):
         assert not recipe.is_published and "not the paper's recipe" in recipe.note()
 
 
 def test_the_papers_network_by_hand():
     # 60 bands - 57 + 1 = 4, pooled by 4 to 1. 41 frames: 36, pooled 12, 10, pooled (the last window
     # in part) 4.
-    model = piczak.build(piczak.make_recipe("paper"), 50, seed=0)
+    model = piczak.build(piczak.RECIPES["paper"], 50, seed=0)
     flatten = next(layer for layer in model.layers if "flatten" in layer.name)
     flat = 4 * 80
     assert flatten.output.shape == (None, flat)
@@ -119,7 +119,7 @@ def test_augmented_copies():
     assert len(sounding) == pytest.approx(len(waveform) / 1.25, rel=0.02)
     spectrum = np.abs(np.fft.rfft(sounding))
     assert spectrum.argmax() * 22_050 / len(sounding) == pytest.approx(880, rel=0.01)
-    assert (piczak.num_copies("ESC-10"), piczak.num_copies("ESC-50")) == (10, 4)
+    assert (piczak.NUM_COPIES, piczak.OTHER_NUM_COPIES) == ({"ESC-10": 10}, 4)
 
 
 def test_training_parts():

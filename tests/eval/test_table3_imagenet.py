@@ -121,9 +121,9 @@ def test_rate_is_chosen_once_for_all_seeds(demo, networks, tmp_path, monkeypatch
     calls = []
     choose = linear_layer.choose_rate
 
-    def recorded(*args, **kwargs):
-        calls.append(kwargs["seed"])
-        return choose(*args, **kwargs)
+    def recorded(setup, split, seed):
+        calls.append(seed)
+        return choose(setup, split, seed)
 
     monkeypatch.setattr(linear_layer, "choose_rate", recorded)
     given = (demo, {OURS: networks[OURS]}, tmp_path / "cache")
