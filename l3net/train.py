@@ -49,7 +49,7 @@ def main(
     """Trains one run, or one for each learning rate of the grid."""
     # First of all: several workers must find each other before TensorFlow does anything else.
     strategy = distribution.make_strategy(devices.strategy)
-    is_chief = distribution.place_of(strategy).is_chief
+    is_chief = distribution.position_of(strategy).is_chief
     pipeline = dataclasses.replace(
         pipeline, inputs=model.network.inputs, labels=model.network.is_classifier
     )

@@ -100,7 +100,7 @@ def lost_worker_is_one_line() -> Iterator[None]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class Position:
     """This process among all; worker 0 is the chief, replicas are those of all workers."""
 
     worker: int
@@ -113,8 +113,8 @@ class Place:
         return self.worker == 0
 
 
-def place_of(strategy: tf.distribute.Strategy) -> Place:
-    """Returns this process's place in a strategy."""
+def position_of(strategy: tf.distribute.Strategy) -> Position:
+    """Returns this process's position in a strategy."""
     worker, num_workers = 0, 1
     if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         resolver = strategy.cluster_resolver
@@ -122,45 +122,45 @@ def place_of(strategy: tf.distribute.Strategy) -> Place:
         num_chiefs = len(jobs.get("chief", []))
         num_workers = num_chiefs + len(jobs.get("worker", []))
         worker = resolver.task_id + (num_chiefs if resolver.task_type == "worker" else 0)
-    return Place(worker, max(1, num_workers), strategy.num_replicas_in_sync)
+    return Position(worker, max(1, num_workers), strategy.num_replicas_in_sync)
 
 
-def micro_batch_size(place: Place, batch_size: int, accumulation_steps: int) -> int:
+def micro_batch_size(position: Position, batch_size: int, accumulation_steps: int) -> int:
     """Returns how many pairs of a global batch one replica takes at once.
 
     Raises:
-        UserError: if that is no integer, or a worker's part is odd; says what would do.
+        UserError: if that is no integer, or a worker's part is odd; says which sizes would do.
     """
-    parts = place.num_replicas * accumulation_steps
+    parts = position.num_replicas * accumulation_steps
     # A worker's part of the batch is half positives, half negatives.
-    unit = math.lcm(parts, 2 * place.num_workers)
+    unit = math.lcm(parts, 2 * position.num_workers)
     if batch_size < unit or batch_size % unit:
         below, above = batch_size // unit * unit, (batch_size // unit + 1) * unit
         near = f"{below} or {above}" if below else f"{above}"
         raise UserError(
-            f"--global_batch_size={batch_size}: cannot be cut into {place.num_workers} worker(s) "
-            f"with {place.num_replicas} replica(s) in all and --accumulation_steps="
+            f"--global_batch_size={batch_size}: cannot be cut into {position.num_workers} "
+            f"worker(s) with {position.num_replicas} replica(s) in all and --accumulation_steps="
             f"{accumulation_steps}; need a multiple of {unit}, such as {near}"
         )
     return batch_size // parts
 
 
-def shards_of_worker(shards: list[Shard], place: Place) -> list[Shard]:
+def shards_of_worker(shards: list[Shard], position: Position) -> list[Shard]:
     """Returns every n-th shard: what one of n workers reads.
 
     Raises:
         UserError: if any worker would get too little; all workers raise it alike.
     """
-    parts = [shards[worker :: place.num_workers] for worker in range(place.num_workers)]
+    parts = [shards[worker :: position.num_workers] for worker in range(position.num_workers)]
     for worker, part in enumerate(parts):
         num_videos = len({media_id for shard in part for media_id in shard.media_ids})
-        if place.num_workers > 1 and num_videos < 2:
+        if position.num_workers > 1 and num_videos < 2:
             raise UserError(
-                f"worker {worker} of {place.num_workers} would get {len(part)} of {len(shards)} "
+                f"worker {worker} of {position.num_workers} would get {len(part)} of {len(shards)} "
                 f"training shard(s) with {num_videos} video(s); each needs at least 2 videos: "
                 "take fewer workers, or prepare the data again with more --num_shards"
             )
-    return parts[place.worker]
+    return parts[position.worker]
 
 
 def training_batches(
@@ -176,13 +176,13 @@ def training_batches(
     They are distributed batches of `input_pipeline.training_batches`, `micro_batch` pairs each,
     drawn from this worker's part of all training shards. `start_step` global batches are left out.
     """
-    place = place_of(strategy)
+    position = position_of(strategy)
     own = dataclasses.replace(
         config,
-        batch_size=config.batch_size // place.num_workers,
-        seed=config.seed + _SEED_STRIDE * place.worker,
+        batch_size=config.batch_size // position.num_workers,
+        seed=config.seed + _SEED_STRIDE * position.worker,
     )
-    own_shards = shards_of_worker(shards, place)
+    own_shards = shards_of_worker(shards, position)
 
     def batches(_):
         dataset = input_pipeline.training_batches(own_shards, own, start_step=start_step)
@@ -195,7 +195,7 @@ def training_batches(
 
 def any_worker(strategy: tf.distribute.Strategy, yes: bool) -> bool:
     """Returns whether any worker says yes; all must call it."""
-    return _sum(strategy, float(yes)) > 0 if place_of(strategy).num_workers > 1 else yes
+    return _sum(strategy, float(yes)) > 0 if position_of(strategy).num_workers > 1 else yes
 
 
 def check_agreement(strategy: tf.distribute.Strategy, text: str, what: str) -> None:
@@ -204,11 +204,11 @@ def check_agreement(strategy: tf.distribute.Strategy, text: str, what: str) -> N
     Raises:
         UserError: says in what (`what`) the workers differ.
     """
-    place = place_of(strategy)
-    if place.num_workers == 1:
+    position = position_of(strategy)
+    if position.num_workers == 1:
         return
     digest = zlib.crc32(text.encode()) % 65_521  # sums of it are exact in float32
-    if _sum(strategy, float(digest)) != digest * place.num_replicas:
+    if _sum(strategy, float(digest)) != digest * position.num_replicas:
         raise UserError(f"the workers of TF_CONFIG differ in {what}; start all of them alike")
 
 

@@ -90,19 +90,19 @@ def train(
     """
     folder = pathlib.Path(folder)
     strategy = strategy or distribution.make_strategy("mirrored")
-    place = distribution.place_of(strategy)
+    position = distribution.position_of(strategy)
     shards = find_shards(config.shards, "train")
     model_config = _with_classes(model_config, config.shards)
     content = run_dir.describe(model_config, pipeline_config, config, shards)
     everything = json.dumps([content, dataclasses.asdict(schedule)])
     distribution.check_agreement(strategy, everything, "flags, data or version")
-    run_dir.check_same(folder, content, place)
-    pairs = _evaluation_pairs(config.shards, schedule, pipeline_config, place)
+    run_dir.check_same(folder, content, position)
+    pairs = _evaluation_pairs(config.shards, schedule, pipeline_config, position)
     trainer = Trainer(strategy, model_config, pipeline_config, config, shards)
     run = _Run(folder, trainer, schedule, pairs, config)
     # Nothing is written before everything has been found usable.
-    if place.is_chief:
-        run_dir.write_description(folder, content, place)
+    if position.is_chief:
+        run_dir.write_description(folder, content, position)
         checkpoints.save_model_config(folder, model_config)
         for name, text in (notes or {}).items():
             write_whole(folder / name, text)
@@ -133,10 +133,10 @@ def _with_classes(model_config: models.ModelConfig, shards: str) -> models.Model
     return dataclasses.replace(model_config, num_classes=len(labels))
 
 
-def _evaluation_pairs(shards: str, schedule: Schedule, config, place) -> pathlib.Path | None:
+def _evaluation_pairs(shards: str, schedule: Schedule, config, position) -> pathlib.Path | None:
     if schedule.eval_split == "test":
         raise UserError("--eval_split=test: test sets are touched once, by eval; use val here")
-    if not schedule.num_eval_pairs or not place.is_chief:
+    if not schedule.num_eval_pairs or not position.is_chief:
         return None
     return fixed_pairs.fixed_pairs(
         shards,
@@ -153,7 +153,7 @@ class _Run:
     def __init__(self, folder, trainer: Trainer, schedule: Schedule, pairs, config: TrainingConfig):
         self._folder, self._trainer, self._schedule = folder, trainer, schedule
         self._strategy = trainer.strategy
-        self._is_chief = distribution.place_of(trainer.strategy).is_chief
+        self._is_chief = distribution.position_of(trainer.strategy).is_chief
         self._validator = Validator(trainer, pairs, batch_norm_batches=config.batch_norm_batches)
         parts = (trainer.model, trainer.optimizer, self._validator.model)
         self._checkpoints = checkpoints.RunCheckpoints(folder, *parts, is_chief=self._is_chief)

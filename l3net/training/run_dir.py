@@ -19,7 +19,7 @@ from l3net.data.shards import Shard, content_digest
 from l3net.errors import UserError
 from l3net.files import write_whole
 from l3net.training.checkpoints import Standing
-from l3net.training.distribution import Place
+from l3net.training.distribution import Position
 from l3net.training.step import TrainingConfig
 
 _log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ _CONFIGS = {
     "pipeline": input_pipeline.PipelineConfig,
     "training": TrainingConfig,
 }
-_PLACE = "distribution"
+_DEVICES = "distribution"
 
 
 def describe(
@@ -62,7 +62,7 @@ def describe(
     return json.loads(json.dumps(content))  # tuples become lists
 
 
-def check_same(run_dir: pathlib.Path, content: dict[str, dict], place: Place) -> None:
+def check_same(run_dir: pathlib.Path, content: dict[str, dict], position: Position) -> None:
     """Refuses to resume a run of another configuration; warns of another number of devices.
 
     Raises:
@@ -72,11 +72,11 @@ def check_same(run_dir: pathlib.Path, content: dict[str, dict], place: Place) ->
     if not path.exists():
         return
     before, changed = json.loads(path.read_text()), []
-    if before.get(_PLACE, _devices(place)) != _devices(place):
+    if before.get(_DEVICES, _devices(position)) != _devices(position):
         _log.warning(
             "this run was on %(num_workers)d worker(s) and %(num_replicas)d replica(s); on "
             "others it goes on, but not exactly as it would have",
-            before[_PLACE],
+            before[_DEVICES],
         )
     for part, values in content.items():
         # What a version before did not know had its default.
@@ -93,15 +93,15 @@ def check_same(run_dir: pathlib.Path, content: dict[str, dict], place: Place) ->
         )
 
 
-def write_description(run_dir: pathlib.Path, content: dict[str, dict], place: Place) -> None:
+def write_description(run_dir: pathlib.Path, content: dict[str, dict], position: Position) -> None:
     """Writes training.json and versions.json; see `describe`."""
     write_whole(run_dir / VERSIONS_FILE, json.dumps(provenance.versions(), indent=1) + "\n")
-    content = {**content, _PLACE: _devices(place)}
+    content = {**content, _DEVICES: _devices(position)}
     write_whole(run_dir / CONFIG_FILE, json.dumps(content, indent=1) + "\n")
 
 
-def _devices(place: Place) -> dict[str, int]:
-    return {"num_workers": place.num_workers, "num_replicas": place.num_replicas}
+def _devices(position: Position) -> dict[str, int]:
+    return {"num_workers": position.num_workers, "num_replicas": position.num_replicas}
 
 
 def _defaults(part: str) -> dict:

@@ -94,15 +94,15 @@ class Trainer:
         shards: list[Shard],
     ):
         """Builds model and optimizer, with the weights of `config.seed`."""
-        place = distribution.place_of(strategy)
+        position = distribution.position_of(strategy)
         self.strategy, self.shards = strategy, shards
         self.model_config, self.pipeline_config = model_config, pipeline_config
         self._config, self._network = config, model_config.network
         self.micro_batch = distribution.micro_batch_size(
-            place, pipeline_config.batch_size, config.accumulation_steps
+            position, pipeline_config.batch_size, config.accumulation_steps
         )
-        _check_compilable(config, model_config, place)
-        distribution.shards_of_worker(shards, place)
+        _check_compilable(config, model_config, position)
+        distribution.shards_of_worker(shards, position)
         self.learning_rate = _learning_rate(config, pipeline_config, shards)
         with strategy.scope():
             self.model = models.build_model(model_config, seed=config.seed)
@@ -229,8 +229,8 @@ def _learning_rate(config, pipeline_config, shards) -> optimization.LearningRate
     )
 
 
-def _check_compilable(config, model_config, place: distribution.Place) -> None:
-    if config.xla and model_config.synchronized_batch_norm and place.num_replicas > 1:
+def _check_compilable(config, model_config, position: distribution.Position) -> None:
+    if config.xla and model_config.synchronized_batch_norm and position.num_replicas > 1:
         raise UserError(
             "--xla with --synchronized_batch_norm: XLA compiles each replica by itself, and this "
             "batch norm talks to the others in between; leave out one of the two"

@@ -12,7 +12,7 @@ import pytest
 from l3net.data.shards import find_shards
 from l3net.errors import UserError
 from l3net.training import checkpoints, distribution, run_dir
-from l3net.training.distribution import Place
+from l3net.training.distribution import Position
 from tests import commands, tiny_training
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -125,30 +125,30 @@ def test_float16_on_two_replicas(replicas):
 
 # --- What is refused -----------------------------------------------------------------------------
 def test_a_worker_reads_its_own_shards(shards):
-    found = find_shards(shards, "train")
-    parts = [distribution.shards_of_worker(found, Place(k, 2, 2)) for k in range(2)]
-    assert parts == [found[::2], found[1::2]]
+    training = find_shards(shards, "train")
+    parts = [distribution.shards_of_worker(training, Position(k, 2, 2)) for k in range(2)]
+    assert parts == [training[::2], training[1::2]]
     for worker in range(5):
         with pytest.raises(UserError, match=r"worker 4 of 5 would get 0 of 4 training shard"):
-            distribution.shards_of_worker(found, Place(worker, 5, 5))
+            distribution.shards_of_worker(training, Position(worker, 5, 5))
 
 
 @pytest.mark.parametrize(
-    ("place", "batch_size", "steps", "expected"),
+    ("position", "batch_size", "steps", "expected"),
     [
-        (Place(0, 1, 1), 256, 1, 256),
-        (Place(0, 1, 4), 256, 2, 32),
-        (Place(1, 2, 16), 2048, 1, 128),  # OTS §3.3
-        (Place(0, 1, 3), 256, 1, "such as 252 or 258"),
-        (Place(0, 4, 4), 4, 1, "need a multiple of 8, such as 8"),
+        (Position(0, 1, 1), 256, 1, 256),
+        (Position(0, 1, 4), 256, 2, 32),
+        (Position(1, 2, 16), 2048, 1, 128),  # OTS §3.3
+        (Position(0, 1, 3), 256, 1, "such as 252 or 258"),
+        (Position(0, 4, 4), 4, 1, "need a multiple of 8, such as 8"),
     ],
 )
-def test_cutting_a_batch(place, batch_size, steps, expected):
+def test_cutting_a_batch(position, batch_size, steps, expected):
     if isinstance(expected, int):
-        assert distribution.micro_batch_size(place, batch_size, steps) == expected
+        assert distribution.micro_batch_size(position, batch_size, steps) == expected
     else:
         with pytest.raises(UserError, match=expected):
-            distribution.micro_batch_size(place, batch_size, steps)
+            distribution.micro_batch_size(position, batch_size, steps)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ with distribution.lost_worker_is_one_line():
             pathlib.Path(out) / "run", shards, num_steps=steps, strategy=strategy,
             model=tiny_training.CLASSIFIER, config={"batch_norm_batches": 2},
         )
-worker = distribution.place_of(strategy).worker
+worker = distribution.position_of(strategy).worker
 np.savez(f"{out}/worker{worker}.npz", *made[-1].model.get_weights())
 """
 

@@ -176,7 +176,7 @@ def test_the_best_network_is_the_one_that_was_evaluated(tmp_path, shards):
         str(shards),
         loop.Schedule(num_steps=1, num_eval_pairs=16),
         trainer.pipeline_config,
-        distribution.place_of(trainer.strategy),
+        distribution.position_of(trainer.strategy),
     )
     validator = Validator(trainer, pairs, batch_norm_batches=0)
     validator.model.set_weights(model.get_weights())
