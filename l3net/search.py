@@ -1,8 +1,7 @@
 """Finds among your own videos, pictures and sounds what goes with a picture, sound or video.
 
     python -m l3net.search --saved_model=runs/demo/ave_net/saved_model --index=idx --add=videos/
-    python -m l3net.search --saved_model=runs/demo/ave_net/saved_model --index=idx \
-        --query=drum.jpg --modality=sound
+    python -m l3net.search --saved_model=... --index=idx --query=drum.jpg --modality=sound
     python -m l3net.search ... --query=clip.mp4 --query_start=3.5 --format=html --out=results.html
 
 AVE-Net puts pictures and sounds into one space of 128 dimensions, where what goes together is near
@@ -98,7 +97,7 @@ def main(
     features = file_features.FileFeatures(model, settings, config.batch_size)
     problems = _add(index, features, inputs) if inputs else []
     if asked.query is not None:
-        _query(index, features, asked)
+        _query(index, features, asked.query, asked)
     if len(problems) == 1:
         raise UserError(problems[0])
     if problems:
@@ -134,10 +133,13 @@ def _add(
 
 
 def _query(
-    index: search_index.SearchIndex, features: file_features.FileFeatures, asked: QueryConfig
+    index: search_index.SearchIndex,
+    features: file_features.FileFeatures,
+    path: str,
+    asked: QueryConfig,
 ) -> None:
     query = file_search.make_query(
-        features, asked.query, start_seconds=asked.query_start, modality=asked.query_modality
+        features, path, start_seconds=asked.query_start, modality=asked.query_modality
     )
     results = file_search.nearest_files(
         index, query, modality=asked.modality, top=asked.top, exclude_self=asked.exclude_self
@@ -169,7 +171,7 @@ def _formatted(
         return json.dumps(content, indent=1) + "\n"
     about |= {"kind": kind_of(query.path), "time_seconds": query.times_seconds[0]}
     about["counts"] = index.counts()
-    return search_page.render(about, results, pathlib.Path(asked.out).parent)
+    return search_page.render(about, results, pathlib.Path(asked.out or "").parent)
 
 
 def as_table(results: Sequence[Mapping[str, Any]]) -> str:

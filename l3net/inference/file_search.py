@@ -34,18 +34,18 @@ class Entries:
 
     hop_seconds: float | None = setting(
         None,
-        "Seconds between the starts of two one-second entries of sound; without the flag the "
-        "index's own, in a new index 0.5 (our choice).",
+        "Seconds between the starts of two one-second entries of sound; by default the index's, "
+        "in a new index 0.5 (our choice).",
     )
     center: bool | None = setting(
         None,
-        "Centre entry i of a sound on i * hop_seconds; without the flag as the index does, in a "
-        "new index it starts there.",
+        "Centre entry i of a sound on i * hop_seconds; by default as the index does, in a new "
+        "index it starts there.",
     )
     frame_rate_hz: float | None = setting(
         None,
-        "Pictures taken per second of video; without the flag the index's own, in a new index 1 "
-        "(our choice).",
+        "Pictures taken per second of video; by default the index's, in a new index 1 (our "
+        "choice).",
     )
 
 
@@ -74,27 +74,22 @@ def open_index(
             network or other settings, or the network gives no embeddings to compare.
     """
     fingerprint = _fingerprint(model)
-    given = {
-        name: value for name, value in dataclasses.asdict(entries).items() if value is not None
-    }
-    if not search_index.is_index(folder) and create:
+    given = {k: v for k, v in dataclasses.asdict(entries).items() if v is not None}
+    if create and not search_index.is_index(folder):
         chosen = file_features.Settings(features="embedding", **given)
         chosen.check()
+        settings = {name: getattr(chosen, name) for name in dataclasses.asdict(entries)}
         search_index.SearchIndex.create(
-            folder,
-            fingerprint=fingerprint,
-            size=constants.EMBEDDING_UNITS,
-            settings={
-                field.name: getattr(chosen, field.name) for field in dataclasses.fields(entries)
-            },
+            folder, fingerprint=fingerprint, size=constants.EMBEDDING_UNITS, settings=settings
         )
     index = search_index.SearchIndex(folder)
     index.check_network(fingerprint)
     for name, value in given.items():
-        if value != index.settings.get(name):
+        own = index.settings.get(name)
+        if value != own:
             raise UserError(
-                f"{folder} was made with --{name}={index.settings.get(name)}, not {value}; leave "
-                "the flag out, or name another --index"
+                f"{folder} was made with --{name}={own}, not {value}; leave the flag out, or name "
+                "another --index"
             )
     return index, file_features.Settings(features="embedding", **index.settings)
 
@@ -223,26 +218,28 @@ def make_query(
     """
     path = pathlib.Path(path)
     kind = kind_of(path)
-    streams = _streams(features, path, kind)
-    if start_seconds is not None:
-        if kind == IMAGE:
-            raise UserError(f"--query_start={start_seconds:g}: {path} is an image, without times")
-        if not 0 <= start_seconds < math.inf:
-            raise UserError(f"--query_start={start_seconds}: need 0 or more")
+    if start_seconds is None:
+        streams = _streams(features, path, kind)
+    elif kind == IMAGE:
+        raise UserError(f"--query_start={start_seconds:g}: {path} is an image, without times")
+    elif not 0 <= start_seconds < math.inf:
+        raise UserError(f"--query_start={start_seconds}: need 0 or more")
+    else:
         streams = _at(features, path, kind, start_seconds, modality)
-    vectors, entries = [np.zeros((0, constants.EMBEDDING_UNITS), np.float32)], []
+    vectors: list[np.ndarray] = []
+    entries: list[tuple[str, float]] = []
     for name, chunks, step_seconds in streams:
         if modality in (ANY, name) or kind != VIDEO:
             rows = list(itertools.chain.from_iterable(chunks))
-            vectors += [np.reshape(rows, (-1, constants.EMBEDDING_UNITS))]
+            vectors += rows
             entries += [(name, (start_seconds or 0.0) + k * step_seconds) for k in range(len(rows))]
         else:
             next(iter(chunks), None)  # notes whether it is missing
     if not entries:
         raise UserError(f"{path}: no {modality if modality != ANY else 'entry'} to query with")
     chosen = _thinned(len(entries))
+    stacked = np.stack([vectors[k] for k in chosen]).astype(np.float32)
     modalities, times = zip(*[entries[k] for k in chosen], strict=True)
-    stacked = np.concatenate(vectors).astype(np.float32)[chosen]
     return Query(path, files.sha256_of(path), stacked, list(modalities), list(times))
 
 
@@ -287,7 +284,7 @@ def nearest_files(
     """Finds the files of an index nearest to a query.
 
     Args:
-        index: an index made with the query's network.
+        index: an index of the query's network.
         query: see `make_query`.
         modality: the modality of the entries that are compared: `IMAGE`, `SOUND` or `ANY`.
         top: the number of files wanted.

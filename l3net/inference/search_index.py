@@ -131,14 +131,12 @@ class SearchIndex:
 
     def counts(self) -> dict[str, int]:
         """Returns the number of rows of each modality, and of "files"."""
+        counts = (
+            "SELECT modality, sum(length(vectors)) / ? FROM part GROUP BY modality "
+            "UNION SELECT 'files', count(*) FROM file"
+        )
         with _open(self._path) as db:
-            (files,) = db.execute("SELECT count(*) FROM file").fetchone()
-            parts = db.execute("SELECT modality, sum(length(vectors)) FROM part GROUP BY modality")
-            sizes = dict(parts)
-        return {
-            **{name: sizes.get(name, 0) // (4 * self._size) for name in MODALITIES},
-            "files": files,
-        }
+            return dict.fromkeys(MODALITIES, 0) | dict(db.execute(counts, (4 * self._size,)))
 
     # --- Adding ----------------------------------------------------------------------------------
     def adding(self) -> contextlib.AbstractContextManager[None]:
@@ -243,11 +241,12 @@ class SearchIndex:
         )
         hits = []
         for name, sha256, kind, modality, step_seconds, vectors in parts:
-            apart = distance.cdist(self._matrix(vectors), queries)
-            row, query = np.unravel_index(apart.argmin(), apart.shape)
-            file = self._path_of(name), sha256, kind
-            time_seconds = float(row * step_seconds)
-            hits.append(Hit(*file, float(apart[row, query]), modality, time_seconds, int(query)))
+            rows = self._matrix(vectors).astype(np.float64)
+            apart = distance.cdist(rows, queries)
+            row, query = map(int, np.unravel_index(apart.argmin(), apart.shape))
+            nearest = float(np.linalg.norm(rows[row] - queries[query]))
+            best = nearest, modality, row * step_seconds, query
+            hits.append(Hit(self._path_of(name), sha256, kind, *best))
         return min(hits, key=lambda hit: hit.distance)
 
     def _matrix(self, vectors: bytes) -> np.ndarray:
@@ -342,23 +341,18 @@ def _convert(folder: pathlib.Path) -> None:
         return  # another process did
     try:
         config = json.loads((folder / _CONFIG_1).read_text())
-        fingerprint, size, settings = (config[name] for name in ("fingerprint", "size", "settings"))
-        text = (folder / "files.jsonl").read_bytes()
-        files = [json.loads(line) for line in text.split(b"\n")[:-1]]  # no half line
-        with (
-            open(folder / "vectors.npy", "rb") as vectors,
-            _new_database(folder, fingerprint, size, settings) as db,
-        ):
-            end = vectors.seek(128)  # the .npy header
-            for file in files:
+        lines = (folder / "files.jsonl").read_bytes().split(b"\n")[:-1]  # no half line
+        about = (config[name] for name in ("fingerprint", "size", "settings"))
+        with open(folder / "vectors.npy", "rb") as vectors, _new_database(folder, *about) as db:
+            vectors.seek(128)  # the .npy header
+            for file in map(json.loads, lines):
                 parts = []
                 for part in file["parts"]:
-                    rows = vectors.read(4 * size * part["num_rows"])
-                    parts.append((part["modality"], part["step_seconds"], rows))
-                    end += 4 * size * part["num_rows"]
+                    num_bytes = 4 * config["size"] * part["num_rows"]
+                    parts.append((part["modality"], part["step_seconds"], vectors.read(num_bytes)))
+                    if len(parts[-1][2]) != num_bytes:
+                        raise ValueError("vectors are cut off")
                 _insert(db, file["path"], file["sha256"], file["kind"], parts)
-            if vectors.tell() != end:
-                raise ValueError
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{folder} is an index of format 1 that is damaged or cut off; copy it again, or name "
