@@ -61,7 +61,7 @@ def choose_units(activations: np.ndarray, classes: np.ndarray | None, num_units:
     Args:
         activations: float [num_items, pool4], every item of another clip.
         classes: str [num_items], "" where unknown; None if there are none.
-        num_units: at most so many.
+        num_units: the most units.
 
     Returns:
         The units, in the order of the columns. A unit's activations 5 1 4 3 2 0 of items of

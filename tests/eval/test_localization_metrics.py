@@ -9,43 +9,7 @@ import tensorflow as tf
 from eval.metrics import localization as metrics
 from eval.sets import sounding_frames
 from l3net.data import augment
-from l3net.media import heat_map
 from tests.tiny_shards import encode_jpeg
-
-
-@pytest.mark.parametrize(
-    ("image_px", "num_cells", "side"),
-    [(224, 14, 16), (225, 14, 16), (239, 15, 16), (240, 15, 16), (112, 7, 16), (120, 7, 16),
-     (64, 4, 16), (256, 16, 16), (224, 28, 8), (100, 6, 16), (341, 21, 16)],
-)  # fmt: skip
-def test_a_cell_has_a_whole_number_of_pixels_whatever_the_size(image_px, num_cells, side):
-    assert heat_map.cell_px(image_px, num_cells) == side
-
-
-def test_the_mode_is_the_centre_of_the_highest_cell():
-    heat = np.zeros((2, 2))
-    heat[0, 1] = 1
-    assert heat_map.peak(heat, (32, 32)) == (0.25, 0.75)
-    heat = np.zeros((14, 14))
-    heat[3, 10] = 0.1
-    assert heat_map.peak(heat, (224, 224)) == ((3 * 16 + 8) / 224, (10 * 16 + 8) / 224)
-    # 120 pixels: seven cells cover the first 112, pooling drops the rest.
-    heat = np.zeros((7, 7))
-    heat[6, 0] = 1
-    assert heat_map.peak(heat, (120, 120)) == (104 / 120, 8 / 120)
-    # Height and width of their own.
-    heat = np.zeros((4, 6))
-    heat[1, 5] = 1
-    assert heat_map.peak(heat, (64, 96)) == (24 / 64, 88 / 96)
-
-
-def test_of_equal_maxima_the_first_counts():
-    assert heat_map.peak(np.ones((2, 2)), (32, 32)) == (0.25, 0.25)
-
-
-def test_the_mode_stays_inside_the_image():
-    heat = np.zeros((1, 1))
-    assert max(heat_map.peak(heat, (7, 7))) <= 1
 
 
 @pytest.mark.parametrize(("height", "width"), [(256, 341), (341, 256), (256, 256), (255, 301)])
@@ -71,24 +35,6 @@ def test_view_by_hand():
     assert np.allclose(boxes[0], [0, 0, 0.5, 1])
     assert boxes[1, 0] == boxes[1, 2] == 1  # outside: no area
     assert sounding_frames.View().to_frame((0.3, 0.7)) == (0.3, 0.7)
-
-
-def test_enlarged_is_linear_between_the_centres_of_cells():
-    row = heat_map.enlarge(np.array([[0, 1], [0, 1]]), (32, 32), (4, 4))
-    assert np.allclose(row, [[0, 0.25, 0.75, 1]] * 4)
-    heat = np.random.default_rng(0).random((14, 14)).astype(np.float32)
-    ours = heat_map.enlarge(heat, (224, 224), (224, 224))
-    theirs = tf.image.resize(heat[..., np.newaxis], [224, 224])[..., 0].numpy()
-    assert ours.shape == (224, 224) and np.allclose(ours, theirs, atol=1e-5)
-
-
-def test_enlarged_keeps_places_where_pooling_drops_a_rest():
-    # Cell 5 of seven lies at pixels 80 to 96 of 120; seven equal parts would end at 103.
-    heat = np.zeros((7, 7))
-    heat[5, 5] = 1
-    raster = heat_map.enlarge(heat, (120, 120), (120, 120))
-    rows, columns = np.nonzero(raster > 0.9)
-    assert {*rows, *columns} == {87, 88}
 
 
 def test_hits():

@@ -10,8 +10,10 @@ from l3net.media import heat_map
 
 
 @pytest.mark.parametrize(
-    ("image_px", "num_cells", "expected"), [(224, 14, 16), (120, 7, 16), (239, 15, 16), (64, 8, 8)]
-)
+    ("image_px", "num_cells", "expected"),
+    [(224, 14, 16), (225, 14, 16), (239, 15, 16), (240, 15, 16), (112, 7, 16), (120, 7, 16),
+     (64, 4, 16), (256, 16, 16), (341, 21, 16), (100, 6, 16), (224, 28, 8), (64, 8, 8)],
+)  # fmt: skip
 def test_cells_are_powers_of_two(image_px, num_cells, expected):
     assert heat_map.cell_px(image_px, num_cells) == expected
 
@@ -22,11 +24,11 @@ def test_a_map_is_linear_between_centres_and_flat_beyond():
 
 
 @pytest.mark.parametrize("seen_px", [(64, 64), (64, 120), (71, 79)])
-def test_cells_lie_on_their_pixels_whatever_rest_has_no_cell(seen_px):
+def test_cells_are_on_their_pixels_whatever_rest_has_no_cell(seen_px):
     heat = np.random.default_rng(0).uniform(size=(seen_px[0] // 16, seen_px[1] // 16))
-    # Where the centre of each of 200 rows and columns lies between the centres of the cells.
-    places = [(np.arange(200) + 0.5) / 200 * side / 16 - 0.5 for side in seen_px]
-    grid = np.meshgrid(*places, indexing="ij")
+    # Where the centre of each of 200 rows and columns is between the centres of the cells.
+    positions = [(np.arange(200) + 0.5) / 200 * side / 16 - 0.5 for side in seen_px]
+    grid = np.meshgrid(*positions, indexing="ij")
     expected = scipy.ndimage.map_coordinates(heat, grid, order=1, mode="nearest")
     np.testing.assert_allclose(heat_map.enlarge(heat, seen_px, (200, 200)), expected, atol=1e-4)
 
@@ -34,6 +36,13 @@ def test_cells_lie_on_their_pixels_whatever_rest_has_no_cell(seen_px):
 def test_the_peak_is_the_centre_of_the_highest_cell():
     assert heat_map.peak(np.array([[0, 1], [0, 0]]), (32, 32)) == (0.25, 0.75)
     assert heat_map.peak(np.array([[0, 1], [1, 0]]), (32, 40)) == (0.25, 24 / 40)
+    # 120 pixels: seven cells cover the first 112, pooling drops the rest.
+    heat = np.zeros((7, 7))
+    heat[6, 0] = 1
+    assert heat_map.peak(heat, (120, 120)) == (104 / 120, 8 / 120)
+    assert max(heat_map.peak(np.zeros((1, 1)), (7, 7))) <= 1  # inside the image
+    # Of equal maxima the first counts.
+    assert heat_map.peak(np.ones((2, 2)), (32, 32)) == (0.25, 0.25)
 
 
 def test_zero_leaves_the_picture_and_one_covers_it():
@@ -63,7 +72,7 @@ def test_the_scale_stretches_and_values_outside_are_its_ends():
     assert flat.max() == 0
 
 
-def test_nonsense_is_refused():
+def test_invalid_values_are_refused():
     with pytest.raises(UserError, match="opacity of 1.5"):
         heat_map.Painter(opacity=1.5)
     with pytest.raises(UserError, match="opacity of nan"):
