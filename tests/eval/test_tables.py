@@ -3,7 +3,6 @@ import json
 import numpy as np
 import pytest
 
-from eval.metrics import accuracy as metrics
 from eval.reporting import cache, tables
 from l3net import provenance
 from l3net.errors import UserError
@@ -70,22 +69,6 @@ def test_hash_of_arrays_sees_type_and_shape():
     assert len({cache.hash_array(array) for array in hashes}) == 4
 
 
-def test_accuracy_is_the_mean_over_parts_not_over_recordings():
-    summary = metrics.accuracy_summary(
-        np.array([0, 0, 0, 1, 1]),
-        np.array([0, 0, 0, 0, -1]),
-        np.array(["1", "1", "1", "2", "train"]),
-        tested=["1", "2"],
-        classes=["a", "b", "c"],
-    )
-    assert summary["accuracy"] == 50
-    assert summary["accuracy_std"] == 50
-    assert summary["accuracy_per_part"] == {"1": 100, "2": 0}
-    assert summary["num_tested"] == 4
-    assert summary["confusion"] == [[3, 0, 0], [1, 0, 0], [0, 0, 0]]
-    assert summary["recall_per_class"] == {"a": 100, "b": 0, "c": None}
-
-
 def test_a_column_that_is_not_in_the_papers_is_ours_alone():
     table = tables.Table(
         "t",
@@ -103,32 +86,6 @@ def test_a_column_that_is_not_in_the_papers_is_ours_alone():
     assert lines[0] == ["Data", "Method", "accuracy %, paper", "accuracy %, ours", "min", "Note"]
     assert lines[2] == ["d", "a", "1.0", "2.0", "3.0", ""]
     assert lines[3] == ["d", "b", "", "not run", "not run", ""]
-
-
-@pytest.mark.parametrize(
-    ("scores", "truth", "expected"),
-    [
-        ([0.1, 0.4, 0.6], [0, 1, 1], 0.25),
-        ([0.1, 0.4, 0.6, 0.8], [0, 1, 0, 1], 0.25),
-        ([0.5, 0.5], [1, 1], 0.5 - 1e-9),
-        ([0.2, 0.4], [0, 0], 0.5),
-    ],
-)
-def test_best_threshold(scores, truth, expected):
-    threshold = metrics.best_threshold(np.array(scores), np.array(truth))
-    assert threshold == pytest.approx(expected, abs=1e-8)
-
-
-def test_best_threshold_beats_every_other_one():
-    rng = np.random.default_rng(0)
-    truth = rng.integers(0, 2, 200)
-    scores = truth * 0.3 + rng.random(200)
-
-    def accuracy(threshold):
-        return ((scores > threshold) == truth).mean()
-
-    best = accuracy(metrics.best_threshold(scores, truth))
-    assert best == max(accuracy(threshold) for threshold in np.linspace(-0.5, 2, 5001))
 
 
 def test_a_table_reads_back_as_it_was_written(tmp_path, capsys):
