@@ -1,8 +1,8 @@
-"""Makes a manifest from the official lists of a data set and what you have of it.
+r"""Makes a manifest from the official lists of a data set and what you have of it.
 
-    python -m data_prep.datasets --dataset=kinetics_sounds --media_dir=kinetics/videos \\
+    python -m data_prep.datasets --dataset=kinetics_sounds --media_dir=kinetics/videos \
         --lists=train.csv,validate.csv,test.csv --manifest=data/kinetics_sounds/manifest.csv
-    python -m data_prep.datasets --dataset=folder --media_dir=my_videos --labels_from=directory \\
+    python -m data_prep.datasets --dataset=folder --media_dir=my_videos --labels_from=directory \
         --split_fractions=train=0.8,val=0.1,test=0.1 --manifest=data/mine/manifest.csv
 
 Then `data_prep.write_shards --manifest=… --videos_dir=…` for videos. Beside the manifest:
@@ -31,10 +31,9 @@ def summary(result: Result) -> str:
         rows = [row for row in result.rows if row.split == split]
         classes = len({label for row in rows for label in row.labels})
         hours = sum(row.end_seconds - row.start_seconds for row in rows) / 3600
-        table.append(
-            (split or "-", str(len(rows)), str(classes), f"{hours:.2f}", str(missing[split]))
-        )
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+        numbers = (str(len(rows)), str(classes), f"{hours:.2f}", str(missing[split]))
+        table.append((split or "-", *numbers))
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = []
     for first, *others in table:
         cells = [f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True)]

@@ -2,11 +2,10 @@
 
     python -m data_prep.demo --out_dir=data/demo/videos
 
-This is SYNTHETIC data. It stands in where the real data sets are absent and proves nothing about
-them. 14 classes with AudioSet's names. As in videos from the web, in one clip of thirty the sound
-has nothing to do with the picture, in one of ten a second object stands by silently, and the labels
-say less than there is to see and to hear: a clip is labelled with its family (musical instrument,
-percussion, tools), and only clips.csv has its class.
+This is SYNTHETIC data: it proves nothing about real data sets. 14 classes with AudioSet's names. As
+in videos from the web, in one clip of thirty the sound has nothing to do with the picture, in one
+of ten a second object is silent, and the labels say less than there is to see and to hear: a clip
+is labelled with its family (musical instrument, percussion, tools); clips.csv has its class.
 
 Files, below --out_dir:
 

@@ -119,7 +119,7 @@ class Actor(NamedTuple):
 
 def make_actor(
     looks: Looks,
-    attacks_seconds: np.ndarray,
+    attacks: np.ndarray,
     *,
     num_frames: int,
     size_px: float,
@@ -127,7 +127,7 @@ def make_actor(
     still: bool,
     rng: Generator,
 ) -> Actor:
-    """Draws an object and moves it about the origin with `attacks_seconds`, at 25 fps.
+    """Draws an object and moves it about the origin with attacks (times in seconds), at 25 fps.
 
     The unit length becomes `size_px`, or less if the object with all its motion then needs more
     than a square of `room_px`. If `still`, it only drifts.
@@ -136,7 +136,7 @@ def make_actor(
     size_px *= looks.scale
     for _ in range(4):  # the drift is not scaled, so once may not be enough
         same_rng = np.random.default_rng(seed)
-        actor = _draw_actor(looks, attacks_seconds, num_frames, size_px, still, same_rng)
+        actor = _draw_actor(looks, attacks, num_frames, size_px, still, same_rng)
         needed_px = np.max(actor.extent_px[2:] - actor.extent_px[:2])
         if needed_px <= room_px:
             break

@@ -121,11 +121,7 @@ def _draw_labels(label: str, labels: Sequence[str], seed: tuple[int, int]) -> tu
 
 
 def compose(plan: ClipPlan) -> tuple[np.ndarray, scenes.Scene, int]:
-    """Makes the sound and the scene of a clip, without drawing its frames.
-
-    Returns:
-        Sound int16 [num_samples, 1 or 2]; the scene; x264's quality.
-    """
+    """Returns a clip's sound, int16 [num_samples, 1 or 2], its scene, and x264's quality."""
     rng = np.random.default_rng((*plan.seed, 1))
     sound = KINDS[plan.heard_label].sound(rng, plan.seconds)
     waveform = sounds.record(rng, sound)

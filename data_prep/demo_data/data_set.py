@@ -43,9 +43,7 @@ _log = logging.getLogger(__name__)
 class Config:
     """The demo data set."""
 
-    out_dir: str | pathlib.Path = setting(
-        REQUIRED, "Folder for the data set, such as data/demo/videos; made if need be."
-    )
+    out_dir: str | pathlib.Path = setting(REQUIRED, "Folder for the data set; made if need be.")
     # Many short clips rather than few long ones: of 280 clips of 4 s a network remembers each.
     clips_per_class: tuple[str, ...] = setting(
         ("56", "5", "9"), "Number of clips of each class for train, val and test."
@@ -53,9 +51,7 @@ class Config:
     clip_seconds: float = setting(
         2.0, "Length of every clip, seconds (the papers' clips have 10).", at_least=1, at_most=60
     )
-    seed: int = setting(
-        0, "Seed of everything that is drawn; another makes another data set.", at_least=0
-    )
+    seed: int = setting(0, "Seed; another one makes another data set.", at_least=0)
     num_workers: int | None = setting(
         None, "Number of processes; one per processor unless given.", at_least=1
     )
@@ -68,11 +64,8 @@ class Config:
         except ValueError:
             counts = ()
         if len(counts) != len(SPLITS) or min(counts) < 0 or not sum(counts):
-            given = ",".join(map(str, self.clips_per_class))
-            raise UserError(
-                f"clips_per_class is {given}; need three counts of at least 0 for train,val,test, "
-                "such as 20,4,6"
-            )
+            given = f"clips_per_class is {','.join(map(str, self.clips_per_class))}"
+            raise UserError(f"{given}; need three counts for train,val,test, such as 20,4,6")
         return counts
 
     def check(self) -> None:
@@ -124,8 +117,9 @@ def _make_clips(out_dir: pathlib.Path, plans: Sequence[ClipPlan], num_workers: i
         return
     # Spawned, not forked: the caller may have threads.
     context = multiprocessing.get_context("spawn")
+    # Ctrl-C reaches every process; the first one alone answers it.
     executor = concurrent.futures.ProcessPoolExecutor(
-        num_workers, mp_context=context, initializer=_ignore_interrupts
+        num_workers, context, signal.signal, (signal.SIGINT, signal.SIG_IGN)
     )
     try:
         futures = [executor.submit(_make_clip, out_dir, plan) for plan in plans]
@@ -138,11 +132,6 @@ def _make_clips(out_dir: pathlib.Path, plans: Sequence[ClipPlan], num_workers: i
         ) from error
     finally:
         executor.shutdown(cancel_futures=True)
-
-
-def _ignore_interrupts() -> None:
-    # Ctrl-C reaches every process; the first one alone answers it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _make_clip(out_dir: pathlib.Path, plan: ClipPlan) -> None:

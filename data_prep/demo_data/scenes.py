@@ -51,21 +51,16 @@ class Scene(NamedTuple):
 
 
 def make_scene(
-    looks: Looks,
-    attacks_seconds: np.ndarray,
-    num_frames: int,
-    rng: Generator,
-    silent: Looks | None = None,
+    looks: Looks, attacks: np.ndarray, num_frames: int, rng: Generator, silent: Looks | None = None
 ) -> Scene:
-    """Draws an object that moves with `attacks_seconds`, and a background; at 25 fps.
+    """Draws an object that moves with attacks (times in seconds), and a background; at 25 fps.
 
     A second object, which is silent, is left out where there is no room.
     """
     width, height = SIZES_PX[rng.integers(len(SIZES_PX))]
     room_px = min(width, height) - 2 * _MARGIN_PX
-    make = functools.partial(
-        make_actor, attacks_seconds=attacks_seconds, num_frames=num_frames, room_px=room_px, rng=rng
-    )
+    given = {"attacks": attacks, "num_frames": num_frames, "room_px": room_px, "rng": rng}
+    make = functools.partial(make_actor, **given)
     size_px = rng.uniform(*(SIZE_PX if silent is None else SIZE_OF_TWO_PX))
     actor = _placed(make(looks, size_px=size_px, still=False), width, height, rng)
     actors = [actor]

@@ -177,17 +177,13 @@ def _mix(notes: Iterable[tuple[np.ndarray, float, float]], num_samples: int) -> 
     return result
 
 
-def _velocities(rng: Generator, count: int) -> np.ndarray:
-    return rng.uniform(0.5, 1.0, count)
-
-
 def _played(rng: Generator, seconds: float, attacks: np.ndarray, notes: list[np.ndarray]) -> Sound:
     """Returns the sound of a note at each attack, louder and softer."""
-    played = zip(notes, attacks, _velocities(rng, len(attacks)), strict=True)
+    played = zip(notes, attacks, rng.uniform(0.5, 1.0, len(attacks)), strict=True)
     return Sound(_mix(played, int(seconds * RATE_HZ)), attacks)
 
 
-# --- Plucked strings -----------------------------------------------------------------------------
+# --- Plucked and struck --------------------------------------------------------------------------
 def acoustic_guitar(rng: Generator, seconds: float) -> Sound:
     """Strummed chords or a picked pattern."""
     attacks = _attacks(rng, seconds, 0.22, 0.6)
@@ -195,7 +191,9 @@ def acoustic_guitar(rng: Generator, seconds: float) -> Sound:
     roots = _melody(rng, len(attacks), 82, 180)
     bright, decay = rng.uniform(8, 20), rng.uniform(0.3, 0.8)
     notes = []
-    for time, root, velocity in zip(attacks, roots, _velocities(rng, len(attacks)), strict=True):
+    for time, root, velocity in zip(
+        attacks, roots, rng.uniform(0.5, 1.0, len(attacks)), strict=True
+    ):
         chord = root * 2 ** (np.array([0, 7, 12, 16, 19, 24])[: rng.integers(3, 7)] / 12)
         for string, pitch in enumerate(chord if strum else rng.choice(chord, 1)):
             note = _pluck(rng, pitch, 1.2, decay, bright)
@@ -212,7 +210,6 @@ def harp(rng: Generator, seconds: float) -> Sound:
     return _played(rng, seconds, attacks, notes)
 
 
-# --- Struck --------------------------------------------------------------------------------------
 def church_bell(rng: Generator, seconds: float) -> Sound:
     """A bell's hum, prime, minor tierce, quint and nominal, which beat."""
     attacks = _attacks(rng, seconds, 0.5, 1.0)
@@ -419,11 +416,7 @@ def sawing(rng: Generator, seconds: float) -> Sound:
 
 # --- Room, microphone, background ----------------------------------------------------------------
 def record(rng: Generator, sound: Sound) -> np.ndarray:
-    """Records a dry sound in a random room with a random microphone and background.
-
-    Returns:
-        float32 [num_samples, 1 or 2], within (-1, 1).
-    """
+    """Records a sound in a random room: float32 [num_samples, 1 or 2], within (-1, 1)."""
     num_samples = len(sound.waveform)
     room = _room(rng)
     size = scipy.fft.next_fast_len(num_samples + len(room), real=True)

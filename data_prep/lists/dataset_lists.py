@@ -138,7 +138,7 @@ def kinetics_sounds_labels(nearest: bool) -> dict[str, str]:
     """Returns Kinetics' class -> the class of L3's appendix A; `nearest`: see NEAREST_CLASSES."""
     names = {name: name for name in KINETICS_SOUNDS} | OTHER_SPELLINGS
     if nearest:
-        names |= {theirs: ours for ours, theirs in NEAREST_CLASSES.items()}
+        names |= {theirs: paper for paper, theirs in NEAREST_CLASSES.items()}
     return names
 
 
@@ -168,10 +168,9 @@ def read_audioset(path: str | pathlib.Path) -> Iterator[Entry]:
 
 
 def read_ontology(path: str | pathlib.Path) -> tuple[dict[str, str], frozenset[str]]:
-    """Reads AudioSet's ontology and applies the rule of AudioSet-Instruments to it (OTS §2).
+    """Returns label id -> name of AudioSet's ontology, and the ids of the 110 classes (OTS §2).
 
-    Returns:
-        Label id -> name; the ids of the 110 classes: everything at or below `INSTRUMENT_ROOTS`.
+    These are everything at or below `INSTRUMENT_ROOTS`.
     """
     content = read_json(path)
     try:
@@ -185,10 +184,8 @@ def read_ontology(path: str | pathlib.Path) -> tuple[dict[str, str], frozenset[s
                 below.add(label)
                 waiting += children[label]
     except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is no AudioSet ontology ({error!r}); need its ontology.json: a list of nodes "
-            "with id, name and child_ids"
-        ) from error
+        need = "need its ontology.json: a list of nodes with id, name and child_ids"
+        raise UserError(f"{path} is no AudioSet ontology ({error!r}); {need}") from error
     return names, frozenset(below)
 
 
@@ -244,7 +241,10 @@ def _parsed(
     for line, row in rows:
         try:
             video_id, start, end, split, labels = parse(row)
-            _check_clip(video_id, start, end, youtube)
+            if youtube and not _YOUTUBE_ID.fullmatch(video_id):
+                raise ValueError(f"{video_id!r} is no YouTube id")
+            if not (0 <= start < end < math.inf):
+                raise ValueError(f"clip from {start} to {end} s")
             entry: Entry = ListedClip(video_id, start, end, split, labels, source, line, youtube)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if is_first:
@@ -254,10 +254,3 @@ def _parsed(
         is_first = False
     if is_first:
         raise UserError(f"{path} lists nothing; need {what}")
-
-
-def _check_clip(video_id: str, start: float, end: float, youtube: bool) -> None:
-    if youtube and not _YOUTUBE_ID.fullmatch(video_id):
-        raise ValueError(f"{video_id!r} is no YouTube id")
-    if not (0 <= start < end < math.inf):
-        raise ValueError(f"clip from {start} to {end} s")

@@ -16,21 +16,15 @@ from data_prep.lists import box_lists, dataset_lists, manifest, media_index
 from data_prep.lists.box_lists import Box
 from data_prep.lists.dataset_lists import SPLITS, TEST, TRAIN, VAL, Entry, ListedClip, Unusable
 from data_prep.lists.manifest import ManifestRow
-from data_prep.lists.media_index import IMAGE_SECONDS, MediaFile
+from data_prep.lists.media_index import IMAGE_SECONDS, MediaFile, Names
 from l3net import constants
 from l3net.errors import UserError
 from l3net.flags import REQUIRED, setting
 from l3net.media.file_kinds import IMAGE, SUFFIXES, VIDEO
 from l3net.progress import track
 
-NOT_IN_FOLDER = "not in folder"
-OTHER_TIMES = "only other times in folder"
-EMPTY = "empty file"
-TWICE = "listed twice"
-UNUSABLE = "unusable row"
-NO_LABEL = "no label"
-NO_BOX = "no box"
-
+NOT_IN_FOLDER, OTHER_TIMES, EMPTY = "not in folder", "only other times in folder", "empty file"
+TWICE, UNUSABLE, NO_LABEL, NO_BOX = "listed twice", "unusable row", "no label", "no box"
 # L3 §3.1: 500k videos at random, 400k to train, 50k to validate, 50k to test.
 FLICKR_VIDEOS = 500_000
 FLICKR_FRACTIONS = {TRAIN: 0.8, VAL: 0.1, TEST: 0.1}
@@ -49,9 +43,7 @@ class Request:
     lists: tuple[str, ...] = setting(
         (), "Paths of the data set's official lists, with commas between them (docs/datasets.md)."
     )
-    ontology: str | None = setting(
-        None, "Path of AudioSet's ontology.json, for audioset_instruments."
-    )
+    ontology: str | None = setting(None, "For audioset_instruments: path of its ontology.json.")
     split_fractions: str | None = setting(
         None,
         "Shares, such as train=0.9,val=0.1, into which the official training clips are split (all "
@@ -111,10 +103,8 @@ class Result:
 
     def miss(self, clip: ListedClip, reason: str, detail: str = "") -> None:
         """Counts a clip as missing."""
-        row = Missing(
-            clip.clip_id, clip.video_id, clip.split, reason, detail, clip.source, clip.line
-        )
-        self.missing.append(row)
+        ids = clip.clip_id, clip.video_id, clip.split
+        self.missing.append(Missing(*ids, reason, detail, clip.source, clip.line))
 
 
 # --- Videos of the papers ------------------------------------------------------------------------
@@ -156,13 +146,10 @@ def _unlisted_flickr(request: Request) -> dict[str, str]:
 def ranked_splits(
     video_ids: Iterable[str], fractions: dict[str, float], seed: int, limit: int
 ) -> dict[str, str]:
-    """Draws at most `limit` videos and splits them, to exact sizes.
+    """Draws at most `limit` videos and splits them, to exact sizes: video id -> split.
 
     The videos are put in the order of a seeded hash and cut: the last split of `fractions` first,
     so a further video moves others only at the cuts.
-
-    Returns:
-        Video id -> split.
     """
     ordered = sorted(video_ids, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
     drawn = ordered[:limit]
@@ -334,11 +321,7 @@ def _paths(request: Request, kind: str) -> Iterator[str]:
 
 
 def _with_files(
-    request: Request,
-    result: Result,
-    clips: Sequence[ListedClip],
-    names: media_index.Names,
-    kind: str = VIDEO,
+    request: Request, result: Result, clips: Sequence[ListedClip], names: Names, kind: str = VIDEO
 ) -> Iterator[tuple[ListedClip, MediaFile]]:
     """Yields the clips that have a usable file; the others are missing."""
     wanted = {clip.video_id for clip in clips}
@@ -395,8 +378,6 @@ DATASETS: Mapping[str, DataSet] = {
     "audioset_instruments": DataSet(audioset_instruments, "AudioSet's …_segments.csv"),
     "vggsound": DataSet(vggsound, "vggsound.csv"),
     "vggss": DataSet(vggss, "vggss.json", fixed_splits=True),
-    "flickr_soundnet_test": DataSet(
-        flickr_soundnet_test, "the folder of annotations, ID.xml", fixed_splits=True
-    ),
+    "flickr_soundnet_test": DataSet(flickr_soundnet_test, "folder of ID.xml", fixed_splits=True),
     "folder": DataSet(folder),
 }

@@ -11,12 +11,10 @@ from l3net.files import write_csv
 from l3net.flags import REQUIRED, setting
 
 MISSING_FILE, BOXES_FILE = "missing.csv", "boxes.csv"
-# These need no manifest.
-READ_BY_EVALUATIONS = {
-    "esc50": "eval.table2_sound reads the folder itself: --esc50=FOLDER",
-    "esc10": "eval.table2_sound reads the folder itself: --esc10=FOLDER",
-    "dcase2013": "eval.table2_sound reads the folder itself: --dcase2013=FOLDER",
-    "imagenet": "eval.table3_imagenet reads the folder itself: --imagenet=FOLDER",
+# These need no manifest; their evaluations have a flag of the same name.
+_READERS = {
+    **dict.fromkeys(("esc50", "esc10", "dcase2013"), "eval.table2_sound"),
+    "imagenet": "eval.table3_imagenet",
 }
 
 
@@ -50,8 +48,9 @@ def make_manifest(config: Config, request: Request) -> Result:
 
 def _check(dataset: str, request: Request) -> None:
     """Raises UserError if something is missing, or is given that the data set would not read."""
-    if dataset in READ_BY_EVALUATIONS:
-        raise UserError(f"{dataset} needs no manifest: {READ_BY_EVALUATIONS[dataset]}")
+    if dataset in _READERS:
+        reader = f"{_READERS[dataset]} reads the folder itself: --{dataset}=FOLDER"
+        raise UserError(f"{dataset} needs no manifest: {reader}")
     if dataset not in DATASETS:
         raise UserError(f"data set {dataset!r}: need one of {', '.join(DATASETS)}")
     if not request.folder.is_dir():

@@ -55,7 +55,12 @@ def read_manifest(path: str | pathlib.Path) -> list[ManifestRow]:
         # utf-8-sig: spreadsheet programs put a byte-order mark in front.
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, strict=True)
-            _check_columns(reader.fieldnames or (), path)
+            columns = reader.fieldnames or ()
+            if sorted(columns) != sorted(COLUMNS):
+                raise UserError(
+                    f"{path}, line 1: got the columns {', '.join(columns) or 'none'}; need exactly "
+                    f"{', '.join(COLUMNS)}"
+                )
             for fields in reader:
                 where = f"{path}, line {reader.line_num}"
                 row = _row_from_fields(fields, where)
@@ -75,11 +80,7 @@ def read_manifest(path: str | pathlib.Path) -> list[ManifestRow]:
 
 
 def write_manifest(path: str | pathlib.Path, rows: Sequence[ManifestRow]) -> None:
-    """Writes a complete manifest or none; `read_manifest` gives the same rows back.
-
-    Raises:
-        UserError: if the file cannot be written, or a row could not be read back.
-    """
+    """Writes a complete manifest that `read_manifest` gives back, or raises UserError."""
     lines = (_line(row, f"row {index} for {path}") for index, row in enumerate(rows))
     try:
         write_csv(path, COLUMNS, lines)
@@ -154,12 +155,7 @@ def parse_fractions(text: str) -> dict[str, float]:
 
 
 def checked_fractions(fractions: Mapping[str, float]) -> dict[str, float]:
-    """Returns the shares, as a dict of its own.
-
-    Raises:
-        UserError: if there are none, one is not above 0, they do not sum to 1, or a split's name is
-            unusable.
-    """
+    """Returns usable shares: above 0, with sum 1, for splits with usable names; or UserError."""
     for split in fractions:
         _check_split(split, "split fractions")
     total = math.fsum(fractions.values())
@@ -167,14 +163,6 @@ def checked_fractions(fractions: Mapping[str, float]) -> dict[str, float]:
     if not (min(fractions.values(), default=0) > 0 and abs(total - 1) < 1e-6):
         raise UserError(f"split fractions {dict(fractions)}: need shares above 0 that sum to 1")
     return dict(fractions)
-
-
-def _check_columns(columns: Sequence[str], path: str | pathlib.Path) -> None:
-    if sorted(columns) != sorted(COLUMNS):
-        raise UserError(
-            f"{path}, line 1: got the columns {', '.join(columns) or 'none'}; need exactly "
-            f"{', '.join(COLUMNS)}"
-        )
 
 
 def _row_from_fields(fields: Mapping[str, Any], where: str) -> ManifestRow:

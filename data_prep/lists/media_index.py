@@ -60,9 +60,6 @@ def media_paths(folder: str | pathlib.Path, suffixes: Container[str]) -> Iterato
     """Yields the files with certain suffixes (in lower case), also in subfolders, in no order.
 
     Paths are relative to the folder, posix style. Hidden files and linked subfolders are left out.
-
-    Raises:
-        UserError: if the folder or a subfolder cannot be read.
     """
     waiting, num_others = [("", os.fspath(folder))], 0
     try:
@@ -89,12 +86,9 @@ def media_paths(folder: str | pathlib.Path, suffixes: Container[str]) -> Iterato
 def index_folder(
     paths: Iterable[str], names: Names, wanted: Container[str]
 ) -> dict[str, list[MediaFile]]:
-    """Returns video id -> its files, sorted by path.
+    """Returns video id -> its files, sorted by path, for the wanted ids only.
 
-    Args:
-        paths: relative paths of the files.
-        names: name of a file without suffix -> the (id, numbers) it may mean.
-        wanted: ids to keep, so that memory grows with the list and not with the folder.
+    `names` yields every (id, numbers) that the name of a file, without suffix, may mean.
     """
     index: dict[str, list[MediaFile]] = {}
     for path in paths:
@@ -107,28 +101,24 @@ def index_folder(
     return index
 
 
-def best_file(
-    files: Iterable[MediaFile], start_seconds: float, end_seconds: float
-) -> MediaFile | None:
+def best_file(files: Iterable[MediaFile], start: float, end: float) -> MediaFile | None:
     """Chooses the file that holds a clip: one named by its start and end, by its start, by its id.
 
-    Start and end are on the complete video's time line. None if all files hold other parts of it.
+    Both are on the complete video's time line, seconds. None if all files hold other parts of it.
     """
-    ranked = ((_rank(file.numbers, start_seconds, end_seconds), file) for file in files)
+    ranked = ((_rank(file.numbers, start, end), file) for file in files)
     fitting = [(rank, file) for rank, file in ranked if rank is not None]
     return min(fitting)[1] if fitting else None
 
 
-def extent(
-    file: MediaFile, start_seconds: float, end_seconds: float, trimmed: str
-) -> tuple[float, float]:
+def extent(file: MediaFile, start: float, end: float, trimmed: str) -> tuple[float, float]:
     """Returns the start and end of a clip on its file's own time line, seconds.
 
     `trimmed` says whether files begin where their clips begin; "auto": if their names have numbers.
     """
     if trimmed == YES or (trimmed == AUTO and file.numbers):
-        return 0.0, round(end_seconds - start_seconds, 6)
-    return start_seconds, end_seconds
+        return 0.0, round(end - start, 6)
+    return start, end
 
 
 def _rank(numbers: tuple[float, ...], start: float, end: float) -> int | None:
@@ -136,10 +126,8 @@ def _rank(numbers: tuple[float, ...], start: float, end: float) -> int | None:
     if not numbers:
         return 2
     for unit in (1, _MILLISECONDS):
-        if all(
-            _is_same(number, seconds * unit)
-            for number, seconds in zip(numbers, (start, end), strict=False)
-        ):
+        pairs = zip(numbers, (start * unit, end * unit), strict=False)
+        if all(_is_same(number, wanted) for number, wanted in pairs):
             return 2 - len(numbers)
     return None
 

@@ -19,20 +19,15 @@ ROOT = pathlib.Path(__file__).parents[2]
 REAL = ROOT.parent / "shared" / "data"
 ID, OTHER = "a_b-c_d-e_1", "Yabcdefghi9"
 KINETICS = "label,youtube_id,time_start,time_end,split,is_cc\n"
-AUDIOSET = (
-    "# Segments csv created Sun Mar  5 10:54:25 2017\n"
-    "# num_ytids=2, num_segs=2, num_unique_labels=2, num_positive_labels=2\n"
-    "# YTID, start_seconds, end_seconds, positive_labels\n"
-)
-# Guitar lies under two parents, as six of the real 110 do.
+AUDIOSET = "# Segments csv created …\n# num_ytids=2\n# YTID, start_seconds, end_seconds, labels\n"
+# Guitar is below two parents, as six of the real 110 are.
 ONTOLOGY = [
-    {"id": "/m/0", "name": "Musical instrument", "child_ids": ["/m/1", "/m/2"]},
-    {"id": "/m/1", "name": "Strings, plucked", "child_ids": ["/m/3"]},
-    {"id": "/m/2", "name": "Wood", "child_ids": ["/m/3"]},
-    {"id": "/m/3", "name": "Guitar", "child_ids": []},
-    {"id": "/m/4", "name": "Singing", "child_ids": []},
-    {"id": "/m/5", "name": "Tools", "child_ids": []},
-    {"id": "/m/6", "name": "Speech", "child_ids": []},
+    {"id": label, "name": name, "child_ids": children}
+    for label, name, children in (
+        *(("/m/0", "Musical instrument", ["/m/1", "/m/2"]), ("/m/3", "Guitar", [])),
+        *(("/m/1", "Strings, plucked", ["/m/3"]), ("/m/2", "Wood", ["/m/3"])),
+        *(("/m/4", "Singing", []), ("/m/5", "Tools", []), ("/m/6", "Speech", [])),
+    )
 ]
 
 
@@ -86,16 +81,9 @@ def test_the_34_classes_are_those_of_the_paper():
 @pytest.mark.parametrize(
     ("name", "extent"),
     [
-        ("blowing out candles/{}_000007_000017.mp4", (0, 10)),
-        ("{}_000007_000017.mkv", (0, 10)),
-        ("{}_7_17.mp4", (0, 10)),
-        ("{}_000007.mp4", (0, 10)),
-        ("{}_7000_17000.mp4", (0, 10)),
-        ("{}_7.000.mp4", (0, 10)),
-        ("Y{}_7.mp4", (0, 10)),
-        ("{}.mp4", (7, 17)),
-        ("Y{}.webm", (7, 17)),
-        ("deep/er/A title [{}].mp4", (7, 17)),
+        *((f"{name}.mp4", (0, 10)) for name in ("{}_7_17", "{}_7000_17000", "{}_7.000", "Y{}_7")),
+        *((name, (0, 10)) for name in ("a/{}_000007_000017.mp4", "{}_000007.mkv")),
+        *((name, (7, 17)) for name in ("{}.mp4", "Y{}.webm", "deep/er/A title [{}].mp4")),
     ],
 )
 @pytest.mark.parametrize("video_id", [ID, OTHER])
@@ -131,15 +119,8 @@ def test_csv_and_json_lists_say_the_same_and_splits_are_official(tmp_path):
     ids = {split: f"{split:-<11}" for split, _ in clips}
     touch(tmp_path / "media", *(f"{name}.mp4" for name in ids.values()))
     rows = "".join(f"singing,{ids[split]},1,11,{theirs},0\n" for split, theirs in clips)
-    content = {
-        ids[split]: {
-            "annotations": {"label": "singing", "segment": [1.0, 11.0]},
-            "duration": 10.0,
-            "subset": theirs,
-            "url": "https://www.youtube.com/watch?v=x",
-        }
-        for split, theirs in clips
-    }
+    entry = {"annotations": {"label": "singing", "segment": [1.0, 11.0]}, "duration": 10.0}
+    content = {ids[split]: {**entry, "subset": theirs, "url": "x"} for split, theirs in clips}
     from_csv = make(tmp_path, "kinetics_sounds", lists=[write(tmp_path / "a.csv", KINETICS + rows)])
     path = write(tmp_path / "a.json", json.dumps(content))
     from_json = make(tmp_path, "kinetics_sounds", lists=[path])
@@ -164,19 +145,17 @@ def test_what_is_missing_is_counted_by_reason_and_written_down(tmp_path):
     result = make(tmp_path, "kinetics_sounds", lists=lists)
     assert len(result.rows) == 1
     assert result.num_other == 1
-    assert reasons(result) == {
-        **{"unusable row": 2, "listed twice": 1, "empty file": 1, "not in folder": 1},
-        **{"no label": 1},
-    }
+    one_each = dict.fromkeys(("listed twice", "empty file", "not in folder", "no label"), 1)
+    assert reasons(result) == {"unusable row": 2, **one_each}
     rows = {(row["source"], row["line"]): row for row in read(tmp_path / "out" / "missing.csv")}
     assert rows["k.csv", "6"]["example_id"] == "11111111111_000007"
     assert rows["k.csv", "6"]["reason"] == "not in folder"
     assert rows["k.csv", "7"]["reason"] == "unusable row"
     assert rows["test.csv", "2"]["split"] == "test"
-    told = datasets.summary(result)
-    assert "train      1        1   0.00        0" in told
-    assert "missing: 2 unusable row" in told and "left out: 1 listed" in told
-    assert "33 of the paper's 34 classes" in told
+    printed = datasets.summary(result)
+    assert "train      1        1   0.00        0" in printed
+    assert "missing: 2 unusable row" in printed and "left out: 1 listed" in printed
+    assert "33 of the paper's 34 classes" in printed
 
 
 @pytest.mark.parametrize(
@@ -210,22 +189,17 @@ def test_audioset_rule_labels_and_splits(tmp_path):
     touch(tmp_path / "media", *(f"{name}_30.mp4" for name in ids))
     train = "".join(f'{name}, 30.000, 40.000, "/m/6,/m/3"\n' for name in ids[:-2])
     test = f'{ids[-2]}, 30.000, 40.000, "/m/4"\n{ids[-1]}, 30.000, 40.000, "/m/6"\n'
-    settings = {
-        "lists": [
-            write(tmp_path / "unbalanced_train_segments.csv", AUDIOSET + train),
-            write(tmp_path / "eval_segments.csv", AUDIOSET + test),
-        ],
-        "ontology": write(tmp_path / "ontology.json", json.dumps(ONTOLOGY)),
-    }
+    train_list = write(tmp_path / "unbalanced_train_segments.csv", AUDIOSET + train)
+    lists = [train_list, write(tmp_path / "eval_segments.csv", AUDIOSET + test)]
+    ontology = write(tmp_path / "ontology.json", json.dumps(ONTOLOGY))
+    settings = {"lists": lists, "ontology": ontology}
     result = make(tmp_path, "audioset_instruments", **settings)
     counts = collections.Counter(row.split for row in result.rows)
-    assert counts["test"] == 1
-    assert counts["train"] + counts["val"] == 398
+    assert (counts["test"], counts["train"] + counts["val"]) == (1, 398)
     assert counts["val"] == pytest.approx(40, abs=20)
     assert result.rows[0].labels == ("Guitar", "Speech")  # instruments first
     assert result.num_other == 1
-    again = make(tmp_path, "audioset_instruments", **settings)
-    assert again.rows == result.rows
+    assert make(tmp_path, "audioset_instruments", **settings).rows == result.rows
     other = make(tmp_path, "audioset_instruments", **settings, seed=1, overwrite=True)
     assert [row.split for row in other.rows] != [row.split for row in result.rows]
 
@@ -256,12 +230,8 @@ def test_real_audioset_lists_give_the_110_classes_and_4361_clips(tmp_path):
     kept = [clip for clip in clips if not instruments.isdisjoint(clip.labels)]
     assert len(kept) == 4361
     touch(tmp_path / "media", f"{kept[0].video_id}.mp4")
-    result = make(
-        tmp_path,
-        "audioset_instruments",
-        lists=[audioset / "eval_segments.csv"],
-        ontology=audioset / "ontology.json",
-    )
+    lists, ontology = [audioset / "eval_segments.csv"], audioset / "ontology.json"
+    result = make(tmp_path, "audioset_instruments", lists=lists, ontology=ontology)
     assert reasons(result) == {"not in folder": 4360}  # damaged ids among them
     assert result.num_other == 20_371 - 4361
 
@@ -290,19 +260,16 @@ def test_flickr_draws_exactly_what_the_paper_does_and_a_new_video_moves_few():
 
 
 def test_flickr_list_of_addresses(tmp_path):
-    lists = [
-        write(
-            tmp_path / "urls_public.txt",
-            "http://www.flickr.com/videos/47762553@N00/9419455509/play/orig/8461e78d0d\n"
-            "http://www.flickr.com/videos/1@N00/111/play/orig/0\n"
-            "222\nhttp://elsewhere.com/333\n111\n",
-        )
-    ]
+    text = (
+        "http://www.flickr.com/videos/47762553@N00/9419455509/play/orig/8461e78d0d\n"
+        "http://www.flickr.com/videos/1@N00/111/play/orig/0\n"
+        "222\nhttp://elsewhere.com/333\n111\n"
+    )
+    lists = [write(tmp_path / "urls_public.txt", text)]
     touch(tmp_path / "media", "video/9419455509_8461e78d0d.mp4", "video/222.mp4", "444.mp4")
     result = make(tmp_path, "flickr_soundnet", lists=lists)
-    assert {row.media_id: row.path for row in result.rows} == {
-        **{"9419455509": "video/9419455509_8461e78d0d.mp4", "222": "video/222.mp4"},
-    }
+    paths = {"9419455509": "video/9419455509_8461e78d0d.mp4", "222": "video/222.mp4"}
+    assert {row.media_id: row.path for row in result.rows} == paths
     assert reasons(result) == {"not in folder": 1, "unusable row": 1, "listed twice": 1}
 
 
@@ -343,12 +310,9 @@ def test_vggsound(tmp_path):
 
 
 def test_vggss_boxes_are_of_the_middle_frame(tmp_path):
+    boxes = [[0.5, -0.1, 0.75, 0.5], [0.00625, 0.015625, 0.00625, 0.015625]]
     content = [
-        {
-            "file": f"{ID}_000030",
-            "class": "tap dancing",
-            "bbox": [[0.5, -0.1, 0.75, 0.5], [0.00625, 0.015625, 0.00625, 0.015625]],
-        },
+        {"file": f"{ID}_000030", "class": "tap dancing", "bbox": boxes},
         {"file": f"{OTHER}_000004", "class": "hail", "bbox": [[0.1, 0.1, 0.2, 0.2]]},
         {"file": "odd", "class": "hail", "bbox": []},
         {"file": f"{ID}_000030", "class": "hail", "bbox": [[0.1, 0.1, 0.2, 0.2]]},
@@ -362,11 +326,9 @@ def test_vggss_boxes_are_of_the_middle_frame(tmp_path):
         (f"{OTHER}_000004", "not in folder"),
     ]
     (box,) = read(tmp_path / "out" / "boxes.csv")
-    assert box == {
-        **{"example_id": f"{ID}_000030", "frame": "125", "time_seconds": "5.00"},
-        **{"ymin": "0.0000", "xmin": "0.5000", "ymax": "0.5000", "xmax": "0.7500"},
-        "label": "tap dancing",
-    }
+    sides = ("0.0000", "0.5000", "0.5000", "0.7500")
+    assert tuple(box.values()) == (f"{ID}_000030", "125", "5.00", *sides, "tap dancing")
+    assert tuple(box) == box_lists.COLUMNS
     path.write_text('{"file": 1}')
     with pytest.raises(UserError, match="vggss.json: got a JSON dict"):
         make(tmp_path, "vggss", lists=[path])
@@ -374,12 +336,9 @@ def test_vggss_boxes_are_of_the_middle_frame(tmp_path):
 
 # --- Any folder; files; flags --------------------------------------------------------------------
 def test_folder_is_labelled_by_directory_and_becomes_shards(tmp_path, tiny_videos):
-    for name in ("0_high", "1_low", "2_high"):
-        touch(
-            tmp_path / "media" / name[2:],
-            f"{name}.mp4",
-            content=(tiny_videos / f"{name}.mp4").read_bytes(),
-        )
+    for name in ("0_high.mp4", "1_low.mp4", "2_high.mp4"):
+        content = (tiny_videos / name).read_bytes()
+        touch(tmp_path / "media" / name[2:-4], name, content=content)
     result = make(tmp_path, "folder", labels_from="directory")
     assert [(row.path, row.labels) for row in result.rows] == [
         *(("high/0_high.mp4", ("high",)), ("high/2_high.mp4", ("high",))),

@@ -78,7 +78,7 @@ def test_scenes_by_name_in_either_depth(tmp_path):
         ("labels.csv", 'scene,note,file\n"park","quiet, green","1.wav"', "park"),
         ("Ground_Truth.TXT", "# file, scene\n1.wav;tube", "tube"),
         ("dcase2013_task1_filenamekey.csv", "1.wav,park", "park"),
-        # As published: the class stands in the file's other name.
+        # As published: the class is in the file's other name.
         (
             "dcase2013_task1_filenamekey.csv",
             "fold,wavname,md5sum,decodedname\nfold1_testgt_bus.txt,1.wav,0123,tubestation07.wav\n",
@@ -92,10 +92,10 @@ def test_scenes_by_name_in_either_depth(tmp_path):
         ("notes.csv", "1.wav,office", ""),
     ],
 )
-@pytest.mark.parametrize("place", [".", "scenes_stereo_testset"])
-def test_scenes_by_list(tmp_path, name, text, scene, place):
+@pytest.mark.parametrize("part", [".", "scenes_stereo_testset"])
+def test_scenes_by_list(tmp_path, name, text, scene, part):
     touch(tmp_path, "scenes_stereo/bus01.wav", "scenes_stereo_testset/1.wav")
-    (tmp_path / place / name).write_text(text)
+    (tmp_path / part / name).write_text(text)
     _, test = recording_lists.list_dcase2013(tmp_path)
     assert (test.path, test.label) == ("scenes_stereo_testset/1.wav", scene)
     assert bool(test.problem) == (not scene)
