@@ -45,18 +45,15 @@ def write_folder(
     num_shards: int = 1,
     name: str = "synthetic",
 ) -> pathlib.Path:
-    """Writes a finished folder.
+    """Writes a finished folder and returns it.
 
     Args:
         folder: made if need be.
         clips: split -> its clips.
-        others: rows that gave no clip: example_id, split, outcome, reason, detail; they are told
-            in the first shard of their split.
+        others: rows that gave no clip: example_id, split, outcome, reason, detail; they are in the
+            marker of the first shard of their split.
         num_shards: per split.
-        name: of the data set.
-
-    Returns:
-        The folder.
+        name: the data set's name.
     """
     rows = [_row(clip, split) for split, members in clips.items() for clip in members]
     rows += [
@@ -66,9 +63,9 @@ def write_folder(
     for split, members in clips.items():
         write_shards(folder, members, split=split, num_shards=num_shards, name=name)
         for index in range(num_shards):
-            told = [row for row in others if row["split"] == split and index == 0]
+            failures = [row for row in others if row["split"] == split and index == 0]
             path = folder / shard_name(name, split, index, num_shards)
-            _complete_marker(path, split, members[index::num_shards], told)
+            _complete_marker(path, split, members[index::num_shards], failures)
     write_manifest(folder / "manifest.csv", rows)
     labels = sorted({label for row in rows for label in row.labels})
     (folder / LABELS_FILE).write_text("".join(f"{label}\n" for label in labels))

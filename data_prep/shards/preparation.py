@@ -3,7 +3,6 @@
 import dataclasses
 import pathlib
 import shlex
-from collections.abc import Sequence
 
 from data_prep.lists.manifest import (
     ManifestRow,
@@ -116,7 +115,12 @@ def prepare(source: Source, target: Target, media: Media, run: Run) -> dict[str,
     """
     for settings in (target, media, run):
         settings.check()
-    _check_paths(target.out_dir, source.manifest, source.videos_dir)
+    for path in (target.out_dir, source.manifest, source.videos_dir):
+        if "://" in str(path):
+            raise UserError(
+                f"{path}: need a path of the file system, which every worker sees; mount the "
+                "bucket or network drive"
+            )
     rows = source.rows(media.max_seconds)
     config = make_config(rows, media, target)
     videos_dir, out_dir = source.root(), pathlib.Path(target.out_dir)
@@ -126,26 +130,13 @@ def prepare(source: Source, target: Target, media: Media, run: Run) -> dict[str,
         job = writer.Job(out_dir, recipe, run.retry_failed)
         shards = writer.all_shards(rows, config)
         unfinished = [shard for shard in shards if not writer.is_finished(shard, job)]
-        _write(unfinished, job, run)
+        if run.runner == BEAM and unfinished:
+            beam.write_shards(unfinished, job, options=shlex.split(run.beam_options))
+        else:
+            processes.write_shards(unfinished, job, num_workers=run.num_workers)
         counts = folder.finish(shards, job)
     folder.judge(counts, run.failure_budget, out_dir)
     return {
         outcome: sum(n for (known, _), n in counts.items() if known == outcome)
         for outcome in clip_records.OUTCOMES
     }
-
-
-def _write(shards: Sequence[writer.Shard], job: writer.Job, run: Run) -> None:
-    if run.runner == BEAM and shards:
-        beam.write_shards(shards, job, options=shlex.split(run.beam_options))
-    else:
-        processes.write_shards(shards, job, num_workers=run.num_workers)
-
-
-def _check_paths(*paths: str | pathlib.Path | None) -> None:
-    for path in paths:
-        if "://" in str(path):
-            raise UserError(
-                f"{path}: need a path of the file system, which every worker sees; mount the "
-                "bucket or network drive"
-            )

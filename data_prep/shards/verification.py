@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import itertools
 import json
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from data_prep.shards import flow
-from data_prep.shards.config import LATER_SETTINGS
+from data_prep.shards.config import Config
 from l3net import constants
 from l3net.data import schema
 from l3net.data.shards import (
@@ -57,14 +58,9 @@ class _Folder:
         self.path, self.frames_per_clip = path, frames_per_clip
         try:
             prep = json.loads((path / PREP_FILE).read_text())
-            self.config_hash = prep["config_hash"]
-            self.dataset_name = prep["config"]["dataset_name"]
-            self.num_shards = prep["config"]["num_shards"]
-            settings = LATER_SETTINGS | prep["config"]
-            self.flow_smallest_side_px = settings["flow_smallest_side_px"]
-            self.frame_rate_hz = settings["frame_rate_hz"]
+            self.config, self.config_hash = Config(**prep["config"]), prep["config_hash"]
             self.labels = read_labels(path)
-        except (AttributeError, KeyError, TypeError, OSError, ValueError) as error:
+        except (KeyError, TypeError, OSError, ValueError) as error:
             raise UserError(
                 f"{path} is no folder of shards ({error}); data_prep.write_shards makes one"
             ) from error
@@ -94,8 +90,8 @@ def verify_folder(
     if folder.labels != sorted(set(folder.labels)):
         folder.fault(LABELS_FILE, "labels are not sorted or come twice")
     shards = [
-        (split, shard_name(folder.dataset_name, split, index, count))
-        for split, count in sorted(folder.num_shards.items())
+        (split, shard_name(folder.config.dataset_name, split, index, count))
+        for split, count in sorted(folder.config.num_shards.items())
         for index in range(count)
     ]
     for split, name in track(shards, "verifying", unit="shard"):
@@ -152,8 +148,7 @@ def _marker(folder: _Folder, path: pathlib.Path) -> Marker | None:
 def _check_records(folder: _Folder, split: str, path: pathlib.Path) -> Iterator[tuple[str, str]]:
     """Checks every record that can be read; yields (example_id, media_id)."""
     records = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
-    index = 0
-    while True:
+    for index in itertools.count():
         where = f"{path.name}, record {index}"
         try:
             clip = schema.clip_from_bytes(next(records))
@@ -175,7 +170,6 @@ def _check_records(folder: _Folder, split: str, path: pathlib.Path) -> Iterator[
             summary.num_frames += len(clip.frames)
             summary.seconds += len(clip.waveform) / constants.SAMPLE_RATE_HZ
             yield clip.example_id, clip.media_id
-        index += 1
 
 
 # --- One clip ------------------------------------------------------------------------------------
@@ -183,8 +177,8 @@ def _clip_faults(clip: schema.Clip, folder: _Folder) -> Iterator[str]:
     if clip.config_hash != folder.config_hash:
         yield "was made with another configuration than prep.json's"
     yield from _time_faults(clip)
-    if not np.isclose(clip.frame_rate_hz, folder.frame_rate_hz, rtol=1e-6, atol=0):
-        yield f"{clip.frame_rate_hz:g} frames a second; need {folder.frame_rate_hz:g}"
+    if not np.isclose(clip.frame_rate_hz, folder.config.frame_rate_hz, rtol=1e-6, atol=0):
+        yield f"{clip.frame_rate_hz:g} frames a second; need {folder.config.frame_rate_hz:g}"
     size = (clip.height_px, clip.width_px, 3)
     yield from _jpeg_faults("frame", clip.frames, size, folder.frames_per_clip)
     yield from _flow_faults(clip, folder)
@@ -212,7 +206,7 @@ def _time_faults(clip: schema.Clip) -> Iterator[str]:
 
 
 def _flow_faults(clip: schema.Clip, folder: _Folder) -> Iterator[str]:
-    smallest_side_px = folder.flow_smallest_side_px
+    smallest_side_px = folder.config.flow_smallest_side_px
     wanted = len(clip.frames) - 1 if smallest_side_px else 0
     if len(clip.flows) != wanted:
         yield f"{len(clip.flows)} flows between {len(clip.frames)} frames; need {wanted}"

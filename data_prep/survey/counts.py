@@ -20,7 +20,7 @@ from data_prep.lists import manifest
 from data_prep.shards.clip_records import OK
 from data_prep.shards.folder import MANIFEST_FILE
 from data_prep.survey.loudness import Histogram, Sound
-from data_prep.survey.sample import SampleClip, Sampling
+from data_prep.survey.sample import SampleClip, Sampling, sample_clip
 from l3net.data.schema import Clip
 from l3net.data.shards import (
     OUTCOMES_FILE,
@@ -224,7 +224,8 @@ def _read_clips(survey: Survey, shards: Sequence[tuple[str, Shard]], sampling: S
             for clip in read_clips([shard]):
                 _measure(survey, split, clip)
                 if position in drawn:
-                    survey.sample.append(sampling.show(clip, split, position))
+                    draw = np.random.default_rng([sampling.seed, position]).random()
+                    survey.sample.append(sample_clip(clip, split, draw))
                 position += 1
                 shown.advance()
             if position - first != shard.num_clips:

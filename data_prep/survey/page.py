@@ -140,5 +140,5 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:,.1f} h"
 
 
-def _share(part: float, whole: float) -> str:
-    return f"{100 * part / whole:.1f} %" if whole else "none"
+def _share(part: float, total: float) -> str:
+    return f"{100 * part / total:.1f} %" if total else "none"

@@ -37,11 +37,6 @@ class Sampling:
         drawn = rng.choice(num_clips, min(self.num_clips, num_clips), replace=False)
         return set(drawn.tolist())
 
-    def show(self, clip: Clip, split: str, position: int) -> "SampleClip":
-        """Draws one of a clip's frames; `position` is the clip's among all that are read."""
-        draw = np.random.default_rng([self.seed, position]).random()
-        return sample_clip(clip, split, draw)
-
 
 @dataclasses.dataclass(frozen=True)
 class SampleClip:

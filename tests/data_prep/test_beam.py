@@ -84,7 +84,7 @@ def test_a_full_disk_under_beam_is_one_line(tiny_videos, manifest_path, by_proce
     assert contents(out_dir) == contents(by_processes)
 
 
-def test_a_folder_that_the_workers_do_not_share_is_told(
+def test_a_folder_that_the_workers_do_not_share_is_reported(
     tiny_videos, manifest_path, tmp_path, monkeypatch
 ):
     needs_beam()
@@ -101,7 +101,7 @@ def test_a_folder_that_the_workers_do_not_share_is_told(
         ("--direct_num_workers=many", "invalid int value: 'many'"),
     ],
 )
-def test_unusable_options_are_told_before_anything_is_written(
+def test_unusable_options_are_reported_before_anything_is_written(
     tiny_videos, manifest_path, tmp_path, options, words
 ):
     needs_beam()
@@ -128,8 +128,8 @@ def test_options_come_from_the_flag_and_from_behind_it(tiny_videos, tmp_path):
     done = commands.run(*command, cwd=REPOSITORY)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    told = "Beam refuses --runner=NoSuchRunner --job_name=two words --direct_num_workers=3: "
-    assert re.match(f"error: {told}.*NoSuchRunner", last), last
+    start = "Beam refuses --runner=NoSuchRunner --job_name=two words --direct_num_workers=3: "
+    assert re.match(f"error: {start}.*NoSuchRunner", last), last
 
 
 def test_without_beam_one_line_says_what_to_install(monkeypatch):

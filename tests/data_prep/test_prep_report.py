@@ -144,13 +144,13 @@ def test_hostile_file_names_are_shown_as_they_are(real):
     assert len([alt for alt in alts if SCRIPT in alt]) == 2
 
 
-def test_versions_and_settings_are_told(real):
+def test_versions_and_settings_are_reported(real):
     page = page_of(real, num_clips=0)
-    told = dict(row for table in page.tables for row in table if len(row) == 2)
-    assert told["dataset_name"] == "videos"
-    assert told["prep_version"] == prep_config.PREP_VERSION
-    assert told["num_shards"] == "train 1"
-    assert {"ffmpeg_version", "config_hash", "manifest_hash"} <= told.keys()
+    settings = dict(row for table in page.tables for row in table if len(row) == 2)
+    assert settings["dataset_name"] == "videos"
+    assert settings["prep_version"] == prep_config.PREP_VERSION
+    assert settings["num_shards"] == "train 1"
+    assert {"ffmpeg_version", "config_hash", "manifest_hash"} <= settings.keys()
 
 
 def test_the_command(real):
@@ -223,7 +223,7 @@ def test_pictures_and_frames_are_whole(tmp_path, drawn):
     assert len([head for head, _ in sizes if head == "data:image/png"]) == 2 * (3 + 3)
 
 
-def test_silence_and_clipping_are_told(tmp_path):
+def test_silence_and_clipping_are_reported(tmp_path):
     loud = make_clip(1, seconds=1.0)
     loud.waveform[10:20] = 32767
     silent = make_clip(0, seconds=1.0)
@@ -239,7 +239,7 @@ def test_silence_and_clipping_are_told(tmp_path):
     assert "peak 0.0 dBFS" in page.text
 
 
-def test_an_unfinished_folder_is_told(tmp_path):
+def test_an_unfinished_folder_is_reported(tmp_path):
     folder = folder_of(tmp_path, num_shards=2)
     marker_path(folder / "synthetic-train-00001-of-00002").unlink()
     (folder / OUTCOMES_FILE).unlink()
@@ -249,7 +249,7 @@ def test_an_unfinished_folder_is_told(tmp_path):
     assert page.table("split", "rows")[0][:3] == ["train", "2", "2"]
 
 
-def test_a_sample_is_told(tmp_path):
+def test_a_sample_is_reported(tmp_path):
     folder = folder_of(tmp_path, num_shards=3)
     page = page_of(folder, num_clips=9, max_shards=1, seed=4)
     assert "come from 1 of 3 clips: those of 1 of 3 shards, drawn with seed 4" in page.text

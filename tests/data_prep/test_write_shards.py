@@ -250,8 +250,8 @@ def test_a_folder_from_before_there_was_flow_is_the_same_configuration(tiny_shar
 
 def test_leaving_flow_out_of_a_folder_that_has_it_is_refused(moving, tmp_path):
     tiny_folders.prepare(out_dir=tmp_path, videos_dir=moving, **FLOW_SETTINGS)
+    settings = FLOW_SETTINGS | {"flow_smallest_side_px": 0}
     with pytest.raises(UserError, match="flow_smallest_side_px was 32, now 0; use another"):
-        settings = FLOW_SETTINGS | {"flow_smallest_side_px": 0}
         tiny_folders.prepare(out_dir=tmp_path, videos_dir=moving, **settings)
 
 
@@ -293,13 +293,13 @@ def test_bad_files_stop_nothing_and_the_counts_add_up(mixed, tmp_path):
     assert (row["num_frames"], row["num_samples"], row["seconds"]) == ("50", "96000", "2.0")
 
 
-def test_too_many_failures_are_told_and_what_came_out_is_usable(mixed, tmp_path):
+def test_too_many_failures_are_reported_and_what_came_out_is_usable(mixed, tmp_path):
     with pytest.raises(UserError, match="5 of 9 rows failed, more than the --failure_budget"):
         prepare(mixed, tmp_path / "out")
     assert len(clips(tmp_path / "out", "train")) == 3
 
 
-def test_no_clip_at_all_is_told(tmp_path):
+def test_no_clip_at_all_is_reported(tmp_path):
     make_video(tmp_path / "silent.mp4", sound=None)
     with pytest.raises(UserError, match=r"no clip came out of 1 rows \(1 skipped no_audio\)"):
         tiny_folders.prepare(out_dir=tmp_path / "out", videos_dir=tmp_path, num_workers=1)
@@ -392,7 +392,7 @@ def test_any_file_may_be_the_one_that_fills_the_disk(
     assert contents(tmp_path) == contents(tiny_shards)
 
 
-def test_another_version_of_ffmpeg_is_told_every_time(
+def test_another_version_of_ffmpeg_is_reported_every_time(
     tiny_shards, tiny_videos, tmp_path, monkeypatch, caplog
 ):
     out_dir = shutil.copytree(tiny_shards, tmp_path / "out")
@@ -407,7 +407,7 @@ def test_another_version_of_ffmpeg_is_told_every_time(
     assert contents(out_dir) == before
 
 
-def test_another_version_of_opencv_is_told(moving, tmp_path, monkeypatch, caplog):
+def test_another_version_of_opencv_is_reported(moving, tmp_path, monkeypatch, caplog):
     tiny_folders.prepare(out_dir=tmp_path, videos_dir=moving, **FLOW_SETTINGS)
     assert not caplog.records
     monkeypatch.setattr(flow, "opencv_version", lambda: "9.9.9")
