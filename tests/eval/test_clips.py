@@ -17,7 +17,7 @@ EVERYTHING = (constants.FRAME, constants.FRAMES, constants.FLOW, constants.LOG_S
 
 
 class Network:
-    """Sees the mean of a picture and hears the mean of a sound; counts what it is asked."""
+    """Sees the mean of a picture and hears the mean of a sound; counts what it is given."""
 
     def __init__(self, inputs=(constants.FRAME, constants.LOG_SPECTROGRAM), name="a"):
         self.metadata, self.frame_px, self.inputs = {"name": name}, 32, inputs
@@ -101,18 +101,18 @@ def test_frames_are_drawn_from_all_of_the_clip_but_for_its_ends(shards):
 
 
 def test_blocks_bound_memory_and_end_where_asked(shards, monkeypatch):
-    whole = _read(shards, num_per_clip=3)
+    everything = _read(shards, num_per_clip=3)
     monkeypatch.setattr(clips, "BLOCK_ITEMS", 4)
     blocks = list(
         clips.read_blocks(shards, "test", frame_px=32, seed=0, num_per_clip=3, max_clips=3)
     )
     assert [len(block) for block in blocks] == [4, 4, 1]
     times = np.concatenate([block.times_seconds for block in blocks])
-    np.testing.assert_array_equal(times, whole.times_seconds[:9])
-    np.testing.assert_array_equal(blocks[1].images, whole.part(slice(4, 8)).images)
+    np.testing.assert_array_equal(times, everything.times_seconds[:9])
+    np.testing.assert_array_equal(blocks[1].images, everything.part(slice(4, 8)).images)
     joined = _read(shards, num_per_clip=3)
-    assert joined.example_ids == whole.example_ids and joined.labels == whole.labels
-    np.testing.assert_array_equal(joined.waveforms, whole.waveforms)
+    assert joined.example_ids == everything.example_ids and joined.labels == everything.labels
+    np.testing.assert_array_equal(joined.waveforms, everything.waveforms)
 
 
 def test_frames_and_flow_for_those_who_ask(tmp_path):
@@ -190,21 +190,21 @@ def test_sound_goes_to_audio_and_flow_beside_the_image(tmp_path):
     assert heard[0, 0] == pytest.approx(items.waveforms.mean(), rel=1e-4)
 
 
-def test_a_network_that_diverged_is_told(shards, tmp_path):
+def test_a_network_that_diverged_is_an_error(shards, tmp_path):
     model = Network()
     model.sees_nan = True
     with pytest.raises(UserError, match="not finite; did the training diverge"):
         clips.embed(model, _read(shards), saved_model.AUDIO, "pool4", cache_dir=tmp_path)
 
 
-def test_described_clips_come_in_the_order_of_their_ids(shards, tmp_path, monkeypatch):
+def test_features_come_in_the_order_of_their_ids(shards, tmp_path, monkeypatch):
     monkeypatch.setattr(clips, "BLOCK_ITEMS", 2)
     outputs = {saved_model.VISION: "pool4", saved_model.AUDIO: "pool4"}
-    described = clips.extract_features(
+    extracted = clips.extract_features(
         Network(), shards, "test", outputs, seed=0, cache_dir=tmp_path, num_per_clip=2
     )
     expected = [f"clip{k:04d}" for k in range(1, NUM + 1) for _ in range(2)]
-    assert list(described.example_ids) == expected
-    grey = described.features[saved_model.VISION][:, 0]
+    assert list(extracted.example_ids) == expected
+    grey = extracted.features[saved_model.VISION][:, 0]
     np.testing.assert_allclose(grey, np.repeat(10 * np.arange(1, NUM + 1), 2), atol=2)
-    assert described.labels[0] == ("c1",) and len(described.features[saved_model.AUDIO]) == 2 * NUM
+    assert extracted.labels[0] == ("c1",) and len(extracted.features[saved_model.AUDIO]) == 2 * NUM

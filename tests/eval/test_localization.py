@@ -137,11 +137,11 @@ def test_every_frame_is_in_the_json_and_the_draw_repeats(frames):
 
 
 def test_batches_and_a_small_pool_change_nothing_but_the_partners(frames, monkeypatch):
-    whole = _rows(FakeModel(), frames)
+    complete = _rows(FakeModel(), frames)
     monkeypatch.setattr(localization, "_BATCH_SIZE", 3)
     monkeypatch.setattr(localization, "_POOL_SIZE", 4)
     parts = _rows(FakeModel(), frames)
-    assert parts["AVOL-Net"].ours == whole["AVOL-Net"].ours
+    assert parts["AVOL-Net"].ours == complete["AVOL-Net"].ours
     assert parts["AVOL-Net, sound of another class"].ours["empty"] == 100
 
 

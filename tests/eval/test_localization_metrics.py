@@ -14,7 +14,7 @@ from tests.tiny_shards import encode_jpeg
 
 @pytest.mark.parametrize(("height", "width"), [(256, 341), (341, 256), (256, 256), (255, 301)])
 def test_the_crop_is_the_one_that_the_networks_see(height, width):
-    # A picture that tells its places: red is y, green is x.
+    # A picture whose levels are positions: red is y, green is x.
     y, x = np.mgrid[:height, :width]
     levels = [255 * (y + 0.5) / height, 255 * (x + 0.5) / width, np.zeros((height, width))]
     jpeg = encode_jpeg(np.stack(levels, axis=-1).astype(np.uint8), quality=100)

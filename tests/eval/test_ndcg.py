@@ -29,9 +29,9 @@ def test_ndcg_of_the_docstrings():
 
 
 def test_ideal_is_of_the_whole_gallery_not_of_what_was_retrieved():
-    found = np.array([[1, 1]])  # sorted as well as it can be, but better was to be had
-    assert ndcg.ndcg(found, np.array([[0, 2, 5]]))[0] == pytest.approx(1 / 3)
-    assert ndcg.ndcg(found, np.array([[9, 2, 0]]))[0] == 1.0
+    retrieved = np.array([[1, 1]])  # sorted as well as it can be, but better was to be had
+    assert ndcg.ndcg(retrieved, np.array([[0, 2, 5]]))[0] == pytest.approx(1 / 3)
+    assert ndcg.ndcg(retrieved, np.array([[9, 2, 0]]))[0] == 1.0
 
 
 def test_nothing_relevant_scores_zero():
@@ -61,11 +61,11 @@ def _ndcg_by_definition(ranked: list[int], gain: str, k: int) -> float:
 )
 def test_ndcg_is_the_definition(ranked, gain, k):
     histogram = np.bincount(ranked, minlength=21)[None]
-    found = np.array([ranked[:k]])
-    if len(ranked) < k:  # a short list: k is then the length of what was found
+    retrieved = np.array([ranked[:k]])
+    if len(ranked) < k:  # a short list: k is then the length of what was retrieved
         k = len(ranked)
     expected = _ndcg_by_definition(ranked, gain, k)
-    assert ndcg.ndcg(found, histogram, gain=gain)[0] == pytest.approx(expected)
+    assert ndcg.ndcg(retrieved, histogram, gain=gain)[0] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("gain", ndcg.GAINS)

@@ -60,13 +60,13 @@ def test_relevance_of_the_papers_distances():
 def test_clips_are_as_relevant_as_their_closest_labels(labels):
     relevance = ontology.Relevance(DAG, labels)
     everything = np.tile(np.arange(len(labels)), (len(labels), 1))
-    found = relevance.between(np.arange(len(labels)), everything)
+    levels = relevance.between(np.arange(len(labels)), everything)
     expected = [
         [max(max(0, 20 - DISTANCES[a, b]) for a in query for b in item) for item in labels]
         for query in labels
     ]
-    assert found.tolist() == expected
-    counts = [np.bincount(row, minlength=ontology.NUM_LEVELS).tolist() for row in found]
+    assert levels.tolist() == expected
+    counts = [np.bincount(row, minlength=ontology.NUM_LEVELS).tolist() for row in levels]
     assert relevance.histograms()[relevance.set_of].tolist() == counts
 
 

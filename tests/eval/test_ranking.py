@@ -12,9 +12,9 @@ from eval.sets import ontology
 
 
 def test_l2_normalize_leaves_zeros_alone():
-    found = ranking.l2_normalize(np.array([[3.0, 4.0], [0.0, 0.0]]))
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, [[0.6, 0.8], [0, 0]], rtol=1e-6)
+    scaled = ranking.l2_normalize(np.array([[3.0, 4.0], [0.0, 0.0]]))
+    assert scaled.dtype == np.float32
+    np.testing.assert_allclose(scaled, [[0.6, 0.8], [0, 0]], rtol=1e-6)
 
 
 @settings(deadline=None)
@@ -58,7 +58,7 @@ LABELS = [("x1",), ("x1", "y1"), ("x2",), ("y1",), ("y1",), ("root",), ("x1",)]
 
 
 def _by_definition(queries, items, k, gain, own) -> float:
-    """Mean nDCG@k with the ideal over the whole data base, nothing shared with the module."""
+    """Mean nDCG@k with the ideal over the whole gallery, nothing shared with the module."""
     scores = []
     for q, query in enumerate(queries):
         order = sorted(range(len(items)), key=lambda i: (-float(query @ items[i]), i))

@@ -39,11 +39,11 @@ def test_a_row_that_one_seed_lacks_is_not_averaged():
 
 
 def test_rows_may_be_absent_or_in_another_order():
-    whole, other = table(70.0), table(74.0)
+    complete, other = table(70.0), table(74.0)
     turned = tables.Table(other.name, other.title, other.metrics, other.rows[::-1])
-    assert seeds.combine([whole, turned]).rows[0].ours == {"accuracy": 72.0}
+    assert seeds.combine([complete, turned]).rows[0].ours == {"accuracy": 72.0}
     short = tables.Table(other.name, other.title, other.metrics, other.rows[1:])
-    first, quoted = seeds.combine([whole, short]).rows
+    first, quoted = seeds.combine([complete, short]).rows
     assert first.status == tables.NOT_RUN and first.note == "not run with every seed"
     assert quoted.status == tables.QUOTED
 

@@ -41,12 +41,12 @@ def test_read_boxes(tmp_path):
         "b,25,1.00,0.3,0.3,0.4,0.4,Drum",
         "b,5,0.20,0.5,0.5,0.6,0.6,Drum",
     )
-    found = sounding_frames.read_boxes(path)
-    assert list(found) == ["a", "b"]
-    early, late = found["b"]
+    boxes = sounding_frames.read_boxes(path)
+    assert list(boxes) == ["a", "b"]
+    early, late = boxes["b"]
     assert (early.time_seconds, late.time_seconds, late.label) == (0.2, 1.0, "Drum")
     assert late.boxes.tolist() == [[0.1, 0.2, 0.5, 0.6], [0.3, 0.3, 0.4, 0.4]]
-    assert found["a"][0].label == ""
+    assert boxes["a"][0].label == ""
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_the_second_stays_inside_the_sound():
         assert len(cut) == 48_000 and cut[0] == first
 
 
-def test_clips_without_box_or_picture_are_told(tmp_path):
+def test_clips_without_box_or_picture_are_counted(tmp_path):
     note = [Annotation(1.0, BOX, "Drum")]
     clips = [
         _clip(1),
@@ -98,8 +98,8 @@ def test_clips_without_box_or_picture_are_told(tmp_path):
     ]
     boxes = {"clip0002": note, "clip0003": [Annotation(2.3, BOX, "")]}
     boxes |= {"clip0004": note, "clip0005": note}
-    _, found = _read(tmp_path, clips, boxes)
-    kinds = [item if isinstance(item, str) else item.example_id for item in found]
+    _, outcomes = _read(tmp_path, clips, boxes)
+    kinds = [item if isinstance(item, str) else item.example_id for item in outcomes]
     assert kinds == [NO_BOX, "clip0002", NO_FRAME, NO_FRAME, NO_FRAME]
 
 
