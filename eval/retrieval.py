@@ -77,7 +77,6 @@ _METHODS = {
     "ave_net_mf": AVE_MF,
 }
 _OUTPUTS = {L3: "pool4"}  # "the vanilla L3-Net produces 512-D representations"
-_EMBEDDING = "embedding"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,7 +250,7 @@ def _method(model: saved_model.SavedModel) -> str | None:
 
 
 def _outputs(method: str) -> dict[str, str]:
-    output = _OUTPUTS.get(method, _EMBEDDING)
+    output = _OUTPUTS.get(method, "embedding")
     return {VISION: output, AUDIO: output}
 
 
