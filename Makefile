@@ -223,7 +223,7 @@ readme: $(READY)  ## Put the tables of the last run on the demo data into README
 	$(RUN) eval.reporting.docs_tables --readme=docs/measurements.md runs/demo/learning_curves.md
 	$(RUN) eval.reporting.docs_tables --readme=docs/demo_results.md --names=networks,table2,table3,table4,retrieval,localization,claims \
 	  $(patsubst %,runs/demo/%.md,avc_accuracy table2 table3 table4 retrieval localization claims)
-	$(RUN) eval.reporting.summary --results=docs/demo_results.md --readme=README.md
+	$(RUN) eval.reporting.docs_tables --results=docs/demo_results.md
 
 # The names of these targets before there was DATA.
 .PHONY: demo-data train-demo report-demo
