@@ -15,9 +15,8 @@ Timestamps are seconds on the file's own time line, one for sound and picture of
 window of one second starts (with --center, its middle), or when a frame is shown.
 
 Memory does not grow with the length of a file. A finished file is kept whatever happens to the
-next one; run the same command again to go on after an interruption. Batches never mix files, so
-the numbers of a file depend on nothing but the file, the network and these settings; another
---batch_size or machine changes them by float32 rounding (about 1e-6 of the largest value).
+next one; run the same command again to go on after an interruption. Another --batch_size or machine
+changes the numbers by float32 rounding (about 1e-6 of the largest value).
 """
 
 import contextlib
@@ -59,13 +58,7 @@ class Config:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of one input.
-
-    Attributes:
-        path: the input.
-        status: "done", "skipped" (its .npz exists already) or "failed".
-        reason: why it failed, one line.
-    """
+    """An input is "done", "skipped" (its .npz exists already) or "failed", for a reason."""
 
     path: pathlib.Path
     status: str
@@ -78,12 +71,8 @@ def extract_files(
 ) -> list[Outcome]:
     """Writes one .npz per file; a bad file does not stop the others.
 
-    Returns:
-        One outcome per file, in the order of the work.
-
-    Raises:
-        UserError: if nothing can be done at all: an unusable SavedModel or setting, or two inputs
-            that would be written to the same .npz.
+    Raises UserError if nothing can be done at all: an unusable SavedModel or setting, or two inputs
+    that would be written to the same .npz.
     """
     settings.check()
     extractor = _Extractor(saved_model.SavedModel(config.saved_model), settings, config.batch_size)
@@ -106,13 +95,8 @@ def find_files(
 ) -> tuple[dict[pathlib.Path, pathlib.Path], list[Outcome]]:
     """Lists what to do: files as named, and all files of known suffix below folders.
 
-    Files below a folder keep their relative path; hidden files and folders are left out.
-
-    Returns:
-        (.npz path -> file, failures: folders that are unreadable or hold no file for us).
-
-    Raises:
-        UserError: if two files would be written to the same .npz.
+    Files below a folder keep their relative path; hidden files and folders are left out. Returns
+    .npz path -> file, and failures: folders that are unreadable or hold no file for us.
     """
     files: dict[pathlib.Path, pathlib.Path] = {}
     failures = []
@@ -145,8 +129,7 @@ def _extract_or_explain(
         return Outcome(path, "failed", str(error))
     except Exception as error:  # whatever is wrong with this file, the others must go on
         _log.debug("%s", path, exc_info=True)
-        reason = f"{path}: {type(error).__name__}: {first_line(error)}"
-        return Outcome(path, "failed", reason)
+        return Outcome(path, "failed", f"{path}: {type(error).__name__}: {first_line(error)}")
     return Outcome(path, "done")
 
 

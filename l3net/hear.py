@@ -48,15 +48,11 @@ class HearModel(tf.Module):
 
 
 def load_model(model_file_path: str = "", *, output: str = embeddings.POOL4) -> HearModel:
-    """Loads a network.
+    """Loads a network from the folder of a SavedModel that l3net.export wrote.
 
-    Args:
-        model_file_path: folder of a SavedModel that l3net.export wrote. "" takes the one that the
-            environment variable L3NET_SAVED_MODEL names, for no weights come with this package.
-        output: "pool4", "conv4_2" or, where the network has one, "embedding". HEAR gives none.
-
-    Raises:
-        UserError: if none is named, it is no SavedModel of ours, or it has no such output.
+    "" takes the one that the environment variable L3NET_SAVED_MODEL names, for no weights come with
+    this package. The output is "pool4", "conv4_2" or, where the network has one, "embedding"; HEAR
+    gives none.
     """
     path = model_file_path or os.environ.get(ENVIRONMENT_VARIABLE, "")
     if not path:
@@ -71,18 +67,13 @@ def get_timestamp_embeddings(audio: tf.Tensor, model: HearModel) -> tuple[tf.Ten
     """Gives an embedding every 50 ms.
 
     The embedding at time t is of the second from t - 0.5 s to t + 0.5 s; outside the sound there is
-    silence. Times go from 0 to the last multiple of 50 ms inside the sound.
-
-    Args:
-        audio: float32 [n_sounds, n_samples] in [-1, 1], 48 kHz; any length.
-        model: from `load_model`.
+    silence. Times go from 0 to the last multiple of 50 ms inside the sound. `audio` is float32
+    [n_sounds, n_samples] in [-1, 1], 48 kHz; a UserError if it has another shape or type, is empty
+    or not finite.
 
     Returns:
         (float32 [n_sounds, n_timestamps, D], float32 [n_sounds, n_timestamps]): embeddings, and
         their times in milliseconds.
-
-    Raises:
-        UserError: if `audio` has another shape or type, is empty or not finite.
     """
     sounds = _checked(audio)
     hop = TIMESTAMP_HOP_SAMPLES
@@ -101,7 +92,7 @@ def get_scene_embeddings(audio: tf.Tensor, model: HearModel) -> tf.Tensor:
     """Gives one embedding per sound, float32 [n_sounds, D]: the mean over windows of one second.
 
     There is one each half second. Sound shorter than a second is padded with zeros, and so is the
-    last window. Audio, model and errors are as in `get_timestamp_embeddings`.
+    last window. Audio and errors are as in `get_timestamp_embeddings`.
     """
     sounds = _checked(audio)
     windows = (sound.windows([waveform], hop=SCENE_HOP_SAMPLES) for waveform in sounds)

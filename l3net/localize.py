@@ -1,9 +1,9 @@
 r"""Where is what sounds? AVOL-Net's map drawn over your own video, its sound kept (OTS §4, Fig. 7).
 
-    python -m l3net.localize --saved_model=runs/demo_avol_net/saved_model \
+    python -m l3net.localize --saved_model=runs/demo/avol_net/saved_model \
         --video=in.mp4 --out=out.mp4
 
-Ten times a second (our choice) the network sees the whole picture, scaled as in training but not
+Ten times a second (our choice) the network sees the full picture, scaled as in training but not
 cropped, and hears the second of sound around it, moved inwards at the ends of the sound as in
 eval.localization. The map between two such times is blended from both, or held with
 --between=hold.
@@ -60,9 +60,8 @@ class Config:
 def localize(config: Config, settings: video_maps.Settings) -> video_maps.Maps:
     """Draws where the network sees what it hears over a video; returns the maps.
 
-    Raises:
-        UserError: if the video lacks picture or sound or cannot be decoded to its end, the network
-            cannot localize, a setting is invalid or a file cannot be written.
+    Raises UserError if the video lacks picture or sound or cannot be decoded to its end, the
+    network cannot localize, a setting is invalid or a file cannot be written.
     """
     video, out = pathlib.Path(config.video), pathlib.Path(config.out)
     settings.check()
@@ -115,10 +114,5 @@ def _one_line(path: str) -> Iterator[None]:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def main(config: Config, settings: video_maps.Settings) -> None:
-    """Draws."""
-    localize(config, settings)
-
-
 if __name__ == "__main__":
-    flags.run(main, Config, video_maps.Settings)
+    flags.run(localize, Config, video_maps.Settings)

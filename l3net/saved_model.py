@@ -1,16 +1,6 @@
-"""SavedModels and windows of sound, under the names of earlier versions."""
+"""SavedModels and windows of sound, under the name of earlier versions."""
 
-from l3net.inference.saved_model import AUDIO, VISION, WAVEFORM, SavedModel, batches, read_metadata
-from l3net.media.sound import hop_samples, window_times, windows
+from l3net.inference.saved_model import AUDIO, VISION, WAVEFORM, SavedModel, read_metadata
+from l3net.media.sound import windows
 
-__all__ = [
-    "AUDIO",
-    "VISION",
-    "WAVEFORM",
-    "SavedModel",
-    "batches",
-    "hop_samples",
-    "read_metadata",
-    "window_times",
-    "windows",
-]
+__all__ = ["AUDIO", "VISION", "WAVEFORM", "SavedModel", "read_metadata", "windows"]

@@ -7,10 +7,10 @@ The file has one signature:
 
     audio    waveform float32 [batch_size, 48000] in [-1, 1]   -> pool4, embedding float32 [N, D]
 
-It runs on built-in operators alone, the spectrogram too (RFFT2D, COMPLEX_ABS, LOG): no select
-TensorFlow operators, so `tf.lite.Interpreter`, tflite_runtime and the interpreters of Android and
-iOS take it. That is why the number of windows is fixed when the file is made: with a batch of any
-size the converter leaves a StridedSlice of TensorFlow's own in the graph (TensorFlow 2.16).
+It runs on built-in operators alone, the spectrogram too (RFFT2D, COMPLEX_ABS, LOG), so
+`tf.lite.Interpreter`, tflite_runtime and the interpreters of Android and iOS take it. That is why
+the number of windows is fixed: with a batch of any size the converter leaves a StridedSlice of
+TensorFlow's own in the graph (TensorFlow 2.16).
 
 Beside `audio.tflite` is `audio.tflite.json`: which weights are in it, and how far its outputs are
 from the SavedModel's on sounds of many kinds. A file that differs by more than `TOLERANCES` is
@@ -71,12 +71,8 @@ class Config:
 def convert(config: Config) -> dict[str, float]:
     """Writes the signature `audio` of a SavedModel as a TensorFlow Lite file.
 
-    Returns:
-        Output name to its difference from the SavedModel's, as a share of the largest value.
-
-    Raises:
-        UserError: if there is no such SavedModel, it has no such output, or the file's outputs
-            differ from its outputs by more than TOLERANCES.
+    Returns output name to its difference from the SavedModel's, as `check` does. Raises UserError
+    if there is no such SavedModel or output, or a difference is beyond TOLERANCES.
     """
     out = pathlib.Path(config.out)
     if out.is_dir():
@@ -111,10 +107,7 @@ def _default_outputs(network: saved_model.SavedModel) -> list[str]:
 
 
 def _convert(
-    signature: Callable[..., dict[str, tf.Tensor]],
-    outputs: Sequence[str],
-    quantize: str,
-    batch_size: int,
+    signature: saved_model.Function, outputs: Sequence[str], quantize: str, batch_size: int
 ) -> bytes:
     """Returns the content of the file."""
     shape = [batch_size, constants.AUDIO_SAMPLES]
@@ -148,16 +141,9 @@ def check(
 ) -> dict[str, float]:
     """Compares a file's outputs with the SavedModel's on `check_sounds`.
 
-    Args:
-        content: the file's.
-        references: output name to the function that the SavedModel has for it.
-        tolerance: allowed difference, as a share of the output's largest value.
-
-    Returns:
-        Output name to its difference, as a share of the largest value.
-
-    Raises:
-        UserError: if a difference is larger, or an output is not finite.
+    `references` has the SavedModel's function for each output. Returns output name to its
+    difference, as a share of the largest value; UserError if one is beyond the tolerance, or an
+    output is not finite.
     """
     sounds = check_sounds()
     got = run(content, sounds)
@@ -195,11 +181,7 @@ def run(content: bytes, waveforms: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def check_sounds() -> np.ndarray:
-    """Returns sounds of many kinds, float32 [8, 48000] in [-1, 1], the same each time.
-
-    Silence, noise loud and at the last bit of 16, a tone, a rising tone, a struck bell, clicks, and
-    noise in bursts like syllables.
-    """
+    """Returns sounds of many kinds, float32 [8, 48000] in [-1, 1], the same each time."""
     rng = np.random.default_rng(0)
     seconds = np.arange(constants.AUDIO_SAMPLES) / constants.SAMPLE_RATE_HZ
     noise = rng.uniform(-1, 1, constants.AUDIO_SAMPLES)
@@ -207,21 +189,15 @@ def check_sounds() -> np.ndarray:
     sounds = [
         np.zeros_like(seconds),
         noise,
-        noise * 2**-15,
+        noise * 2**-15,  # the last bit of 16
         0.5 * np.sin(2 * np.pi * 440 * seconds),
         0.8 * np.sin(2 * np.pi * (100 + 5000 * seconds) * seconds),
-        0.4 * np.exp(-6 * seconds) * np.sum(partials, axis=0),
-        (rng.random(constants.AUDIO_SAMPLES) < 2e-4).astype(np.float64),
-        0.3 * noise * np.sin(2 * np.pi * 4 * seconds) ** 2,
+        0.4 * np.exp(-6 * seconds) * np.sum(partials, axis=0),  # a struck bell
+        (rng.random(constants.AUDIO_SAMPLES) < 2e-4).astype(np.float64),  # clicks
+        0.3 * noise * np.sin(2 * np.pi * 4 * seconds) ** 2,  # bursts like syllables
     ]
     return np.stack(sounds).astype(np.float32)
 
 
-# --- The command ---------------------------------------------------------------------------------
-def main(config: Config) -> None:
-    """Converts."""
-    convert(config)
-
-
 if __name__ == "__main__":
-    flags.run(main, Config)
+    flags.run(convert, Config)

@@ -5,14 +5,18 @@
     embedding = l3net.get_image_embedding(image, model=model)
     sound, picture, timestamps = l3net.get_video_embedding("clip.mp4", model=model)
 
-The windows of a sound are those of `media.sound`, the pictures those of `media.images`: the same
-numbers as `l3net.extract` writes for files. All three functions take:
+The numbers are those that `l3net.extract` writes for files. All three functions take:
 
-    model   a `saved_model.SavedModel`, or the path of its folder, which is then loaded at every
-            call (about a second): load it yourself if you call more than once.
-    output  "pool4" (512-D), "conv4_2" (6144-D for sound, 8192-D for images) or "embedding" (128-D;
-            AVE-Net's of both, AVOL-Net's of sound). None takes "embedding" where the network has
-            it, else "pool4" (our choice).
+    model       a `SavedModel`, or the path of its folder, which is then loaded at every call (about
+                a second): load it yourself if you call more than once.
+    output      "pool4" (512-D), "conv4_2" (6144-D for sound, 8192-D for images) or "embedding"
+                (128-D; AVE-Net's of both, AVOL-Net's of sound). None takes "embedding" where the
+                network has it (for a video: for both), else "pool4" (our choice).
+    hop_size    seconds between two windows or steps, rounded to whole samples at 48 kHz.
+    batch_size  windows or images that go through the network at once.
+
+They raise `UserError` if what they are given has a wrong type, shape or value, or the network does
+not give this output.
 """
 
 import contextlib
@@ -20,6 +24,7 @@ import itertools
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -46,25 +51,17 @@ def get_audio_embedding(
 ) -> tuple[np.ndarray, np.ndarray] | tuple[list[np.ndarray], list[np.ndarray]]:
     """Gives the embedding of one second of sound every `hop_size` seconds.
 
-    Args:
-        audio: [samples] or [samples, channels], integer (its type's full range) or float in
-            [-1, 1]; channels are averaged. Or a list of such sounds.
-        sr: sample rate in Hz; any but 48000 is resampled. For a list one rate, or one per sound.
-        model: see the module.
-        output: see the module.
-        center: whether window i is centred on i * hop_size, with half a second of silence before
-            the sound; otherwise it starts there. The last window is the first that reaches the
-            end of the sound, zeros behind it.
-        hop_size: between two windows in seconds, rounded to whole samples at 48 kHz.
-        batch_size: windows that go through the network at once.
+    `audio` is [samples] or [samples, channels], integer (its type's full range) or float in
+    [-1, 1]; channels are averaged. Or a list of such sounds. `sr` is its sample rate in Hz, or one
+    per sound; any but 48000 is resampled.
+
+    With `center` window i is centred on i * hop_size, with half a second of silence before the
+    sound; otherwise it starts there. The last window is the first that reaches the end of the
+    sound, zeros behind it.
 
     Returns:
         (float32 [T, D], float64 [T]): embeddings, and in seconds the centre of each window (its
         start if not `center`). For a list of sounds two lists of these.
-
-    Raises:
-        UserError: if a sound is empty, not finite or of a wrong shape, a number is invalid, or the
-            network does not give this.
     """
     _check_batch_size(batch_size)
     network = _load(model)
@@ -76,15 +73,16 @@ def get_audio_embedding(
         embedding = _embed(function, sound.windows([mono], hop=hop, center=center), batch_size)
         return embedding, sound.window_times(len(embedding), hop)
 
-    if not isinstance(audio, list | tuple):
-        return embed(audio, sr)
-    rates = _one_rate_per_sound(sr, len(audio))
-    pairs = [embed(waveform, rate) for waveform, rate in zip(audio, rates, strict=True)]
+    sounds: Sequence[Any] = audio if isinstance(audio, list | tuple) else [audio]
+    rates = _one_rate_per_sound(sr, len(sounds))
+    pairs = [embed(waveform, rate) for waveform, rate in zip(sounds, rates, strict=True)]
+    if sounds is not audio:
+        return pairs[0]
     return [embedding for embedding, _ in pairs], [times for _, times in pairs]
 
 
 def _one_rate_per_sound(sr: float | Sequence[float], num_sounds: int) -> list[float]:
-    rates = [sr] * num_sounds if np.ndim(sr) == 0 else list(sr)
+    rates = (np.full(num_sounds, sr) if np.ndim(sr) == 0 else np.asarray(sr)).tolist()
     if len(rates) != num_sounds:
         raise UserError(f"{num_sounds} sounds with {len(rates)} sample rates: need one, or as many")
     return rates
@@ -98,27 +96,15 @@ def get_image_embedding(
     output: str | None = None,
     batch_size: int = 32,
 ) -> np.ndarray | list[np.ndarray]:
-    """Gives the embedding of images.
+    """Gives the embedding of images: float32 [N, D], where N is 1 for a single image.
 
-    Of each image the network sees the centre square of 224/256 of the smallest side, scaled to the
-    size of its training (`images.center_crop`).
-
-    Args:
-        image: uint8 [height, width, 3] or [N, height, width, 3], RGB. Or a list of these, of any
-            sizes.
-        model: see the module.
-        output: see the module.
-        batch_size: images that go through the network at once.
-
-    Returns:
-        float32 [N, D], where N is 1 for a single image. For a list, a list of these.
-
-    Raises:
-        UserError: if an image has a wrong type or shape, or the network does not give this.
+    `image` is uint8 [height, width, 3] or [N, height, width, 3], RGB. A list of these, of any
+    sizes, gives a list. Of each image the network sees the centre square of 224/256 of the smallest
+    side, scaled to the size of its training (`images.center_crop`).
     """
     _check_batch_size(batch_size)
-    is_list = isinstance(image, list | tuple)
-    stacks = [_stack(each) for each in (image if is_list else [image])]
+    given: Sequence[Any] = image if isinstance(image, list | tuple) else [image]
+    stacks = [_stack(each) for each in given]
     if not stacks:
         return []
     network = _load(model)
@@ -126,7 +112,7 @@ def get_image_embedding(
     crops = (images.center_crop(each, network.frame_px) for each in itertools.chain(*stacks))
     embedding = _embed(function, crops, batch_size)
     ends = np.cumsum([len(stack) for stack in stacks])
-    return np.split(embedding, ends[:-1]) if is_list else embedding
+    return np.split(embedding, ends[:-1]) if given is image else embedding
 
 
 def _stack(image: np.ndarray) -> np.ndarray:
@@ -169,20 +155,9 @@ def get_video_embedding(
     There are as many steps as both sound and picture cover. Memory does not grow with the length
     of the video, but for the embeddings themselves.
 
-    Args:
-        path: the video.
-        model: see the module.
-        output: see the module; None takes "embedding" if the network has it for both.
-        hop_size: between two steps in seconds, rounded to whole samples at 48 kHz.
-        batch_size: windows or frames that go through the network at once.
-
     Returns:
         (float32 [T, D], float32 [T, E], float64 [T]): embeddings of sound and of picture, and the
         times in seconds.
-
-    Raises:
-        UserError: if the file is no video with sound and picture, cannot be decoded to its end, or
-            the network does not give this.
     """
     _check_batch_size(batch_size)
     path, hop = pathlib.Path(path), sound.hop_samples(hop_size)
@@ -204,7 +179,7 @@ def get_video_embedding(
 
 # --- All -----------------------------------------------------------------------------------------
 def choose_output(network: SavedModel, output: str | None, *signatures: str) -> str:
-    """Returns the asked output; for None "embedding" if all signatures give it, else "pool4"."""
+    """Returns the wanted output; for None "embedding" if all signatures give it, else "pool4"."""
     if output is not None:
         return output
     sizes = network.metadata.get("feature_sizes", {})
@@ -219,7 +194,7 @@ def _load(model: Model) -> SavedModel:
             f"model of type {type(model).__name__}: need the path of a SavedModel that "
             "l3net.export wrote, or l3net.SavedModel(path)"
         )
-    return SavedModel(model)
+    return SavedModel(pathlib.Path(model))
 
 
 def _check_batch_size(batch_size: int) -> None:

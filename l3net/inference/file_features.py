@@ -75,20 +75,13 @@ class FileFeatures:
     """A network and settings, ready to turn files into features."""
 
     def __init__(self, model: saved_model.SavedModel, settings: Settings, batch_size: int):
-        """Keeps them; `batch_size` windows or pictures go through the network at once.
-
-        Raises:
-            UserError: if a setting is invalid.
-        """
+        """Keeps them; UserError if a setting is invalid."""
         settings.check()
         self.model, self.settings, self._batch_size = model, settings, batch_size
         self._hop = sound.hop_samples(settings.hop_seconds)
 
     def require(self, kinds: Iterable[str | None]) -> None:
-        """Raises UserError unless the network gives the features of these kinds of files.
-
-        Kinds other than file_kinds.SOUND, IMAGE and VIDEO are passed over.
-        """
+        """Raises UserError unless the network gives the features of these kinds of files."""
         kinds = set(kinds)
         streams = self.settings.video_streams if file_kinds.VIDEO in kinds else None
         if file_kinds.SOUND in kinds or streams in (BOTH, SOUND):
@@ -99,12 +92,7 @@ class FileFeatures:
     def streams(self, path: pathlib.Path, kind: str) -> Iterator[Stream]:
         """Yields what a file gives, sound first; take a stream's chunks before the next stream.
 
-        Args:
-            path: the file.
-            kind: see `file_kinds.kind_of`.
-
-        Raises:
-            UserError: if the file lacks a stream; while chunks are taken, if it cannot be decoded.
+        Raises UserError if the file lacks a stream; while chunks are taken, if it is damaged.
         """
         wanted = self.settings.video_streams
         if kind == file_kinds.SOUND or (kind == file_kinds.VIDEO and wanted != PICTURE):
@@ -145,10 +133,11 @@ class FileFeatures:
 def files_below(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
     """Lists the files of known suffix at any depth; hidden files and folders are left out.
 
-    Returns:
-        (the files, sorted folder by folder; what is wrong with the folder, a line each).
+    Returns the files, sorted folder by folder; and what is wrong with the folder, a line each.
     """
-    paths, unreadable, others = [], [], Counter()
+    paths: list[pathlib.Path] = []
+    unreadable: list[OSError] = []
+    others: Counter[str] = Counter()
     for parent, folders, names in os.walk(folder, onerror=unreadable.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(name for name in names if name[0] != "."):

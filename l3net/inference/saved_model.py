@@ -19,6 +19,7 @@ uint8 [N, 25, height, width, 3] in place of `image`; AVE+OF takes `flow` float32
 import json
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -31,6 +32,7 @@ AUDIO, VISION, AVC, LOCALIZE = "audio", "vision", "avc", "localize"
 WAVEFORM, IMAGE, IMAGES, FLOW = "waveform", "image", "images", "flow"  # the signatures' inputs
 
 Batch = np.ndarray | Mapping[str, np.ndarray]
+Function: TypeAlias = tf.types.experimental.ConcreteFunction
 
 
 class SavedModel:
@@ -42,11 +44,7 @@ class SavedModel:
     """
 
     def __init__(self, folder: str | pathlib.Path):
-        """Loads the SavedModel in a folder that `l3net.export` wrote.
-
-        Raises:
-            UserError: if there is none, it is damaged, or it is not ours.
-        """
+        """Loads what `l3net.export` wrote; UserError if it is missing, damaged or not ours."""
         self.metadata = read_metadata(folder)
         self.frame_px: int = self.metadata["frame_px"]
         self._folder = folder
@@ -59,18 +57,11 @@ class SavedModel:
             ) from error
 
     def features(self, signature: str, output: str) -> Callable[[Batch], np.ndarray]:
-        """Returns one output of one signature as a function from a batch to features.
+        """Returns one output of `AUDIO` or `VISION` as a function from a batch to features.
 
-        Args:
-            signature: `AUDIO` or `VISION`.
-            output: such as "pool4", "conv4_2" or "embedding".
-
-        Returns:
-            A function from the signature's input, N of them (AVE+OF has two: then by name), to
-            float32 [N, D] ("conv4_2_map": [N, rows, columns, channels]).
-
-        Raises:
-            UserError: if this network has no such signature or output.
+        It takes the signature's input, N of them (AVE+OF has two: then by name), and gives
+        float32 [N, D] ("conv4_2_map": [N, rows, columns, channels]). Raises UserError if this
+        network has no such signature or output.
         """
         function = self.signature(signature)
         if output not in function.structured_outputs:
@@ -81,27 +72,18 @@ class SavedModel:
         return _on_arrays(function, output)
 
     def correspondence(self) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
-        """Returns the network's judgement of pairs as a function.
+        """Returns the probability that pairs correspond, float32 [N], as a function of them.
 
-        Returns:
-            A function from pairs, {"image": uint8 [N, frame_px, frame_px, 3], "waveform": float32
-            [N, 48000] in [-1, 1]} (or what else `avc` takes), to the probability that they
-            correspond, float32 [N].
-
-        Raises:
-            UserError: if this network has no signature `avc`.
+        Pairs are {"image": uint8 [N, frame_px, frame_px, 3], "waveform": float32 [N, 48000] in
+        [-1, 1]}, or what else `avc` takes. Raises UserError if the network has no such signature.
         """
         return _on_arrays(self.signature(AVC), "corresponds")
 
     def localization(self) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
-        """Returns where the network sees what it hears, as a function (OTS §4).
+        """Returns the map of correspondence as a function of pairs (OTS §4).
 
-        Returns:
-            A function from pairs, as `correspondence` takes them but with images of any size, to
-            the map of correspondence, float32 [N, rows, columns] in [0, 1].
-
-        Raises:
-            UserError: if this network has no signature `localize`.
+        It is float32 [N, rows, columns] in [0, 1]; images may be of any size. Raises UserError if
+        the network has no signature `localize`.
         """
         return _on_arrays(self.signature(LOCALIZE), "map")
 
@@ -110,14 +92,11 @@ class SavedModel:
         """The network's inputs, of constants.FRAME, FRAMES, FLOW, LOG_SPECTROGRAM."""
         return tuple(self.metadata.get("inputs", (constants.FRAME, constants.LOG_SPECTROGRAM)))
 
-    def signature(self, name: str) -> Callable[..., dict[str, tf.Tensor]]:
+    def signature(self, name: str) -> Function:
         """Returns "audio", "vision", "avc" or "localize" as a TensorFlow function with gradients.
 
         It takes keyword tensors and gives named tensors, see the head of this file, and lives as
-        long as this object.
-
-        Raises:
-            UserError: if the network has no such signature.
+        long as this object. Raises UserError if the network has no such signature.
         """
         function = self._loaded.signatures.get(name)
         if function is None:
@@ -129,7 +108,7 @@ class SavedModel:
         return function
 
 
-def _on_arrays(function: Callable, output: str) -> Callable[[Batch], np.ndarray]:
+def _on_arrays(function: Function, output: str) -> Callable[[Batch], np.ndarray]:
     """Returns one output of a signature as a function of arrays, by name if there are several."""
     names = list(function.structured_input_signature[1])
 
@@ -141,11 +120,7 @@ def _on_arrays(function: Callable, output: str) -> Callable[[Batch], np.ndarray]
 
 
 def read_metadata(folder: str | pathlib.Path) -> dict:
-    """Returns what a SavedModel of ours says of itself: the content of assets.extra/l3net.json.
-
-    Raises:
-        UserError: if the folder does not exist or is no SavedModel of ours.
-    """
+    """Returns the content of assets.extra/l3net.json; UserError if it is not ours."""
     path = pathlib.Path(folder) / METADATA_FILE
     if not pathlib.Path(folder).is_dir():
         raise UserError(f"SavedModel folder {folder} does not exist; l3net.export makes one")

@@ -6,7 +6,7 @@ import io
 import itertools
 import math
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 
 import numpy as np
 from PIL import Image
@@ -119,16 +119,14 @@ def make_maps(
     settings: Settings,
     spool: io.IOBase,
 ) -> Maps:
-    """Runs AVOL-Net along a video.
+    """Runs AVOL-Net along a video; the maps are in `spool`, an empty file opened for both ways.
 
-    The maps are on disk, in `spool`: an empty file opened for writing and reading.
-
-    Raises:
-        UserError: if the network cannot localize or the video gives no picture or no sound.
+    Raises UserError if the network cannot localize or the video gives no picture or no sound.
     """
     run = model.localization()
-    shape, seen_px, num_maps = (0, 0), (0, 0), 0
-    total = settings.seconds and math.ceil(settings.seconds * settings.maps_per_second)
+    shape: tuple[int, ...] = ()
+    seen_px, num_maps = (0, 0), 0
+    total = math.ceil((settings.seconds or 0.0) * settings.maps_per_second) or None
     pairs = _pairs(video, images.uncropped_px(model.frame_px), settings)
     shown = progress("looking and listening", unit="map", total=total)
     with contextlib.closing(pairs), shown as bar:
@@ -136,7 +134,8 @@ def make_maps(
             frames, waveforms = (np.stack(column) for column in zip(*batch, strict=True))
             heat = run({saved_model.IMAGE: frames, saved_model.WAVEFORM: waveforms})
             spool.write(np.ascontiguousarray(heat, "<f4").tobytes())
-            shape, seen_px, num_maps = heat.shape[1:], frames.shape[1:3], num_maps + len(heat)
+            shape, num_maps = heat.shape[1:], num_maps + len(heat)
+            seen_px = (frames.shape[1], frames.shape[2])
             bar.advance(len(heat))
     if not num_maps:
         raise UserError(f"{video}: no picture after --start_seconds={settings.start_seconds:g}")
@@ -148,7 +147,7 @@ def make_maps(
 
 def _pairs(
     video: str | pathlib.Path, smallest_side_px: int, settings: Settings
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
     """Yields (image uint8 [height, width, 3], waveform float32 [48000]) at each map's time.
 
     The image is at the scale that the network was trained on, without the crop.
@@ -170,7 +169,7 @@ def _pairs(
 
 def _frames(
     video: str | pathlib.Path, rate_hz: float, smallest_side_px: int | None, settings: Settings
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray, None, None]:
     frames = ffmpeg.stream_frames(
         video,
         frame_rate_hz=rate_hz,
@@ -184,11 +183,11 @@ def _frames(
 
 def _of_one_size(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """Resizes frames like the first one: a broadcast may change its size half-way."""
-    size = None
+    shape = None
     for frame in frames:
-        size = frame.shape if size is None else size
-        if frame.shape != size:
-            frame = np.asarray(Image.fromarray(frame).resize(size[1::-1]))
+        shape = frame.shape if shape is None else shape
+        if frame.shape != shape:
+            frame = np.asarray(Image.fromarray(frame).resize((shape[1], shape[0])))
         yield frame
 
 
@@ -223,10 +222,7 @@ def as_arrays(maps: Maps) -> dict[str, np.ndarray]:
 
 
 def as_rows(maps: Maps) -> Iterator[tuple[str, str, str, str]]:
-    """Yields each map's time, its maximum, and y and x of the maximum in shares of the picture.
-
-    The maximum is the probability that picture and sound correspond.
-    """
+    """Yields each map's time, its maximum, and y and x of the maximum in shares of the picture."""
     for time_seconds, heat in zip(maps.times_seconds, maps.values, strict=True):
         y, x = heat_map.peak(heat, maps.seen_px)
         yield f"{time_seconds:.3f}", f"{heat.max():.6f}", f"{y:.4f}", f"{x:.4f}"

@@ -1,6 +1,6 @@
 """Videos to frames and sound on one time line, by one ffmpeg process each.
 
-Picture and sound are decoded once, together, onto ONE time line whose zero is the asked start. At
+Picture and sound are decoded once, together, onto ONE time line whose zero is the wanted start. At
 any time the picture is the one that a player shows then: the last whose timestamp is not later. A
 stream that starts late is padded, never shifted: its first timestamp comes back through a pipe of
 its own (`metadata=print`), and the padding is done here, because ffmpeg rebuilds its filters when
@@ -15,7 +15,7 @@ import itertools
 import math
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -38,8 +38,8 @@ MAX_ASPECT = 8
 
 # The fps filter has done it; without this ffmpeg repeats the first frame of a late picture itself.
 _AS_FILTERED = ("-fps_mode", "passthrough")
-# Input is read from before the asked start, where the picture shown then may have begun, to beyond
-# the asked end, so that the last frames of a slow video are still shown.
+# Input is read from before the wanted start, where the picture shown then may have begun, to beyond
+# the wanted end, so that the last frames of a slow video are still shown.
 _MARGIN_SECONDS = 1.0
 # Containers round timestamps to milliseconds: a picture may come half of one after its time.
 _TOLERANCE_SECONDS = 0.0005
@@ -87,7 +87,7 @@ def decode_clip(
 ) -> DecodedClip:
     """Cuts one clip: JPEG frames and mono sound on one time line, by one ffmpeg process.
 
-    The extent is `[start, start + n / frame_rate)`, n complete frames: as many as were asked and as
+    The extent is `[start, start + n / frame_rate)`, n complete frames: as many as are wanted and as
     both picture and sound still cover (our choice; so every frame has its sound). Frame k has the
     timestamp `start + k / frame_rate` and shows the last picture whose own timestamp is not later
     (by more than half a millisecond: containers round). A picture that began over a second before
@@ -97,15 +97,9 @@ def decode_clip(
     Frames are scaled so that the smallest side is exactly `smallest_side_px`, up or down
     (L3 §2.2), after rotation and with square pixels.
 
-    Args:
-        path: the video.
-        start_seconds: on the video's own time line, whose zero is its earliest stream's start.
-        seconds: wanted length; L3 §3.1 takes 10.
-        frame_rate_hz: 25 in OTS §3.3.
-        smallest_side_px: 256 in the papers.
-        jpeg_quality: ffmpeg's -q:v, 2 (best) to 31.
-        strict: whether the least decoding error fails the clip; slight damage is common on the web.
-        timeout_seconds: wall-clock limit, after which ffmpeg is killed.
+    `start_seconds` is on the video's own time line, whose zero is its earliest stream's start. If
+    `strict`, the least decoding error fails the clip; slight damage is common on the web. After
+    `timeout_seconds` of wall-clock time ffmpeg is killed.
 
     Raises:
         MediaError: if the file gives no clip with a second of both picture and sound.
@@ -135,14 +129,11 @@ def decode_clip(
         jpegs=split_jpegs(jpegs),
         pcm=pcm,
     )
-    try:
-        return _assemble(decoded, start_seconds, num_frames, frame_rate_hz)
-    except _TooShortError as error:
-        raise MediaError(path, "skipped", "too_short", str(error)) from None
+    return _assemble(path, decoded, start_seconds, num_frames, frame_rate_hz)
 
 
 class _Decoded(NamedTuple):
-    """What one ffmpeg process gave, counted from the asked start; sound may begin before it."""
+    """What one ffmpeg process gave, counted from the wanted start; sound may begin before it."""
 
     num_late_frames: int
     first_sample_seconds: float
@@ -150,18 +141,18 @@ class _Decoded(NamedTuple):
     pcm: bytearray
 
 
-class _TooShortError(Exception):
-    """Less than a second of picture and sound together."""
-
-
 def _assemble(
-    decoded: _Decoded, start_seconds: float, num_frames: int, frame_rate_hz: float
+    path: str | pathlib.Path,
+    decoded: _Decoded,
+    start_seconds: float,
+    num_frames: int,
+    frame_rate_hz: float,
 ) -> DecodedClip:
     """Puts picture and sound on one time line: pads the fronts, cuts the ends alike."""
-    jpegs = decoded.jpegs
+    jpegs, num_padding = decoded.jpegs, decoded.num_late_frames
     if not jpegs or not decoded.pcm:
-        raise _TooShortError(f"no {'sound' if jpegs else 'picture'} after {start_seconds:g} s")
-    num_padding = decoded.num_late_frames
+        detail = f"no {'sound' if jpegs else 'picture'} after {start_seconds:g} s"
+        raise MediaError(path, "skipped", "too_short", detail)
     late_seconds = min(decoded.first_sample_seconds, num_frames / frame_rate_hz)
     waveform = _padded(decoded.pcm, round(late_seconds * constants.SAMPLE_RATE_HZ))
     sound_frames = math.ceil(len(waveform) / constants.SAMPLE_RATE_HZ * frame_rate_hz - 1e-6)
@@ -169,10 +160,9 @@ def _assemble(
     late_seconds = max(num_padding / frame_rate_hz, decoded.first_sample_seconds)
     common_seconds = num_frames / frame_rate_hz - late_seconds
     if common_seconds < MIN_COMMON_SECONDS - 1e-6:
-        raise _TooShortError(
-            f"{max(common_seconds, 0):.2f} s of picture and sound together; "
-            f"need {MIN_COMMON_SECONDS:g} s"
-        )
+        detail = f"{max(common_seconds, 0):.2f} s of picture and sound together"
+        detail += f"; need {MIN_COMMON_SECONDS:g} s"
+        raise MediaError(path, "skipped", "too_short", detail)
     start_us = round(start_seconds * constants.MICROSECONDS)
     step_us = constants.MICROSECONDS / frame_rate_hz
     *times_us, end_us = (start_us + round(k * step_us) for k in range(num_frames + 1))
@@ -209,15 +199,12 @@ def stream_audio(
     block_samples: int = constants.AUDIO_SAMPLES,
     start_seconds: float = 0.0,
     seconds: float | None = None,
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray, None, None]:
     """Decodes the sound of a file of any length in bounded memory: int16 [block_samples], mono.
 
     Sample 0 sounds at `start_seconds` of the file's own time line; sound that starts later is
-    preceded by silence. The last block may be shorter.
-
-    Raises:
-        MediaError: if the file has no sound or cannot be decoded to its end; blocks decoded before
-            that were yielded.
+    preceded by silence. The last block may be shorter. Raises MediaError if the file has no sound
+    or cannot be decoded to its end, after the blocks before that.
     """
     num_bytes = 0
     chunks = stream_pcm(
@@ -238,7 +225,7 @@ def stream_pcm(
     sample_rate_hz: int = constants.SAMPLE_RATE_HZ,
     start_seconds: float = 0.0,
     seconds: float | None = None,
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     """Decodes the sound of a file of any length as bytes, on the time line of `stream_audio`.
 
     Yields interleaved 16-bit little-endian samples of 1 or 2 channels, in pieces of any length;
@@ -263,19 +250,16 @@ def stream_frames(
     smallest_side_px: int | None = constants.SMALLEST_SIDE_PX,
     start_seconds: float = 0.0,
     seconds: float | None = None,
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray, None, None]:
     """Decodes the picture of a file of any length, frame by frame, in bounded memory.
 
     Frame k is the picture shown at `start_seconds + k / frame_rate_hz`, chosen as in
     `decode_clip`; where the picture starts later, its first frame is repeated in front. Frames are
-    repeated or dropped, never blended. A `smallest_side_px` of None keeps the size.
+    repeated or dropped, never blended. A `smallest_side_px` of None keeps the size. Raises
+    MediaError if the file has no picture or cannot be decoded to its end, after the frames before.
 
     Yields:
         uint8 [height, width, 3], RGB.
-
-    Raises:
-        MediaError: if the file has no picture or cannot be decoded to its end; frames decoded
-            before that were yielded.
     """
     num_frames = None if seconds is None else math.ceil(seconds * frame_rate_hz - 1e-6)
     read_seconds = None if seconds is None else seconds + _MARGIN_SECONDS
@@ -361,11 +345,7 @@ def _split_ppms(chunks: Iterator[bytes]) -> Iterator[np.ndarray]:
 
 @contextlib.contextmanager
 def in_plain_words(advice: Mapping[str, str]) -> Iterator[None]:
-    """Turns the MediaError for a file without sound or picture into advice.
-
-    Args:
-        advice: reason, "no_audio" or "no_video", -> the message of the UserError in its place.
-    """
+    """Turns a MediaError for the reason "no_audio" or "no_video" into a UserError with advice."""
     try:
         yield
     except MediaError as error:
@@ -389,7 +369,7 @@ def _input(
 
 
 def _lead_seconds(start_seconds: float) -> float:
-    """Returns how much is read before the asked start: at least the margin, where there is so much.
+    """Returns how much is read before the wanted start: the margin or more, where there is so much.
 
     ffmpeg rounds the time it seeks to to the stream's time base, in an AVI file a full frame; full
     seconds need no rounding.
@@ -424,12 +404,12 @@ def _print_first(kind: str, pipe: int) -> str:
     return f"{add},{kind}metadata=mode=print:key=l3net:direct=1:file='pipe\\:{pipe}'"
 
 
-def _first_number(printed: bytes) -> int:
+def _first_number(printed: bytes | bytearray) -> int:
     match = re.search(rb"pts:(\d+)", printed)
     return int(match[1]) if match else 0
 
 
-def _first_seconds(printed: bytes) -> float:
+def _first_seconds(printed: bytes | bytearray) -> float:
     match = re.search(rb"pts_time:(-?[\d.]+)", printed)
     return float(match[1]) if match else 0.0
 

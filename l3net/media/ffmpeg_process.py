@@ -18,8 +18,8 @@ import signal
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import IO, NoReturn, cast
 
 from l3net.errors import UserError
 
@@ -27,7 +27,7 @@ try:
     import fcntl
     import resource
 except ImportError:  # not a POSIX system
-    fcntl = resource = None
+    fcntl = resource = None  # type: ignore[assignment]
 
 _OLDEST = (5, 1)  # knows -fps_mode
 ENVIRONMENT_VARIABLE = "L3NET_FFMPEG"
@@ -80,10 +80,7 @@ class MediaError(UserError):
 def find_ffmpeg() -> str:
     """Returns the ffmpeg to run: $L3NET_FFMPEG, else ffmpeg on PATH, else imageio-ffmpeg's.
 
-    One on PATH that is older than `_OLDEST` is passed over.
-
-    Raises:
-        UserError: if there is none, or the variable names none that is new enough.
+    One on PATH that is too old is passed over; UserError if there is none that is new enough.
     """
     oldest = ".".join(map(str, _OLDEST))
     wanted = os.environ.get(ENVIRONMENT_VARIABLE)
@@ -129,7 +126,7 @@ def _version_of(program: str) -> str:
 
 def _is_new_enough(program: str) -> bool:
     # "n9.0.2-17-g2a571b6068" and "5.1.9-0+deb12u1" are releases; a snapshot such as "N-12345-g..."
-    # or "git-2024-01-01" tells no number and passes.
+    # or "git-2024-01-01" has no number and passes.
     match = re.match(r"n?(\d+)\.(\d+)", _version_of(program))
     return match is None or (int(match[1]), int(match[2])) >= _OLDEST
 
@@ -139,11 +136,8 @@ def inside(root: str | pathlib.Path, relative: str | pathlib.Path) -> pathlib.Pa
     """Returns the absolute path of the regular file that a list of files names, links resolved.
 
     The root itself may be a link. The result holds no link any more, so what was checked is what
-    is read, unless somebody who may write to the root changes it meanwhile.
-
-    Raises:
-        MediaError: "refused" if it leads out of the root or to anything but a regular file,
-            "missing" if there is none.
+    is read, unless somebody who may write to the root changes it meanwhile. Raises MediaError
+    "refused" if it leads out of the root or to anything but a regular file, else "missing".
     """
     try:
         root = pathlib.Path(root).resolve()
@@ -204,15 +198,9 @@ def run_to_end(
 ) -> list[bytearray]:
     """Runs ffmpeg to its end; returns what came out of each pipe.
 
-    Args:
-        path: the input, a regular file.
-        arguments: takes one file descriptor per pipe, returns ffmpeg's arguments.
-        num_pipes: pipes for a few words, and then pipes for data.
-        timeout_seconds: wall-clock time after which it is killed.
-        strict: whether any message is a failure, whatever the exit status.
-
-    Raises:
-        MediaError: if the file is none for us, or ffmpeg failed, was killed or wrote too much.
+    `arguments` takes one file descriptor per pipe, first those for a few words, then those for
+    data, and returns ffmpeg's arguments. If `strict`, any message is a failure. Raises MediaError
+    if the file is none for us, or ffmpeg failed, was killed or wrote too much.
     """
     num_words, num_data = num_pipes
     outputs = [bytearray() for _ in range(num_words + num_data)]
@@ -225,7 +213,9 @@ def run_to_end(
     return outputs
 
 
-def stream(path: str | pathlib.Path, arguments: Callable[..., list[str]]) -> Iterator[bytes]:
+def stream(
+    path: str | pathlib.Path, arguments: Callable[..., list[str]]
+) -> Generator[bytes, None, None]:
     """Runs ffmpeg with two pipes: a few words come out of the first one, data out of the second.
 
     Yields all words that came before the first data, then the data; nothing if there is no data.
@@ -281,6 +271,7 @@ class _Child:
         finally:
             for writer in writers:
                 os.close(writer)
+        self._errors = cast(IO[bytes], self._process.stderr)
         self._deadline = self._new_deadline()
         _limit(self._process.pid, timeout_seconds)
 
@@ -291,15 +282,12 @@ class _Child:
         self._close_readers()
         if self._process.poll() is None:
             self._kill()
-        self._process.stderr.close()
+        self._errors.close()
         self._process.wait()
 
     def chunks(self, gathered: Sequence[int] = ()) -> Iterator[tuple[int, bytes]]:
-        """Yields (pipe index, bytes) as they come, lower pipes first, until all are closed.
-
-        The pipes `gathered` carry so much data that it should gather before it is read.
-        """
-        error_pipe = self._process.stderr.fileno()
+        """Yields (pipe index, bytes), lower pipes first; those `gathered` carry the most data."""
+        error_pipe = self._errors.fileno()
         indices = {reader: index for index, reader in enumerate(self._readers)}
         rest = _Rest([self._readers[index] for index in gathered], error_pipe)
         with selectors.DefaultSelector() as selector:

@@ -24,8 +24,7 @@ LACKING = {
 def kind_of(path: pathlib.Path) -> str:
     """Returns `SOUND`, `IMAGE` or `VIDEO` by a file's suffix, in upper or lower case.
 
-    Raises:
-        UserError: if the suffix is unknown, the file does not exist or has no content.
+    Raises UserError if the suffix is unknown, the file does not exist or has no content.
     """
     kind = KINDS.get(path.suffix.lower())
     if kind is None:

@@ -31,16 +31,10 @@ def cell_px(image_px: int, num_cells: int) -> int:
 
 
 def enlarge(heat: np.ndarray, seen_px: Sequence[int], size_px: Sequence[int]) -> np.ndarray:
-    """Enlarges a map to a picture, linear between the centres of its cells.
+    """Enlarges a map, float [rows, columns], to a picture, linear between the centres of its cells.
 
-    Args:
-        heat: float [rows, columns].
-        seen_px: height and width of the image that the network saw.
-        size_px: height and width of the picture, which shows the same at any size.
-
-    Returns:
-        float32 [height, width]. The row [0, 1] of a map on an image of 32 pixels becomes, 4 pixels
-        wide, [0, 0.25, 0.75, 1].
+    `seen_px` is height and width of the image that the network saw, `size_px` that of the picture.
+    The row [0, 1] of a map on an image of 32 pixels becomes, 4 pixels wide, [0, 0.25, 0.75, 1].
     """
     # A border of copies: beyond the outermost centres, and where a rest of pixels has no cell.
     padded = np.pad(np.asarray(heat, np.float32), 1, mode="edge")
@@ -57,13 +51,8 @@ def enlarge(heat: np.ndarray, seen_px: Sequence[int], size_px: Sequence[int]) ->
 def peak(heat: np.ndarray, seen_px: Sequence[int]) -> tuple[float, float]:
     """Returns where a map is highest (OTS §4.1: "the mode of the heatmap").
 
-    Args:
-        heat: float [rows, columns].
-        seen_px: height and width of the image that the network saw.
-
-    Returns:
-        (y, x) of the centre of the highest cell (of several the first, row by row), in shares of
-        the image. The highest cell (0, 1) of 2 x 2 on an image of 32 x 32 is at (0.25, 0.75).
+    That is (y, x) of the centre of the highest cell (of several the first, row by row), in shares
+    of the image. The highest cell (0, 1) of 2 x 2 on an image of 32 x 32 is at (0.25, 0.75).
     """
     cells = np.unravel_index(int(np.argmax(heat)), heat.shape)
     y, x = (
@@ -85,17 +74,10 @@ class Painter:
         colour_map: str = DEFAULT_COLOUR_MAP,
         opacity: float = DEFAULT_OPACITY,
     ):
-        """Chooses the colours.
+        """Chooses the colours; UserError if matplotlib has no such map or the opacity is invalid.
 
-        Args:
-            low: value, and all below, that leaves the picture as it is.
-            high: value, and all above, that gets the last colour; if it is not above `low`, nothing
-                is painted.
-            colour_map: name of one of matplotlib's.
-            opacity: share of the colour at `high`, in [0, 1]; it falls linearly to 0 at `low`.
-
-        Raises:
-            UserError: if the colour map is unknown or the opacity out of its range.
+        Values up to `low` leave the picture as it is; those from `high` get the last colour and its
+        full opacity, in [0, 1]. If `high` is not above `low`, nothing is painted.
         """
         if not 0 <= opacity <= 1:
             raise UserError(f"an opacity of {opacity}: need a number from 0 to 1")

@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import math
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import numpy as np
 import PIL
@@ -24,20 +24,12 @@ def uncropped_px(frame_px: int) -> int:
 
 def video_frames(
     path: pathlib.Path, *, frame_rate_hz: float, frame_px: int
-) -> Iterator[np.ndarray]:
-    """Decodes the pictures of a video of any length in bounded memory.
+) -> Generator[np.ndarray, None, None]:
+    """Decodes the centre crops of a video of any length in bounded memory.
 
-    Args:
-        path: the video.
-        frame_rate_hz: frame k is the picture shown at k / frame_rate_hz seconds: the last whose
-            timestamp is not later, or the first one where the picture starts later.
-        frame_px: height and width of the centre crop.
-
-    Yields:
-        uint8 [frame_px, frame_px, 3], RGB.
-
-    Raises:
-        UserError: if the file has no picture or cannot be decoded to its end.
+    Frame k is the picture shown at k / frame_rate_hz seconds: the last whose timestamp is not
+    later, or the first one where the picture starts later. Yields uint8 [frame_px, frame_px, 3],
+    RGB. Raises UserError if the file has no picture or cannot be decoded to its end.
     """
     # Every n-th of at least 25 a second: a picture that starts late is repeated in front as it is
     # at the first of the times, at a low rate long after its start.
@@ -53,13 +45,8 @@ def video_frames(
 def read_image(path: pathlib.Path, frame_px: int) -> np.ndarray:
     """Reads an image upright (EXIF orientation applied) and takes its centre crop.
 
-    Of an animation the first picture counts, and transparency is dropped.
-
-    Returns:
-        uint8 [frame_px, frame_px, 3], RGB.
-
-    Raises:
-        UserError: if the file is no image, is damaged or unreasonably large.
+    Of an animation the first picture counts, and transparency is dropped. Returns uint8 [frame_px,
+    frame_px, 3], RGB; UserError if the file is no image, is damaged or unreasonably large.
     """
     try:
         with Image.open(path) as image:
@@ -80,14 +67,8 @@ def _as_rgb(image: Image.Image) -> np.ndarray:
 def center_crop(image: np.ndarray, frame_px: int) -> np.ndarray:
     """Takes the centre square of 224/256 of the smallest side, as evaluation in training does.
 
-    Resized, if its size is not `frame_px`, by Pillow's bilinear filter with antialiasing.
-
-    Args:
-        image: uint8 [height, width, 3].
-        frame_px: height and width of the result.
-
-    Returns:
-        uint8 [frame_px, frame_px, 3].
+    uint8 [height, width, 3] becomes uint8 [frame_px, frame_px, 3], resized if need be by Pillow's
+    bilinear filter with antialiasing.
     """
     height, width, _ = image.shape
     ratio = constants.FRAME_PX / constants.SMALLEST_SIDE_PX

@@ -9,11 +9,7 @@ _END_OF_IMAGE, _START_OF_SCAN = 0xD9, 0xDA
 
 
 def split_jpegs(stream: bytes | bytearray) -> list[bytes]:
-    """Splits JPEGs that follow each other; an incomplete last one is left out.
-
-    Raises:
-        ValueError: if something else is between them.
-    """
+    """Splits JPEGs; an incomplete last one is left out; ValueError if something else is there."""
     jpegs, start, view = [], 0, memoryview(stream)
     while start < len(stream):
         if view[start : start + 2] != b"\xff\xd8":
@@ -46,11 +42,7 @@ def _segments(stream: bytes | bytearray, position: int) -> Iterator[tuple[int, i
 
 
 def jpeg_size(jpeg: bytes) -> tuple[int, int]:
-    """Returns (height, width) in pixels from a JPEG's header.
-
-    Raises:
-        ValueError: if there is none.
-    """
+    """Returns (height, width) in pixels from a JPEG's header; ValueError if there is none."""
     for marker, position, _ in _segments(jpeg, 2):
         if 0xC0 <= marker <= 0xC3:  # start of frame: length, precision, height, width
             height = int.from_bytes(jpeg[position + 3 : position + 5], "big")

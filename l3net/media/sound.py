@@ -15,11 +15,8 @@ _LENGTH = constants.AUDIO_SAMPLES
 def sound_blocks(path: pathlib.Path) -> Iterator[np.ndarray]:
     """Decodes the sound of a file of any length in bounded memory, as training data is decoded.
 
-    Yields:
-        int16 [up to 48000], 48 kHz mono, on the file's own time line.
-
-    Raises:
-        UserError: if the file has no sound or cannot be decoded to its end.
+    Yields int16 [up to 48000], 48 kHz mono, on the file's own time line. Raises UserError if the
+    file has no sound or cannot be decoded to its end.
     """
     with ffmpeg.in_plain_words(file_kinds.LACKING):
         yield from ffmpeg.stream_audio(path)
@@ -28,16 +25,9 @@ def sound_blocks(path: pathlib.Path) -> Iterator[np.ndarray]:
 def mono_48k(waveform: np.ndarray, sample_rate_hz: float) -> np.ndarray:
     """Returns any sound in memory as the networks take it.
 
-    Args:
-        waveform: [samples] or [samples, channels], integer (its type's full range) or float in
-            [-1, 1]; channels are averaged.
-        sample_rate_hz: any rate; other than 48000 it is resampled with resampy.
-
-    Returns:
-        float32 [samples].
-
-    Raises:
-        UserError: if the sound is empty, not finite or of a wrong shape, or the rate is invalid.
+    `waveform` is [samples] or [samples, channels], integer (its type's full range) or float in
+    [-1, 1]. Channels are averaged, other rates than 48000 resampled with resampy. Returns float32
+    [samples]; UserError if the sound is empty, not finite or of a wrong shape, or the rate invalid.
     """
     if not (np.isfinite(sample_rate_hz) and sample_rate_hz > 0):
         raise UserError(f"sample rate of {sample_rate_hz} Hz: need a positive number")
@@ -78,11 +68,7 @@ def _to_float(block: np.ndarray) -> np.ndarray:
 
 # --- Windows at regular times --------------------------------------------------------------------
 def hop_samples(hop_seconds: float) -> int:
-    """Returns the time between the starts of two windows in samples at 48 kHz, at least 1.
-
-    Raises:
-        UserError: if that is less than one sample.
-    """
+    """Returns seconds between two windows in samples at 48 kHz; UserError if less than one."""
     samples = round(hop_seconds * constants.SAMPLE_RATE_HZ) if np.isfinite(hop_seconds) else 0
     if samples < 1:
         raise UserError(f"hop of {hop_seconds} s: need at least one sample at 48 kHz, 1/48000 s")
@@ -162,12 +148,8 @@ def seconds_around(
     At the ends of the sound the second is moved inwards, by half a second at most, as in the
     papers' evaluation; where there is no sound at all it is silence.
 
-    Args:
-        blocks: int16 [samples] each, 48 kHz mono.
-        times_seconds: from the sound's first sample, rising.
-
-    Yields:
-        float32 [48000] in [-1, 1]; one second and one block are held.
+    The blocks are int16 [samples], 48 kHz mono; the times count from the first sample and rise.
+    Yields float32 [48000] in [-1, 1]; one second and one block are held.
     """
     held, first, has_ended = np.zeros(0, np.int16), 0, False
     for time_seconds in times_seconds:

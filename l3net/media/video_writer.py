@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import tempfile
 from collections.abc import Iterable, Sequence
+from typing import IO, cast
 
 import numpy as np
 
@@ -49,8 +50,8 @@ def write_video(
         seconds: length of the sound; None goes to the end.
 
     Raises:
-        MediaError: if the sound cannot be decoded to its end.
-        UserError: if ffmpeg is missing or fails (it may lack x264), or the disk is full.
+        UserError: if the sound cannot be decoded to its end, ffmpeg is missing or fails (it may
+            lack x264), or the disk is full.
     """
     _encode(
         pathlib.Path(path),
@@ -103,10 +104,9 @@ def _encode(
     decoding: Sequence[str] = (),
     encoding: Sequence[str],
 ) -> None:
-    """Writes the complete file or nothing.
+    """Writes the complete file or nothing; `decoding` are the arguments for reading the frames.
 
-    `decoding` are ffmpeg's arguments for reading the frames, `encoding` those of the result. The
-    sound goes to disk first: ffmpeg takes turns reading its inputs, and nobody knows when.
+    The sound goes to disk first: ffmpeg takes turns reading its inputs, and nobody knows when.
     """
     # Always the same names: what a killed run left is written over.
     partial, pcm = path.with_name(f".{path.name}.tmp"), path.with_name(f".{path.name}.pcm.tmp")
@@ -144,9 +144,10 @@ def _run(arguments: Sequence[str], path: pathlib.Path, frames: Iterable[np.ndarr
             pipesize=_PIPE_BYTES,
         )
         # Broken: the encoder has died and says why.
-        with process, contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+        pipe = cast(IO[bytes], process.stdin)
+        with process, contextlib.suppress(BrokenPipeError), pipe:
             for frame in frames:
-                pipe.write(np.ascontiguousarray(frame))
+                pipe.write(np.ascontiguousarray(frame).data)
         if process.returncode:
             messages.seek(0)
             reason = ffmpeg_process.one_line(messages.read(), arguments[-1])

@@ -72,8 +72,8 @@ def test_files_of_other_kinds_are_counted_and_left_out(tmp_path, caplog):
     for name in ("a.ts", "b.WEBM", "c.webp", "d.txt", "e.txt", "f"):
         (tmp_path / name).touch()
     with caplog.at_level("INFO"):
-        found, complaints = file_features.files_below(tmp_path)
-    assert [path.name for path in found] == ["a.ts", "b.WEBM", "c.webp"] and not complaints
+        paths, problems = file_features.files_below(tmp_path)
+    assert [path.name for path in paths] == ["a.ts", "b.WEBM", "c.webp"] and not problems
     assert "3 other files left out (2 .txt, 1 no suffix)" in caplog.text
 
 

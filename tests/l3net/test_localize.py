@@ -184,5 +184,5 @@ def test_another_network_is_refused(network, video, tmp_path):
 def test_every_flag_is_handed_on(video, network, tmp_path):
     given = [f"--saved_model={network}", f"--video={video}", f"--out={tmp_path / 'o.mp4'}"]
     _, configs = flags.parse([*given, "--seconds=0.2"], localize.Config, video_maps.Settings)
-    localize.main(*configs)
+    localize.localize(*configs)
     assert (tmp_path / "o.mp4").is_file()

@@ -63,7 +63,7 @@ def test_the_names_of_earlier_versions_are_the_same_things():
 def test_sound_has_openl3s_shape_and_centred_times(model):
     sound = tone(1.5)
     embedding, timestamps = l3net.get_audio_embedding(sound, RATE, model=model)
-    # Centres until all sound lies in a window: the last reaches from 0.5 s to 1.5 s.
+    # Centres until all sound is in a window: the last reaches from 0.5 s to 1.5 s.
     np.testing.assert_allclose(timestamps, np.arange(11) / 10, atol=1e-12)
     assert embedding.shape == (11, 128) and embedding.dtype == np.float32
     assert timestamps.dtype == np.float64

@@ -177,7 +177,7 @@ def test_windows_of_many_sounds_share_batches(network, monkeypatch):
         (np.full((1, RATE), np.nan, np.float32), "NaN"),
     ],
 )
-def test_nonsense_is_refused(model, audio, message):
+def test_invalid_audio_is_refused(model, audio, message):
     for function in (hear.get_timestamp_embeddings, hear.get_scene_embeddings):
         with pytest.raises(UserError, match=message):
             function(tf.constant(audio), model)

@@ -156,7 +156,7 @@ def _with_outside_media(data: bytes, name: str) -> bytes:
     grown = len(new) - 12
     data = data[:old] + new + data[old + 12 :]
     for box in (b"moov", b"trak", b"mdia", b"minf", b"dinf", b"dref"):
-        at = data.index(box) - 4  # the first track's; what grew lies at the end of the file
+        at = data.index(box) - 4  # the first track's; what grew is at the end of the file
         size = int.from_bytes(data[at : at + 4], "big") + grown
         data = data[:at] + size.to_bytes(4, "big") + data[at + 4 :]
     return data
@@ -258,12 +258,12 @@ import pathlib, re, resource, sys
 from l3net.media import ffmpeg
 try:
     clip = ffmpeg.decode_clip(sys.argv[1], timeout_seconds=60)
-    told = f"ok {len(clip.frames)}"
+    result = f"ok {len(clip.frames)}"
 except ffmpeg.MediaError as error:
-    told = f"{error.outcome} {error.reason}"
-ours = int(re.search(r"VmHWM:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1])
+    result = f"{error.outcome} {error.reason}"
+own = int(re.search(r"VmHWM:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1])
 children = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(told, ours // 1024, children.ru_maxrss // 1024, children.ru_utime, sep=",")
+print(result, own // 1024, children.ru_maxrss // 1024, children.ru_utime, sep=",")
 """
 
 
@@ -277,8 +277,8 @@ def measured(path: pathlib.Path) -> tuple[str, int, int, float]:
         timeout=100,
         check=True,
     )
-    told, ours, theirs, seconds = done.stdout.strip().split(",")
-    return told, int(ours), int(theirs), float(seconds)
+    result, own, theirs, seconds = done.stdout.strip().split(",")
+    return result, int(own), int(theirs), float(seconds)
 
 
 def apart(path: pathlib.Path, stream: str) -> pathlib.Path:
@@ -297,11 +297,11 @@ def apart(path: pathlib.Path, stream: str) -> pathlib.Path:
 
 @pytest.mark.parametrize(("stream", "num_frames"), [("picture", 100), ("sound", 50)])
 def test_ten_hours_between_two_packets(tmp_path, stream, num_frames):
-    told, ours, theirs, seconds = measured(apart(tmp_path / "gap.mkv", stream))
-    outcome, count = told.split()
+    result, own, theirs, seconds = measured(apart(tmp_path / "gap.mkv", stream))
+    outcome, count = result.split()
     assert outcome == "ok"
     assert int(count) == pytest.approx(num_frames, abs=1)
-    assert max(ours, theirs) < 300
+    assert max(own, theirs) < 300
     assert seconds < 10
 
 
@@ -332,9 +332,9 @@ def test_giant_frames_are_refused(tmp_path):
         *("-c:v", "mjpeg", "-q:v", "31", "-c:a", "pcm_s16le", str(path)),
     )
     assert path.stat().st_size < 2_000_000
-    told, ours, theirs, _ = measured(path)
-    assert told == "failed decode"
-    assert max(ours, theirs) < 300
+    result, own, theirs, _ = measured(path)
+    assert result == "failed decode"
+    assert max(own, theirs) < 300
 
 
 def test_a_long_banner_is_cut_off(tmp_path):
@@ -392,8 +392,8 @@ AWAIT_LIMITS = "while [ $(ulimit -t) = unlimited ]; do sleep 0.02; done"
 
 
 def test_limits_reach_the_child(tmp_path, monkeypatch, innocent):
-    told = "echo cpu $(ulimit -t) kb $(ulimit -v) blocks $(ulimit -f) core $(ulimit -c)"
-    fake_ffmpeg(tmp_path, monkeypatch, f"{AWAIT_LIMITS}; {told} >&2; exit 1")
+    result = "echo cpu $(ulimit -t) kb $(ulimit -v) blocks $(ulimit -f) core $(ulimit -c)"
+    fake_ffmpeg(tmp_path, monkeypatch, f"{AWAIT_LIMITS}; {result} >&2; exit 1")
     expected = f"cpu 7 kb {ffmpeg_process._MAX_ADDRESS_SPACE_BYTES // 1024} blocks 0 core 0"
     assert failure_of(innocent, timeout_seconds=7.0).detail == expected
 
@@ -411,21 +411,23 @@ def test_a_child_without_bounds_is_stopped(tmp_path, monkeypatch, innocent):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "result"),
     [
         *((name, f"SIG{name}") for name in ("SEGV", "ABRT", "BUS", "ILL", "SYS", "KILL")),
         ("40", "signal 40"),  # a real-time signal, which has no name
     ],
 )
-def test_a_decoder_that_dies_of_a_signal_is_a_failure(tmp_path, monkeypatch, innocent, name, told):
+def test_a_decoder_that_dies_of_a_signal_is_a_failure(
+    tmp_path, monkeypatch, innocent, name, result
+):
     fake_ffmpeg(tmp_path, monkeypatch, f"kill -{name} $$")
     error = failure_of(innocent)
-    assert (error.reason, error.detail) == ("killed", told)
+    assert (error.reason, error.detail) == ("killed", result)
 
 
 def test_steady_complaints_do_not_hold_off_the_clock(tmp_path, monkeypatch, innocent):
-    complaints = "for i in $(seq 1000); do echo complaint >&2; sleep 0.02; done"
-    fake_ffmpeg(tmp_path, monkeypatch, complaints)
+    messages = "for i in $(seq 1000); do echo complaint >&2; sleep 0.02; done"
+    fake_ffmpeg(tmp_path, monkeypatch, messages)
     assert outcome_of(innocent, timeout_seconds=0.3) == ("failed", "timeout")
     monkeypatch.setattr(ffmpeg_process, "_STALL_SECONDS", 0.3)
     for read in (ffmpeg.stream_audio, ffmpeg.stream_frames):
