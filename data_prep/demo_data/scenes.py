@@ -59,8 +59,9 @@ def make_scene(
     """
     width, height = SIZES_PX[rng.integers(len(SIZES_PX))]
     room_px = min(width, height) - 2 * _MARGIN_PX
-    given = {"attacks": attacks, "num_frames": num_frames, "room_px": room_px, "rng": rng}
-    make = functools.partial(make_actor, **given)
+    make = functools.partial(
+        make_actor, attacks=attacks, num_frames=num_frames, room_px=room_px, rng=rng
+    )
     size_px = rng.uniform(*(SIZE_PX if silent is None else SIZE_OF_TWO_PX))
     actor = _placed(make(looks, size_px=size_px, still=False), width, height, rng)
     actors = [actor]
