@@ -59,11 +59,7 @@ def random_clusterings(
 
 
 def kmeans_clustering(features: np.ndarray, num_clusters: int, *, seed: int) -> np.ndarray:
-    """Clusters features [num_items, num_features] by k-means, the best of `NUM_INITS` starts.
-
-    Returns:
-        int [num_items]; num_items >= num_clusters.
-    """
+    """Clusters features [num_items, num_features] by k-means, the best of `NUM_INITS` starts."""
     kmeans = sklearn.cluster.KMeans(num_clusters, n_init=NUM_INITS, random_state=seed)
     return kmeans.fit_predict(features)
 

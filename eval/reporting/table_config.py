@@ -32,14 +32,7 @@ class TableConfig:
 
 
 def positive_or_word(flag: str, text: str, word: str) -> float | None:
-    """Reads a flag that is a positive number, or the word that leaves the number open.
-
-    Returns:
-        The number, None for the word.
-
-    Raises:
-        UserError: if it is neither.
-    """
+    """Reads a flag that is a positive number, or a word that leaves it open: None; or UserError."""
     if text == word:
         return None
     try:

@@ -25,11 +25,11 @@ def test_statistics_have_the_papers_size_and_tell_noise_from_a_tone():
     generator = np.random.default_rng(0)
     tone = np.sin(2 * np.pi * 441 * np.arange(44_100) / 44_100).astype(np.float32)
     noise = generator.uniform(-1, 1, 44_100).astype(np.float32)
-    described = [baselines.mfcc_statistics(sound) for sound in (tone, noise)]
-    assert [len(row) for row in described] == [26, 26]
-    assert described[0][24] < 0.05 < 0.4 < described[1][24]
+    statistics = [baselines.mfcc_statistics(sound) for sound in (tone, noise)]
+    assert [len(row) for row in statistics] == [26, 26]
+    assert statistics[0][24] < 0.05 < 0.4 < statistics[1][24]
     louder = baselines.mfcc_statistics(0.5 * noise)  # the 0th coefficient alone is the loudness
-    np.testing.assert_allclose(louder[:12], described[1][:12], atol=0.1)
+    np.testing.assert_allclose(louder[:12], statistics[1][:12], atol=0.1)
 
 
 @pytest.mark.parametrize("waveform", [np.zeros(44_100, np.float32), np.ones(10, np.float32)])

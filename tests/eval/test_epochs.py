@@ -91,7 +91,7 @@ def test_training_by_hand(tmp_path):
     models = [_line(0.0, 0.25), _line(2.0, 0.25)]
     given = {"num_examples": 3, "path": tmp_path / "state", "what": "line"}
     losses = epochs.train(models, lambda epoch: batches, 2, **given)
-    # From 0: loss 2, slope -2, so 0.5; loss (1 - 4)^2 / 2 = 4.5, slope -6, so 2. Then all is right.
+    # From 0: loss 2, slope -2, so 0.5; loss (1 - 4)^2 / 2 = 4.5, slope -6, so 2. Then w = 2.
     np.testing.assert_allclose(losses, [[(2 + 2 * 4.5) / 3, 0], [0, 0]], atol=1e-6)
     assert [_weight(model) for model in models] == [2.0, 2.0]
 

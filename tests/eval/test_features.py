@@ -110,29 +110,19 @@ def test_metadata_is_read_and_does_not_change_the_hash(tmp_path):
     assert after.content_hash == digest
 
 
-def test_no_saved_model(tmp_path):
+def _refused(network, output, match):
+    with pytest.raises(UserError, match=match) as error:
+        network(np.zeros((1, 48_000), np.float32), output)
+    assert "\n" not in str(error.value)
+
+
+def test_mistakes_are_one_line_that_names_what_there_is(tmp_path, saved_model):
     with pytest.raises(UserError, match="is no SavedModel of ours"):
         features.AudioNetwork(tmp_path)
-
-
-def test_wrong_signature_names_what_there_is(tmp_path):
-    network = features.AudioNetwork(save_tiny_network(tmp_path / "m", signature="vision"))
-    with pytest.raises(UserError, match=r"no signature 'audio' \(it has vision\)") as error:
-        network(np.zeros((1, 48_000), np.float32), "pool4")
-    assert "\n" not in str(error.value)
-
-
-def test_wrong_output_names_what_there_is(saved_model):
+    other = features.AudioNetwork(save_tiny_network(tmp_path / "m", signature="vision"))
+    _refused(other, "pool4", r"no signature 'audio' \(it has vision\)")
     network = features.AudioNetwork(saved_model)
-    with pytest.raises(
-        UserError, match="gives conv4_2, pool4 for audio; got a request for 'embedding'"
-    ):
-        network(np.zeros((1, 48_000), np.float32), "embedding")
-
-
-def test_damaged_saved_model_is_one_line(tmp_path):
-    (tmp_path / "saved_model.pb").write_bytes(b"nonsense")
+    _refused(network, "embedding", "gives conv4_2, pool4 for audio; got a request for 'embedding'")
+    (tmp_path / "saved_model.pb").write_bytes(b"invalid")
     write_metadata(tmp_path)
-    with pytest.raises(UserError, match="is a damaged SavedModel") as error:
-        features.AudioNetwork(tmp_path)(np.zeros((1, 48_000), np.float32), "pool4")
-    assert "\n" not in str(error.value)
+    _refused(features.AudioNetwork(tmp_path), "pool4", "is a damaged SavedModel")

@@ -17,7 +17,7 @@ def _crops(image, side_px):
 
 
 def _gradient(height=60, width=80):
-    """Red tells the column, green the row, blue is constant."""
+    """Red grows with the column, green with the row, blue is constant."""
     image = np.full((height, width, 3), 100, np.uint8)
     image[..., 0] = np.linspace(0, 255, width)[None, :]
     image[..., 1] = np.linspace(0, 255, height)[:, None]

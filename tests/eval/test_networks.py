@@ -1,4 +1,4 @@
-"""What a SavedModel's metadata tells of it."""
+"""What a SavedModel's metadata says of it."""
 
 import types
 
