@@ -83,37 +83,39 @@ class QueryConfig:
 
 
 def main(
-    arguments: Sequence[str], config: Config, entries: file_search.Entries, asked: QueryConfig
+    arguments: Sequence[str], config: Config, entries: file_search.Entries, request: QueryConfig
 ) -> None:
     """Adds and queries; fails at the end if any file could not be added."""
-    if not config.add and asked.query is None:
+    if not config.add and request.query is None:
         raise UserError("nothing to do; give --add=FOLDER, --query=FILE or both")
     if arguments and not config.add:
         raise UserError(f"unexpected argument {arguments[0]!r}; to add files give --add=FILE")
-    _check_output(asked)
+    _check_output(request)
     model = saved_model.SavedModel(config.saved_model)
     inputs = [*config.add, *arguments]
     index, settings = file_search.open_index(config.index, model, entries, create=bool(inputs))
     features = file_features.FileFeatures(model, settings, config.batch_size)
     problems = _add(index, features, inputs) if inputs else []
-    if asked.query is not None:
-        _query(index, features, asked.query, asked)
+    if request.query is not None:
+        _query(index, features, request.query, request)
     if len(problems) == 1:
         raise UserError(problems[0])
     if problems:
         raise UserError(f"{len(problems)} inputs could not be added; the reasons are above")
 
 
-def _check_output(asked: QueryConfig) -> None:
-    if asked.out is None:
-        if asked.format == HTML:
+def _check_output(request: QueryConfig) -> None:
+    if request.out is None:
+        if request.format == HTML:
             raise UserError("--format=html needs --out=FILE.html")
         return
-    if os.path.isdir(asked.out):
-        raise UserError(f"--out={asked.out} is a folder; name a file to write")
-    paths = [path for path in (asked.out, asked.query) if path is not None and os.path.exists(path)]
+    if os.path.isdir(request.out):
+        raise UserError(f"--out={request.out} is a folder; name a file to write")
+    paths = [
+        path for path in (request.out, request.query) if path is not None and os.path.exists(path)
+    ]
     if len(paths) == 2 and os.path.samefile(*paths):
-        raise UserError(f"--out={asked.out} is the query itself; it would be written over")
+        raise UserError(f"--out={request.out} is the query itself; it would be written over")
 
 
 def _add(
@@ -136,42 +138,42 @@ def _query(
     index: search_index.SearchIndex,
     features: file_features.FileFeatures,
     path: str,
-    asked: QueryConfig,
+    request: QueryConfig,
 ) -> None:
     query = file_search.make_query(
-        features, path, start_seconds=asked.query_start, modality=asked.query_modality
+        features, path, start_seconds=request.query_start, modality=request.query_modality
     )
     results = file_search.nearest_files(
-        index, query, modality=asked.modality, top=asked.top, exclude_self=asked.exclude_self
+        index, query, modality=request.modality, top=request.top, exclude_self=request.exclude_self
     )
     if not results:
         raise UserError(f"{index.folder} holds no entry to find; --add files")
-    output = _formatted(results, query, index, asked)
-    if asked.out is None:
+    output = _formatted(results, query, index, request)
+    if request.out is None:
         sys.stdout.write(output)
         return
     try:
-        files.write_whole(asked.out, output)
+        files.write_whole(request.out, output)
     except OSError as error:
-        raise UserError(f"cannot write --out={asked.out}: {error.strerror or error}") from error
-    _log.info("%d files -> %s", len(results), asked.out)
+        raise UserError(f"cannot write --out={request.out}: {error.strerror or error}") from error
+    _log.info("%d files -> %s", len(results), request.out)
 
 
 def _formatted(
     results: Sequence[Mapping[str, Any]],
     query: file_search.Query,
     index: search_index.SearchIndex,
-    asked: QueryConfig,
+    request: QueryConfig,
 ) -> str:
-    if asked.format == TABLE:
+    if request.format == TABLE:
         return as_table(results)
     about = {"query": str(query.path), "num_query_vectors": len(query.vectors)}
-    if asked.format == JSON:
+    if request.format == JSON:
         content = {**about, "index": str(index.folder), "results": list(results)}
         return json.dumps(content, indent=1) + "\n"
     about |= {"kind": kind_of(query.path), "time_seconds": query.times_seconds[0]}
     about["counts"] = index.counts()
-    return search_page.render(about, results, pathlib.Path(asked.out or "").parent)
+    return search_page.render(about, results, pathlib.Path(request.out or "").parent)
 
 
 def as_table(results: Sequence[Mapping[str, Any]]) -> str:
