@@ -10,7 +10,7 @@ is a query, too. How relevant a clip is to another follows from its labels, see
 What the paper leaves open, and how it is read here:
 - Gain: 2^r - 1. Random chance then scores .35 on AudioSet-Instruments, near the paper's .407; with
   gain r it would score .89 (`--gain=linear`). All labels of a clip count, not only instruments.
-- The query's own item is part of the gallery: the paper builds one data base, takes "each item" of
+- The query's own item is part of the gallery: the paper builds one gallery, takes "each item" of
   it as a query and searches "the same database". So image-to-image and sound-to-sound rankings
   begin with the query itself, worth up to .07. `--noquery_in_gallery` leaves it out; the .json has
   both. Across modalities the clip's other half is always there: to retrieve it is the task.
