@@ -189,7 +189,7 @@ def _scene_in_name(name: str) -> str:
 
 def _listed_scenes(folder: pathlib.Path) -> dict[str, str]:
     """Returns file name -> class from every list in a folder."""
-    scenes = {}
+    scenes: dict[str, str] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in (".csv", ".txt") and path.stem.lower().startswith(_SCENE_LISTS):
             for _, text in text_lines(path):
