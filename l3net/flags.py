@@ -304,7 +304,7 @@ def _help_item(name: str, field: dataclasses.Field) -> str:
     elif isinstance(default, tuple | list):
         value = f"default: {','.join(default) or 'none'}"
     elif isinstance(default, bool):
-        value = f"default: {'on' if default else 'off'}; --no{name} turns it off"
+        value = f"default: on; --no{name} turns it off" if default else "default: off"
     else:
         value = f"default: {'none' if default is None else default}"
     if field.metadata["choices"] is not None:
