@@ -12,7 +12,6 @@ in a temporary folder. Every figure is pairs/s of the same run on the same machi
 
 import dataclasses
 import pathlib
-import sys
 import tempfile
 import time
 
@@ -23,6 +22,7 @@ from l3net.data import augment, input_pipeline
 from l3net.data.shards import Shard, find_shards, read_clips
 from l3net.flags import setting
 from tests import tiny_shards
+from tests.benchmarks.timing import say
 
 _NUM_CLIPS = 48
 _SPECTROGRAM = {"pad_end": False, "average": 1}  # 257 x 199, as in L3
@@ -56,7 +56,7 @@ def main(config: Config) -> None:
         prepared = raw.map(_prepare, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
         rows["prepared"] = _pairs_per_second(prepared, config)
     for name, rate in rows.items():
-        sys.stdout.write(f"{name:15s} {rate:7.0f} pairs/s   {rate / limit:5.2f} of decode+crop\n")
+        say(f"{name:15s} {rate:7.0f} pairs/s   {rate / limit:5.2f} of decode+crop")
 
 
 def _prepare(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -8,7 +8,6 @@ and scikit-learn's LinearSVC beside ours at a size it can manage.
 """
 
 import dataclasses
-import sys
 import time
 
 import numpy as np
@@ -17,6 +16,7 @@ from sklearn.svm import LinearSVC
 from eval.methods import linear_probe
 from l3net import flags
 from l3net.flags import setting
+from tests.benchmarks.timing import say, seconds_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,20 +74,17 @@ def _time_protocol(features, recording_of, labels, parts):
     )
     seconds = time.perf_counter() - started
     accuracy = 100 * np.mean(outcome.predictions == labels)
-    _say(f"{len(features)} x {features.shape[1]}, {labels.max() + 1} classes, 5 folds, C from ")
-    _say(f"{len(linear_probe.C_GRID)}: {seconds:.1f} s (limit 300 s), accuracy {accuracy:.1f} %\n")
+    size = f"{len(features)} x {features.shape[1]}, {labels.max() + 1} classes"
+    took = f"{seconds:.1f} s (limit 300 s), accuracy {accuracy:.1f} %"
+    say(f"{size}, 5 folds, C from {len(linear_probe.C_GRID)}: {took}")
 
 
 def _time_products(features, num_classes):
     rows = features[: len(features) * 4 // 5]
     weights = np.ones((num_classes, features.shape[1]), np.float32)
-    started = time.perf_counter()
-    for _ in range(5):
-        (weights @ rows.T) @ rows
-    seconds = (time.perf_counter() - started) / 5
-    flops = 4 * rows.size * len(weights)
-    _say(f"one step's bare products on a training fold: {seconds:.3f} s, ")
-    _say(f"{flops / seconds / 1e9:.0f} GFLOP/s\n")
+    seconds = sum(seconds_of(lambda: (weights @ rows.T) @ rows) for _ in range(5)) / 5
+    rate = 4 * rows.size * len(weights) / seconds / 1e9
+    say(f"one step's bare products on a training fold: {seconds:.3f} s, {rate:.0f} GFLOP/s")
 
 
 def _time_beside_sklearn(small, targets):
@@ -98,17 +95,12 @@ def _time_beside_sklearn(small, targets):
     started = time.perf_counter()
     weights = linear_probe.solve(small, signs, 0.01)
     ours = time.perf_counter() - started
-    started = time.perf_counter()
-    theirs = LinearSVC(C=0.01, dual="auto").fit(small[:, :-1], targets)
-    seconds = time.perf_counter() - started
+    theirs = LinearSVC(C=0.01, dual="auto")
+    seconds = seconds_of(lambda: theirs.fit(small[:, :-1], targets))
     difference = np.abs(weights[:, :-1] - theirs.coef_).max() / np.abs(theirs.coef_).max()
-    _say(f"{small.shape[0]} x {small.shape[1]}: ours {ours:.2f} s, LinearSVC {seconds:.2f} s; ")
-    _say(f"weights differ by {difference:.1e} of the largest\n")
-
-
-def _say(text):
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    times = f"ours {ours:.2f} s, LinearSVC {seconds:.2f} s"
+    differ = f"weights differ by {difference:.1e} of the largest"
+    say(f"{small.shape[0]} x {small.shape[1]}: {times}; {differ}")
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ from l3net.data.shards import find_shards, marker_path
 from l3net.errors import UserError
 from l3net.flags import setting
 from l3net.media import ffmpeg
+from tests.benchmarks.timing import say
 
 _SIZES = ("320x240", "640x360", "1280x720")
 _SMALLEST_SIDE = "w='if(lt(iw,ih),{0},-2)':h='if(lt(iw,ih),-2,{0})'"
@@ -92,11 +93,6 @@ def _processors(number: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
 # --- Videos --------------------------------------------------------------------------------------
 def _make_videos(folder: pathlib.Path) -> pathlib.Path:
     folder.mkdir()
@@ -137,12 +133,12 @@ def _print_ratios(
     if not rows:
         raise UserError(f"no file in {job.recipe.videos_dir} gives a clip")
     _say_ratio("all", *(sum(part) for part in zip(*filter(None, ratios), strict=True)))
-    _say(f"load of the machine: {os.getloadavg()[0]:.1f}")
+    say(f"load of the machine: {os.getloadavg()[0]:.1f}")
     return rows
 
 
 def _say_ratio(name: str, ours: float, bare: float) -> None:
-    _say(f"{name[:40]:40s} ours {ours:6.3f} s   bare {bare:6.3f} s   ratio {ours / bare:.3f}")
+    say(f"{name[:40]:40s} ours {ours:6.3f} s   bare {bare:6.3f} s   ratio {ours / bare:.3f}")
 
 
 def _compare(
@@ -151,7 +147,7 @@ def _compare(
     """Prints a video's line; returns (ours, bare) in seconds, None if it gives no clip."""
     outcome, _ = clip_records.make_record(row, job.recipe)  # and warms the file's cache
     if outcome.outcome != clip_records.OK:
-        _say(f"{row.path[:40]:40s} {outcome.outcome} ({outcome.reason})")
+        say(f"{row.path[:40]:40s} {outcome.outcome} ({outcome.reason})")
         return None
     path = job.recipe.videos_dir / row.path
     ours, bare = [], []
@@ -199,7 +195,7 @@ def _processor_seconds(work: Callable[[], object]) -> float:
 # --- Memory --------------------------------------------------------------------------------------
 def _print_memory(rows: Sequence[manifest.ManifestRow], recipe: clip_records.Recipe) -> None:
     if not pathlib.Path("/proc/self/smaps_rollup").exists():
-        _say("memory: not reported by this system")
+        say("memory: not reported by this system")
         return
     with processes.worker_context().Pool(1) as pool:
         peak, own = pool.apply(_worker_memory, (rows, recipe))
@@ -207,7 +203,7 @@ def _print_memory(rows: Sequence[manifest.ManifestRow], recipe: clip_records.Rec
     command = [sys.executable, "-c", _FFMPEG_PEAK]
     peaks = [int(subprocess.check_output([*command, recipe.videos_dir / row.path])) for row in rows]
     line = f"peak memory of a worker {peak} MB, of that its own {own} MB"
-    _say(f"{line}; of its ffmpeg {max(peaks)} MB")
+    say(f"{line}; of its ffmpeg {max(peaks)} MB")
 
 
 def _worker_memory(
@@ -240,7 +236,7 @@ def _print_scaling(
         rate = _steady_rate(folder / "shards", workers)
         shutil.rmtree(folder / "shards")
         first, rest = first or rate / workers, seconds - len(clips) / rate
-        _say(
+        say(
             f"{workers} workers on as many processors: {rate:.3f} clips/s steady, "
             f"{rate / workers:.3f} per worker, {rate / workers / first:.2f} of the first line's; "
             f"{len(clips)} clips in {seconds:.1f} s, {rest:.1f} s of it start and end"
@@ -248,11 +244,7 @@ def _print_scaling(
 
 
 def _workers(config: Config) -> list[int]:
-    """Returns what --workers says.
-
-    Raises:
-        UserError: if there are not so many processors to choose from, or too few --copies.
-    """
+    """Returns what --workers says; UserError without so many processors or enough --copies."""
     workers = list(map(int, config.workers))
     if not workers:
         return []

@@ -11,7 +11,6 @@ others.
 
 import dataclasses
 import resource
-import sys
 import time
 
 import numpy as np
@@ -20,6 +19,7 @@ from eval.metrics import ranking
 from eval.sets import ontology
 from l3net import flags
 from l3net.flags import setting
+from tests.benchmarks.timing import say, seconds_of
 
 _NUM_CLASSES = 632
 _NUM_RETRIEVED = 30
@@ -72,26 +72,19 @@ def _measure(num_clips: int, size: int, classes: ontology.Ontology, names: list[
     bare = sum(_bare_product(features[a], features[b]) for a, b in _DIRECTIONS)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     chance = judge.random_chance().mean
-    _say(
+    say(
         f"{num_clips} clips, {relevance.num_sets} distinct label sets: four directions in "
         f"{seconds:.1f} s ({prepared:.1f} s of it relevance), {seconds / bare:.2f} times the bare "
         f"products' {bare:.1f} s; peak memory {peak:.2f} GB; nDCG "
-        f"{' '.join(f'{score:.3f}' for score in scores)}, chance {chance:.3f}\n"
+        f"{' '.join(f'{score:.3f}' for score in scores)}, chance {chance:.3f}"
     )
 
 
 def _bare_product(queries: np.ndarray, items: np.ndarray) -> float:
     """Returns the seconds of the products alone, in blocks as large as ranking's."""
     step = max(1, ranking.SCORES_AT_ONCE // len(items))
-    started = time.perf_counter()
-    for start in range(0, len(queries), step):
-        queries[start : start + step] @ items.T
-    return time.perf_counter() - started
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    starts = range(0, len(queries), step)
+    return sum(seconds_of(lambda k=k: queries[k : k + step] @ items.T) for k in starts)
 
 
 if __name__ == "__main__":

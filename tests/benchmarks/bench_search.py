@@ -11,7 +11,6 @@ beside it stands how long merely reading them takes in this run (their sum, and 
 import dataclasses
 import pathlib
 import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ import numpy as np
 from l3net import flags
 from l3net.flags import setting
 from l3net.inference import search_index
+from tests.benchmarks.timing import say, seconds_of
 
 _NUM_CENTRES = 3000
 _SPREAD = 0.7  # length of the noise beside a centre of length 1
@@ -46,7 +46,7 @@ def main(config: Config) -> None:
     centres = _of_length_one(rng.standard_normal((_NUM_CENTRES, config.size), np.float32))
     vectors = _draw(rng, centres, config.rows)
     queries = _draw(rng, centres, config.queries)
-    _say(f"{len(vectors)} vectors of {config.size}, {vectors.nbytes / 2**20:.0f} MB; {_memory()}")
+    say(f"{len(vectors)} vectors of {config.size}, {vectors.nbytes / 2**20:.0f} MB; {_memory()}")
     _bare_reading(vectors)
     _measure("NumPy, ten nearest rows", queries, lambda query: _with_numpy(vectors, query))
     with tempfile.TemporaryDirectory() as folder:
@@ -73,9 +73,9 @@ def _bare_reading(vectors: np.ndarray) -> None:
     """Prints how long it takes to read the vectors, in the best of five."""
     target = np.empty_like(vectors)
     for name, run in (("sum", vectors.sum), ("copy", lambda: np.copyto(target, vectors))):
-        best = min(_seconds(run) for _ in range(5))
+        best = min(seconds_of(run) for _ in range(5))
         rate = vectors.nbytes / best / 1e9
-        _say(f"bare {name} of all vectors: {1000 * best:.1f} ms, {rate:.1f} GB/s read")
+        say(f"bare {name} of all vectors: {1000 * best:.1f} ms, {rate:.1f} GB/s read")
 
 
 def _with_numpy(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
@@ -102,38 +102,27 @@ def _whole_index(
             index.add(name, sha256=str(start), kind="sound", streams=streams)
     size = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
     seconds = time.perf_counter() - started
-    _say(f"index on disk: {len(starts)} files added in {seconds:.1f} s, {size:.0f} MB")
+    say(f"index on disk: {len(starts)} files added in {seconds:.1f} s, {size:.0f} MB")
     index = search_index.SearchIndex(folder)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    seconds = _seconds(lambda: index.query(queries[:1], top=_TOP))
-    _say(f"first query: {1000 * seconds:.0f} ms")
+    seconds = seconds_of(lambda: index.query(queries[:1], top=_TOP))
+    say(f"first query: {1000 * seconds:.0f} ms")
     _measure("ten nearest files", queries, lambda query: index.query(query[np.newaxis], top=_TOP))
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    _say(f"peak memory grew by {grown / 2**10:.0f} MB during the queries")
+    say(f"peak memory grew by {grown / 2**10:.0f} MB during the queries")
     many = queries[: min(len(queries), 100)]
-    _say(f"one query of {len(many)} vectors: {_seconds(lambda: index.query(many)):.2f} s")
+    say(f"one query of {len(many)} vectors: {seconds_of(lambda: index.query(many)):.2f} s")
 
 
 def _measure(name: str, queries: np.ndarray, run: Callable[[np.ndarray], object]) -> None:
     run(queries[0])
-    milliseconds = [1000 * _seconds(lambda query=query: run(query)) for query in queries]
+    milliseconds = [1000 * seconds_of(lambda query=query: run(query)) for query in queries]
     median, slow = np.percentile(milliseconds, (50, 95))
-    _say(f"{name}: median {median:.2f} ms, 95 % {slow:.2f} ms")
-
-
-def _seconds(run: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
+    say(f"{name}: median {median:.2f} ms, 95 % {slow:.2f} ms")
 
 
 def _memory() -> str:
     return f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB"
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -17,9 +17,7 @@ import importlib.util
 import json
 import pathlib
 import statistics
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -31,6 +29,7 @@ from l3net.flags import setting
 from l3net.models import convnets
 from l3net.training.step import Trainer, TrainingConfig
 from tests import tiny_shards
+from tests.benchmarks.timing import say, seconds_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +65,7 @@ def main(config: Config) -> None:
     """Measures and prints."""
     limits = {name: matmul_gflops(name, config.seconds) for name in config.precisions}
     for precision, limit in limits.items():
-        sys.stdout.write(f"matrix product {precision:8s} {limit:8.0f} GFLOP/s\n")
+        say(f"matrix product {precision:8s} {limit:8.0f} GFLOP/s")
     rows = []
     for name in config.sizes:
         size = SIZES[name]
@@ -75,11 +74,10 @@ def main(config: Config) -> None:
             rate = size.batch_size / seconds_per_step(step, config.seconds)
             share = rate * gflop / limits[precision]
             rows.append([name, engine, precision, rate, rate * gflop, share])
-            sys.stdout.write(
+            say(
                 f"{name:18s} {engine:10s} {precision:8s} {rate:8.1f} pairs/s "
-                f"{rate * gflop:7.0f} GFLOP/s  {share:5.2f} of the matrix product\n"
+                f"{rate * gflop:7.0f} GFLOP/s  {share:5.2f} of the matrix product"
             )
-            sys.stdout.flush()
     if config.out:
         pathlib.Path(config.out).write_text(json.dumps({"limits": limits, "rows": rows}, indent=1))
 
@@ -98,9 +96,7 @@ def seconds_per_step(step: Callable[[], None], seconds: float) -> float:
     step()
     times = []
     while len(times) < 3 or sum(times) < seconds:
-        start = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - start)
+        times.append(seconds_of(step))
     return statistics.median(times)
 
 
@@ -161,12 +157,10 @@ def _torch_step(size: Size, precision: str) -> Callable[[], None]:
     width, stride = size.config.width, size.config.stride
     pool4 = convnets.scaled_channels(constants.POOL4_UNITS, width)
     vision, audio = _torch_tower(3, width, stride), _torch_tower(1, width, stride)
-    head = torch.nn.Sequential(
-        torch.nn.Linear(2 * pool4, 128), torch.nn.ReLU(), torch.nn.Linear(128, 2)
-    )
-    network = torch.nn.ModuleList([vision, audio, head]).to(
-        device, memory_format=torch.channels_last
-    )
+    layers = torch.nn.Linear(2 * pool4, 128), torch.nn.ReLU(), torch.nn.Linear(128, 2)
+    head = torch.nn.Sequential(*layers)
+    network = torch.nn.ModuleList([vision, audio, head])
+    network.to(device, memory_format=torch.channels_last)
     adam = torch.optim.Adam(network.parameters(), lr=1e-4)
     loss_of = torch.nn.CrossEntropyLoss()
     num = size.batch_size
