@@ -25,11 +25,7 @@ import traceback
 
 
 def run(*arguments: str, timeout: float = 300.0, **settings) -> subprocess.CompletedProcess:
-    """Runs a command to its end; see `start`.
-
-    Returns:
-        Its exit status and what it wrote, as text.
-    """
+    """Runs a command (see `start`) to its end; returns its exit status and what it wrote."""
     process = start(*arguments, **settings)
     out, error = process.communicate(timeout)
     return subprocess.CompletedProcess(arguments, process.returncode, out, error)
@@ -38,16 +34,9 @@ def run(*arguments: str, timeout: float = 300.0, **settings) -> subprocess.Compl
 def start(
     *arguments: str, cwd: str | pathlib.Path | None = None, env: dict[str, str] | None = None
 ) -> "Process":
-    """Starts a command.
+    """Starts a command: "-m" and a module, or "-c" and a program, and its own arguments.
 
-    Args:
-        arguments: what would stand behind `python`: "-m" and a module, or "-c" and a program; then
-            the command's own arguments.
-        cwd: where to; here if None.
-        env: the complete environment; None takes this one's. TensorFlow's start-up has passed already.
-
-    Returns:
-        The running process.
+    The environment is complete; None takes this one's. TensorFlow's start-up has passed already.
     """
     folder = tempfile.TemporaryDirectory(prefix="command-")
     wanted = {
@@ -61,11 +50,7 @@ def start(
 
 
 class Process:
-    """A running command, as subprocess.Popen with both outputs piped.
-
-    Attributes:
-        returncode: None until `communicate` has seen the end; negative for a signal.
-    """
+    """A running command, as subprocess.Popen; the returncode is None until `communicate` ends."""
 
     def __init__(self, pid: int, folder: tempfile.TemporaryDirectory):
         self._pid, self._folder, self.returncode = pid, folder, None

@@ -55,18 +55,9 @@ def make_video(
     sound_late_seconds: float = 0.0,
     options: tuple[str, ...] = (),
 ) -> pathlib.Path:
-    """Makes one video with codecs that every ffmpeg has.
+    """Makes one video of two lavfi sources (None for none) with codecs that every ffmpeg has.
 
-    Args:
-        path: of the video; the suffix chooses the container.
-        picture: lavfi source, None for no picture.
-        sound: lavfi source, None for no sound.
-        seconds: length of each stream.
-        picture_late_seconds, sound_late_seconds: how late a stream starts.
-        options: further output options of ffmpeg.
-
-    Returns:
-        The path.
+    The suffix chooses the container; a late stream starts so many seconds after the other.
     """
     inputs = []
     for source, late in ((picture, picture_late_seconds), (sound, sound_late_seconds)):
@@ -83,17 +74,7 @@ def make_video(
 def make_step_video(
     path: pathlib.Path, size: str, *, sample_rate_hz: int = 48_000, **settings
 ) -> pathlib.Path:
-    """Makes a video whose picture turns from black to white, and whose tone starts, at 1 s.
-
-    Args:
-        path: of the video.
-        size: "WIDTHxHEIGHT".
-        sample_rate_hz: of the sound.
-        **settings: of `make_video`.
-
-    Returns:
-        The path.
-    """
+    """Makes a video whose picture turns from black to white, and whose tone starts, at 1 s."""
     return make_video(
         path,
         picture=f"color=black:s={size}:r=25,geq=lum='if(lt(T,0.99),16,235)':cb=128:cr=128",
@@ -133,12 +114,7 @@ def tiny_videos(tmp_path_factory) -> pathlib.Path:
 def tiny_shards(tiny_videos, tmp_path_factory) -> pathlib.Path:
     """See the head of this file."""
     out_dir = tmp_path_factory.mktemp("tiny_shards")
-    counts = prepare(
-        manifest=tiny_videos / "manifest.csv",
-        out_dir=out_dir,
-        dataset_name="tiny",
-        num_shards=2,
-        num_workers=1,
-    )
+    settings = {"dataset_name": "tiny", "num_shards": 2, "num_workers": 1}
+    counts = prepare(manifest=tiny_videos / "manifest.csv", out_dir=out_dir, **settings)
     assert counts == {"ok": len(TINY_SPLITS), "skipped": 0, "failed": 0}
     return out_dir

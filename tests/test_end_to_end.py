@@ -1,4 +1,4 @@
-"""The complete system once, tiny: video -> shards -> two steps -> SavedModel -> features and Table 2.
+"""The complete system once, tiny: video -> shards -> two steps -> SavedModel -> features, Table 2.
 
 Each stage is the command that a user would run, in a process of its own; only the sizes are small.
 """

@@ -45,15 +45,10 @@ def write_folder(
     num_shards: int = 1,
     name: str = "synthetic",
 ) -> pathlib.Path:
-    """Writes a finished folder and returns it.
+    """Writes a finished folder of clips by split and returns it.
 
-    Args:
-        folder: made if need be.
-        clips: split -> its clips.
-        others: rows that gave no clip: example_id, split, outcome, reason, detail; they are in the
-            marker of the first shard of their split.
-        num_shards: per split.
-        name: the data set's name.
+    The others are rows that gave no clip (example_id, split, outcome, reason, detail); they are in
+    the marker of the first shard of their split.
     """
     rows = [_row(clip, split) for split, members in clips.items() for clip in members]
     rows += [
@@ -70,12 +65,8 @@ def write_folder(
     labels = sorted({label for row in rows for label in row.labels})
     (folder / LABELS_FILE).write_text("".join(f"{label}\n" for label in labels))
     (folder / OUTCOMES_FILE).write_text("example_id\n")
-    config = {
-        "dataset_name": name,
-        "num_shards": dict.fromkeys(clips, num_shards),
-        "max_seconds": 10.0,
-        "prep_version": "1",
-    }
+    config = {"dataset_name": name, "num_shards": dict.fromkeys(clips, num_shards)}
+    config |= {"max_seconds": 10.0, "prep_version": "1"}
     prep = {"config_hash": CONFIG_HASH, "config": config, "ffmpeg_version": "7.0"}
     (folder / PREP_FILE).write_text(json.dumps(prep))
     return folder
@@ -85,6 +76,13 @@ def change_marker(folder: pathlib.Path, shard: str, **changes) -> None:
     """Writes a commit marker again with changes."""
     path = marker_path(folder / shard)
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def flip_byte(path: pathlib.Path) -> None:
+    """Changes one bit of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 1
+    path.write_bytes(data)
 
 
 def _row(clip: schema.Clip, split: str) -> ManifestRow:
@@ -106,10 +104,5 @@ def _complete_marker(
         for clip in clips
     ]
     outcomes += [{"path": row["example_id"], "seconds": 0.0, **row} for row in others]
-    change_marker(
-        path.parent,
-        path.name,
-        num_bytes=path.stat().st_size,
-        config_hash=CONFIG_HASH,
-        outcomes=outcomes,
-    )
+    changes = {"config_hash": CONFIG_HASH, "outcomes": outcomes}
+    change_marker(path.parent, path.name, num_bytes=path.stat().st_size, **changes)

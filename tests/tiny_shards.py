@@ -84,15 +84,20 @@ def textured_clip(number: int, seed: int = 0) -> schema.Clip:
     )
 
 
+def flows_of(size_px: tuple[int, int], level: int, num_frames: int = 50) -> dict:
+    """Returns the fields of a clip whose flow is of one level."""
+    jpeg = encode_grey_jpeg(np.full((2 * size_px[0], size_px[1]), level))
+    sizes = {"flow_height_px": size_px[0], "flow_width_px": size_px[1]}
+    return {"flows": (jpeg,) * (num_frames - 1), "flow_scale_px": 0.02, **sizes}
+
+
 def encode_jpeg(image: np.ndarray, quality: int = 85) -> bytes:
-    """Encodes uint8 [height, width, 3] as JPEG."""
+    """Encodes uint8 [height, width, 3] (or [height, width], grey) as JPEG."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
 
 
 def encode_grey_jpeg(image: np.ndarray, quality: int = 95) -> bytes:
-    """Encodes uint8 [height, width] as greyscale JPEG."""
-    buffer = io.BytesIO()
-    Image.fromarray(image.astype(np.uint8)).save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()
+    """Encodes [height, width] as greyscale JPEG."""
+    return encode_jpeg(image.astype(np.uint8), quality)

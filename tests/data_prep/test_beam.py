@@ -1,3 +1,4 @@
+import functools
 import pathlib
 import re
 import resource
@@ -15,10 +16,6 @@ from tests.tiny_folders import contents
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 SETTINGS = {"dataset_name": "tiny", "smallest_side_px": 64, "num_shards": 5, "failure_budget": 1}
-
-
-def needs_beam():
-    pytest.importorskip("apache_beam", reason="Apache Beam is not installed: l3net[beam]")
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +40,15 @@ def prepare(videos, manifest_path, out_dir, **settings) -> pathlib.Path:
     return out_dir
 
 
-def test_beam_writes_the_same_bytes(tiny_videos, manifest_path, by_processes, tmp_path):
-    needs_beam()
-    out_dir = prepare(tiny_videos, manifest_path, tmp_path / "beam", runner="beam")
-    files = contents(out_dir)
+@pytest.fixture
+def with_beam(tiny_videos, manifest_path):
+    """Prepares the given folder with Beam."""
+    pytest.importorskip("apache_beam", reason="Apache Beam is not installed: l3net[beam]")
+    return functools.partial(prepare, tiny_videos, manifest_path, runner="beam")
+
+
+def test_beam_writes_the_same_bytes(with_beam, by_processes, tmp_path):
+    files = contents(with_beam(tmp_path / "beam"))
     assert files == contents(by_processes)
     # Shards without a clip, and what failed, are part of it.
     sizes = {name: len(data) for name, data in files.items() if name.endswith("-of-00005")}
@@ -54,44 +56,38 @@ def test_beam_writes_the_same_bytes(tiny_videos, manifest_path, by_processes, tm
     assert b"missing,missing,missing.mp4,train,failed,missing" in files[OUTCOMES_FILE]
 
 
-def test_beam_goes_on_where_processes_stopped(tiny_videos, manifest_path, by_processes, tmp_path):
-    needs_beam()
-    out_dir = tmp_path / "out"
-    prepare(tiny_videos, manifest_path, out_dir, num_workers=1)
+def test_beam_goes_on_where_processes_stopped(
+    with_beam, tiny_videos, manifest_path, by_processes, tmp_path
+):
+    out_dir = prepare(tiny_videos, manifest_path, tmp_path / "out", num_workers=1)
     shards = [path for path in out_dir.glob("tiny-*-of-*") if path.suffix != ".json"]
     lost, *kept = sorted(path for path in shards if path.stat().st_size)
     marker_path(lost).unlink()
     lost.write_bytes(b"half")
     before = {path: path.stat().st_mtime_ns for path in kept}
-    prepare(tiny_videos, manifest_path, out_dir, runner="beam")
-    assert contents(out_dir) == contents(by_processes)
+    assert contents(with_beam(out_dir)) == contents(by_processes)
     assert {path: path.stat().st_mtime_ns for path in kept} == before
-    prepare(tiny_videos, manifest_path, out_dir, runner="beam", retry_failed=True)
+    with_beam(out_dir, retry_failed=True)
     assert contents(out_dir) == contents(by_processes)
 
 
-def test_a_full_disk_under_beam_is_one_line(tiny_videos, manifest_path, by_processes, tmp_path):
-    needs_beam()
+def test_a_full_disk_under_beam_is_one_line(with_beam, by_processes, tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, limits[1]))
     try:
         with pytest.raises(UserError, match="Beam pipeline failed.*cannot write") as caught:
-            prepare(tiny_videos, manifest_path, tmp_path / "out", runner="beam")
+            with_beam(tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "\n" not in str(caught.value)
-    out_dir = prepare(tiny_videos, manifest_path, tmp_path / "out", runner="beam")
-    assert contents(out_dir) == contents(by_processes)
+    assert contents(with_beam(tmp_path)) == contents(by_processes)
 
 
-def test_a_folder_that_the_workers_do_not_share_is_reported(
-    tiny_videos, manifest_path, tmp_path, monkeypatch
-):
-    needs_beam()
+def test_a_folder_that_the_workers_do_not_share_is_reported(with_beam, tmp_path, monkeypatch):
     monkeypatch.setattr(beam, "_SECONDS_FOR_MARKERS", 0.0)
     monkeypatch.setattr(writer, "write_shard", lambda *_: None)  # to another machine's disk
     with pytest.raises(UserError, match="lacks 15 of 15 shards; every worker must see this folder"):
-        prepare(tiny_videos, manifest_path, tmp_path / "out", runner="beam")
+        with_beam(tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -102,23 +98,16 @@ def test_a_folder_that_the_workers_do_not_share_is_reported(
     ],
 )
 def test_unusable_options_are_reported_before_anything_is_written(
-    tiny_videos, manifest_path, tmp_path, options, words
+    with_beam, tmp_path, options, words
 ):
-    needs_beam()
     with pytest.raises(UserError, match=words) as caught:
-        prepare(
-            tiny_videos,
-            manifest_path,
-            tmp_path / "out",
-            runner="beam",
-            beam_options=options,
-        )
+        with_beam(tmp_path / "out", beam_options=options)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("with_beam")
 def test_options_come_from_the_flag_and_from_behind_it(tiny_videos, tmp_path):
-    needs_beam()
     command = [
         *("-m", "data_prep.write_shards", "--runner=beam"),
         *(f"--videos_dir={tiny_videos}", f"--out_dir={tmp_path / 'out'}"),

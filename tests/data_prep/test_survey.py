@@ -11,7 +11,7 @@ from data_prep.survey.sample import Sampling, sample_clip
 from l3net.data import schema
 from l3net.data.shards import OUTCOMES_FILE, PREP_FILE, marker_path
 from l3net.errors import UserError
-from tests.tiny_folders import change_marker, write_folder
+from tests.tiny_folders import change_marker, flip_byte, write_folder
 from tests.tiny_shards import make_clip
 
 SHARD = "synthetic-train-00000-of-00002"
@@ -55,10 +55,13 @@ def test_counts_of_a_finished_folder(folder):
     shards = [path for path in folder.glob("synthetic-train-*") if path.suffix != ".json"]
     assert train.num_bytes == sum(path.stat().st_size for path in shards)
     assert survey.duration_range_seconds == (1.0, 4.0)
-    counts = dict(
-        zip(survey.durations_seconds.edges, survey.durations_seconds.counts, strict=False)
-    )
+    durations = survey.durations_seconds
+    counts = dict(zip(durations.edges, durations.counts, strict=False))
     assert {edge: n for edge, n in counts.items() if n} == {1.0: 1, 2.0: 1, 4.0: 2}
+    # Rows that gave no clip.
+    examples = survey.examples
+    assert [row["path"] for row in examples["skipped", "no_audio"]] == ["c.mp4", "b.mp4"]
+    assert [row["detail"] for row in examples["failed", "decode"]] == ["why"]
 
 
 def test_what_is_read_from_the_records(folder):
@@ -74,17 +77,11 @@ def test_what_is_read_from_the_records(folder):
 
 
 def test_flow_is_weighed(tmp_path):
-    clip = make_clip(1, seconds=1.0)
     flow = {"flows": (b"12345",) * 24, "flow_scale_px": 1.0}
-    clips = [make_clip(1, seconds=1.0, flow_height_px=4, flow_width_px=4, **flow), clip]
+    flow |= {"flow_height_px": 4, "flow_width_px": 4}
+    clips = [make_clip(1, seconds=1.0, **settings) for settings in (flow, {})]
     folder = write_folder(tmp_path, {"train": clips})
     assert survey_folder(folder, Sampling(num_clips=0)).num_flow_bytes == 24 * 5
-
-
-def test_rows_that_gave_no_clip_are_counted_by_reason(folder):
-    examples = survey_folder(folder, Sampling(num_clips=0)).examples
-    assert [row["path"] for row in examples["skipped", "no_audio"]] == ["c.mp4", "b.mp4"]
-    assert [row["detail"] for row in examples["failed", "decode"]] == ["why"]
 
 
 def test_only_the_first_rows_of_a_reason_are_kept(tmp_path):
@@ -185,14 +182,9 @@ def test_every_encoding_of_sound_is_read(tmp_path, encoding):
 @pytest.mark.parametrize("start_us", [0, 7_340_000])
 def test_a_sample_is_a_frame_and_the_second_around_it(draw, start_us):
     frames = tuple(b"%d" % index for index in range(75))
-    clip = make_clip(
-        1,
-        seconds=3.0,
-        start_us=start_us,
-        frames=frames,
-        num_padding_frames=10,
-        waveform=np.arange(-72_000, 72_000).astype(np.int16),
-    )
+    waveform = np.arange(-72_000, 72_000).astype(np.int16)
+    settings = {"start_us": start_us, "num_padding_frames": 10}
+    clip = make_clip(1, seconds=3.0, frames=frames, waveform=waveform, **settings)
     shown = sample_clip(clip, "train", draw)
     index = int(shown.frame)
     assert index == 10 + int(draw * 65)
@@ -280,41 +272,39 @@ def test_a_folder_without_outcomes_is_unfinished(folder):
 
 
 # --- Errors --------------------------------------------------------------------------------------
+def refusal(folder, words) -> str:
+    with pytest.raises(UserError, match=words) as caught:
+        survey_folder(folder, Sampling(num_clips=1))
+    return str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        (PREP_FILE, None),
-        (PREP_FILE, "{"),
-        (PREP_FILE, '{"config_hash": "x", "config": []}'),
-        ("manifest.csv", None),
-        ("manifest.csv", "a,b\n1,2\n"),
+        *((PREP_FILE, text) for text in (None, "{", '{"config_hash": "x", "config": []}')),
+        *(("manifest.csv", text) for text in (None, "a,b\n1,2\n")),
     ],
 )
 def test_no_prepared_folder(folder, name, content):
     (folder / name).unlink()
     if content is not None:
         (folder / name).write_text(content)
-    with pytest.raises(UserError, match="is no folder of shards .*write_shards makes one") as error:
-        survey_folder(folder, Sampling(num_clips=1))
-    assert "\n" not in str(error.value)
+    assert "\n" not in refusal(folder, "is no folder of shards .*write_shards makes one")
 
 
 def test_a_missing_folder(tmp_path):
-    with pytest.raises(UserError, match="nowhere is no folder of shards"):
-        survey_folder(tmp_path / "nowhere", Sampling(num_clips=1))
+    refusal(tmp_path / "nowhere", "nowhere is no folder of shards")
 
 
 def test_no_clip_came_out(tmp_path):
     folder = write_folder(tmp_path, {"train": []}, others=FAILURES[:2])
-    with pytest.raises(UserError, match="has no clip: 1 failed decode, 1 skipped no_audio; "):
-        survey_folder(folder, Sampling(num_clips=1))
+    refusal(folder, "has no clip: 1 failed decode, 1 skipped no_audio; ")
 
 
 def test_no_shard_is_finished(folder):
     for path in folder.glob("synthetic-*.json"):
         path.unlink()
-    with pytest.raises(UserError, match="has no clip, for no shard is finished"):
-        survey_folder(folder, Sampling(num_clips=1))
+    refusal(folder, "has no clip, for no shard is finished")
 
 
 @pytest.mark.parametrize(
@@ -322,16 +312,12 @@ def test_no_shard_is_finished(folder):
 )
 def test_a_damaged_marker_is_named(folder, changes):
     change_marker(folder, SHARD, **changes)
-    with pytest.raises(UserError, match=f"{SHARD}.json is damaged"):
-        survey_folder(folder, Sampling(num_clips=1))
+    refusal(folder, f"{SHARD}.json is damaged")
 
 
 def test_a_flipped_byte_is_named(folder):
-    data = bytearray((folder / SHARD).read_bytes())
-    data[len(data) // 3] ^= 1
-    (folder / SHARD).write_bytes(data)
-    with pytest.raises(UserError, match=f"{SHARD} is damaged"):
-        survey_folder(folder, Sampling(num_clips=1))
+    flip_byte(folder / SHARD)
+    refusal(folder, f"{SHARD} is damaged")
 
 
 def test_a_shard_of_fewer_clips_than_told_is_named(folder, tmp_path):
@@ -339,5 +325,4 @@ def test_a_shard_of_fewer_clips_than_told_is_named(folder, tmp_path):
     data = (one / "synthetic-train-00000-of-00001").read_bytes()
     (folder / SHARD).write_bytes(data)
     change_marker(folder, SHARD, num_bytes=len(data))
-    with pytest.raises(UserError, match=f"{SHARD} has 1 clips, its marker says 2"):
-        survey_folder(folder, Sampling(num_clips=1))
+    refusal(folder, f"{SHARD} has 1 clips, its marker says 2")

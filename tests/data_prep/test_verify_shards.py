@@ -11,7 +11,7 @@ from l3net.data.shards import LABELS_FILE, OUTCOMES_FILE, Shard, marker_path, re
 from l3net.errors import UserError
 from tests import commands
 from tests.conftest import make_video
-from tests.tiny_folders import prepare
+from tests.tiny_folders import flip_byte, prepare
 
 SHARD = "tiny-train-00000-of-00002"
 REPOSITORY = pathlib.Path(__file__).parents[2]
@@ -48,10 +48,7 @@ def test_a_sound_folder_has_no_faults(folder):
 
 
 def test_a_flipped_byte_is_found(folder):
-    path = folder / SHARD
-    data = bytearray(path.read_bytes())
-    data[len(data) // 3] ^= 1
-    path.write_bytes(data)
+    flip_byte(folder / SHARD)
     lines = faults(folder)
     assert any(SHARD in line and "sha256" in line for line in lines)
     assert any("unreadable" in line for line in lines)
@@ -67,11 +64,8 @@ def test_missing_files_are_found(folder):
     (folder / SHARD).unlink()
     (folder / "tiny-val-00000-of-00002.json").unlink()
     (folder / OUTCOMES_FILE).unlink()
-    assert [fault.split(" ")[0] for fault in faults(folder)] == [
-        f"{SHARD}:",
-        "tiny-val-00000-of-00002:",
-        "outcomes.csv:",
-    ]
+    named = [fault.split(" ")[0] for fault in faults(folder)]
+    assert named == [f"{SHARD}:", "tiny-val-00000-of-00002:", "outcomes.csv:"]
 
 
 def test_a_damaged_marker_is_found(folder):
@@ -114,19 +108,9 @@ FLOW_SHARD = "videos-train-00000-of-00001"
 def flow_shards(tmp_path_factory) -> pathlib.Path:
     videos, out_dir = (tmp_path_factory.mktemp(name) for name in ("videos", "flow_shards"))
     make_video(videos / "a.mp4", picture="testsrc=s=88x64:r=25", seconds=1.2)
-    prepare(
-        out_dir=out_dir,
-        videos_dir=videos,
-        num_workers=1,
-        smallest_side_px=64,
-        flow_smallest_side_px=32,
-    )
+    sides = {"smallest_side_px": 64, "flow_smallest_side_px": 32}
+    prepare(out_dir=out_dir, videos_dir=videos, num_workers=1, **sides)
     return out_dir
-
-
-@pytest.fixture
-def flow_folder(flow_shards, tmp_path) -> pathlib.Path:
-    return shutil.copytree(flow_shards, tmp_path / "shards")
 
 
 def change_flow(folder: pathlib.Path, change) -> None:
@@ -149,14 +133,18 @@ def double_scale(context, flows) -> None:
     context["flow/scale"].float_list.value[0] *= 2
 
 
+def wrong_width(context, flows) -> None:
+    context["flow/width"].int64_list.value[0] = 32
+
+
 def double_size(context, flows) -> None:
     for key in ("flow/height", "flow/width"):
         context[key].int64_list.value[0] *= 2
 
 
 @pytest.mark.parametrize("frames_per_clip", [0, 3])
-def test_sound_flow_has_no_faults(flow_folder, frames_per_clip):
-    assert verify_folder(flow_folder, frames_per_clip=frames_per_clip).faults == ()
+def test_sound_flow_has_no_faults(flow_shards, frames_per_clip):
+    assert verify_folder(flow_shards, frames_per_clip=frames_per_clip).faults == ()
 
 
 @pytest.mark.parametrize(
@@ -168,16 +156,14 @@ def test_sound_flow_has_no_faults(flow_folder, frames_per_clip):
         (lambda _, flows: flows.__delitem__(slice(None)), "0 flows between 30 frames; need 29"),
         (double_scale, "flow of 0.0393701 px per level; need 0.019685"),
         (lambda context, _: context.__delitem__("flow/scale"), "flow of 0 px per level"),
-        (
-            lambda context, _: context["flow/width"].int64_list.value.__setitem__(0, 32),
-            "flow 0 is 44x64 px, stated 32x64",
-        ),
+        (wrong_width, "flow 0 is 44x64 px, stated 32x64"),
         (double_size, "flow of 88x64 px; need a smallest side of 32"),
     ],
 )
-def test_wrong_flow_is_found(flow_folder, change, words):
-    change_flow(flow_folder, change)
-    lines = verify_folder(flow_folder, frames_per_clip=0).faults
+def test_wrong_flow_is_found(flow_shards, tmp_path, change, words):
+    folder = shutil.copytree(flow_shards, tmp_path / "shards")
+    change_flow(folder, change)
+    lines = verify_folder(folder, frames_per_clip=0).faults
     assert any(FLOW_SHARD in line and words in line for line in lines), lines
 
 
