@@ -84,11 +84,11 @@ def textured_clip(number: int, seed: int = 0) -> schema.Clip:
     )
 
 
-def flows_of(size_px: tuple[int, int], level: int, num_frames: int = 50) -> dict:
-    """Returns the fields of a clip whose flow is of one level."""
+def flows_of(size_px: tuple[int, int], level: int) -> dict:
+    """Returns the fields of a clip of 50 frames whose flow is of one level."""
     jpeg = encode_grey_jpeg(np.full((2 * size_px[0], size_px[1]), level))
     sizes = {"flow_height_px": size_px[0], "flow_width_px": size_px[1]}
-    return {"flows": (jpeg,) * (num_frames - 1), "flow_scale_px": 0.02, **sizes}
+    return {"flows": (jpeg,) * 49, "flow_scale_px": 0.02, **sizes}
 
 
 def encode_jpeg(image: np.ndarray, quality: int = 85) -> bytes:

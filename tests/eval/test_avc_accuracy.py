@@ -13,6 +13,14 @@ from l3net.errors import UserError
 from tests import tiny_shards
 
 
+def _seen(images):
+    return np.round(images.mean(axis=(1, 2, 3)) / 10).astype(int)
+
+
+def _heard(waveforms):
+    return np.round(waveforms[:, 0] * 32768).astype(int) // 100
+
+
 class FakeModel:
     """Knows the clips of frames by their grey level and of sounds by their samples: everything."""
 
@@ -28,23 +36,21 @@ class FakeModel:
 
     def correspondence(self):
         def judge(batch):
-            seen = np.round(batch["image"].mean(axis=(1, 2, 3)) / 10).astype(int)
-            heard = np.round(batch["waveform"][:, 0] * 32768).astype(int) // 100
-            return (seen == heard) * 0.8 + 0.1 if self._knows else np.full(len(seen), 0.9)
+            fits = _seen(batch["image"]) == _heard(batch["waveform"])
+            return fits * 0.8 + 0.1 if self._knows else np.full(len(fits), 0.9)
 
         return judge
 
     def features(self, signature, output):
         assert output == "softmax"
+        classify = _seen if signature == "vision" else _heard
+        return lambda batch: np.eye(10, dtype=np.float32)[classify(batch)]
 
-        def classify(batch):
-            if signature == "vision":
-                classes = np.round(batch.mean(axis=(1, 2, 3)) / 10).astype(int)
-            else:
-                classes = np.round(batch[:, 0] * 32768).astype(int) // 100
-            return np.eye(10, dtype=np.float32)[classes]
 
-        return classify
+CLASSIFIERS = [
+    FakeModel("supervised_vision", ("frame",)),
+    FakeModel("supervised_audio", ("log_spectrogram",)),
+]
 
 
 @pytest.fixture(scope="module")
@@ -62,19 +68,12 @@ def test_accuracy_of_one_who_knows_and_one_who_does_not(questions):
 
 
 def test_supervised_direct_compares_the_class_distributions(questions):
-    vision = FakeModel("supervised_vision", ("frame",))
-    audio = FakeModel("supervised_audio", ("log_spectrogram",))
-    accuracy, threshold = avc_accuracy.supervised_direct(vision, audio, questions)
+    accuracy, threshold = avc_accuracy.supervised_direct(*CLASSIFIERS, questions)
     assert accuracy == 1.0 and 0 < threshold < 1
 
 
 def test_table_has_a_row_per_network_and_one_for_both_classifiers(questions):
-    networks = [
-        FakeModel(),
-        FakeModel("supervised_vision", ("frame",)),
-        FakeModel("supervised_audio", ("log_spectrogram",)),
-    ]
-    table = avc_accuracy.make_table(networks, questions)
+    table = avc_accuracy.make_table([FakeModel(), *CLASSIFIERS], questions)
     methods = {row.method: row for row in table.rows if row.status == tables.RUN}
     assert list(methods) == [
         "AVE-Net", "Supervised vision (classes)", "Supervised audio (classes)", "Supervised direct",
@@ -121,14 +120,11 @@ def test_flags_become_questions_and_a_table(questions, tmp_path, monkeypatch, ca
     assert record["seed"] == 3 and record["rows"][0]["ours"]["accuracy"] == 100.0
 
 
-def test_without_network_or_shards_is_one_clear_line(questions):
+def test_a_missing_network_or_folder_is_one_clear_line(questions):
     without = dataclasses.replace(questions, shards=None)
     for config, asked in ((("a",), without), ((), questions)):
         with pytest.raises(UserError, match="--saved_models and --shards are needed"):
             avc_accuracy.main(TableConfig(), avc_accuracy.Config(config), asked)
-
-
-def test_flow_without_a_folder_of_flow_is_one_clear_line(questions):
     model = FakeModel("ave_net_of", ("frame", "flow", "log_spectrogram"))
     with pytest.raises(UserError, match="give --flow_shards"):
         avc_accuracy.accuracy(model, dataclasses.replace(questions, flow_shards=None))

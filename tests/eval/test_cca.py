@@ -57,17 +57,13 @@ def test_sums_by_chunks_of_rows(monkeypatch):
     np.testing.assert_allclose(again.correlations, whole.correlations, rtol=1e-9)
 
 
-def test_units_that_never_fire_need_regularisation():
-    first, second = _pairs()
-    first[:, 2] = 0
-    assert np.isfinite(cca.fit(first, second, regularization=0.01).first.directions).all()
-    with pytest.raises(UserError, match="singular .* --cca_regularization"):
-        cca.fit(first, second, regularization=0)
-
-
-def test_needs_pairs():
+def test_units_that_never_fire_need_regularisation_and_all_need_pairs():
     first, second = _pairs()
     with pytest.raises(UserError, match="1 pair"):
         cca.fit(first[:1], second[:1], regularization=0.01)
     with pytest.raises(ValueError, match="need pairs"):
         cca.fit(first, second[:-1], regularization=0.01)
+    first[:, 2] = 0
+    assert np.isfinite(cca.fit(first, second, regularization=0.01).first.directions).all()
+    with pytest.raises(UserError, match="singular .* --cca_regularization"):
+        cca.fit(first, second, regularization=0)

@@ -37,34 +37,24 @@ def tables_where_all_hold() -> list[tables.Table]:
         table("avc_accuracy", "accuracy", accuracy),
         table("table2", "accuracy", {"Ours random": 62.5, "Ours": 79.3}),
         table("table3", "accuracy", {"Ours random": 12.9, "Ours": 32.3}),
-        tables.Table(
+        table_of(
             "table4",
-            "",
-            [],
-            [
-                run("demo, 9 frames", "Ours random", nmi=0.204, units_4_of_5=1, units_3_of_5=4),
-                run("demo, 9 frames", "Ours", nmi=0.409, units_4_of_5=10, units_3_of_5=23),
-                run("demo, 9 sounds", "Ours random", nmi=0.219, units_4_of_5=1, units_3_of_5=3),
-                run("demo, 9 sounds", "Ours", nmi=0.330, units_4_of_5=11, units_3_of_5=20),
-            ],
+            run("demo, 9 frames", "Ours random", nmi=0.204, units_4_of_5=1, units_3_of_5=4),
+            run("demo, 9 frames", "Ours", nmi=0.409, units_4_of_5=10, units_3_of_5=23),
+            run("demo, 9 sounds", "Ours random", nmi=0.219, units_4_of_5=1, units_3_of_5=3),
+            run("demo, 9 sounds", "Ours", nmi=0.330, units_4_of_5=11, units_3_of_5=20),
         ),
-        tables.Table(
+        table_of(
             "retrieval",
-            "",
-            [],
-            [run("demo", k, **dict(zip(claims.EVERY, v, strict=True))) for k, v in ndcg.items()],
+            *(run("demo", k, **dict(zip(claims.EVERY, v, strict=True))) for k, v in ndcg.items()),
         ),
-        tables.Table(
+        table_of(
             "localization",
-            "",
-            [],
-            [
-                run("demo", "Image centre", hits=57.2),
-                run("demo", "AVOL-Net", hits=81.7),
-                run("demo", "AVOL-Net, sound of another class", hits=0.0, empty_or_moved=90.0),
-            ],
+            run("demo", "Image centre", hits=57.2),
+            run("demo", "AVOL-Net", hits=81.7),
+            run("demo", "AVOL-Net, sound of another class", hits=0.0, empty_or_moved=90.0),
         ),
-    ]  # fmt: skip
+    ]
 
 
 def run(data: str, method: str, **ours: float) -> tables.Row:
@@ -72,8 +62,11 @@ def run(data: str, method: str, **ours: float) -> tables.Row:
 
 
 def table(name: str, metric: str, values: dict[str, float]) -> tables.Table:
-    rows = [run("demo", method, **{metric: value}) for method, value in values.items()]
-    return tables.Table(name, "", [], rows)
+    return table_of(name, *(run("demo", key, **{metric: value}) for key, value in values.items()))
+
+
+def table_of(name: str, *rows: tables.Row) -> tables.Table:
+    return tables.Table(name, "", [], list(rows))
 
 
 def test_the_papers_own_numbers_bear_out_every_claim():
@@ -133,13 +126,10 @@ def test_means_over_seeds_decide_and_every_seed_is_counted():
     assert not claims.check(CLAIM, seeds[:1]).details["holds"]
 
 
-def test_a_table_that_a_seed_lacks_is_one_clear_line():
+def test_a_table_that_a_seed_lacks_and_two_data_sets_in_one_table_are_refused():
     with pytest.raises(UserError, match="every table once for each seed"):
         claims.group([table("t", "x", {}), table("t", "x", {}), table("u", "x", {})])
-
-
-def test_two_data_sets_in_one_table_are_refused():
-    twice = tables.Table("t", "", [], [run("ESC-10", "a", x=1.0), run("ESC-50", "a", x=2.0)])
+    twice = table_of("t", run("ESC-10", "a", x=1.0), run("ESC-50", "a", x=2.0))
     with pytest.raises(UserError, match="one data set at a time"):
         claims.check(CLAIM, claims.group([twice]))
 

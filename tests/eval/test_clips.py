@@ -13,15 +13,18 @@ from tests import tiny_shards
 from tests.tiny_clips import read_items
 
 NUM = 5
+SEEN_AND_HEARD = (constants.FRAME, constants.LOG_SPECTROGRAM)
 EVERYTHING = (constants.FRAME, constants.FRAMES, constants.FLOW, constants.LOG_SPECTROGRAM)
 
 
 class Network:
     """Sees the mean of a picture and hears the mean of a sound; counts what it is given."""
 
-    def __init__(self, inputs=(constants.FRAME, constants.LOG_SPECTROGRAM), name="a"):
-        self.metadata, self.frame_px, self.inputs = {"name": name}, 32, inputs
-        self.num_asked, self.sees_nan = 0, False
+    frame_px = 32
+
+    def __init__(self, inputs=SEEN_AND_HEARD, name="a", sees_nan=False):
+        self.metadata, self.inputs = {"name": name}, inputs
+        self.num_asked, self.sees_nan = 0, sees_nan
 
     def features(self, signature, output):
         def run(batch):
@@ -38,20 +41,11 @@ class Network:
         return run
 
 
-def _flows(number: int, num_frames: int) -> dict:
-    jpeg = tiny_shards.encode_grey_jpeg(np.full((64, 36), 100 + 10 * number))
-    return {
-        "flows": (jpeg,) * (num_frames - 1),
-        "flow_scale_px": 0.02,
-        "flow_height_px": 32,
-        "flow_width_px": 36,
-    }
-
-
 def _clip(number: int, *, flow: bool = False, **changes):
     labels = (f"c{number}",) if number % 2 else ()
-    extra = _flows(number, 50) if flow else {}
-    return tiny_shards.make_clip(number, labels=labels, **extra, **changes)
+    if flow:
+        changes |= tiny_shards.flows_of((32, 36), level=100 + 10 * number)
+    return tiny_shards.make_clip(number, labels=labels, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -103,9 +97,8 @@ def test_frames_are_drawn_from_all_of_the_clip_but_for_its_ends(shards):
 def test_blocks_bound_memory_and_end_where_asked(shards, monkeypatch):
     everything = _read(shards, num_per_clip=3)
     monkeypatch.setattr(clips, "BLOCK_ITEMS", 4)
-    blocks = list(
-        clips.read_blocks(shards, "test", frame_px=32, seed=0, num_per_clip=3, max_clips=3)
-    )
+    given = {"frame_px": 32, "seed": 0, "num_per_clip": 3}
+    blocks = list(clips.read_blocks(shards, "test", max_clips=3, **given))
     assert [len(block) for block in blocks] == [4, 4, 1]
     times = np.concatenate([block.times_seconds for block in blocks])
     np.testing.assert_array_equal(times, everything.times_seconds[:9])
@@ -115,7 +108,7 @@ def test_blocks_bound_memory_and_end_where_asked(shards, monkeypatch):
     np.testing.assert_array_equal(joined.waveforms, everything.waveforms)
 
 
-def test_frames_and_flow_for_those_who_ask(tmp_path):
+def test_frames_and_flow_for_those_who_ask_and_sound_for_audio(tmp_path):
     made = [_clip(number, flow=True) for number in (1, 3)]
     tiny_shards.write_shards(tmp_path, made, split="test")
     items = _read(tmp_path, inputs=EVERYTHING)
@@ -123,6 +116,11 @@ def test_frames_and_flow_for_those_who_ask(tmp_path):
     assert items.flow.shape == (2, 32, 32, 20) and items.flow.dtype == np.float32
     np.testing.assert_allclose(items.flow.mean(axis=(1, 2, 3)), [-18 / 127, 2 / 127], atol=0.01)
     np.testing.assert_array_equal(items.frames[:, 12], items.images)
+    model = Network(inputs=(constants.FRAME, constants.FLOW, constants.LOG_SPECTROGRAM))
+    seen = clips.embed(model, items, saved_model.VISION, "pool4", cache_dir=tmp_path / "cache")
+    heard = clips.embed(model, items, saved_model.AUDIO, "pool4", cache_dir=tmp_path / "cache")
+    np.testing.assert_allclose(seen[:, 0], items.flow.mean(axis=(1, 2, 3)), rtol=1e-4)
+    np.testing.assert_allclose(heard[:, 0], items.waveforms.mean(axis=1), rtol=1e-4)
 
 
 def test_errors_are_one_line(shards, tmp_path):
@@ -157,7 +155,7 @@ def test_truth_of_the_demo_data(tmp_path):
 
 
 # --- Features ------------------------------------------------------------------------------------
-def test_features_are_computed_once_per_network_and_content(shards, tmp_path, monkeypatch):
+def test_features_are_finite_and_computed_once_per_network(shards, tmp_path, monkeypatch):
     monkeypatch.setattr(clips, "BLOCK_ITEMS", 2)
     items, model = _read(shards), Network()
 
@@ -165,9 +163,8 @@ def test_features_are_computed_once_per_network_and_content(shards, tmp_path, mo
         return clips.embed(network, wanted, saved_model.VISION, "pool4", cache_dir=tmp_path)
 
     first = embed(model)
-    np.testing.assert_allclose(
-        first[:, 0], items.images.mean(axis=(1, 2, 3), dtype=np.float64), rtol=1e-6
-    )
+    means = items.images.mean(axis=(1, 2, 3), dtype=np.float64)
+    np.testing.assert_allclose(first[:, 0], means, rtol=1e-6)
     assert model.num_asked == NUM
     np.testing.assert_array_equal(embed(model), first)
     assert model.num_asked == NUM  # nothing computed twice
@@ -178,23 +175,8 @@ def test_features_are_computed_once_per_network_and_content(shards, tmp_path, mo
     shifted.images[0] += 1
     embed(model, shifted)
     assert model.num_asked == NUM + 2
-
-
-def test_sound_goes_to_audio_and_flow_beside_the_image(tmp_path):
-    tiny_shards.write_shards(tmp_path, [_clip(1, flow=True)], split="test")
-    items = _read(tmp_path, inputs=EVERYTHING)
-    model = Network(inputs=(constants.FRAME, constants.FLOW, constants.LOG_SPECTROGRAM))
-    seen = clips.embed(model, items, saved_model.VISION, "pool4", cache_dir=tmp_path / "cache")
-    heard = clips.embed(model, items, saved_model.AUDIO, "pool4", cache_dir=tmp_path / "cache")
-    assert seen[0, 0] == pytest.approx(items.flow.mean(), rel=1e-4)
-    assert heard[0, 0] == pytest.approx(items.waveforms.mean(), rel=1e-4)
-
-
-def test_a_network_that_diverged_is_an_error(shards, tmp_path):
-    model = Network()
-    model.sees_nan = True
     with pytest.raises(UserError, match="not finite; did the training diverge"):
-        clips.embed(model, _read(shards), saved_model.AUDIO, "pool4", cache_dir=tmp_path)
+        embed(Network(name="diverged", sees_nan=True))
 
 
 def test_features_come_in_the_order_of_their_ids(shards, tmp_path, monkeypatch):
