@@ -60,6 +60,9 @@ def test_a_unit_is_named_by_the_class_of_most_of_its_top_five():
     activations = np.array([[5, 1, 4, 3, 2, 0]], float).T
     (unit,) = units.choose_units(activations, np.array(list("abaabb")), 9)
     assert unit == units.Unit(0, "a", 3, (0, 2, 3, 4, 1))
+    # Items that do not excite it do not count.
+    activations = np.array([[1, 0, 0, 0, 0, 0]], float).T
+    assert units.choose_units(activations, np.array(list("aaaaab")), 9) == []
 
 
 def test_each_class_has_one_unit_the_purest_first():
@@ -68,23 +71,14 @@ def test_each_class_has_one_unit_the_purest_first():
     b_unit = np.array([9, 0, 0, 0, 0, 8, 7, 6, 5, 0.0])
     mixed = np.array([9, 8, 7, 0, 0, 6, 5, 0, 0, 0.0])
     chosen = units.choose_units(np.stack([mixed, b_unit, a_unit], axis=1), classes, 9)
-    assert [(one.index, one.title, one.num_of_class) for one in chosen] == [
-        (2, "a", 5),
-        (1, "b", 4),
-    ]
-
-
-def test_items_that_do_not_excite_a_unit_do_not_name_it():
-    activations = np.array([[1, 0, 0, 0, 0, 0]], float).T
-    assert units.choose_units(activations, np.array(list("aaaaab")), 9) == []
+    named = [(one.index, one.title, one.num_of_class) for one in chosen]
+    assert named == [(2, "a", 5), (1, "b", 4)]
 
 
 def test_without_classes_the_most_outstanding_units_come_first():
-    rng = np.random.default_rng(0)
-    flat = rng.random(100)
+    flat = np.random.default_rng(0).random(100)
     peaked = np.where(np.arange(100) < 5, 10.0, flat)
-    dead = np.zeros(100)
-    chosen = units.choose_units(np.stack([dead, flat, peaked], axis=1), None, 9)
+    chosen = units.choose_units(np.stack([np.zeros(100), flat, peaked], axis=1), None, 9)
     assert [one.index for one in chosen] == [2, 1]
     assert sorted(chosen[0].items) == [0, 1, 2, 3, 4]
 
@@ -103,12 +97,9 @@ def test_units_show_the_frames_and_play_the_sounds_that_excite_them(tiny_shards,
     ]  # fmt: skip
     vision, maps, audio, audio_maps = drawn
     assert "tiny, train" in vision.figure.get_suptitle()
-    items = read_items(tiny_shards, "train", frame_px=FRAME_PX, seed=0)
-    shown = images_of(vision)
-    assert len(shown) >= 4 and all(
-        any(np.array_equal(image, one) for one in items.images) for image in shown
-    )
-    assert len(images_of(maps)) == len(shown)
+    images, shown = _items(tiny_shards).images, images_of(vision)
+    assert all(any(np.array_equal(image, one) for one in images) for image in shown)
+    assert len(images_of(maps)) == len(shown) >= 4
     # Four clips: every column holds them all, the sounds one after the other.
     assert audio.sounds and all(len(sound.waveform) == 4 * 48000 for sound in audio.sounds)
     left = [one for one in audio_maps.figure.axes if one.get_ylabel() == "frequency, Hz"]
@@ -124,10 +115,8 @@ def test_without_labels_units_have_numbers_for_titles(source):
 
 
 def test_tsne_shows_every_labelled_item_and_a_legend(source):
-    networks = {"trained": FakeNetwork(), "random": FakeNetwork()}
-    drawing = embeddings.draw(networks, source)
-    titles = [one.get_title() for one in drawing.figure.axes]
-    assert titles == [
+    drawing = embeddings.draw({"trained": FakeNetwork(), "random": FakeNetwork()}, source)
+    assert [one.get_title() for one in drawing.figure.axes] == [
         "(a) trained, audio", "(b) random, audio", "(c) trained, vision", "(d) random, vision",
     ]  # fmt: skip
     for one in drawing.figure.axes:
@@ -168,33 +157,26 @@ def test_retrieval_never_shows_the_query_again(source):
     assert {sound.title.split(":")[0] for sound in drawing.sounds} == {
         "image to sound", "sound to image", "sound to sound",
     }  # fmt: skip
-
-
-def test_nearest_items_come_in_order_without_the_query():
     features = {"vision": np.eye(3, dtype=np.float32)[[0, 0, 1]]}
     features["vision"][1] = [0.8, 0.6, 0.0]
     assert gallery._retrieved(features, "vision", "vision", 2) == [1, 0]
 
 
-def frame_set(tiny_shards, box):
-    names = _ids(tiny_shards)
-    boxes = {
-        name: [Annotation(1.0, np.array([box]), f"class {number % 2}")]
-        for number, name in enumerate(names)
-    }
-    return sounding_frames.from_shards(tiny_shards, "train", boxes)
+def frames_of(tiny_shards, box_side):
+    names = enumerate(_items(tiny_shards).example_ids)
+    box = np.array([[0.0, 0.0, box_side, box_side]])
+    boxes = {name: [Annotation(1.0, box, f"class {number % 2}")] for number, name in names}
+    return heat_maps.first_frames(sounding_frames.from_shards(tiny_shards, "train", boxes))
 
 
-def _ids(tiny_shards):
-    return read_items(tiny_shards, "train", frame_px=FRAME_PX, seed=0).example_ids
+def _items(tiny_shards):
+    return read_items(tiny_shards, "train", frame_px=FRAME_PX, seed=0)
 
 
-@pytest.mark.parametrize(
-    ("box", "word"), [((0.0, 0.0, 1.0, 1.0), "hit"), ((0.0, 0.0, 0.01, 0.01), "MISS")]
-)
-def test_localization_shows_hits_and_misses(tiny_shards, box, word):
+@pytest.mark.parametrize(("box_side", "word"), [(1.0, "hit"), (0.01, "MISS")])
+def test_localization_shows_hits_and_misses(tiny_shards, box_side, word):
     localizer = heat_maps.Localizer(FakeNetwork())
-    frames = heat_maps.first_frames(frame_set(tiny_shards, box))
+    frames = frames_of(tiny_shards, box_side)
     drawing = heat_maps.draw_localization(localizer, frames, "tiny", seed=0)
     words = [one.get_title() for one in drawing.figure.axes if one.get_title() in ("hit", "MISS")]
     assert set(words) == {word}
@@ -203,7 +185,7 @@ def test_localization_shows_hits_and_misses(tiny_shards, box, word):
 
 
 def test_one_frame_gets_several_sounds(tiny_shards):
-    frames = heat_maps.first_frames(frame_set(tiny_shards, (0.0, 0.0, 1.0, 1.0)))
+    frames = frames_of(tiny_shards, 1.0)
     drawing = heat_maps.draw_sounds(heat_maps.Localizer(FakeNetwork()), frames, "tiny", seed=0)
     titles = [one.get_title() for one in drawing.figure.axes]
     assert sum(title.startswith("frame: ") for title in titles) == 4
@@ -220,8 +202,14 @@ def test_a_video_is_shown_second_by_second(source):
 
 def table2(confusion_counts) -> tables.Table:
     details = {"confusion": confusion_counts, "classes": ["dog, hound", "rain"]}
-    rows = [tables.Row("made up", "Ours", tables.RUN, ours={"accuracy": 75.0}, details=details)]
-    return tables.Table("table2", "Table 2", [tables.Metric("accuracy", "accuracy %")], rows)
+    row = tables.Row("made up", "Ours", tables.RUN, ours={"accuracy": 75.0}, details=details)
+    return tables.Table("table2", "Table 2", [tables.Metric("accuracy", "accuracy %")], [row])
+
+
+def curves_table(accuracy) -> tables.Table:
+    details = {"accuracy": accuracy, "batch_size": 64}
+    row = tables.Row("made up", "ave_net", tables.RUN, details=details)
+    return tables.Table("learning_curves", "T", [], [row])
 
 
 def test_confusion_is_in_per_cent_of_the_true_class():
@@ -235,9 +223,7 @@ def test_confusion_is_in_per_cent_of_the_true_class():
 
 
 def test_learning_curves_are_per_cent_over_thousands_of_pairs():
-    details = {"accuracy": {"500": 0.5, "1000": 0.75}, "batch_size": 64}
-    row = tables.Row("made up", "ave_net", tables.RUN, details=details)
-    (axes,) = curves.draw(tables.Table("learning_curves", "T", [], [row])).figure.axes
+    (axes,) = curves.draw(curves_table({"500": 0.5, "1000": 0.75})).figure.axes
     line = axes.lines[0]
     assert list(line.get_xdata()) == [32.0, 64.0] and list(line.get_ydata()) == [50.0, 75.0]
     assert axes.get_xlabel() == "pairs seen, thousands" and "made up" in axes.get_title()
@@ -247,18 +233,13 @@ def test_learning_curves_are_per_cent_over_thousands_of_pairs():
 
 # --- The command ---------------------------------------------------------------------------------
 def test_what_was_not_given_is_listed_as_not_run(tiny_shards, tmp_path):
-    row = tables.Row("made up", "x", tables.RUN, details={"accuracy": {"5": 0.5}, "batch_size": 64})
-    table = tables.Table("learning_curves", "T", [], [row])
-    tables.write_table(table, tmp_path, flags={}, seconds=0)
+    given = str(tables.write_table(curves_table({"5": 0.5}), tmp_path, flags={}, seconds=0))
     common = TableConfig(shards=str(tiny_shards), out_dir=str(tmp_path))
     with pytest.raises(UserError, match="nothing could be drawn: no --learning_curves was given"):
         figures_command.main(common, figures_command.Config(split="train"))
-    given = str(tmp_path / "learning_curves.json")
     figures_command.main(common, figures_command.Config(split="train", learning_curves=given))
-    entries = drawings.read_list(tmp_path)["figures"]
-    assert {
-        entry["name"]: entry["caption"] for entry in entries if entry["status"] == "not run"
-    } == {
+    not_run = [one for one in drawings.read_list(tmp_path)["figures"] if one["status"] == "not run"]
+    assert {entry["name"]: entry["caption"] for entry in not_run} == {
         **dict.fromkeys((subject.name for subject in units.SUBJECTS), "no --saved_model was given"),
         "tsne": "no --saved_model was given",
         "confusion": "no --table2 was given",
@@ -275,23 +256,17 @@ def test_a_drawing_is_written_as_png_pdf_and_sound(tmp_path):
     figure = drawings.new_figure(2, 2)
     figure.subplots().plot([1, 2])
     wave = np.linspace(-0.5, 0.5, 4800, dtype=np.float32)
-    drawing = drawings.Drawing(
-        drawings.Subject("x", "X", "L3 Fig. 0"), "words", figure, [drawings.Sound("s", wave)]
-    )
-    entry = drawings.write(drawing, tmp_path)
+    subject, sounds = drawings.Subject("x", "X", "L3 Fig. 0"), [drawings.Sound("s", wave)]
+    entry = drawings.write(drawings.Drawing(subject, "words", figure, sounds), tmp_path)
     assert PIL.Image.open(tmp_path / entry["png"]).size == (300, 300)
     assert (tmp_path / entry["pdf"]).read_bytes().startswith(b"%PDF")
     heard, rate = soundfile.read(tmp_path / entry["sounds"][0]["path"])
     assert rate == 48000
     np.testing.assert_allclose(heard, wave, atol=1 / 32768)
-    drawings.write_list(
-        [entry, drawings.not_run(drawings.Subject("y", "Y", "L3"), "why")], tmp_path, seed=3
-    )
+    with pytest.raises(UserError, match="make figures"):
+        drawings.read_list(tmp_path)
+    missing = drawings.not_run(drawings.Subject("y", "Y", "L3"), "why")
+    drawings.write_list([entry, missing], tmp_path, seed=3)
     record = drawings.read_list(tmp_path)
     assert [one["status"] for one in record["figures"]] == ["drawn", "not run"]
     assert record["seed"] == 3 and json.loads((tmp_path / "figures.json").read_text()) == record
-
-
-def test_a_folder_without_figures_is_one_line(tmp_path):
-    with pytest.raises(UserError, match="make figures"):
-        drawings.read_list(tmp_path)

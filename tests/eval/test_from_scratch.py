@@ -23,9 +23,8 @@ def _split(name, per_class):
         image = np.broadcast_to(line[:, None] if label else line[None], (48, 48))
         noisy = image[..., None] + rng.integers(0, 50, (48, 48, 3))
         sources.append(encode_jpeg(noisy.astype(np.uint8)))
-    return image_sets.Split(
-        tuple(sources), tuple(f"{name} {n}" for n in range(len(labels))), labels
-    )
+    identities = tuple(f"{name} {number}" for number in range(len(labels)))
+    return image_sets.Split(tuple(sources), identities, labels)
 
 
 def test_the_papers_network():
@@ -34,6 +33,9 @@ def test_the_papers_network():
     assert model.get_layer("grid").output.shape == (None, 8192)
     # Convolutions without bias, batch norm's four numbers a channel, the linear layer.
     assert model.count_params() == (4_685_376 - 1_920) + 4 * 1_920 + 8_193 * 1000
+    with pytest.raises(UserError, match="--image_px=63: l3_net_ots needs at least 64") as error:
+        image_classifier.build(models.ModelConfig("l3_net_ots"), 63, num_classes=2, seed=0)
+    assert "\n" not in str(error.value)
 
 
 def test_same_features_as_the_frozen_network():
@@ -53,17 +55,10 @@ def test_same_features_as_the_frozen_network():
 
 def test_learns_what_no_single_pixel_tells(tmp_path):
     train, val = _split("train", 16), _split("val", 10)
-    model = from_scratch.train(
-        TINY, train, TRAINING, rate=0.01, num_classes=2, seed=0, cache_dir=tmp_path
-    )
+    given = {"rate": 0.01, "num_classes": 2, "seed": 0, "cache_dir": tmp_path}
+    model = from_scratch.train(TINY, train, TRAINING, **given)
     assert int(model.optimizer.iterations) == 10 * 4
     untrained = image_classifier.build(TINY, 32, num_classes=2, seed=0)
     before, after = (from_scratch.accuracy(each, val, TRAINING) for each in (untrained, model))
     assert before <= 0.8 and after >= 0.95
     assert not list((tmp_path / "training").glob("*"))
-
-
-def test_too_small_images_are_one_line():
-    with pytest.raises(UserError, match="--image_px=63: l3_net_ots needs at least 64") as error:
-        image_classifier.build(models.ModelConfig("l3_net_ots"), 63, num_classes=2, seed=0)
-    assert "\n" not in str(error.value)

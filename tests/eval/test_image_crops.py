@@ -35,8 +35,7 @@ def test_central_crop_by_hand():
 
 def _box(crop):
     """Share of the width and height that a crop of `_gradient` shows, and whether it is flipped."""
-    columns = crop[..., 0].mean(axis=0)
-    rows = crop[..., 1].mean(axis=1)
+    columns, rows = crop[..., 0].mean(axis=0), crop[..., 1].mean(axis=1)
     edge = 32 / 31  # from pixel centres to edges
     width, height = (abs(x[-1] - x[0]) / 255 * edge for x in (columns, rows))
     return width, height, columns[-1] < columns[0]
@@ -53,8 +52,7 @@ def test_random_crops_without_colours(monkeypatch):
 
 
 def test_colours():
-    image = tf.constant(np.full((20, 20, 3), (200, 100, 50), np.uint8))
-    crops = _crops(image, 8)
+    crops = _crops(tf.constant(np.full((20, 20, 3), (200, 100, 50), np.uint8)), 8)
     colours = np.array([crop.mean(axis=(0, 1)) for crop in crops])
     assert crops[0].dtype == np.uint8
     assert colours.std(axis=0).min() > 10  # every channel changes
@@ -79,10 +77,10 @@ def test_four_orders_of_colour_steps(monkeypatch):
 
 
 def test_crops_depend_on_the_seed_alone():
-    image = _gradient()
-    one = image_crops.distorted(image, SEEDS[0], 16).numpy()
-    assert np.array_equal(one, image_crops.distorted(image, SEEDS[0], 16).numpy())
-    assert not np.array_equal(one, image_crops.distorted(image, SEEDS[1], 16).numpy())
+    one, again, other = (
+        image_crops.distorted(_gradient(), SEEDS[k], 16).numpy() for k in (0, 0, 1)
+    )
+    assert np.array_equal(one, again) and not np.array_equal(one, other)
 
 
 @pytest.fixture
@@ -110,11 +108,10 @@ def test_distorted_batches_depend_on_seed_and_row_not_on_order(train):
     assert np.array_equal(first, second[::-1])
     _, third, _ = _all(train, np.arange(15), seed=(0, 2))
     assert not np.array_equal(first, third)
-    flat = first.reshape(15, -1)
-    assert len(np.unique(flat, axis=0)) == 15
+    assert len(np.unique(first.reshape(15, -1), axis=0)) == 15
 
 
-def test_damaged_image_is_one_line(train):
+def test_damaged_image_is_one_line():
     broken = image_sets.Split((b"text",), ("x",), np.zeros(1, np.int64))
     with pytest.raises(UserError, match="cannot read the image of a shard") as error:
         _all(broken, np.arange(1))

@@ -9,9 +9,14 @@ from l3net.errors import UserError
 from tests.tiny_sets import COLOURS, IMAGE_CLASSES, save_image, write_image_shards, write_imagenet
 
 
-def test_class_folders(tmp_path):
+@pytest.fixture
+def imagenet(tmp_path):
     write_imagenet(tmp_path)
-    images = image_sets.read_imagenet(tmp_path)
+    return tmp_path
+
+
+def test_class_folders(imagenet):
+    images = image_sets.read_imagenet(imagenet)
     assert images.classes == IMAGE_CLASSES
     assert images.train.labels.tolist() == [0] * 5 + [1] * 5 + [2] * 5
     assert images.val.labels.tolist() == [0, 0, 1, 1, 2, 2]
@@ -19,15 +24,17 @@ def test_class_folders(tmp_path):
     assert not images.is_imagenet
     rgb = image_sets.read_rgb(images.val.sources[5])
     assert rgb.shape == (30, 40, 3) and rgb.mean(axis=(0, 1)).argmax() == 2
+    some = images.train.take([14, 0])
+    assert some.labels.tolist() == [2, 0] and len(some) == 2
+    assert some.sources == (images.train.sources[14], images.train.sources[0])
 
 
-def test_whole_imagenet_is_called_so(tmp_path, monkeypatch):
-    write_imagenet(tmp_path)
+def test_whole_imagenet_is_called_so(imagenet, monkeypatch):
     for name, value in (("CLASSES", 3), ("TRAIN", 15), ("VAL", 6)):
         monkeypatch.setattr(image_sets, f"IMAGENET_{name}", value)
-    images = image_sets.read_imagenet(tmp_path)
+    images = image_sets.read_imagenet(imagenet)
     assert (images.data, images.is_imagenet) == ("ImageNet", True)
-    assert not image_sets.read_imagenet(tmp_path, images_per_class=4).is_imagenet
+    assert not image_sets.read_imagenet(imagenet, images_per_class=4).is_imagenet
 
 
 @pytest.mark.parametrize("style", ["name class", "name,class", "class"])
@@ -43,33 +50,22 @@ def test_flat_val_with_a_list(tmp_path, style):
     assert images.val.labels.tolist() == [0, 0, 1, 1, 2, 2]
 
 
-def test_parts_of_it(tmp_path):
-    write_imagenet(tmp_path)
-    images = image_sets.read_imagenet(tmp_path, num_classes=2, images_per_class=3, seed=1)
+def test_parts_of_it(imagenet):
+    images, again, other = (
+        image_sets.read_imagenet(imagenet, num_classes=2, images_per_class=3, seed=seed)
+        for seed in (1, 1, 2)
+    )
     assert (len(images.train), len(images.val), images.classes) == (6, 4, ("n01", "n02"))
-    again = image_sets.read_imagenet(tmp_path, num_classes=2, images_per_class=3, seed=1)
-    assert images.train.sources == again.train.sources
-    other = image_sets.read_imagenet(tmp_path, num_classes=2, images_per_class=3, seed=2)
-    assert images.train.sources != other.train.sources
+    assert images.train.sources == again.train.sources != other.train.sources
 
 
-def test_hash_tells_another_file_and_another_label(tmp_path):
-    write_imagenet(tmp_path)
-    before = image_sets.read_imagenet(tmp_path).train
-    assert before.content_hash == image_sets.read_imagenet(tmp_path).train.content_hash
-    save_image(tmp_path / "train" / "n01" / "n01_0.JPEG", (0, 0, 0), size=(50, 50))
-    changed = image_sets.read_imagenet(tmp_path).train
-    assert before.content_hash != changed.content_hash
+def test_hash_tells_another_file_and_another_label(imagenet):
+    before = image_sets.read_imagenet(imagenet).train
+    assert before.content_hash == image_sets.read_imagenet(imagenet).train.content_hash
+    save_image(imagenet / "train" / "n01" / "n01_0.JPEG", (0, 0, 0), size=(50, 50))
+    assert before.content_hash != image_sets.read_imagenet(imagenet).train.content_hash
     relabelled = image_sets.Split(before.sources, before.identities, 2 - before.labels)
     assert before.content_hash != relabelled.content_hash
-
-
-def test_take(tmp_path):
-    write_imagenet(tmp_path)
-    train = image_sets.read_imagenet(tmp_path).train
-    some = train.take([14, 0])
-    assert some.labels.tolist() == [2, 0] and len(some) == 2
-    assert some.sources == (train.sources[14], train.sources[0])
 
 
 def test_formats_that_imagenet_holds():
@@ -117,11 +113,10 @@ def test_frames_of_shards(tmp_path):
     three = image_sets.read_shards(folder, frames_per_clip=3)
     assert three.train.sources[:3] == (clip.frames[1], clip.frames[4], clip.frames[7])
     assert (len(three.train), len(three.val)) == (18, 4)
-
-
-def test_other_shards_are_no_demo(tmp_path):
-    images = image_sets.read_shards(write_image_shards(tmp_path / "x", name="kinetics"))
-    assert images.data.startswith("kinetics: frames") and not images.is_imagenet
+    other = image_sets.read_shards(write_image_shards(tmp_path / "x", name="kinetics"))
+    assert other.data.startswith("kinetics: frames") and not other.is_imagenet
+    with pytest.raises(UserError, match="need two classes or more"):
+        image_sets.read_shards(write_image_shards(tmp_path / "few", train=1, test=1))
 
 
 def test_truth_instead_of_loose_labels(tmp_path):
@@ -135,8 +130,3 @@ def test_truth_instead_of_loose_labels(tmp_path):
     truth.write_text("example_id,other\nx,y\n")
     with pytest.raises(UserError, match="columns example_id and label"):
         image_sets.read_shards(folder, truth)
-
-
-def test_shards_without_two_classes(tmp_path):
-    with pytest.raises(UserError, match="need two classes or more"):
-        image_sets.read_shards(write_image_shards(tmp_path / "demo", train=1, test=1))

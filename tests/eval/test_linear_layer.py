@@ -37,6 +37,9 @@ def _train(network, images, cache_dir, training=TRAINING, rates=(0.01,), seed=0)
 
 
 def test_papers_features_from_256_px_images(tmp_path):
+    path = save_tiny_vision(tmp_path / "of", inputs=["frame", "flow", "log_spectrogram"])
+    with pytest.raises(UserError, match="takes flow, frame, not single images"):
+        linear_layer.VisionNetwork(path)
     # A network trained on 224 px crops; a sixteenth of the channels: 8192 / 16 features.
     config = models.ModelConfig("l3_net", width=0.0625)
     built = models.build_model(config, any_frame_size=True)
@@ -50,12 +53,6 @@ def test_papers_features_from_256_px_images(tmp_path):
     with pytest.raises(UserError, match="cannot take 24x24 images") as error:
         network(np.zeros((1, 24, 24, 3), np.uint8))
     assert "\n" not in str(error.value)
-
-
-def test_network_that_sees_more_than_an_image(tmp_path):
-    path = save_tiny_vision(tmp_path / "of", inputs=["frame", "flow", "log_spectrogram"])
-    with pytest.raises(UserError, match="takes flow, frame, not single images"):
-        linear_layer.VisionNetwork(path)
 
 
 @pytest.mark.parametrize("augmentation", linear_layer.AUGMENTATIONS)
@@ -89,8 +86,7 @@ def test_rates_beside_each_other_are_as_alone(network, images, tmp_path):
 
 
 def test_network_runs_on_new_crops_each_epoch_or_once(network, images, tmp_path, monkeypatch):
-    seen = []
-    batches = image_crops.batches
+    seen, batches = [], image_crops.batches
 
     def counted(split, rows, **settings):
         for crops, found in batches(split, rows, **settings):
@@ -128,17 +124,11 @@ def test_killed_training_goes_on(network, images, tmp_path, monkeypatch):
         np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-7)
 
 
-def test_features_in_chunks(network, images, tmp_path, monkeypatch):
+def test_features_are_in_chunks_and_few_are_open_at_a_time(network, images, tmp_path, monkeypatch):
     rows = np.array([14, 0, 7, 7])
-    whole = linear_layer.central_features(_setup(network, tmp_path), images.train)
+    whole = linear_layer.central_features(_setup(network, tmp_path / "whole"), images.train)
     expected = whole.take(rows)
-    monkeypatch.setattr(linear_layer, "_CHUNK_IMAGES", 4)
-    chunks = linear_layer.central_features(_setup(network, tmp_path / "other"), images.train)
-    np.testing.assert_allclose(expected, chunks.take(rows), rtol=1e-5)
-    assert chunks.take(rows).shape == (4, 48)
-
-
-def test_few_chunks_are_open_at_a_time(network, images, tmp_path, monkeypatch):
+    assert expected.shape == (4, 48)
     monkeypatch.setattr(linear_layer, "_CHUNK_IMAGES", 2)
     monkeypatch.setattr(linear_layer, "_OPEN_CHUNKS", 3)
     opened, read_array = [], cache.read_array
@@ -150,10 +140,11 @@ def test_few_chunks_are_open_at_a_time(network, images, tmp_path, monkeypatch):
         return array
 
     monkeypatch.setattr(cache, "read_array", recorded)
-    central = linear_layer.central_features(_setup(network, tmp_path), images.train)
-    found = central.take(np.arange(15))
-    assert found.shape == (15, 48)
+    chunks = linear_layer.central_features(_setup(network, tmp_path / "chunks"), images.train)
+    found = chunks.take(np.arange(15))
+    np.testing.assert_allclose(found[rows], expected, rtol=1e-5)
     assert len(opened) == 8 and sum(array() is not None for array in opened) == 3
+    np.testing.assert_allclose(chunks.take(rows), expected, rtol=1e-5)
 
 
 def test_held_out_part():
@@ -164,8 +155,7 @@ def test_held_out_part():
 
 
 def test_rate_is_chosen_on_training_images_only(network, images, tmp_path, monkeypatch):
-    measured = []
-    accuracies = linear_layer.accuracies
+    measured, accuracies = [], linear_layer.accuracies
 
     def recorded(setup, split, models):
         measured.append(split)

@@ -47,12 +47,13 @@ def test_float32_and_warm_starts_end_where_float64_does(shape):
     features, labels = _problem(*shape, seed=1)
     rows = np.arange(len(features))
     grid = (1e-4, 1e-3, 1e-2)
-    *_, last = linear_probe.fit_path(
-        features.astype(np.float32), labels, rows, num_classes=4, grid=grid, tolerance=1e-4
-    )
-    (exact,) = linear_probe.fit_path(
-        features, labels, rows, num_classes=4, grid=grid[-1:], tolerance=1e-10
-    )
+
+    def fit(samples, grid, tolerance):
+        given = {"num_classes": 4, "grid": grid, "tolerance": tolerance}
+        return linear_probe.fit_path(samples, labels, rows, **given)
+
+    *_, last = fit(features.astype(np.float32), grid, 1e-4)
+    (exact,) = fit(features, grid[-1:], 1e-10)
     scores, expected = last.scores(features), exact.scores(features)
     assert last.weights.dtype == np.float32
     assert np.abs(scores - expected).max() < 1e-3 * np.abs(expected).max()
@@ -101,35 +102,26 @@ def _folded(num_recordings=100, num_subclips=3, noise=1.5):
     return features.astype(np.float32), owner, labels, parts
 
 
+def _evaluate(features, owner, labels, parts, tested, c=None):
+    return linear_probe.evaluate(features, owner, labels, parts, tested=list(tested), c=c, seed=0)
+
+
 def test_every_fold_is_tested_and_c_is_chosen_from_the_grid():
-    features, owner, labels, parts = _folded()
-    outcome = linear_probe.evaluate(
-        features, owner, labels, parts, tested=list("12345"), c=None, seed=0
-    )
-    assert np.mean(outcome.predictions == labels) > 0.9
+    outcome = _evaluate(*_folded(), tested="12345")
+    assert np.mean(outcome.predictions == _folded()[2]) > 0.9
     assert len(outcome.chosen_c) == 5
     assert set(outcome.chosen_c) <= set(linear_probe.C_GRID)
+    assert _evaluate(*_folded(), tested="12", c=0.5).chosen_c == (0.5, 0.5)
 
 
 def test_labels_of_the_tested_fold_change_nothing():
     features, owner, labels, parts = _folded(noise=4)
     shuffled = labels.copy()
     shuffled[parts == "2"] = np.roll(labels[parts == "2"], 1)
-    run = [
-        linear_probe.evaluate(features, owner, y, parts, tested=["2"], c=None, seed=0)
-        for y in (labels, shuffled)
-    ]
+    run = [_evaluate(features, owner, y, parts, tested="2") for y in (labels, shuffled)]
     assert run[0].chosen_c == run[1].chosen_c
     np.testing.assert_array_equal(run[0].predictions, run[1].predictions)
     assert set(run[0].predictions[parts != "2"]) == {-1}
-
-
-def test_a_given_c_is_used():
-    features, owner, labels, parts = _folded()
-    outcome = linear_probe.evaluate(
-        features, owner, labels, parts, tested=["1", "2"], c=0.5, seed=0
-    )
-    assert outcome.chosen_c == (0.5, 0.5)
 
 
 def test_training_sets_are_shared_between_tested_folds_and_progress_counts_the_fits(monkeypatch):
@@ -142,8 +134,7 @@ def test_training_sets_are_shared_between_tested_folds_and_progress_counts_the_f
 
     monkeypatch.setattr(linear_probe, "fit_path", counted)
     monkeypatch.setattr(linear_probe, "_Problem", lambda *a: shown.append(a[-1]) or problem(*a))
-    features, owner, labels, parts = _folded()
-    linear_probe.evaluate(features, owner, labels, parts, tested=list("12345"), c=None, seed=0)
+    _evaluate(*_folded(), tested="12345")
     assert len(calls) == 10 + 5  # pairs of folds left out, then one per tested fold
     assert shown[0].done == shown[0].total == 10 * len(linear_probe.C_GRID) + 5
 
@@ -165,8 +156,6 @@ def test_inner_groups_keep_folds_or_spread_each_class():
 def test_one_training_group_falls_back_to_the_default(caplog):
     features, owner, labels, _ = _folded(8)
     parts = np.array(["1"] * 4 + ["2"] * 4)
-    outcome = linear_probe.evaluate(
-        features, owner, labels, parts, tested=["1", "2"], c=None, seed=0
-    )
+    outcome = _evaluate(features, owner, labels, parts, tested="12")
     assert outcome.chosen_c == (linear_probe.DEFAULT_C,) * 2
     assert "cannot be chosen" in caplog.text

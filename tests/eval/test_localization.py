@@ -81,24 +81,25 @@ def frames(folder):
 
 
 def _rows(model, frames, **config):
-    table = localization.make_table(model, frames, localization.JudgeConfig(**config))
+    return _by_method(localization.make_table(model, frames, localization.JudgeConfig(**config)))
+
+
+def _by_method(table):
     return {row.method: row for row in table.rows}
 
 
 def test_who_finds_the_square_and_who_looks_at_the_middle(frames):
     table = localization.make_table(FakeModel(), frames, localization.JudgeConfig())
-    rows = {row.method: row for row in table.rows}
+    rows = _by_method(table)
     assert list(rows) == ["Image centre", "AVOL-Net", "AVOL-Net, sound of another class"]
     assert {row.data for row in table.rows} == {"demo data (synthetic), test, 10 frames"}
     assert rows["Image centre"].ours == {"hits": 0.0}
     assert rows["Image centre"].paper == {"hits": 57.2}
-    ours = rows["AVOL-Net"].ours
-    assert rows["AVOL-Net"].details["tied"] == 0
+    ours, details = rows["AVOL-Net"].ours, rows["AVOL-Net"].details
     assert ours["hits"] == 100 and ours["empty"] == 0 and ours["maximum"] == pytest.approx(0.9)
-    assert rows["AVOL-Net"].paper == {"hits": 81.7}
-    low, high = rows["AVOL-Net"].details["hits_95_percent"]
-    assert (low, high) == pytest.approx((72.25, 100), abs=0.1)
-    assert rows["AVOL-Net"].details["left_out"] == {sounding_frames.NO_BOX: 1}
+    assert rows["AVOL-Net"].paper == {"hits": 81.7} and details["tied"] == 0
+    assert details["hits_95_percent"] == pytest.approx((72.25, 100), abs=0.1)
+    assert details["left_out"] == {sounding_frames.NO_BOX: 1}
     assert any("1 without a box" in note for note in table.notes)
 
 
@@ -115,13 +116,9 @@ def test_a_network_that_ignores_the_sound_is_noticed(frames):
     rows = _rows(FakeModel(blind=True), frames)
     own, other = rows["AVOL-Net"].ours, rows["AVOL-Net, sound of another class"].ours
     assert other["moved"] == other["empty"] == 0 and own["hits"] == other["hits"]
-    # Its maps are flat, which the table reports.
-    assert rows["AVOL-Net"].details["tied"] == 100
-
-
-def test_overlap_of_the_upper_half_by_hand(frames):
-    # Nothing but the square is above 0, so the upper half is everything: 1/16 of it is the box.
-    details = _rows(FakeModel(blind=True), frames)["AVOL-Net"].details
+    # Its maps are flat, which the table reports; their upper half is everything: 1/16 is the box.
+    details = rows["AVOL-Net"].details
+    assert details["tied"] == 100
     crop = 56 * 56  # 224/256 of 64 pixels
     assert details["mean_overlap"] == pytest.approx(16 * 16 / crop, rel=0.2)
     assert details["ciou"] == 0
@@ -161,35 +158,26 @@ def test_another_sound_is_of_another_class_and_another_video():
     assert localization._other(pool[0], pool[:2], rng) is None
 
 
-def test_without_another_class_the_row_is_not_run(folder):
+def test_without_another_class_the_row_is_not_run_and_without_clips_nothing(folder):
     boxes = sounding_frames.read_boxes(folder / "boxes.csv")
     odd = {name: notes for name, notes in boxes.items() if notes[0].label == "odd"}
     frames = sounding_frames.from_shards(folder / "shards", "test", odd)
     row = _rows(FakeModel(), frames)["AVOL-Net, sound of another class"]
     assert row.status == "not run" and not row.ours
-
-
-def test_no_annotated_clip_is_one_line(folder):
-    boxes = {"elsewhere": []}
-    frames = sounding_frames.from_shards(folder / "shards", "test", boxes)
+    frames = sounding_frames.from_shards(folder / "shards", "test", {"elsewhere": []})
     with pytest.raises(UserError, match="none of the annotated clips is there"):
         _rows(FakeModel(), frames)
 
 
 # --- The command ---------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    ("shards", "boxes", "media_dir"),
-    [(None, None, None), ("x", None, None), (None, "x", None), ("x", "z", "y")],
-)
-def test_missing_flags_are_one_line(shards, boxes, media_dir):
-    with pytest.raises(UserError, match="^need --boxes and one of --shards and --media_dir"):
-        localization.FramesConfig(shards, boxes, media_dir).read()
-
-
-def test_a_network_must_be_named():
-    frames, judging = localization.FramesConfig(None), localization.JudgeConfig()
+def test_missing_flags_are_one_line():
+    for given in ((None, None, None), ("x", None, None), (None, "x", None), ("x", "z", "y")):
+        with pytest.raises(UserError, match="^need --boxes and one of --shards and --media_dir"):
+            localization.FramesConfig(*given).read()
     with pytest.raises(UserError, match="need --saved_model"):
-        localization.main(TableConfig(), frames, judging)
+        localization.main(
+            TableConfig(), localization.FramesConfig(None), localization.JudgeConfig()
+        )
     with pytest.raises(absl.flags.Error, match="consensus"):
         flags.parse(["--consensus=0"], localization.JudgeConfig)
 

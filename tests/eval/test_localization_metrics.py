@@ -63,14 +63,11 @@ def test_wilson_interval():
     assert metrics.wilson_interval(10, 10) == pytest.approx((0.7225, 1), abs=1e-4)
 
 
-def test_consensus_map():
+def test_consensus_map_and_upper_half():
     boxes = np.array([[0, 0, 1, 1], [0, 0, 0.5, 1]])
     assert metrics.consensus_map(boxes, 2, size=2).tolist() == [[1, 1], [0.5, 0.5]]
     assert metrics.consensus_map(boxes, 1, size=2).tolist() == [[1, 1], [1, 1]]
     assert metrics.consensus_map(boxes[1:] * 0, size=2).sum() == 0
-
-
-def test_upper_half():
     assert metrics.upper_half(np.array([[1, 4], [2, 3]])).tolist() == [[False, True], [False, True]]
     raster = np.random.default_rng(0).random((224, 224))
     assert metrics.upper_half(raster).mean() == 0.5
@@ -82,11 +79,8 @@ def test_ciou_by_hand():
     assert metrics.ciou(np.array([True, False, True]), agreed) == 1
     assert metrics.ciou(np.array([False, True, False]), agreed) == 0
     assert metrics.ciou(np.zeros(3, bool), np.zeros(3)) == 0
-
-
-def test_ciou_is_iou_where_one_person_drew():
-    rng = np.random.default_rng(1)
-    area, box = rng.random((2, 20, 20)) > 0.5
+    # Where one person drew, it is the IoU.
+    area, box = np.random.default_rng(1).random((2, 20, 20)) > 0.5
     assert metrics.ciou(area, box.astype(float)) == (area & box).sum() / (area | box).sum()
 
 

@@ -9,7 +9,7 @@ def _model(**metadata):
     return types.SimpleNamespace(metadata=metadata)
 
 
-def test_kind_and_words():
+def test_kind_and_words_and_random_weights():
     model = _model(model_config={"model": "ave_net"}, trained_steps=50, trained_on="demo")
     assert networks.kind(model) == "ave_net"
     assert networks.in_words(model) == "ave_net, 50 steps, on demo"
@@ -18,14 +18,11 @@ def test_kind_and_words():
     assert networks.in_words(narrow) == "l3_net, 0 steps"
     assert networks.in_words(narrow, width=True) == "l3_net, width 0.5, 0 steps"
     assert networks.in_words(_model()) == "network, ? steps"
+    assert networks.is_random(_model(random_weights=True))
+    assert not networks.is_random(_model(random_weights=False)) and not networks.is_random(_model())
 
 
 def test_the_last_of_repeated_flags_counts():
     model = _model(run_flags=["--sampling=ots", "--seed=1", "--sampling=naive"])
     assert networks.training_flag(model, "sampling") == networks.NAIVE
     assert networks.training_flag(model, "samp") is None
-
-
-def test_random_weights():
-    assert networks.is_random(_model(random_weights=True))
-    assert not networks.is_random(_model(random_weights=False)) and not networks.is_random(_model())
