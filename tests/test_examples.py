@@ -183,10 +183,9 @@ def test_fine_tune_runs_twice_into_one_folder(folder, network, tmp_path):
 
 # --- Both ----------------------------------------------------------------------------------------
 def test_invalid_arguments_are_refused(data, network, tmp_path):
-    with pytest.raises(UserError, match="--test_part=6: ESC-50 has the parts 1, 2, 3, 4, 5"):
-        classify_embeddings.classify(data, network, out_dir=tmp_path, test_part="6")
-    with pytest.raises(UserError, match="--test_part=6"):
-        fine_tune.fine_tune(data, network, out_dir=tmp_path, test_part="6")
+    for run_it in (classify_embeddings.classify, fine_tune.fine_tune):
+        with pytest.raises(UserError, match="--test_part=6: ESC-50 has the parts 1, 2, 3, 4, 5"):
+            run_it(data, network, out_dir=tmp_path, test_part="6")
     deaf = save_tiny_network(tmp_path / "deaf", signature="vision")
     with pytest.raises(UserError, match="no signature 'audio'"):
         fine_tune.fine_tune(data, deaf, out_dir=tmp_path)

@@ -24,8 +24,7 @@ AUDIOSET_NAMES = {
     *("Accordion", "Acoustic guitar", "Church bell", "Drill", "Flute", "Hammer", "Harp", "Hi-hat"),
     *("Marimba, xylophone", "Organ", "Sawing", "Snare drum", "Trumpet", "Violin, fiddle"),
 }
-AUDIOSET_FOLDER = pathlib.Path(__file__).parents[3] / "shared" / "data" / "audioset"
-ONTOLOGY_FILE = AUDIOSET_FOLDER / "ontology.json"
+ONTOLOGY_FILE = pathlib.Path(__file__).parents[3] / "shared" / "data" / "audioset" / "ontology.json"
 
 
 def make(folder, **changes):
@@ -90,9 +89,7 @@ def test_boxes_are_listed_for_every_frame_of_related_clips_only(made):
         ymin, xmin, ymax, xmax = (float(row[side]) for side in ("ymin", "xmin", "ymax", "xmax"))
         assert 0 <= ymin < ymax <= 1 and 0 <= xmin < xmax <= 1
         assert float(row["time_seconds"]) == pytest.approx(int(row["frame"]) / 25)
-
-
-def test_tables_have_the_promised_columns(made):
+    # The tables have the promised columns.
     headers = {path.stem: path.read_bytes().split(b"\n")[0] for path in made.glob("*.csv")}
     assert headers["boxes"] == b"example_id,frame,time_seconds,ymin,xmin,ymax,xmax,label"
     assert headers["clips"] == (b"example_id,split,label,heard_label,unrelated,silent_label,family")
@@ -169,9 +166,6 @@ def test_folder_that_cannot_be_made_is_a_user_error(tmp_path):
 
 def test_labels_are_audioset_names():
     assert set(clips.LABELS) == AUDIOSET_NAMES and len(clips.LABELS) == 14
-    if AUDIOSET_FOLDER.exists():
-        rows = read(AUDIOSET_FOLDER / "instruments_110.csv")
-        assert set(clips.LABELS) <= {row["display_name"] for row in rows}
 
 
 def test_shares_of_unrelated_and_silent_clips():

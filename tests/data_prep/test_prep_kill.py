@@ -39,20 +39,13 @@ def _start(videos: pathlib.Path, manifest_path: pathlib.Path, out_dir: pathlib.P
         f"--videos_dir={videos}", f"--out_dir={out_dir}", "--dataset_name=killed",
         f"--num_shards={NUM_SHARDS}", f"--num_workers={workers}",
     ]  # fmt: skip
-    return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    )  # fmt: skip
+    output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=ROOT, start_new_session=True, **output)
 
 
 def _finish(process: subprocess.Popen) -> None:
     _, printed = process.communicate(timeout=600)
     assert process.returncode == 0, printed
-
-
-def _kill_group(process: subprocess.Popen) -> None:
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
 
 
 def _num_markers(folder: pathlib.Path) -> int:
@@ -90,7 +83,8 @@ def test_twenty_kills_change_nothing(tiny_videos, tmp_path):
             time.sleep(rng.uniform(0.0, 0.25))
         else:
             _wait_for_a_marker(process, out_dir, before, rng.uniform(0.0, start_up_seconds))
-        _kill_group(process)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
         reached.append(_num_markers(out_dir))
         half_written += bool(list(out_dir.glob("killed-*.tmp")))
     # The kills did hit: there was progress, not all of it, and shards were cut off half-written.

@@ -49,10 +49,8 @@ def test_a_picture_is_drawn_in_the_colours_of_each_theme():
     for name in THEMES:
         image = image_of(getattr(picture, name))
         assert image.size == (2 * picture.width_px, 2 * picture.height_px)
-        card, fill = (
-            np.array(PIL.ImageColor.getrgb(colour))
-            for colour in (THEMES[name].card, THEMES[name].fill)
-        )
+        colours = (THEMES[name].card, THEMES[name].fill)
+        card, fill = (np.array(PIL.ImageColor.getrgb(colour)) for colour in colours)
         pixels = np.asarray(image, np.int64)
         assert abs(pixels[2, 2] - card).max() <= 2
         filled = (abs(pixels - fill).max(axis=-1) <= 6).sum(axis=0)
@@ -79,9 +77,7 @@ def test_levels_are_trimmed_on_the_quiet_side_only(axes):
     drawn = figures.histogram(levels, "RMS level, dBFS", trim=True)
     assert drawn.get_xlim() == (-46, 0)
     assert drawn.patches[0].get_data().values.sum() == 3
-
-
-def test_a_histogram_of_nothing_is_empty(axes):
+    # A histogram of nothing is empty.
     drawn = figures.histogram(LEVELS, "RMS level, dBFS", trim=True)
     assert drawn.get_xlim() == (-150, 0)
     assert drawn.get_ylim()[1] > 0
