@@ -137,6 +137,10 @@ def parse(command_line: Sequence[str], *configs: type[Any]) -> tuple[list[str], 
             if name not in values:
                 _define(values, name, field, typing.get_type_hints(config)[field.name])
     rest = values(["", *expand_flagfiles(command_line)])[1:]
+    for config in configs:
+        for name, field in _flags_of(config):
+            if field.default is REQUIRED and values[name].value is None:
+                raise absl_flags.Error(f"--{name} is needed: {field.metadata['help']}")
     return rest, [_instance(config, values) for config in configs]
 
 
@@ -183,8 +187,7 @@ def _define(values: absl_flags.FlagValues, name: str, field: dataclasses.Field, 
                 "lower_bound": field.metadata["at_least"],
                 "upper_bound": field.metadata["at_most"],
             }
-    required = field.default is REQUIRED
-    default = None if required else field.default
+    default = None if field.default is REQUIRED else field.default
     if isinstance(default, tuple):
         default = list(default)
     kind(
@@ -192,7 +195,6 @@ def _define(values: absl_flags.FlagValues, name: str, field: dataclasses.Field, 
         default=default,
         help=field.metadata["help"],
         flag_values=values,
-        required=required,
         **limits,
     )
 

@@ -97,7 +97,7 @@ def test_start_up_says_nothing_else(tmp_path):
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
-    _check_one_clear_line(done, "--shards must have a value")
+    _check_one_clear_line(done, "--shards is needed: ")
     assert not (tmp_path / "x").exists()
 
 
