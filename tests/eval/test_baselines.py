@@ -56,14 +56,12 @@ def test_classifiers_are_piczaks():
 @pytest.mark.skipif(not REAL_ESC10.is_dir(), reason="needs the real ESC-10")
 def test_real_recordings_are_told_apart_and_cached(tmp_path, monkeypatch):
     found = recordings.read_esc10(REAL_ESC10)
-    few = [r for r in found.recordings if r.label in ("Rain", "Rooster") and r.part in "12"]
-    few = few[::2]
+    few = [r for r in found.recordings if r.label in ("Rain", "Rooster") and r.part in "12"][::2]
     features = baselines.extract(few, cache_dir=tmp_path)
     labels = np.array([int(r.label == "Rain") for r in few])
     parts = np.array([r.part for r in few])
-    predictions = baselines.evaluate(
-        baselines.SVM, features, labels, parts, tested=["1", "2"], seed=0
-    )
+    given = {"tested": ["1", "2"], "seed": 0}
+    predictions = baselines.evaluate(baselines.SVM, features, labels, parts, **given)
     assert np.mean(predictions == labels) > 0.8
     monkeypatch.setattr(baselines, "mfcc_statistics", None)  # would fail if called again
     np.testing.assert_array_equal(baselines.extract(few, cache_dir=tmp_path), features)

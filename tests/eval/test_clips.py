@@ -133,7 +133,7 @@ def test_errors_are_one_line(shards, tmp_path):
         _read(tmp_path)
 
 
-def test_who_takes_flow_is_shown_the_folder_with_flow():
+def test_a_network_that_takes_flow_gets_the_folder_with_flow():
     plain, flow = Network(), Network(inputs=(constants.FRAME, constants.FLOW))
     assert clips.folder_for(plain, "a", None) == clips.folder_for(plain, "a", "b") == "a"
     assert clips.folder_for(flow, "a", "b") == "b"

@@ -6,11 +6,11 @@ from eval.reporting import curves
 from l3net.errors import UserError
 
 
-def _run(folder, name, accuracy, batch_size=32):
+def _run(folder, name, accuracy):
     run_dir = folder / name
     run_dir.mkdir()
-    content = {"model": {"model": "ave_net"}, "data": {"name": "demo"}}
-    content["pipeline"] = {"batch_size": batch_size}
+    content = {"model": {"model": "ave_net"}, "pipeline": {"batch_size": 32}}
+    content["data"] = {"name": "demo"}
     (run_dir / "training.json").write_text(json.dumps(content))
     lines = [{"step": 5, "split": "train", "accuracy": 0.9}]
     lines += [{"step": step, "split": "val", "accuracy": a} for step, a in accuracy.items()]

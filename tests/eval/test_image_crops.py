@@ -94,12 +94,16 @@ def _all(split, rows, **settings):
     return [len(rows) for _, rows in found], *(np.concatenate(x) for x in zip(*found, strict=True))
 
 
-def test_batches_hold_every_row_once_in_order(train):
+def test_batches_hold_every_row_once_in_order_and_refuse_a_damaged_image(train):
     order = np.arange(15)[::-1]
     sizes, images, rows = _all(train, order)
     assert sizes == [4, 4, 4, 3] and np.array_equal(rows, order)
     expected = image_crops.central(tf.constant(image_sets.read_rgb(train.sources[14])), 16)
     assert np.array_equal(images[0], expected)
+    broken = image_sets.Split((b"text",), ("x",), np.zeros(1, np.int64))
+    with pytest.raises(UserError, match="cannot read the image of a shard") as error:
+        _all(broken, np.arange(1))
+    assert "\n" not in str(error.value)
 
 
 def test_distorted_batches_depend_on_seed_and_row_not_on_order(train):
@@ -109,10 +113,3 @@ def test_distorted_batches_depend_on_seed_and_row_not_on_order(train):
     _, third, _ = _all(train, np.arange(15), seed=(0, 2))
     assert not np.array_equal(first, third)
     assert len(np.unique(first.reshape(15, -1), axis=0)) == 15
-
-
-def test_damaged_image_is_one_line():
-    broken = image_sets.Split((b"text",), ("x",), np.zeros(1, np.int64))
-    with pytest.raises(UserError, match="cannot read the image of a shard") as error:
-        _all(broken, np.arange(1))
-    assert "\n" not in str(error.value)

@@ -73,9 +73,7 @@ def test_z_score_of_training_rows_only_and_of_a_constant_feature():
     z_score = linear_probe.fit_z_score(features, np.array([0, 1]))
     np.testing.assert_allclose(z_score.mean, [2, 7])
     np.testing.assert_allclose(z_score.scale, [1, 1])
-
-
-def test_classifier_scores_unscaled_features_as_z_scored_ones():
+    # A classifier scores unscaled features as z-scored ones.
     features, labels = _problem(80, 6)
     rows = np.arange(50)
     (classifier,) = linear_probe.fit_path(features, labels, rows, num_classes=4, grid=[0.1])

@@ -170,7 +170,7 @@ def test_without_another_class_the_row_is_not_run_and_without_clips_nothing(fold
 
 
 # --- The command ---------------------------------------------------------------------------------
-def test_missing_flags_are_one_line():
+def test_missing_flags_and_another_network_are_one_line(frames, tmp_path):
     for given in ((None, None, None), ("x", None, None), (None, "x", None), ("x", "z", "y")):
         with pytest.raises(UserError, match="^need --boxes and one of --shards and --media_dir"):
             localization.FramesConfig(*given).read()
@@ -180,6 +180,9 @@ def test_missing_flags_are_one_line():
         )
     with pytest.raises(absl.flags.Error, match="consensus"):
         flags.parse(["--consensus=0"], localization.JudgeConfig)
+    network = saved_model.SavedModel(save_tiny_network(tmp_path / "saved_model"))
+    with pytest.raises(UserError, match="has no signature 'localize'"):
+        _rows(network, frames)
 
 
 def test_an_exported_avol_net_end_to_end(folder, tmp_path, capsys):
@@ -207,9 +210,3 @@ def test_an_exported_avol_net_end_to_end(folder, tmp_path, capsys):
     maxima = {line["example_id"]: line["matched"]["maximum"] for line in lines}
     assert network.localization()(pair).shape == (1, 4, 4)
     assert maxima[frame.example_id] == pytest.approx(network.correspondence()(pair)[0], abs=1e-3)
-
-
-def test_another_network_is_one_line(frames, tmp_path):
-    network = saved_model.SavedModel(save_tiny_network(tmp_path / "saved_model"))
-    with pytest.raises(UserError, match="has no signature 'localize'"):
-        _rows(network, frames)

@@ -16,9 +16,6 @@ def test_gain_and_dcg_of_the_docstrings():
     assert ndcg.dcg(np.array([1, 0, 2])) == pytest.approx(2.5)
     with pytest.raises(ValueError, match="square"):
         ndcg.gain_of(np.array([1]), "square")
-
-
-def test_ndcg_of_the_docstrings():
     histogram = np.array([2, 1, 1])
     best = 3 / math.log2(2) + 1 / math.log2(3)
     assert ndcg.ideal_dcg(histogram, 2) == pytest.approx(best)

@@ -16,9 +16,8 @@ def _tone(hz, seconds=5.0):
 
 def test_the_papers_recipe():
     recipe = piczak.RECIPES["paper"]
-    assert (recipe.learning_rate, recipe.epochs, recipe.batch_size, recipe.width) == (
-        0.002, 300, 1000, 1,
-    )  # fmt: skip
+    assert (recipe.learning_rate, recipe.epochs) == (0.002, 300)
+    assert (recipe.batch_size, recipe.width) == (1000, 1)
     assert piczak.NUM_FRAMES == 41 and recipe.is_published
     assert recipe.note() == "short segments, probability vote, 300 epochs"
 
@@ -53,8 +52,7 @@ def test_the_papers_network_by_hand():
 
 
 def test_last_pooling_window_counts():
-    recipe = piczak.Recipe(width=0.05)
-    model = piczak.build(recipe, 2, seed=0)
+    model = piczak.build(piczak.Recipe(width=0.05), 2, seed=0)
     inputs = np.zeros((2, 60, 41, 2), np.float32)
     inputs[1, :, -1] = 30.0  # only the last frame differs
     one, other = model.predict_on_batch(inputs)
@@ -85,26 +83,21 @@ def test_log_mels_are_librosas(scale):
     np.testing.assert_allclose(found[0], librosa.power_to_db(energies), atol=2e-3)
 
 
-def test_silent_segments_are_dropped_but_not_all():
+def test_silent_segments_are_dropped_but_not_all_and_a_short_recording_is_padded():
     waveform = _tone(1000)
     waveform[40_000:] = 0
     assert len(piczak.log_mel_segments(waveform)) == 4  # those that begin before sample 40,000
     assert piczak.log_mel_segments(np.zeros(110_250, np.float32)).shape == (1, 60, 41)
-
-
-def test_short_recording_is_padded():
     assert piczak.log_mel_segments(_tone(500, seconds=0.3)).shape == (1, 60, 41)
 
 
 def test_deltas_by_hand():
-    ramp = np.arange(20, dtype=np.float32)[None]
-    found = piczak.deltas(ramp)[0]
-    assert found.shape == (20,)
-    assert found[8:].tolist() == [60.0] * 12  # 2 (1 + 4 + 9 + 16)
-    step = np.repeat(np.float32([0, 1]), 12)[None]
+    ramp = piczak.deltas(np.arange(20, dtype=np.float32)[None])
+    assert ramp.shape == (1, 20)
+    assert ramp[0, 8:].tolist() == [60.0] * 12  # 2 (1 + 4 + 9 + 16)
+    step = piczak.deltas(np.repeat(np.float32([0, 1]), 12)[None])[0]
     # The window reaches from 8 frames before to the frame itself; weights 4, 3, 2, 1, 0, -1 ...
-    assert piczak.deltas(step)[0, 12:21].tolist() == [4, 7, 9, 10, 10, 9, 7, 4, 0]
-    assert not piczak.deltas(step)[0, 3:12].any()
+    assert step[12:21].tolist() == [4, 7, 9, 10, 10, 9, 7, 4, 0] and not step[3:12].any()
 
 
 def test_augmented_copies():
@@ -132,14 +125,10 @@ def test_training_parts():
 
 def test_learns_separable_tones(tmp_path):
     rng = np.random.default_rng(0)
-    segments, labels = [], []
-    for label, hz in enumerate((300, 900, 2700)):
-        for _ in range(10):
-            tone = _tone(hz * rng.uniform(0.95, 1.05), seconds=1)
-            noisy = tone + 0.05 * rng.normal(size=len(tone))
-            segments.append(piczak.log_mel_segments(noisy)[0])
-            labels.append(label)
-    segments, labels = np.stack(segments), np.array(labels)
+    labels = np.repeat(np.arange(3), 10)
+    tones = [_tone(300 * 3**label * rng.uniform(0.95, 1.05), seconds=1) for label in labels]
+    noisy = [tone + 0.05 * rng.normal(size=len(tone)) for tone in tones]
+    segments = np.stack([piczak.log_mel_segments(tone)[0] for tone in noisy])
     given = {"num_classes": 3, "seed": 0, "state_path": tmp_path / "state.npz"}
     model, standard, losses = piczak.train(TINY, segments, labels, **given)
     assert losses[0] > 1.0 and losses[-1] < 0.5 * losses[0]
@@ -147,24 +136,24 @@ def test_learns_separable_tones(tmp_path):
     assert np.mean(found == labels) == 1
 
 
+SEGMENTS = np.random.default_rng(0).normal(size=(12, 60, 41)).astype(np.float32)
+
+
+def _train_on_noise(state_path, learning_rate=0.01, epochs=4):
+    recipe = piczak.Recipe(learning_rate, epochs, width=0.05, batch_size=5)
+    given = {"num_classes": 2, "seed": 0, "state_path": state_path}
+    return piczak.train(recipe, SEGMENTS, np.arange(12) % 2, **given)
+
+
 def test_diverged_training_is_no_result(tmp_path):
-    segments = np.random.default_rng(0).normal(size=(12, 60, 41)).astype(np.float32)
-    recipe = piczak.Recipe(learning_rate=1e6, epochs=5, width=0.05, batch_size=5)
-    given = {"num_classes": 2, "seed": 0, "state_path": tmp_path / "state"}
     with pytest.raises(UserError, match="diverged in epoch"):
-        piczak.train(recipe, segments, np.arange(12) % 2, **given)
+        _train_on_noise(tmp_path / "state", learning_rate=1e6, epochs=5)
 
 
 def test_killed_training_ends_as_one_that_was_not(tmp_path, monkeypatch):
-    rng = np.random.default_rng(0)
-    segments = rng.normal(size=(12, 60, 41)).astype(np.float32)
-    labels = np.arange(12) % 2
-    recipe = piczak.Recipe(learning_rate=0.01, epochs=4, width=0.05, batch_size=5)
-    given = {"num_classes": 2, "seed": 0}
-    whole = piczak.train(recipe, segments, labels, state_path=tmp_path / "a", **given)
+    whole = _train_on_noise(tmp_path / "a")
     monkeypatch.setattr(epochs, "SAVE_EVERY_SECONDS", 0)
-    calls = []
-    make_step = epochs.make_step
+    calls, make_step = [], epochs.make_step
 
     def make_killed_step(models):
         step = make_step(models)
@@ -179,13 +168,12 @@ def test_killed_training_ends_as_one_that_was_not(tmp_path, monkeypatch):
 
     monkeypatch.setattr(epochs, "make_step", make_killed_step)
     with pytest.raises(KeyboardInterrupt):
-        piczak.train(recipe, segments, labels, state_path=tmp_path / "b", **given)
-    resumed = piczak.train(recipe, segments, labels, state_path=tmp_path / "b", **given)
+        _train_on_noise(tmp_path / "b")
+    resumed = _train_on_noise(tmp_path / "b")
     assert resumed[2] == pytest.approx(whole[2][2:], rel=1e-5)  # dropout goes on as well
-    inputs = whole[1].inputs(segments)
-    np.testing.assert_allclose(
-        resumed[0].predict_on_batch(inputs), whole[0].predict_on_batch(inputs), rtol=1e-4
-    )
+    inputs = whole[1].inputs(SEGMENTS)
+    found, expected = (model.predict_on_batch(inputs) for model, *_ in (resumed, whole))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
     assert not (tmp_path / "b").exists()
 
 
@@ -205,22 +193,19 @@ def test_folds_end_to_end_and_a_part_done_is_not_done_again(esc, tmp_path, monke
 
 
 def test_killed_between_folds_goes_on(esc, tmp_path, monkeypatch):
-    tested = []
-
-    def killed_after_one(*arguments):
-        if len(tested) == 1:
-            raise KeyboardInterrupt
-        return predict(*arguments)
+    tested, killed = [], []
 
     def predict(data, recipe, extracted, part, *rest):
+        if len(tested) == 1 and not killed:
+            killed.append(part)
+            raise KeyboardInterrupt
         tested.append(part)
         return [int(part), 0]
 
     monkeypatch.setattr(piczak, "extract", lambda *args, **kwargs: [])
-    monkeypatch.setattr(piczak, "_test_part", killed_after_one)
+    monkeypatch.setattr(piczak, "_test_part", predict)
     with pytest.raises(KeyboardInterrupt):
         piczak.evaluate(esc, TINY, cache_dir=tmp_path, seed=0)
-    monkeypatch.setattr(piczak, "_test_part", predict)
     predictions = piczak.evaluate(esc, TINY, cache_dir=tmp_path, seed=0)
     assert tested == ["1", "2", "3"]
     assert [sorted(predictions[esc.parts == part]) for part in "123"] == [[0, 1], [0, 2], [0, 3]]

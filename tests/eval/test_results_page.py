@@ -27,46 +27,32 @@ def page(tmp_path_factory) -> pathlib.Path:
         tables.Row("<b>made up</b>", "Ours", tables.RUN, {"accuracy": 81.7}, {"accuracy": 12.34}),
         tables.Row("ESC-50", "Ours", tables.NOT_RUN, {"accuracy": 79.3}),
     ]
-    table = tables.Table(
-        "table2",
-        "A table of everything",
-        [tables.Metric("accuracy", "accuracy %")],
-        rows,
-        ["A note"],
-    )
+    metrics = [tables.Metric("accuracy", "accuracy %")]
+    table = tables.Table("table2", "A table of everything", metrics, rows, ["A note"])
     tables.write_table(table, folder / "tables", flags={"seed": 7, "out_dir": "x"}, seconds=3)
     drawing = drawings.new_figure(9, 3)
     drawing.subplots().plot([1, 2])
     sound = drawings.Sound("a tone", np.zeros(4800, np.float32))
-    entry = drawings.write(
-        drawings.Drawing(
-            drawings.Subject("one", "One", "L3 Fig. 3"), "A caption.", drawing, [sound]
-        ),
-        folder / "drawn",
-    )
-    missing = drawings.not_run(
-        drawings.Subject("two", "Two", "OTS Fig. 5"), "no --avol_saved_model was given"
-    )
+    subject = drawings.Subject("one", "One", "L3 Fig. 3")
+    made = drawings.Drawing(subject, "A caption.", drawing, [sound])
+    entry = drawings.write(made, folder / "drawn")
+    subject = drawings.Subject("two", "Two", "OTS Fig. 5")
+    missing = drawings.not_run(subject, "no --avol_saved_model was given")
     drawings.write_list([entry, missing], folder / "drawn")
-    return results_page.write_page(
-        results_page.Config(
-            tables=(str(folder / "tables"),),
-            figures=str(folder / "drawn"),
-            out_dir=str(folder / "report"),
-            title="All results",
-        )
+    config = results_page.Config(
+        tables=(str(folder / "tables"),),
+        figures=str(folder / "drawn"),
+        out_dir=str(folder / "report"),
+        title="All results",
     )
+    return results_page.write_page(config)
 
 
-def test_the_page_has_the_papers_numbers_beside_ours(page):
+def test_the_page_has_the_papers_numbers_beside_ours_and_says_what_was_not_run(page):
     text = page.read_text()
     assert "<td" in text and ">81.7<" in text and ">12.3<" in text
     assert "&lt;b&gt;made up&lt;/b&gt;" in text and "<b>made up" not in text
-    assert "A note" in text and "seed 7" in text
-
-
-def test_what_was_not_run_says_so(page):
-    text = page.read_text()
+    assert "All results" in text and "A note" in text and "seed 7" in text
     assert text.count("make reproduce-table4") == 1  # a table that is not there
     assert "OTS Fig. 5, Two: not run; no --avol_saved_model was given" in text
     assert ">not run<" in text  # a row that was not run
@@ -128,15 +114,11 @@ def test_a_browser_shows_it_without_errors(page, tmp_path, width_px):
     assert shown == {"too_wide": 0, "rows": 2, "pictures": 1, "players": 1}
 
 
-def test_nothing_to_show_is_one_line(tmp_path):
+def test_nothing_to_show_and_a_damaged_table_are_one_line(tmp_path):
+    config = results_page.Config(tables=(str(tmp_path),), out_dir=str(tmp_path / "report"))
     with pytest.raises(UserError, match="make reproduce-all figures"):
-        results_page.write_page(
-            results_page.Config(tables=(str(tmp_path),), out_dir=str(tmp_path / "report"))
-        )
+        results_page.write_page(config)
     assert not (tmp_path / "report").exists()
-
-
-def test_a_damaged_table_is_one_line(tmp_path):
     (tmp_path / "table2.json").write_text("{")
     with pytest.raises(UserError, match=r"table2\.json is no table"):
         results_page.read_tables([tmp_path])

@@ -7,15 +7,11 @@ from l3net.errors import UserError
 def table(accuracy: float | None, *, method: str = "Ours") -> tables.Table:
     ours = {} if accuracy is None else {"accuracy": accuracy}
     status = tables.NOT_RUN if accuracy is None else tables.RUN
-    return tables.Table(
-        "table1",
-        "L3 Table 1",
-        [tables.Metric("accuracy", "accuracy %")],
-        [
-            tables.Row("demo", method, status, {"accuracy": 74.0}, ours, note=f"{accuracy}"),
-            tables.Row("demo", "SoundNet", tables.QUOTED, {"accuracy": 88.0}),
-        ],
-    )
+    rows = [
+        tables.Row("demo", method, status, {"accuracy": 74.0}, ours, note=f"{accuracy}"),
+        tables.Row("demo", "SoundNet", tables.QUOTED, {"accuracy": 88.0}),
+    ]
+    return tables.Table("table1", "L3 Table 1", [tables.Metric("accuracy", "accuracy %")], rows)
 
 
 def test_mean_and_sample_deviation_are_beside_the_papers_number():
@@ -26,19 +22,13 @@ def test_mean_and_sample_deviation_are_beside_the_papers_number():
     assert quoted.status == tables.QUOTED and quoted.spread == {}
     text = tables.markdown(combined)
     assert "74.0 ± 4.0" in text and "seeds 0, 1, 2" in text
-
-
-def test_one_seed_has_no_spread():
-    (row, _) = seeds.combine([table(70.0)]).rows
+    (row, _) = seeds.combine([table(70.0)]).rows  # one seed has no spread
     assert row.ours == {"accuracy": 70.0} and row.spread == {} and row.note == "70.0"
 
 
-def test_a_row_that_one_seed_lacks_is_not_averaged():
-    row = seeds.combine([table(70.0), table(None)]).rows[0]
-    assert row.status == tables.NOT_RUN and row.ours == {}
-
-
 def test_rows_may_be_absent_or_in_another_order():
+    row = seeds.combine([table(70.0), table(None)]).rows[0]  # not run with one seed
+    assert row.status == tables.NOT_RUN and row.ours == {}
     complete, other = table(70.0), table(74.0)
     turned = tables.Table(other.name, other.title, other.metrics, other.rows[::-1])
     assert seeds.combine([complete, turned]).rows[0].ours == {"accuracy": 72.0}
@@ -46,9 +36,6 @@ def test_rows_may_be_absent_or_in_another_order():
     first, quoted = seeds.combine([complete, short]).rows
     assert first.status == tables.NOT_RUN and first.note == "not run with every seed"
     assert quoted.status == tables.QUOTED
-
-
-def test_other_rows_are_refused():
     with pytest.raises(UserError, match="other rows"):
         seeds.combine([table(70.0), table(70.0, method="Theirs")])
 

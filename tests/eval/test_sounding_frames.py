@@ -17,13 +17,9 @@ BOX = np.array([[0.1, 0.2, 0.5, 0.6]])
 
 def _clip(number, **changes):
     """Frame k is grey of level 5 k; sample k of the sound is k % 30000."""
-    made = {
-        "size_px": (64, 80),
-        "frames": tuple(
-            tiny_shards.encode_jpeg(np.full((64, 80, 3), 5 * k, np.uint8)) for k in range(50)
-        ),
-        "waveform": (np.arange(96_000) % 30_000).astype(np.int16),
-    }
+    frames = [tiny_shards.encode_jpeg(np.full((64, 80, 3), 5 * k, np.uint8)) for k in range(50)]
+    sound = (np.arange(96_000) % 30_000).astype(np.int16)
+    made = {"size_px": (64, 80), "frames": tuple(frames), "waveform": sound}
     return tiny_shards.make_clip(number, **{**made, **changes})
 
 
@@ -50,12 +46,11 @@ def test_read_boxes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "row",
-    ["a,0,0.0,0,0,1,1.2,x", "a,0,0.0,0.5,0,0.4,1,x", "a,0,zero,0,0,1,1,x", "a,0,0.0,nan,0,1,1,x"],
+    "box", ["0.0,0,0,1,1.2", "0.0,0.5,0,0.4,1", "zero,0,0,1,1", "0.0,nan,0,1,1"]
 )
-def test_bad_boxes_are_one_line(tmp_path, row):
+def test_bad_boxes_are_one_line(tmp_path, box):
     with pytest.raises(UserError, match="need a CSV with the columns") as error:
-        sounding_frames.read_boxes(write_boxes(tmp_path / "boxes.csv", row))
+        sounding_frames.read_boxes(write_boxes(tmp_path / "boxes.csv", f"a,0,{box},x"))
     assert "\n" not in str(error.value)
 
 
@@ -65,7 +60,9 @@ def test_missing_columns_or_file_or_boxes(tmp_path):
         with pytest.raises(UserError, match="cannot read"):
             sounding_frames.read_boxes(wrong)
     with pytest.raises(UserError, match="holds no box"):
-        sounding_frames.read_boxes(write_boxes(tmp_path / "boxes.csv"))
+        sounding_frames.read_boxes(write_boxes(path))
+    with pytest.raises(UserError, match="does not exist"):
+        sounding_frames.from_folder(tmp_path / "none", {})
 
 
 def test_the_annotated_frame_nearest_to_the_middle_and_its_second(tmp_path):
@@ -89,23 +86,16 @@ def test_the_second_stays_inside_the_sound():
 
 def test_clips_without_box_or_picture_are_counted(tmp_path):
     note = [Annotation(1.0, BOX, "Drum")]
-    clips = [
-        _clip(1),
-        _clip(2),
-        _clip(3),
-        _clip(4, num_padding_frames=30),
-        _clip(5, waveform=np.zeros(40_000, np.int16)),
-    ]
-    boxes = {"clip0002": note, "clip0003": [Annotation(2.3, BOX, "")]}
-    boxes |= {"clip0004": note, "clip0005": note}
+    clips = [_clip(1), _clip(2), _clip(3), _clip(4, num_padding_frames=30)]
+    clips.append(_clip(5, waveform=np.zeros(40_000, np.int16)))
+    boxes = dict.fromkeys(["clip0002", "clip0004", "clip0005"], note)
+    boxes["clip0003"] = [Annotation(2.3, BOX, "")]
     _, outcomes = _read(tmp_path, clips, boxes)
     kinds = [item if isinstance(item, str) else item.example_id for item in outcomes]
     assert kinds == [NO_BOX, "clip0002", NO_FRAME, NO_FRAME, NO_FRAME]
-
-
-def test_demo_shards_say_so(tmp_path):
-    tiny_shards.write_shards(tmp_path, [_clip(1)], split="val", name="demo")
-    assert sounding_frames.from_shards(tmp_path, "val", {}).data == "demo data (synthetic), val"
+    demo = tmp_path / "demo"
+    tiny_shards.write_shards(demo, [_clip(1)], split="val", name="demo")
+    assert sounding_frames.from_shards(demo, "val", {}).data == "demo data (synthetic), val"
 
 
 def test_pictures_and_sounds_in_a_folder(tmp_path):
@@ -124,21 +114,16 @@ def test_pictures_and_sounds_in_a_folder(tmp_path):
     assert first.example_id == "1" and frames.data == "flickr" and frames.num_clips == 3
     expected = steps[48_000:96_000]
     assert np.allclose(first.waveform / schema.INT16_SCALE, expected, atol=1e-4)
-
-
-def test_short_sounds_of_a_folder_are_padded(tmp_path):
-    Image.new("RGB", (64, 64)).save(tmp_path / "1.jpg")
-    soundfile.write(tmp_path / "1.wav", np.full(100, 0.5), 48_000)
-    (frame,) = sounding_frames.from_folder(tmp_path, {"1": [Annotation(0.0, BOX, "")]}).read()
+    # Beside each other, and the sound is too short.
+    short = tmp_path / "short"
+    short.mkdir()
+    Image.new("RGB", (64, 64)).save(short / "1.jpg")
+    soundfile.write(short / "1.wav", np.full(100, 0.5), 48_000)
+    (frame,) = sounding_frames.from_folder(short, {"1": boxes["1"]}).read()
     assert frame.waveform.shape == (48_000,) and np.count_nonzero(frame.waveform) == 100
 
 
-def test_a_missing_folder_is_one_line(tmp_path):
-    with pytest.raises(UserError, match="does not exist"):
-        sounding_frames.from_folder(tmp_path / "none", {})
-
-
-def test_the_whole_frame_squashed():
+def test_the_whole_frame_squashed_and_a_broken_one():
     y, x = np.mgrid[:64, :128]
     picture = np.stack([4 * y, 2 * x, 0 * x], axis=-1).astype(np.uint8)
     jpeg = tiny_shards.encode_jpeg(picture, quality=100)
@@ -146,12 +131,7 @@ def test_the_whole_frame_squashed():
     assert image.shape == (32, 32, 3) and image.dtype == np.uint8
     assert view == sounding_frames.View()
     places = (np.arange(32) + 0.5) / 32 * 256
-    assert np.allclose(image[:, 16, 0], places, atol=6) and np.allclose(
-        image[16, :, 1], places, atol=6
-    )
-
-
-@pytest.mark.parametrize("whole", [False, True])
-def test_a_broken_picture_is_one_line(whole):
-    with pytest.raises(UserError, match="no readable JPEG"):
-        sounding_frames.decode(b"not a picture", 32, whole=whole)
+    assert np.allclose([image[:, 16, 0], image[16, :, 1]], places, atol=6)
+    for whole in (False, True):
+        with pytest.raises(UserError, match="no readable JPEG"):
+            sounding_frames.decode(b"not a picture", 32, whole=whole)

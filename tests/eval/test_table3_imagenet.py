@@ -40,16 +40,9 @@ def networks(paths):
 
 
 def _settings(**changes):
-    values = {
-        "augmentation": "none",
-        "image_px": 16,
-        "epochs": 20,
-        "batch_size": 4,
-        "learning_rate": "0.02",
-        "scratch_learning_rate": 0.01,
-        "seeds": 2,
-    }
-    return Settings(**{**values, **changes})
+    sizes = {"image_px": 16, "epochs": 20, "batch_size": 4, "seeds": 2}
+    rates = {"learning_rate": "0.02", "scratch_learning_rate": 0.01}
+    return Settings(**{"augmentation": "none", **sizes, **rates, **changes})
 
 
 def _table(images, frozen, cache_dir, scratch=None, **changes):
@@ -75,14 +68,9 @@ def test_demo_rows_say_so_and_the_papers_are_not_run(demo, networks, tmp_path):
     assert not any(row.ours for row in table.rows[2:])
     assert any("synthetic" in note for note in table.notes)
     assert "unlike the paper" in table.notes[1]
-
-
-def test_details_and_note(demo, networks, tmp_path):
-    row = _table(demo, networks, tmp_path / "cache", epochs=1).rows[1]
-    assert row.note == "l3_net, 7 steps, on demo, width 0.25, 16 px images, learning rate 0.02"
-    assert list(row.details["per_seed"]) == ["0", "1"]
-    assert row.details["num_classes"] == 2
-    assert row.details["saved_model"]["metadata"]["trained_steps"] == 7
+    assert ours.note == "l3_net, 7 steps, on demo, width 0.25, 16 px images, learning rate 0.02"
+    assert list(ours.details["per_seed"]) == ["0", "1"] and ours.details["num_classes"] == 2
+    assert ours.details["saved_model"]["metadata"]["trained_steps"] == 7
 
 
 def test_imagenet_numbers_stand_beside_the_papers(networks, tmp_path, monkeypatch):
@@ -103,23 +91,15 @@ def test_imagenet_numbers_stand_beside_the_papers(networks, tmp_path, monkeypatc
 
 
 def test_default_size_and_inception(demo, networks, tmp_path):
-    rows = _table(
-        demo,
-        {OURS: networks[OURS]},
-        tmp_path / "cache",
-        augmentation="inception",
-        image_px=None,
-        epochs=6,
-        learning_rate="0.1",
-        seeds=1,
-    ).rows
-    assert rows[0].details["training"]["image_px"] == 64
-    assert rows[0].ours["accuracy"] == 100
+    given = (demo, {OURS: networks[OURS]}, tmp_path / "cache")
+    changes = {"augmentation": "inception", "image_px": None, "learning_rate": "0.1"}
+    row = _table(*given, **changes, epochs=6, seeds=1).rows[0]
+    assert row.details["training"]["image_px"] == 64
+    assert row.ours["accuracy"] == 100
 
 
 def test_rate_is_chosen_once_for_all_seeds(demo, networks, tmp_path, monkeypatch):
-    calls = []
-    choose = linear_layer.choose_rate
+    calls, choose = [], linear_layer.choose_rate
 
     def recorded(setup, split, seed):
         calls.append(seed)
@@ -143,16 +123,12 @@ def test_second_run_computes_nothing(demo, networks, tmp_path, monkeypatch):
         _table(*given, epochs=2, learning_rate="0.5")
 
 
-def test_no_network_is_not_run(demo, tmp_path):
-    rows = _table(demo, {}, tmp_path / "cache").rows
+def test_from_scratch_when_asked(demo, tmp_path, monkeypatch):
+    rows = _table(demo, {}, tmp_path / "cache").rows  # nothing is asked for
     assert [row.method for row in rows] == list(table3_imagenet.PAPER)
     assert [row.status for row in rows[-3:]] == [tables.NOT_RUN] * 3
     assert rows[-1].paper == {"accuracy": 59.2} and "--from_scratch" in rows[-1].note
-
-
-def test_from_scratch_when_asked(demo, tmp_path, monkeypatch):
-    config = ModelConfig(width=1 / 32)
-    given = (demo, {}, tmp_path / "cache", config)
+    given = (demo, {}, tmp_path / "cache", ModelConfig(width=1 / 32))
     settings = {"image_px": 32, "epochs": 6, "seeds": 1}
     row, *others = _table(*given, **settings).rows
     assert row.method == FROM_SCRATCH and row.data.startswith("demo data (synthetic)")
@@ -173,39 +149,25 @@ def test_from_scratch_is_like_the_network_it_is_compared_with():
     assert (like.stride, like.width, like.frame_px) == (2, 0.25, 112)
 
 
-def test_bad_rate_is_one_line():
+def test_bad_training_and_no_data_are_refused():
+    for flag in ("--augmentation=x", "--epochs=0", "--image_px=0", "--batch_size=0"):
+        with pytest.raises(IllegalFlagValueError):
+            flags.parse([flag], TableConfig, Images, Settings)
     with pytest.raises(UserError, match='--learning_rate=-1: need a positive number or "choose"'):
         table3_imagenet.main(TableConfig(), Images(), Settings(learning_rate="-1"))
-
-
-@pytest.mark.parametrize("flag", ["augmentation=x", "epochs=0", "image_px=0", "batch_size=0"])
-def test_bad_training_is_refused(flag):
-    with pytest.raises(IllegalFlagValueError):
-        flags.parse([f"--{flag}"], TableConfig, Images, Settings)
+    with pytest.raises(UserError, match="nothing to classify: give --imagenet") as error:
+        table3_imagenet.read_images(Images())
+    assert "\n" not in str(error.value)
 
 
 def test_command_line(tmp_path, paths):
     demo = write_image_shards(tmp_path / "demo")
-    command = [
-        *("-m", "eval.table3_imagenet"),
-        f"--shards={demo}",
-        f"--saved_model={paths[OURS]}",
-        "--augmentation=none",
-        "--epochs=20",
-        "--batch_size=4",
-        "--learning_rate=0.02",
-        f"--out_dir={tmp_path / 'out'}",
-        f"--cache_dir={tmp_path / 'cache'}",
-    ]
+    command = ["-m", "eval.table3_imagenet", f"--shards={demo}", f"--saved_model={paths[OURS]}"]
+    command += ["--augmentation=none", "--epochs=20", "--batch_size=4", "--learning_rate=0.02"]
+    command += [f"--out_dir={tmp_path / 'out'}", f"--cache_dir={tmp_path / 'cache'}"]
     done = commands.run(*command, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "out" / "table3.json").read_text())
     assert record["rows"][0]["ours"]["accuracy"] == 100
     assert record["flags"]["learning_rate"] == "0.02"
     assert (tmp_path / "out" / "table3.md").read_text() == done.stdout
-
-
-def test_no_data_is_one_line():
-    with pytest.raises(UserError, match="nothing to classify: give --imagenet") as error:
-        table3_imagenet.read_images(Images())
-    assert "\n" not in str(error.value)

@@ -36,10 +36,8 @@ def clip_names(monkeypatch):
         assert (shards, cache_dir) == ("shards", "cache")
         rng = np.random.default_rng(seed)
         hot = np.eye(8)[np.arange(NUM_CLIPS) % NUM_CLASSES]
-        features = {
-            name: (10 * hot if network.knows else 0) + rng.random((NUM_CLIPS, 8))
-            for name in outputs
-        }
+        known = 10 * hot if network.knows else 0
+        features = {name: known + rng.random((NUM_CLIPS, 8)) for name in outputs}
         return clips.ClipFeatures(names, labels, features, "digest")
 
     monkeypatch.setattr(clips, "extract_features", describe)
@@ -51,10 +49,9 @@ NETWORKS = {OURS_RANDOM: FakeNetwork(False), OURS: FakeNetwork(True)}
 
 
 def _table(networks=NETWORKS, truth=None, **protocol):
-    settings = Protocol(**{"num_clusters": NUM_CLASSES, "num_draws": 2, **protocol})
-    return table4_nmi.make_table(
-        networks, "shards", truth=truth, protocol=settings, cache_dir="cache"
-    )
+    protocol = Protocol(**{"num_clusters": NUM_CLASSES, "num_draws": 2, **protocol})
+    given = {"truth": truth, "protocol": protocol, "cache_dir": "cache"}
+    return table4_nmi.make_table(networks, "shards", **given)
 
 
 def _row(table, method, modality):
@@ -73,9 +70,8 @@ def test_the_trained_network_knows_the_classes_and_the_random_one_does_not():
         assert ours.ours["units_4_of_5"] == ours.ours["units_3_of_5"] == NUM_CLASSES
         assert ours.details["units_4_of_5_unit_of_class"] == {f"c{k}": k for k in range(4)}
         assert len(ours.details["nmi_per_draw"]) == 2
-        for method in (RANDOM, OURS_RANDOM):
-            assert _row(table, method, modality).ours["nmi"] < 0.3
-            assert _row(table, method, modality).ours["units_4_of_5"] < NUM_CLASSES
+        for other in (_row(table, method, modality).ours for method in (RANDOM, OURS_RANDOM)):
+            assert other["nmi"] < 0.3 and other["units_4_of_5"] < NUM_CLASSES
 
 
 def test_the_papers_numbers_stand_beside():
@@ -85,6 +81,9 @@ def test_the_papers_numbers_stand_beside():
     }  # fmt: skip
     assert _row(table, OURS, AUDIO).paper["nmi"] == 0.330
     assert _row(table, RANDOM, AUDIO).paper == {"nmi": 0.165}
+    without = _table(networks={OURS_RANDOM: FakeNetwork(False)})
+    statuses = [_row(without, method, VISION).status for method in (OURS, OURS_RANDOM, RANDOM)]
+    assert statuses == ["not run", "run", "run"]
 
 
 def test_other_than_the_papers_clusters_is_told():
@@ -103,24 +102,15 @@ def test_no_number_of_clusters_means_that_of_the_classes_seen(clip_names):
     assert any("into 3 clusters" in note for note in table.notes)
 
 
-def test_rows_without_network_are_not_run():
-    table = _table(networks={OURS_RANDOM: FakeNetwork(False)})
-    assert _row(table, OURS, VISION).status == "not run"
-    assert _row(table, OURS_RANDOM, VISION).status == _row(table, RANDOM, VISION).status == "run"
-
-
 def test_truth_may_differ_between_eye_and_ear_and_may_be_missing(tmp_path):
     path = tmp_path / "clips.csv"
     rows = [f"clip{k:03d},x{k % 2},y{k % 3}" for k in range(NUM_CLIPS - 5)]
     path.write_text("\n".join(["example_id,label,heard_label", *rows]) + "\n")
     table = _table(truth=clips.read_truth(path))
     assert table.rows[0].data == "data, 55 frames"
-    preferred = {
-        modality: _row(table, OURS, modality).details["units_3_of_5_unit_of_class"]
-        for modality in (VISION, AUDIO)
-    }
-    assert set(preferred[VISION]) <= {"x0", "x1"} and preferred[VISION]
-    assert set(preferred[AUDIO]) <= {"y0", "y1", "y2"} and preferred[AUDIO]
+    for modality, classes in ((VISION, {"x0", "x1"}), (AUDIO, {"y0", "y1", "y2"})):
+        preferred = _row(table, OURS, modality).details["units_3_of_5_unit_of_class"]
+        assert set(preferred) <= classes and preferred
     assert any("left out: 5" in note for note in table.notes)
 
 
@@ -132,18 +122,18 @@ def test_unit_length_counts():
     assert any("length 1" in note for note in scaled.notes)
 
 
-@pytest.mark.parametrize("num_clusters", [61, 1])
-def test_bad_numbers_are_one_line(num_clusters):
-    with pytest.raises(UserError, match=f"--num_clusters={num_clusters}: need 2 to 60"):
-        _table(num_clusters=num_clusters)
+def test_bad_numbers_and_missing_flags_are_one_line(clip_names):
+    for num_clusters in (61, 1):
+        with pytest.raises(UserError, match=f"--num_clusters={num_clusters}: need 2 to 60"):
+            _table(num_clusters=num_clusters)
     with pytest.raises(IllegalFlagValueError):
         flags.parse(["--num_draws=0"], TableConfig, Protocol)
-
-
-def test_a_single_class_is_one_line(clip_names):
-    truth = {VISION: dict.fromkeys(clip_names, "x"), AUDIO: {}}
     with pytest.raises(UserError, match=r"of 1 class\(es\)"):
-        _table(truth=truth)
+        _table(truth={VISION: dict.fromkeys(clip_names, "x"), AUDIO: {}})
+    with pytest.raises(UserError, match="give --shards"):
+        table4_nmi.main(TableConfig(), Protocol())
+    with pytest.raises(UserError, match="need --saved_model"):
+        table4_nmi.main(TableConfig(shards="x"), Protocol())
 
 
 def test_protocol_is_that_of_the_readings():
@@ -151,14 +141,6 @@ def test_protocol_is_that_of_the_readings():
     assert (protocol.num_clusters, protocol.num_draws, protocol.unit_length) == (64, 5, False)
     details = _row(_table(num_draws=5), OURS, VISION).details
     assert len(details["nmi_per_draw"]) == 5
-
-
-# --- The command ---------------------------------------------------------------------------------
-def test_missing_flags_are_one_line():
-    with pytest.raises(UserError, match="give --shards"):
-        table4_nmi.main(TableConfig(), Protocol())
-    with pytest.raises(UserError, match="need --saved_model"):
-        table4_nmi.main(TableConfig(shards="x"), Protocol())
 
 
 def test_an_exported_network_end_to_end(tmp_path, capsys, monkeypatch):
