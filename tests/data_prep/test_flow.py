@@ -170,13 +170,10 @@ def test_a_lack_of_opencv_is_an_error(monkeypatch):
         _opencv.cache_clear()
 
 
-def test_opencv_is_not_imported_before_flow_is_wanted():
+def test_opencv_is_not_imported_before_flow_is_wanted_and_takes_one_thread():
     # By us, that is: Keras imports it where it finds it.
     program = "import sys, data_prep.shards.flow; sys.exit('cv2' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
-
-
-def test_opencv_takes_one_thread():
     opencv_version()
     import cv2
 

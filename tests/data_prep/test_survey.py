@@ -292,11 +292,8 @@ def test_no_prepared_folder(folder, name, content):
     assert "\n" not in refusal(folder, "is no folder of shards .*write_shards makes one")
 
 
-def test_a_missing_folder(tmp_path):
+def test_a_missing_folder_and_one_without_clips(tmp_path):
     refusal(tmp_path / "nowhere", "nowhere is no folder of shards")
-
-
-def test_no_clip_came_out(tmp_path):
     folder = write_folder(tmp_path, {"train": []}, others=FAILURES[:2])
     refusal(folder, "has no clip: 1 failed decode, 1 skipped no_audio; ")
 
