@@ -32,7 +32,7 @@ import numpy as np
 from eval.methods import cca, networks, vgg16
 from eval.metrics import ndcg, ranking
 from eval.reporting import synthetic, tables
-from eval.reporting.table_config import TableConfig
+from eval.reporting.table_config import LabelledConfig
 from eval.sets import clips, ontology
 from l3net import flags
 from l3net.errors import UserError
@@ -469,7 +469,7 @@ def _notes(search: SearchConfig, data: str, num_unlabelled: int, *, has_truth: b
     return notes
 
 
-def main(table: TableConfig, search: SearchConfig, config: Config) -> None:
+def main(table: LabelledConfig, search: SearchConfig, config: Config) -> None:
     """Searches with each network and writes the table."""
     folders = config.saved_models or (table.saved_model or "",)
     if not all(folders) or not table.shards:
@@ -489,4 +489,4 @@ def main(table: TableConfig, search: SearchConfig, config: Config) -> None:
 
 
 if __name__ == "__main__":
-    flags.run(main, TableConfig, SearchConfig, Config)
+    flags.run(main, LabelledConfig, SearchConfig, Config)

@@ -20,7 +20,7 @@ from eval.methods import baselines, features, linear_probe, piczak
 from eval.methods.networks import in_words
 from eval.metrics import accuracy
 from eval.reporting import cache, synthetic, tables
-from eval.reporting.table_config import TableConfig, positive_or_word
+from eval.reporting.table_config import TrainedAndRandomConfig, positive_or_word
 from eval.sets import recordings
 from l3net import flags
 from l3net.errors import UserError
@@ -298,7 +298,7 @@ def _measured(
     return tables.Row(data.data, method, tables.RUN, ours=ours, details=details)
 
 
-def main(table: TableConfig, config: Config) -> None:
+def main(table: TrainedAndRandomConfig, config: Config) -> None:
     """Makes the table and writes it."""
     _ = config.c  # a value that is not allowed is refused before anything is read
 
@@ -312,4 +312,4 @@ def main(table: TableConfig, config: Config) -> None:
 
 
 if __name__ == "__main__":
-    flags.run(main, TableConfig, Config)
+    flags.run(main, TrainedAndRandomConfig, Config)

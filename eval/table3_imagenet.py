@@ -19,7 +19,7 @@ import numpy as np
 
 from eval.methods import from_scratch, linear_layer, networks
 from eval.reporting import cache, synthetic, tables
-from eval.reporting.table_config import TableConfig, positive_or_word
+from eval.reporting.table_config import TrainedAndRandomConfig, positive_or_word
 from eval.sets import image_sets
 from l3net import flags
 from l3net.errors import UserError
@@ -342,7 +342,7 @@ def _like(network: linear_layer.VisionNetwork | None) -> image_classifier.ModelC
     return image_classifier.ModelConfig(**known)
 
 
-def main(table: TableConfig, given: Images, settings: Settings) -> None:
+def main(table: TrainedAndRandomConfig, given: Images, settings: Settings) -> None:
     """Makes the table and writes it."""
     _ = settings.rate  # a value that is not allowed is refused before anything is read
     paths = {OURS_RANDOM: table.random_saved_model, OURS: table.saved_model}
@@ -361,4 +361,4 @@ def main(table: TableConfig, given: Images, settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    flags.run(main, TableConfig, Images, Settings)
+    flags.run(main, TrainedAndRandomConfig, Images, Settings)

@@ -18,7 +18,7 @@ import numpy as np
 
 from eval.metrics import clusters
 from eval.reporting import tables
-from eval.reporting.table_config import TableConfig
+from eval.reporting.table_config import TrainedAndRandomConfig
 from eval.sets import clips
 from l3net import flags
 from l3net.errors import UserError
@@ -218,7 +218,7 @@ def _notes(classes: Mapping[str, np.ndarray], protocol: Protocol) -> list[str]:
     return notes
 
 
-def main(table: TableConfig, protocol: Protocol) -> None:
+def main(table: TrainedAndRandomConfig, protocol: Protocol) -> None:
     """Makes the table and writes it."""
     shards = table.shards
     if not shards:
@@ -240,4 +240,4 @@ def main(table: TableConfig, protocol: Protocol) -> None:
 
 
 if __name__ == "__main__":
-    flags.run(main, TableConfig, Protocol)
+    flags.run(main, TrainedAndRandomConfig, Protocol)

@@ -17,7 +17,7 @@ from typing import Any
 from eval.figures import confusion, curves, drawings, embeddings, gallery, heat_maps, units
 from eval.figures.clip_source import ClipSource
 from eval.reporting import tables
-from eval.reporting.table_config import TableConfig
+from eval.reporting.table_config import TrainedAndRandomConfig
 from eval.sets import clips, sounding_frames
 from l3net import flags, provenance
 from l3net.data.shards import read_labels
@@ -33,8 +33,12 @@ _log = logging.getLogger(__name__)
 class Config:
     """Networks, boxes and tables of single figures."""
 
-    ave_saved_model: str | None = setting(None, "SavedModel of an AVE-Net: OTS Fig. 3.")
-    avol_saved_model: str | None = setting(None, "SavedModel of an AVOL-Net: OTS Fig. 5 to 7.")
+    ave_saved_model: str | None = setting(
+        None, "SavedModel of the AVE-Net whose retrieval is shown (OTS Fig. 3)."
+    )
+    avol_saved_model: str | None = setting(
+        None, "SavedModel of the AVOL-Net whose maps are shown (OTS Fig. 5 to 7)."
+    )
     split: str = setting("test", "Split of the shards whose clips are shown.")
     boxes: str | None = setting(
         None,
@@ -42,14 +46,14 @@ class Config:
         "OTS Fig. 5 and 6.",
     )
     table2: str | None = setting(
-        None, "table2.json of eval.table2_sound, whose confusion matrix is drawn."
+        None, "Table whose confusion matrix is drawn: table2.json of eval.table2_sound."
     )
     learning_curves: str | None = setting(
-        None, "learning_curves.json of eval.reporting.curves, whose curves are drawn."
+        None, "Validation curves to draw: learning_curves.json of eval.reporting.curves."
     )
 
 
-def _source(table: TableConfig, split: str) -> ClipSource:
+def _source(table: TrainedAndRandomConfig, split: str) -> ClipSource:
     """Returns the clips, and what is known of them."""
     if not table.shards:
         raise UserError("no clips: give --shards, a folder that data_prep.write_shards made")
@@ -66,7 +70,7 @@ def _source(table: TableConfig, split: str) -> ClipSource:
 
 
 def _jobs(
-    table: TableConfig, config: Config
+    table: TrainedAndRandomConfig, config: Config
 ) -> list[tuple[Sequence[drawings.Subject], Callable[[], list[drawings.Drawing]]]]:
     """Returns what can be drawn: subjects, in case it fails, and a function that draws them."""
     source = _source(table, config.split)
@@ -111,7 +115,7 @@ def _jobs(
     ]
 
 
-def main(table: TableConfig, config: Config) -> None:
+def main(table: TrainedAndRandomConfig, config: Config) -> None:
     """Draws what can be drawn and writes the list of figures."""
     entries: list[dict[str, Any]] = []
     for subjects, draw in track(_jobs(table, config), "drawing", unit="figure"):
@@ -134,4 +138,4 @@ def main(table: TableConfig, config: Config) -> None:
 
 
 if __name__ == "__main__":
-    flags.run(main, TableConfig, Config)
+    flags.run(main, TrainedAndRandomConfig, Config)

@@ -1,4 +1,4 @@
-"""The configuration that every table shares; its fields are flags of the table's command."""
+"""Configurations that tables share; their fields are flags of the tables' commands."""
 
 import dataclasses
 
@@ -8,27 +8,39 @@ from l3net.flags import setting
 
 @dataclasses.dataclass(frozen=True)
 class TableConfig:
-    """Networks, data and output of the table."""
+    """Network, data and output of the table."""
 
     saved_model: str | None = setting(
         None, "SavedModel of the trained network, as l3net.export writes it."
     )
-    random_saved_model: str | None = setting(
-        None, 'SavedModel of the same network with random weights: the row "Ours random".'
-    )
     shards: str | None = setting(
         None, "Folder of shards that data_prep.write_shards made, the data of the table."
-    )
-    clips: str | None = setting(
-        None,
-        "CSV with columns example_id, label (the class that is seen) and heard_label, which count "
-        "in place of the shards' labels; the demo data's clips.csv.",
     )
     out_dir: str = setting("runs/tables", "Folder for the table's .json and .md.")
     cache_dir: str = setting(
         "runs/cache", "Folder for features and results that need not be computed twice."
     )
     seed: int = setting(0, "Seed of everything that is drawn at random.", at_least=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledConfig(TableConfig):
+    """Network, data, its classes, and output of the table."""
+
+    clips: str | None = setting(
+        None,
+        "CSV with columns example_id, label (the class that is seen) and heard_label, which count "
+        "in place of the shards' labels; the demo data's clips.csv.",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedAndRandomConfig(LabelledConfig):
+    """Trained and random network, data, its classes, and output of the table."""
+
+    random_saved_model: str | None = setting(
+        None, 'SavedModel of the same network with random weights: the row "Ours random".'
+    )
 
 
 def positive_or_word(flag: str, text: str, word: str) -> float | None:

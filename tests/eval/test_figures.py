@@ -10,7 +10,7 @@ from eval.figures import __main__ as figures_command
 from eval.figures import confusion, curves, drawings, embeddings, gallery, heat_maps, units
 from eval.figures.clip_source import ClipSource
 from eval.reporting import tables
-from eval.reporting.table_config import TableConfig
+from eval.reporting.table_config import TrainedAndRandomConfig
 from eval.sets import sounding_frames
 from eval.sets.sounding_frames import Annotation
 from l3net import constants
@@ -234,7 +234,7 @@ def test_learning_curves_are_per_cent_over_thousands_of_pairs():
 # --- The command ---------------------------------------------------------------------------------
 def test_what_was_not_given_is_listed_as_not_run(tiny_shards, tmp_path):
     given = str(tables.write_table(curves_table({"5": 0.5}), tmp_path, flags={}, seconds=0))
-    common = TableConfig(shards=str(tiny_shards), out_dir=str(tmp_path))
+    common = TrainedAndRandomConfig(shards=str(tiny_shards), out_dir=str(tmp_path))
     with pytest.raises(UserError, match="nothing could be drawn: no --learning_curves was given"):
         figures_command.main(common, figures_command.Config(split="train"))
     figures_command.main(common, figures_command.Config(split="train", learning_curves=given))

@@ -10,7 +10,7 @@ import pytest
 from eval import retrieval
 from eval.methods import cca, vgg16
 from eval.metrics import ndcg
-from eval.reporting.table_config import TableConfig
+from eval.reporting.table_config import LabelledConfig
 from eval.sets import ontology
 from l3net import constants
 from l3net.errors import UserError
@@ -226,7 +226,7 @@ def test_entry_says_what_it_needs_and_writes_the_table(tmp_path, shards, monkeyp
         rows = [[f"test{k:04d}", CLASSES[k % 4], CLASSES[k % 4]] for k in [*range(NUM_TEST), 900]]
         csv.writer(file).writerows([["example_id", "label", "heard_label"], *rows])
     monkeypatch.setattr(saved_model, "SavedModel", lambda folder: Network(name=str(folder)))
-    table = TableConfig(shards=str(shards), clips=str(path), out_dir=str(tmp_path / "out"))
+    table = LabelledConfig(shards=str(shards), clips=str(path), out_dir=str(tmp_path / "out"))
     search = retrieval.SearchConfig(str(shards), str(tmp_path))
     with pytest.raises(UserError, match="need --saved_models, and --shards"):
         retrieval.main(table, search, retrieval.Config())

@@ -6,7 +6,7 @@ from absl.flags import IllegalFlagValueError
 
 from eval import table2_sound
 from eval.methods import baselines, features, linear_probe, piczak
-from eval.reporting.table_config import TableConfig
+from eval.reporting.table_config import TrainedAndRandomConfig
 from eval.table2_sound import Config
 from l3net import flags
 from l3net.errors import UserError
@@ -113,14 +113,14 @@ def test_flags_of_classifiers_and_data(tmp_path):
     assert (recipe.epochs, recipe.width) == (3, 0.25)
     for flag in ("--piczak=large", "--piczak_epochs=0"):
         with pytest.raises(IllegalFlagValueError):
-            flags.parse([flag], TableConfig, Config)
+            flags.parse([flag], TrainedAndRandomConfig, Config)
     with pytest.raises(UserError, match="nothing to classify: give --esc50") as error:
         _sets()
     assert "\n" not in str(error.value)
     with pytest.raises(UserError, match='--svm_c=0: need a positive number or "cv"'):
-        table2_sound.main(TableConfig(), Config(svm_c="0"))
+        table2_sound.main(TrainedAndRandomConfig(), Config(svm_c="0"))
     with pytest.raises(UserError, match="^the ESC-50 folder"):
-        table2_sound.main(TableConfig(), Config(esc50=str(tmp_path / "none")))
+        table2_sound.main(TrainedAndRandomConfig(), Config(esc50=str(tmp_path / "none")))
 
 
 def test_second_run_computes_nothing(tmp_path, networks, monkeypatch):

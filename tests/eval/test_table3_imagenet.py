@@ -8,7 +8,7 @@ from absl.flags import IllegalFlagValueError
 from eval import table3_imagenet
 from eval.methods import from_scratch, linear_layer
 from eval.reporting import tables
-from eval.reporting.table_config import TableConfig
+from eval.reporting.table_config import TrainedAndRandomConfig
 from eval.sets import image_sets
 from eval.table3_imagenet import Images, Settings
 from l3net import flags
@@ -152,9 +152,9 @@ def test_from_scratch_is_like_the_network_it_is_compared_with():
 def test_bad_training_and_no_data_are_refused():
     for flag in ("--augmentation=x", "--epochs=0", "--image_px=0", "--batch_size=0"):
         with pytest.raises(IllegalFlagValueError):
-            flags.parse([flag], TableConfig, Images, Settings)
+            flags.parse([flag], TrainedAndRandomConfig, Images, Settings)
     with pytest.raises(UserError, match='--learning_rate=-1: need a positive number or "choose"'):
-        table3_imagenet.main(TableConfig(), Images(), Settings(learning_rate="-1"))
+        table3_imagenet.main(TrainedAndRandomConfig(), Images(), Settings(learning_rate="-1"))
     with pytest.raises(UserError, match="nothing to classify: give --imagenet") as error:
         table3_imagenet.read_images(Images())
     assert "\n" not in str(error.value)

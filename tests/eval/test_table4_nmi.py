@@ -7,7 +7,7 @@ import pytest
 from absl.flags import IllegalFlagValueError
 
 from eval import table4_nmi
-from eval.reporting.table_config import TableConfig
+from eval.reporting.table_config import TrainedAndRandomConfig
 from eval.sets import clips
 from eval.table4_nmi import AUDIO, OURS, OURS_RANDOM, RANDOM, VISION, Protocol
 from l3net import export, flags
@@ -127,13 +127,13 @@ def test_bad_numbers_and_missing_flags_are_one_line(clip_names):
         with pytest.raises(UserError, match=f"--num_clusters={num_clusters}: need 2 to 60"):
             _table(num_clusters=num_clusters)
     with pytest.raises(IllegalFlagValueError):
-        flags.parse(["--num_draws=0"], TableConfig, Protocol)
+        flags.parse(["--num_draws=0"], TrainedAndRandomConfig, Protocol)
     with pytest.raises(UserError, match=r"of 1 class\(es\)"):
         _table(truth={VISION: dict.fromkeys(clip_names, "x"), AUDIO: {}})
     with pytest.raises(UserError, match="give --shards"):
-        table4_nmi.main(TableConfig(), Protocol())
+        table4_nmi.main(TrainedAndRandomConfig(), Protocol())
     with pytest.raises(UserError, match="need --saved_model"):
-        table4_nmi.main(TableConfig(shards="x"), Protocol())
+        table4_nmi.main(TrainedAndRandomConfig(shards="x"), Protocol())
 
 
 def test_protocol_is_that_of_the_readings():
@@ -147,7 +147,7 @@ def test_an_exported_network_end_to_end(tmp_path, capsys, monkeypatch):
     monkeypatch.undo()  # real clips, real features
     shards = tiny_training.make_shards(tmp_path / "shards")
     run_dir = save_tiny_run(tmp_path / "run")
-    config = TableConfig(
+    config = TrainedAndRandomConfig(
         shards=str(shards),
         saved_model=str(export.export(run_dir)),
         random_saved_model=str(export.export(run_dir, random_weights=True)),
