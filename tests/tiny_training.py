@@ -10,6 +10,7 @@ from l3net import models
 from l3net.data import input_pipeline
 from l3net.data.shards import LABELS_FILE, find_shards
 from l3net.training import checkpoints, loop
+from l3net.training import run_dir as run_files
 from l3net.training.step import Trainer, TrainingConfig
 from tests import tiny_shards
 
@@ -97,3 +98,10 @@ def make_trainer(shards, *, model=MODEL, strategy=None, config=None, **pipeline)
 def weights(run_dir, which="last") -> list[np.ndarray]:
     """Returns the weights of a run's checkpoint."""
     return checkpoints.load_model(run_dir, which)[0].get_weights()
+
+
+def metrics_of(run) -> list[dict]:
+    """Returns a run's metrics without what is measured again each time."""
+    measured_again = ("pairs_per_second", "seconds")
+    lines = run_files.read_metrics(run)
+    return [{key: line[key] for key in line if key not in measured_again} for line in lines]

@@ -1,5 +1,3 @@
-"""Export: signatures, numbers, a SavedModel that needs TensorFlow alone, folders kept safe."""
-
 import functools
 import json
 import pathlib
@@ -72,21 +70,17 @@ def test_audio_equals_the_keras_model_before_the_relu(run_dir, signatures):
     waveform = random_inputs(3)["waveform"]
     waveform[2] = 0.0  # silence
     got = run_numpy(signatures["audio"], waveform=waveform)
-    maps = model.get_layer("audio")(
-        log_spectrogram(tf.constant(waveform), **config.spectrogram_settings), training=False
-    )
+    spectrogram = log_spectrogram(tf.constant(waveform), **config.spectrogram_settings)
+    audio = model.get_layer("audio")
+    maps = audio(spectrogram, training=False)
     assert got["pool4"].shape == (3, POOL4) and got["conv4_2"].shape == (3, AUDIO_CONV4_2)
     assert_close(got["pool4"], maps["pool4"].numpy())
     assert_close(got["conv4_2"], block_max(maps["conv4_2_before_relu"].numpy(), 4, 3))
     assert got["conv4_2"].min() < 0  # a ReLU would have cut these
     assert_close(got["conv4_2_map"], maps["conv4_2"].numpy())
     np.testing.assert_array_equal(got["conv4_2_map"].max(axis=(1, 2)), got["pool4"])
-    assert not np.allclose(got["pool4"], maps_in_training_mode(model, waveform, config), rtol=1e-2)
-
-
-def maps_in_training_mode(model, waveform, config) -> np.ndarray:
-    spectrogram = log_spectrogram(tf.constant(waveform), **config.spectrogram_settings)
-    return model.get_layer("audio")(spectrogram, training=True)["pool4"].numpy()
+    in_training = audio(spectrogram, training=True)["pool4"].numpy()
+    assert not np.allclose(got["pool4"], in_training, rtol=1e-2)
 
 
 def test_vision_equals_the_keras_model_after_the_relu(run_dir, signatures):
@@ -105,9 +99,6 @@ def test_vision_takes_images_of_many_sizes(signatures, shape):
     image = np.zeros((1, *shape, 3), np.uint8)
     got = run_numpy(signatures["vision"], image=image)
     assert got["pool4"].shape == (1, POOL4) and got["conv4_2"].shape == (1, VISION_CONV4_2)
-
-
-def test_vision_refuses_images_too_small_for_the_grid(signatures):
     with pytest.raises(tf.errors.InvalidArgumentError, match="image too small"):
         signatures["vision"](image=tf.zeros([1, 48, 64, 3], tf.uint8))
 
@@ -198,12 +189,9 @@ def test_random_weights_repeat_by_seed_and_need_no_checkpoint(signatures, tmp_pa
     assert not list(tmp_path.glob(".saved_model*"))
 
 
-def test_no_run(tmp_path):
+def test_no_run_and_a_folder_that_is_not_its_own(run_dir, tmp_path):
     with pytest.raises(UserError, match=r"no model\.json"):
         export.export(tmp_path / "nothing")
-
-
-def test_replaces_no_folder_but_its_own(run_dir, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(UserError, match="no SavedModel of ours"):
         export.export(run_dir, tmp_path)
@@ -219,15 +207,11 @@ def test_a_wrong_saved_model_is_not_kept(run_dir, exported, monkeypatch):
         export.export(run_dir)
     assert (exported / METADATA_FILE).read_text() == before
     assert not list(run_dir.glob(".saved_model*"))
-
-
-def test_a_diverged_network_is_refused():
     diverged = np.full((2, 3), np.nan, np.float32)
     with pytest.raises(UserError, match="audio/pool4 of the network is not finite"):
         made._compare("audio/pool4", diverged, diverged)
 
 
-# --- The other networks --------------------------------------------------------------------------
 FEATURES = {"pool4": (2, 16)}
 EMBEDDING = {**FEATURES, "embedding": (2, 128)}
 PAIRS = {"avc": {"corresponds": (2,), "distance": (2,)}}
@@ -281,11 +265,6 @@ def test_every_network_answers_its_signatures(exported_once, name):
             np.testing.assert_allclose(np.linalg.norm(outputs["embedding"], axis=1), 1, rtol=1e-5)
 
 
-def test_a_float32_network_is_exported_as_it_is():
-    model = models.build_model(TINY)
-    assert export._in_float32(model, TINY) == (model, TINY)
-
-
 def test_half_precision_runs_are_exported_in_float32(tmp_path, exported_once):
     config = models.ModelConfig("ave_net", **SMALLEST, precision="bfloat16")
     folder = export.export(save_tiny_run(tmp_path / "half", config=config))
@@ -295,3 +274,5 @@ def test_half_precision_runs_are_exported_in_float32(tmp_path, exported_once):
         for path in (folder, exported_once("ave_net"))
     )
     np.testing.assert_array_equal(first["embedding"], second["embedding"])
+    model = models.build_model(TINY)  # of float32: as it is
+    assert export._in_float32(model, TINY) == (model, TINY)

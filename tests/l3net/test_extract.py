@@ -1,5 +1,3 @@
-"""Extraction: files of every kind, broken ones among them; restarts, time stamps, memory."""
-
 import json
 import shutil
 import tracemalloc
@@ -7,7 +5,6 @@ import tracemalloc
 import numpy as np
 import pytest
 import soundfile
-import tensorflow as tf
 from PIL import Image
 
 import l3net
@@ -16,7 +13,7 @@ from l3net.errors import UserError
 from l3net.inference import file_features, saved_model
 from l3net.media import images
 from tests import conftest
-from tests.tiny_networks import POOL4, TINY, save_tiny_run
+from tests.tiny_networks import POOL4, save_tiny_network, save_tiny_run
 from tests.tiny_sounds import RATE, pictures, tone
 
 
@@ -39,6 +36,11 @@ def run(inputs, network, out_dir, **flags) -> list[extract.Outcome]:
     )
 
 
+def refused(message, inputs, network, out_dir, **flags) -> None:
+    with pytest.raises(UserError, match=message):
+        run(inputs, network, out_dir, **flags)
+
+
 def statuses(outcomes) -> list[str]:
     return [outcome.status for outcome in outcomes]
 
@@ -48,7 +50,6 @@ def load(path) -> dict[str, np.ndarray]:
         return dict(npz)
 
 
-# --- Files ---------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Files of every kind, two of them broken."""
@@ -93,6 +94,7 @@ def test_every_kind_of_file_goes_through(folder, extracted):
         *("tone.wav.npz", "tone.flac.npz", "sub/tone.ogg.npz", "tone.mp3.npz", "tone.mp4.npz"),
         *("short.wav.npz", "silence.wav.npz", "picture.jpg.npz", "PICTURE2.PNG.npz"),
     }
+    np.testing.assert_array_equal(load(out_dir / "PICTURE2.PNG.npz")["timestamps"], [0.0])
 
 
 def test_sound_files_agree_whatever_their_format(extracted):
@@ -121,15 +123,6 @@ def test_a_sound_file_equals_the_array(folder, extracted, model):
     np.testing.assert_allclose(got["embedding"], expected, atol=1e-4 * np.abs(expected).max())
 
 
-def test_an_image_equals_the_signature(folder, extracted, model):
-    out_dir, _ = extracted
-    got = load(out_dir / "PICTURE2.PNG.npz")
-    crop = images.center_crop(pictures(90, 120), TINY.frame_px)
-    expected = model.features("vision", "pool4")(crop[np.newaxis])
-    np.testing.assert_allclose(got["embedding"], expected, atol=1e-5 * np.abs(expected).max())
-    np.testing.assert_array_equal(got["timestamps"], [0.0])
-
-
 def test_a_video_gives_sound_and_pictures_on_one_time_line(extracted):
     got = load(extracted[0] / "tone.mp4.npz")
     names = ("audio_embedding", "audio_timestamps", "image_embedding", "image_timestamps")
@@ -138,23 +131,17 @@ def test_a_video_gives_sound_and_pictures_on_one_time_line(extracted):
     np.testing.assert_array_equal(got["image_timestamps"], [0.0, 0.5, 1.0, 1.5, 2.0, 2.5])
     assert got["audio_embedding"].shape == (5, POOL4)
     assert got["image_embedding"].shape == (6, POOL4)
-
-
-def test_metadata_names_source_settings_and_network(extracted):
-    metadata = json.loads(load(extracted[0] / "tone.mp4.npz")["metadata"].item())
+    metadata = json.loads(got["metadata"].item())
     assert metadata["source"] == "tone.mp4" and metadata["kind"] == "video"
     assert metadata["hop_seconds"] == 0.5 and metadata["frame_rate_hz"] == 2.0
     assert metadata["network"]["model"] == "l3_net_ots" and metadata["trained_steps"] == 7
 
 
-def test_a_very_short_video_has_a_picture(tmp_path, network):
+def test_videos_that_are_very_short_or_without_sound_or_picture(tmp_path, network):
     video = conftest.make_video(tmp_path / "short.mp4", seconds=0.2)
     assert statuses(run([video], network, tmp_path / "out")) == ["done"]
     got = load(tmp_path / "out/short.mp4.npz")
     assert len(got["image_timestamps"]) == len(got["audio_timestamps"]) == 1
-
-
-def test_a_video_without_sound_or_picture(tmp_path, network):
     mute = conftest.make_video(tmp_path / "mute.mp4", sound=None)
     dark = conftest.make_video(tmp_path / "dark.mp4", picture=None)
     outcomes = run([mute, dark], network, tmp_path / "out")
@@ -189,7 +176,6 @@ def test_memory_does_not_grow_with_the_length(tmp_path, network):
     assert peak < 20e6
 
 
-# --- Restart -------------------------------------------------------------------------------------
 @pytest.fixture
 def three(tmp_path):
     """A folder with three pictures."""
@@ -246,7 +232,6 @@ def test_an_unexpected_error_stops_one_file_only(three, network, tmp_path, monke
     assert "ZeroDivisionError" in outcomes[1].reason
 
 
-# --- What cannot work ----------------------------------------------------------------------------
 def test_inputs_that_are_not_there(network, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("no media")
@@ -261,45 +246,30 @@ def test_two_files_for_one_output_are_refused(network, tmp_path):
     for name in ("x", "y"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.png").touch()
-    with pytest.raises(UserError, match="both be written"):
-        run([tmp_path / "x", tmp_path / "y/a.png"], network, tmp_path / "out")
+    refused("both be written", [tmp_path / "x", tmp_path / "y/a.png"], network, tmp_path / "out")
     files, _ = extract.find_files([tmp_path, tmp_path], tmp_path / "out")
     assert len(files) == 2  # the same folder twice is no clash
 
 
-def test_saved_models_that_are_not_usable(network, three, tmp_path):
-    with pytest.raises(UserError, match="does not exist"):
-        run([three], tmp_path / "none", tmp_path / "out")
-    with pytest.raises(UserError, match="no SavedModel of ours"):
-        run([three], three, tmp_path / "out")
-    with pytest.raises(UserError, match="gives conv4_2, conv4_2_map, pool4 for .*'embedding'"):
-        run([three], network, tmp_path / "out", features="embedding")
-    with pytest.raises(UserError, match="frame_rate_hz=0"):
-        run([three], network, tmp_path / "out", frame_rate_hz=0.0)
-
-
-def test_a_damaged_saved_model(network, three, tmp_path):
+def test_saved_models_and_settings_that_are_not_usable(network, three, tmp_path):
+    out_dir = tmp_path / "out"
+    refused("does not exist", [three], tmp_path / "none", out_dir)
+    refused("no SavedModel of ours", [three], three, out_dir)
+    missing = "gives conv4_2, conv4_2_map, pool4 for .*'embedding'"
+    refused(missing, [three], network, out_dir, features="embedding")
+    refused("frame_rate_hz=0", [three], network, out_dir, frame_rate_hz=0.0)
     damaged = shutil.copytree(network, tmp_path / "damaged")
     graph = damaged / "saved_model.pb"
     graph.write_bytes(graph.read_bytes()[:1000])
-    with pytest.raises(UserError, match="damaged SavedModel"):
-        run([three], damaged, tmp_path / "out")
+    refused("damaged SavedModel", [three], damaged, out_dir)
     graph.unlink()
-    with pytest.raises(UserError, match="damaged SavedModel"):
-        run([three], damaged, tmp_path / "out")
+    refused("damaged SavedModel", [three], damaged, out_dir)
 
 
 def test_a_network_without_the_signature(network, three, tmp_path):
-    deaf = tmp_path / "deaf"
-    module = tf.Module()
-    module.audio = tf.function(
-        lambda waveform: {"pool4": waveform[:, :4]},
-        input_signature=[tf.TensorSpec([None, RATE], tf.float32, name="waveform")],
-    )
-    tf.saved_model.save(module, str(deaf), signatures={"audio": module.audio})
-    shutil.copytree(network / "assets.extra", deaf / "assets.extra", dirs_exist_ok=True)
-    with pytest.raises(UserError, match=r"no signature 'vision' \(it has audio\)"):
-        run([three], deaf, tmp_path / "out")
+    metadata = saved_model.read_metadata(network)
+    deaf = save_tiny_network(tmp_path / "deaf", metadata=metadata)
+    refused(r"no signature 'vision' \(it has audio\)", [three], deaf, tmp_path / "out")
     soundfile.write(tmp_path / "tone.wav", tone(1.0), RATE)
     assert statuses(run([tmp_path / "tone.wav"], deaf, tmp_path / "out")) == ["done"]
 

@@ -1,5 +1,3 @@
-"""Configurations to flags and back, --help, refusals in one line, flagfiles from anywhere."""
-
 import dataclasses
 import pathlib
 import shutil
@@ -51,10 +49,6 @@ def parse(*arguments: str):
     return network, pairs
 
 
-def test_defaults_are_the_configurations():
-    assert parse() == (DEFAULT, Pairs("s", seed=0))
-
-
 @pytest.mark.parametrize(
     ("argument", "field", "value"),
     [
@@ -79,14 +73,8 @@ def test_a_flag_is_a_field_and_back(argument, field, value):
     assert flags.parse(lines, Network, Pairs) == ([], [network, pairs])
 
 
-def test_a_repeated_flag_is_a_list():
-    network, pairs = parse("--media=a", "--media=b")
-    assert network.media == ["a", "b"]
-    lines = flags.as_flagfile(network, pairs).splitlines()
-    assert flags.parse(lines, Network, Pairs)[1] == [network, pairs]
-
-
-def test_a_field_that_is_no_flag_takes_another_configurations():
+def test_defaults_are_the_configurations_and_a_field_without_flag_takes_anothers():
+    assert parse() == (DEFAULT, Pairs("s", seed=0))
     network, pairs = parse("--seed=7")
     assert (network.seed, pairs.seed, pairs.depth) == (7, 7, 5)
     assert flags.as_flagfile(network, pairs).count("seed") == 1
@@ -96,6 +84,10 @@ def test_a_flagfile_has_a_flag_a_line_and_none_for_none():
     text = flags.as_flagfile(Network(), Pairs("s"))
     assert text.startswith("--model=small\n--width=1.0\n--seed=0\n--global_batch_size=8\n--noxla\n")
     assert text.endswith("--shards=s\n") and "--out" not in text
+    network, pairs = parse("--media=a", "--media=b")  # a repeated flag is a list
+    assert network.media == ["a", "b"]
+    lines = flags.as_flagfile(network, pairs).splitlines()
+    assert flags.parse(lines, Network, Pairs)[1] == [network, pairs]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +110,6 @@ def test_what_is_not_allowed_is_refused(arguments, message):
         flags.parse([], Network, Pairs)
 
 
-# --- Commands ------------------------------------------------------------------------------------
 COMMAND = '''"""Tries flags.
 
     python command.py --shards=FOLDER
@@ -214,7 +205,6 @@ def test_help_of_configurations_that_share_a_flag():
     assert "(default: on; --noflip turns it off)" in text and "--depth" not in text
 
 
-# --- Flagfiles -----------------------------------------------------------------------------------
 def test_flagfiles_nest_and_later_lines_count(tmp_path, monkeypatch):
     (tmp_path / "inner.flags").write_text("# a comment\n\n--steps=1\n// another\n  --xla \n")
     (tmp_path / "outer.flags").write_text("--flagfile=inner.flags\n--steps=2\n")

@@ -1,20 +1,16 @@
-"""AVOL-Net along a video: times of map and sound, the new video, what cannot work."""
-
 import csv
 import functools
 import os
-import shutil
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from l3net import export, flags, localize, models
 from l3net.errors import UserError
 from l3net.inference import saved_model, video_maps
 from l3net.media import ffmpeg, heat_map
 from tests import conftest
-from tests.tiny_networks import save_tiny_run
+from tests.tiny_networks import save_tiny_network, save_tiny_run
 from tests.tiny_sounds import RATE
 
 FRAME_PX = 64
@@ -53,7 +49,6 @@ def _load_once(monkeypatch):
     monkeypatch.setattr(saved_model, "SavedModel", LOAD)
 
 
-# --- Maps ----------------------------------------------------------------------------------------
 def test_maps_are_those_of_the_network_at_their_times(made, video, network):
     _, maps = made
     assert maps.times_seconds == pytest.approx(np.arange(len(maps.values)) / 10)
@@ -90,7 +85,6 @@ def test_tables(made):
     assert all(0 <= float(row[axis]) <= 1 for row in rows for axis in "yx")
 
 
-# --- The new video -------------------------------------------------------------------------------
 def test_without_colour_it_is_the_same_video(made, video):
     path = made[0] / "out.mp4"
     old, new = (list(ffmpeg.stream_frames(p, smallest_side_px=None)) for p in (video, path))
@@ -120,7 +114,6 @@ def test_colour_covers_where_the_map_is_high(video, network, tmp_path):
     assert at_peak[0] > 200 and at_peak[2] < 60  # autumn ends in yellow, the picture is black
 
 
-# --- What cannot work ----------------------------------------------------------------------------
 def refused(network, tmp_path, message, *, video, out="out.mp4", **settings):
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(UserError, match=message) as caught:
@@ -130,7 +123,7 @@ def refused(network, tmp_path, message, *, video, out="out.mp4", **settings):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_videos_that_cannot_be_used(network, video, tmp_path):
+def test_videos_settings_and_names_that_cannot_be_used(network, video, tmp_path):
     mute = conftest.make_video(tmp_path / "mute.mp4", sound=None)
     dark = conftest.make_video(tmp_path / "dark.mp4", picture=None)
     (tmp_path / "broken.mp4").write_text("no video at all")
@@ -139,9 +132,6 @@ def test_videos_that_cannot_be_used(network, video, tmp_path):
     refused(network, tmp_path, "not_media", video=tmp_path / "broken.mp4")
     refused(network, tmp_path, "is a folder", video=tmp_path)
     refused(network, tmp_path, "not there", video=tmp_path / "none.mp4")
-
-
-def test_settings_and_names_that_cannot_be_used(network, video, tmp_path):
     (tmp_path / "folder.mp4").mkdir()
     (tmp_path / "link.mp4").symlink_to(video)
     refused(network, tmp_path, "ends in .mp4", video=video, out="out.avi")
@@ -169,14 +159,8 @@ def test_what_fails_while_painting_leaves_the_old_video(video, network, tmp_path
 
 
 def test_another_network_is_refused(network, video, tmp_path):
-    deaf = tmp_path / "deaf"
-    module = tf.Module()
-    module.audio = tf.function(
-        lambda waveform: {"pool4": waveform[:, :4]},
-        input_signature=[tf.TensorSpec([None, RATE], tf.float32, name="waveform")],
-    )
-    tf.saved_model.save(module, str(deaf), signatures={"audio": module.audio})
-    shutil.copytree(network / "assets.extra", deaf / "assets.extra", dirs_exist_ok=True)
+    metadata = saved_model.read_metadata(network)
+    deaf = save_tiny_network(tmp_path / "deaf", metadata=metadata)
     refused(deaf, tmp_path, "no signature 'localize'", video=video)
     refused(tmp_path / "none", tmp_path, "does not exist", video=video)
 

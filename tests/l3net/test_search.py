@@ -1,5 +1,3 @@
-"""Search: adding files of every kind, asking with each, answers, what cannot work."""
-
 import contextlib
 import functools
 import json
@@ -83,7 +81,6 @@ def names(results) -> list[str]:
     return [result["path"].rsplit("/", 1)[-1] for result in results]
 
 
-# --- Adding --------------------------------------------------------------------------------------
 def test_every_kind_of_file_gives_its_entries(indexed):
     rows = {}
     with contextlib.closing(sqlite3.connect(indexed.index.folder / "index.sqlite")) as db:
@@ -150,7 +147,6 @@ def test_bad_files_do_not_stop_the_others(folder, network, tmp_path):
     assert Workplace(tmp_path / "idx", network).index.counts() == place.index.counts()
 
 
-# --- Asking --------------------------------------------------------------------------------------
 def test_a_file_finds_itself_and_may_be_left_out(indexed, folder):
     for name in NAMES:
         first, *others = indexed.ask(folder / name)
@@ -202,20 +198,17 @@ def test_a_long_query_is_thinned_out(indexed, folder, monkeypatch):
 
 def test_queries_that_cannot_be_asked(indexed, folder, tmp_path):
     mute = conftest.make_video(tmp_path / "mute.mp4", sound=None)
-    make = functools.partial(file_search.make_query, indexed.features)
-    with pytest.raises(UserError, match="mute.mp4: no sound to query with"):
-        make(mute, modality=SOUND)
-    with pytest.raises(UserError, match="is an image, without times"):
-        make(folder / "noise.png", start_seconds=1.0)
-    with pytest.raises(UserError, match="query_start=-1"):
-        make(folder / "tone.wav", start_seconds=-1.0)
-    with pytest.raises(UserError):
-        make(folder / "tone.wav", start_seconds=99.0)
-    with pytest.raises(UserError, match="no such file"):
-        make(folder / "none.wav")
+    for name, message, settings in (
+        (mute, "mute.mp4: no sound to query with", {"modality": SOUND}),
+        ("noise.png", "is an image, without times", {"start_seconds": 1.0}),
+        ("tone.wav", "query_start=-1", {"start_seconds": -1.0}),
+        ("tone.wav", "tone.wav", {"start_seconds": 99.0}),
+        ("none.wav", "no such file", {}),
+    ):
+        with pytest.raises(UserError, match=message):
+            file_search.make_query(indexed.features, folder / name, **settings)
 
 
-# --- Other networks and settings -----------------------------------------------------------------
 def test_another_network_or_setting_is_refused(indexed, network, tmp_path):
     before = (indexed.index.folder / "index.sqlite").read_bytes()
     with pytest.raises(UserError, match="made with --hop_seconds=0.5, not 0.25"):
@@ -232,16 +225,12 @@ def test_another_network_or_setting_is_refused(indexed, network, tmp_path):
         Workplace(tmp_path / "idx", saved := shutil.copytree(other, tmp_path / "frames"))
     assert saved.is_dir() and not (tmp_path / "idx").exists()
     assert (indexed.index.folder / "index.sqlite").read_bytes() == before
-
-
-def test_embeddings_without_a_common_length_are_refused():
     unit = np.eye(3, dtype=np.float32)
     assert file_search._of_length_one(unit) is unit
     with pytest.raises(UserError, match="not of length 1"):
         file_search._of_length_one(2 * unit)
 
 
-# --- Answers -------------------------------------------------------------------------------------
 def run(network, index_dir, *arguments, **given):
     values = {"saved_model": network, "index": index_dir, "batch_size": 8, **given}
     lists = {k: v if isinstance(v, list) else [v] for k, v in values.items()}

@@ -1,5 +1,3 @@
-"""TensorFlow Lite: the file's numbers, its operators, and that a wrong one is never kept."""
-
 import json
 
 import absl.flags
@@ -43,15 +41,12 @@ def test_outputs_equal_the_saved_model(network, converted):
     assert np.abs(got["pool4"][0] - got["pool4"][1]).max() > 1e-3  # it does hear
 
 
-def test_the_spectrogram_is_inside_and_only_built_in_operators(converted):
+def test_only_built_in_operators_and_a_note_that_names_the_weights(network, converted):
     interpreter = tf.lite.Interpreter(model_path=str(converted))
     assert list(interpreter.get_signature_list()["audio"]["inputs"]) == ["waveform"]
     names = {operator["op_name"] for operator in interpreter._get_ops_details()}
     assert {"RFFT2D", "LOG", "CONV_2D"} <= names
     assert not [name for name in names if name.startswith("Flex") or name == "CUSTOM"]
-
-
-def test_the_note_beside_it_names_the_weights(network, converted):
     note = json.loads(converted.with_name("audio.tflite.json").read_text())
     metadata = saved_model.read_metadata(network)
     assert note["saved_model"]["weights_sha256"] == metadata["weights_sha256"]

@@ -1,5 +1,3 @@
-"""Reading published lists, row by row."""
-
 import pytest
 
 from l3net.data import list_files

@@ -83,14 +83,8 @@ def test_graph_reader_gives_flow_and_labels_only_if_asked():
     assert asked["flows"].numpy().tolist() == list(FLOW["flows"])
     assert asked["label_indices"].dtype == tf.int64
     assert asked["label_indices"].numpy().tolist() == [0, 4]
-
-
-def test_graph_reader_of_a_clip_without_labels():
     decoded = _decoded(_clip(labels=(), label_indices=()), with_labels=True)
     assert decoded["label_indices"].shape == [0]
-
-
-def test_graph_reader_refuses_to_make_up_flow():
     with pytest.raises(tf.errors.InvalidArgumentError, match="flow/encoded"):
         _decoded(_clip(), with_flow=True)
 
@@ -102,7 +96,7 @@ def test_flac_without_tensorflow_io_is_refused_clearly(monkeypatch):
         schema.decode_clip(tf.constant(record), audio_encoding=schema.FLAC)
 
 
-def test_records_without_flow_stay_as_they_were():
+def test_records_without_flow_stay_as_they_were_and_same_clips_give_same_bytes():
     clip = schema.Clip(
         example_id="a",
         dataset_name="d",
@@ -123,9 +117,6 @@ def test_records_without_flow_stay_as_they_were():
     digest = hashlib.sha256(schema.encode_clip(clip)).hexdigest()
     # Written down before there was flow.
     assert digest == "22bd1feff7b8beb9cbd19730a7f9df79d49bcbd1adb93f0935c4d373b745eb3d"
-
-
-def test_same_clip_same_bytes():
     assert schema.encode_clip(_clip()) == schema.encode_clip(_clip())
 
 
@@ -181,7 +172,6 @@ def test_an_empty_shard_is_refused(tmp_path):
         schema.read_format(tmp_path / "empty")
 
 
-# --- Other people's readers ----------------------------------------------------------------------
 # What DMVR parses by default: github.com/google-deepmind/dmvr, dmvr/modalities.py, add_image,
 # add_label and add_audio (commit 5393071).
 DMVR_CONTEXT = {

@@ -44,7 +44,6 @@ def test_damaged_shard_is_one_clear_line(tmp_path):
         list(read_clips(shards))
 
 
-# --- Commit markers ------------------------------------------------------------------------------
 @pytest.fixture
 def shard(tmp_path):
     path = tmp_path / "demo-train-00000-of-00001"
@@ -58,14 +57,11 @@ def change_marker(path, **changes):
     marker_path(path).write_text(json.dumps(content))
 
 
-def test_a_marker_is_read_as_it_was_written(shard):
+def test_a_marker_may_hold_more_or_nothing_but_the_clips(shard):
     assert shard_files.read_marker(shard) == MARKER
     text = json.dumps(dataclasses.asdict(MARKER), indent=1) + "\n"
     assert marker_path(shard).read_text() == text
     assert find_shards(shard.parent, "train")[0].sha256 == "ab"
-
-
-def test_a_marker_may_hold_more_or_nothing_but_the_clips(shard):
     change_marker(shard, later=1)
     assert shard_files.read_marker(shard) == MARKER
     marker_path(shard).write_text('{"num_clips": 1, "media_ids": ["a"]}')

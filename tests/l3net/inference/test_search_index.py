@@ -1,5 +1,3 @@
-"""The index on disk: what is found, what a killed process leaves, damage, older indexes."""
-
 import contextlib
 import json
 import os
@@ -116,7 +114,7 @@ def test_a_file_added_again_or_moved_replaces_the_old_one(filled):
     assert sorted(map(name_of, index.query(new, top=100))) == sorted(names)
 
 
-def test_names_that_are_no_text_and_files_without_rows(filled):
+def test_names_that_are_no_text_files_without_rows_and_empty_indexes(filled, tmp_path):
     index, _ = filled
     name = os.fsdecode(b"\xff\xfe'?#%.wav")
     rows = unit(np.random.default_rng(6), 1)
@@ -124,6 +122,11 @@ def test_names_that_are_no_text_and_files_without_rows(filled):
     add(index, "short.wav", np.zeros((0, SIZE), np.float32))
     assert name_of(index.query(rows, top=1)[0]) == name
     assert index.counts()["files"] == 12 and len(index.query(rows, top=100)) == 11
+    empty = create(tmp_path / "empty")
+    assert empty.query(rows) == []
+    with empty.adding():
+        pass
+    assert empty.counts() == {SOUND: 0, IMAGE: 0, "files": 0}
 
 
 def test_what_fails_half_way_leaves_the_index_as_it_was(filled):
@@ -156,6 +159,7 @@ with index.adding():
 def test_a_killed_process_loses_nothing_that_was_added(filled):
     index, vectors = filled
     command = [sys.executable, "-c", ADDS_FOREVER, str(index.folder)]
+    most = 0  # lines of a process: the second one adds the same files again, and perhaps more
     for _ in range(2):
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             said = [process.stdout.readline() for _ in range(5)]
@@ -164,7 +168,8 @@ def test_a_killed_process_loses_nothing_that_was_added(filled):
             assert index.query(vectors["7.mp4"][0][:1], top=1)[0].distance < 1e-6
             process.kill()
             said += process.stdout.readlines()
-        assert index.counts()["files"] - 10 in (len(said), len(said) + 1)
+        most = max(most, len(said))
+        assert index.counts()["files"] - 10 in (most, most + 1)
     add(index, "new.mp4", rows := unit(np.random.default_rng(3), 4))
     (hit,) = SearchIndex(index.folder).query(rows[2:3], top=1)
     assert name_of(hit) == "new.mp4" and hit.time_seconds == 1.0 and hit.distance < 1e-6
@@ -198,15 +203,6 @@ def test_another_network_another_format_no_index(filled, tmp_path):
         SearchIndex(index.folder)
 
 
-def test_an_empty_index_finds_nothing(tmp_path):
-    index = create(tmp_path / "idx")
-    assert index.query(unit(np.random.default_rng(0), 1)) == []
-    with index.adding():
-        pass
-    assert index.counts() == {SOUND: 0, IMAGE: 0, "files": 0}
-
-
-# --- Indexes of format 1 -------------------------------------------------------------------------
 def write_format_1(folder, vectors) -> None:
     """Writes an index as the version before SQLite did; the first file was added again."""
     first, *others = vectors.items()

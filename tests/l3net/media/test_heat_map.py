@@ -1,5 +1,3 @@
-"""Maps over pictures: positions, sizes, colours."""
-
 import matplotlib
 import numpy as np
 import pytest
@@ -54,17 +52,14 @@ def test_zero_leaves_the_picture_and_one_covers_it():
     np.testing.assert_array_equal(painted[:, 40:], np.broadcast_to(red, (32, 24, 3)))
 
 
-def test_opacity_mixes_in_proportion_to_the_value():
+def test_opacity_and_scale():
     black = np.zeros((16, 16, 3), np.uint8)
     painter = heat_map.Painter(opacity=0.5, colour_map="gray")
     assert heat_map.Painter(opacity=0.0).paint(black, np.ones((1, 1)), (16, 16)).max() == 0
     assert abs(int(painter.paint(black, np.ones((1, 1)), (16, 16))[0, 0, 0]) - 128) <= 1
     half = painter.paint(black, np.full((1, 1), 0.5), (16, 16))[0, 0, 0]
     assert abs(int(half) - 128 * 0.25 * 2 * 0.5) <= 1  # half the grey, half the opacity
-
-
-def test_the_scale_stretches_and_values_outside_are_its_ends():
-    black = np.zeros((16, 16, 3), np.uint8)
+    # The scale stretches, and values outside are its ends.
     painter = heat_map.Painter(low=0.2, high=0.4, opacity=1.0, colour_map="gray")
     values = [painter.paint(black, np.full((1, 1), v), (16, 16))[0, 0, 0] for v in (0.1, 0.4, 0.9)]
     assert values == [0, 255, 255]
@@ -73,9 +68,10 @@ def test_the_scale_stretches_and_values_outside_are_its_ends():
 
 
 def test_invalid_values_are_refused():
-    with pytest.raises(UserError, match="opacity of 1.5"):
-        heat_map.Painter(opacity=1.5)
-    with pytest.raises(UserError, match="opacity of nan"):
-        heat_map.Painter(opacity=float("nan"))
-    with pytest.raises(UserError, match="unknown colour map 'rainbows'"):
-        heat_map.Painter(colour_map="rainbows")
+    for settings, message in (
+        ({"opacity": 1.5}, "opacity of 1.5"),
+        ({"opacity": float("nan")}, "opacity of nan"),
+        ({"colour_map": "rainbows"}, "unknown colour map 'rainbows'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            heat_map.Painter(**settings)

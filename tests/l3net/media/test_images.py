@@ -1,5 +1,3 @@
-"""Images and frames of videos as the networks take them."""
-
 import numpy as np
 import pytest
 from PIL import Image

@@ -1,5 +1,3 @@
-"""Sound as the networks take it: windows at regular times, and around any time."""
-
 import numpy as np
 import pytest
 
@@ -8,7 +6,6 @@ from l3net.media import sound
 from tests.tiny_sounds import RATE
 
 
-# --- Windows at regular times --------------------------------------------------------------------
 def starts_of(
     num_samples: int, *, hop: int, center: bool = False, block: int = 10_007
 ) -> list[int]:
@@ -84,7 +81,6 @@ def test_windows_and_batches_take_no_more_than_they_need():
     assert taken == 9
 
 
-# --- The second around a time --------------------------------------------------------------------
 def check_seconds(num_samples: int, times_seconds, starts_seconds, block: int = 10_007) -> None:
     """Asserts where in a noise the windows around some times start."""
     noise = np.random.default_rng(0).integers(-32_768, 32_768, num_samples).astype(np.int16)

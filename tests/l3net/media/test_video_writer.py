@@ -1,5 +1,3 @@
-"""Frames and sound to an .mp4: in step, the same bytes again, whole or not at all."""
-
 import numpy as np
 import pytest
 
@@ -48,7 +46,7 @@ def test_odd_sizes_get_one_row_or_column_more(tmp_path):
     assert next(ffmpeg.stream_frames(path, smallest_side_px=None)).shape == (34, 48, 3)
 
 
-def test_an_encoder_that_dies_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
+def test_what_cannot_be_encoded_or_written_is_one_line(tmp_path, monkeypatch):
     video = conftest.make_step_video(tmp_path / "step.mp4", "96x64")
     monkeypatch.setattr(video_writer, "_COLOURS", NO_FILTER)
     with pytest.raises(UserError, match=f"ffmpeg cannot encode out.mp4.*{NO_FILTER}"):
@@ -56,9 +54,6 @@ def test_an_encoder_that_dies_is_one_line_and_leaves_nothing(tmp_path, monkeypat
             tmp_path / "out.mp4", noise(64, 64), sound_of=video, frame_rate_hz=25
         )
     assert list(tmp_path.iterdir()) == [video]
-
-
-def test_what_cannot_be_written_is_one_line(tmp_path):
     with pytest.raises(UserError, match="cannot write .*out.mp4: No such file or directory"):
         video_writer.write_same_video(
             tmp_path / "none" / "out.mp4", noise(64, 64), np.zeros((48_000, 1), np.int16)

@@ -76,9 +76,6 @@ def test_defaults_by_hand():
     np.testing.assert_allclose(np.ravel(normalized), [-(1.001**-0.5), 1.001**-0.5], rtol=1e-6)
     np.testing.assert_allclose(layer.moving_mean, [0.01], rtol=1e-5)
     np.testing.assert_allclose(layer.moving_variance, [0.99 + 0.01 * 2], rtol=1e-6)  # unbiased: 2
-
-
-def test_serializes():
     layer = BatchNorm(momentum=0.5, epsilon=1e-2, synchronized=True, name="x")
     again = BatchNorm.from_config(layer.get_config())
     assert again.get_config() == layer.get_config()

@@ -1,5 +1,3 @@
-"""Heads on top of the ConvNets, and how they start, against numpy and exact numbers."""
-
 import keras
 import numpy as np
 import pytest
@@ -8,8 +6,8 @@ import tensorflow as tf
 from l3net import constants, models
 from l3net.models import heads
 from l3net.models.batch_norm import BatchNorm
+from tests.tiny_networks import SMALLEST
 
-SMALL = {"width": 0.03125, "frame_px": 64, "spectrogram_average": 2, "conv1_1_stride": 2}
 INPUTS = {"vision": constants.FRAME, "audio": constants.LOG_SPECTROGRAM}
 NAMES = ("l3_net", "ave_net", "avol_net", "supervised_vision", "supervised_audio")
 
@@ -17,7 +15,7 @@ NAMES = ("l3_net", "ave_net", "avol_net", "supervised_vision", "supervised_audio
 @pytest.fixture(scope="module")
 def networks():
     """A network of each kind of head as it starts, but for random biases of its Dense layers."""
-    made = {name: models.build_model(models.ModelConfig(name, **SMALL)) for name in NAMES}
+    made = {name: models.build_model(models.ModelConfig(name, **SMALLEST)) for name in NAMES}
     rng = np.random.default_rng(0)
     for model in made.values():
         for owner in (model, *_subnetworks(model)):
@@ -36,24 +34,19 @@ def _input(model, name):
     return tf.constant(np.random.default_rng(7).uniform(-1, 1, (3, *shape)).astype(np.float32))
 
 
-def _dense(layer, x, *, relu):
-    kernel, bias = layer.get_weights()
-    y = np.asarray(x) @ kernel + bias
-    return np.maximum(y, 0) if relu else y
-
-
 def _two_layers(subnetwork, x, first="fc1", second="fc2"):
     """What a ReLU after the first layer and nothing after the second one give."""
-    hidden = _dense(subnetwork.get_layer(first), x, relu=True)
+    kernel, bias = subnetwork.get_layer(first).get_weights()
+    hidden = np.maximum(np.asarray(x) @ kernel + bias, 0)
     assert 0.05 < np.mean(hidden == 0) < 0.95  # else a ReLU would make no difference
-    return _dense(subnetwork.get_layer(second), hidden, relu=False)
+    kernel, bias = subnetwork.get_layer(second).get_weights()
+    return hidden @ kernel + bias
 
 
 def _check(got, expected):
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
 
 
-# --- Layers: ReLUs and norms ---------------------------------------------------------------------
 def test_l3_net_has_a_relu_between_its_two_layers(networks):
     model = networks["l3_net"]
     inputs = {name: _input(model, name) for name in model.input}
@@ -92,7 +85,6 @@ def test_a_head_is_two_layers_with_a_relu_and_an_l2_norm_in_ave_net_alone(
     _check(outputs[output], expected / lengths if network == "ave_net" else expected)
 
 
-# --- How they start ------------------------------------------------------------------------------
 def test_conv7_starts_at_scale_a_tenth_and_no_shift(networks):
     scale, shift = networks["avol_net"].get_layer("conv7").get_weights()
     np.testing.assert_array_equal(scale, np.full((1, 1, 1, 1), 0.1, np.float32))
@@ -100,7 +92,7 @@ def test_conv7_starts_at_scale_a_tenth_and_no_shift(networks):
 
 
 def test_fc3_starts_with_the_threshold_at_distance_1():
-    model = models.build_model(models.ModelConfig("ave_net", **SMALL))
+    model = models.build_model(models.ModelConfig("ave_net", **SMALLEST))
     kernel, bias = model.get_layer("fc3").get_weights()
     np.testing.assert_array_equal(kernel, [[6.0, -6.0]])
     np.testing.assert_array_equal(bias, [-6.0, 6.0])

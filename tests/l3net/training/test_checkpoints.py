@@ -7,7 +7,6 @@ import tensorflow as tf
 
 from l3net import models
 from l3net.errors import UserError
-from l3net.files import write_whole
 from l3net.training import checkpoints
 from tests.tiny_training import MODEL
 
@@ -89,14 +88,3 @@ def test_what_does_not_fit_is_refused(tmp_path):
         checkpoints.initialize_from(
             models.build_model(_classifier("vision")), [str(tmp_path / "audio")]
         )
-
-
-def test_a_file_is_written_completely_or_not_at_all(tmp_path):
-    path = tmp_path / "new folder" / "x.txt"
-    write_whole(path, "ä")
-    assert path.read_bytes() == "ä".encode()
-    with pytest.raises(TypeError):
-        write_whole(path, 3.0)
-    write_whole(path, b"second")
-    assert path.read_bytes() == b"second"
-    assert [p.name for p in path.parent.iterdir()] == ["x.txt"]

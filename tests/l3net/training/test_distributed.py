@@ -23,7 +23,6 @@ def shards(tmp_path_factory):
     return tiny_training.make_shards(tmp_path_factory.mktemp("shards"), num_shards=4)
 
 
-# --- Two replicas --------------------------------------------------------------------------------
 REPLICAS = """
 import dataclasses, json, sys
 import numpy as np
@@ -123,7 +122,6 @@ def test_float16_on_two_replicas(replicas):
     assert replicas["bad replica"] == {"moved": 0.0, "scale": 0.5}
 
 
-# --- What is refused -----------------------------------------------------------------------------
 def test_a_worker_reads_its_own_shards(shards):
     training = find_shards(shards, "train")
     parts = [distribution.shards_of_worker(training, Position(k, 2, 2)) for k in range(2)]
@@ -168,7 +166,6 @@ def test_an_invalid_tf_config_is_refused(monkeypatch, text):
         distribution.make_strategy("multi_worker")
 
 
-# --- Two workers ---------------------------------------------------------------------------------
 WORKER = """
 import os, pathlib, sys
 import numpy as np

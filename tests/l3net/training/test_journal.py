@@ -12,11 +12,6 @@ from tests.tiny_training import make_shards, make_trainer
 METRICS = {"split": "train", "loss": 0.5, "accuracy": 0.75, "pairs_per_second": 12.4}
 
 
-class _Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
 def test_where_there_is_no_terminal_lines_are_rare(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.3)
     journal = Journal(tmp_path, num_steps=6, is_chief=True)
@@ -34,7 +29,8 @@ def test_where_there_is_no_terminal_lines_are_rare(tmp_path, caplog, monkeypatch
 
 
 def test_progress_in_a_terminal(tmp_path, monkeypatch):
-    terminal = _Terminal()
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setattr(progress, "_SECONDS_BEFORE_BAR", 0.0)
     journal = Journal(tmp_path, num_steps=6, is_chief=True)

@@ -6,6 +6,7 @@ import tensorflow as tf
 from l3net import models
 from l3net.models import losses
 from l3net.training import optimization
+from tests.tiny_networks import TINY
 
 
 def test_six_percent_every_sixteen_epochs():
@@ -13,9 +14,6 @@ def test_six_percent_every_sixteen_epochs():
     expected = [(0, 1.0), (159, 1.0), (160, 0.94), (319, 0.94), (320, 0.94**2), (1600, 0.94**10)]
     for step, factor in expected:
         np.testing.assert_allclose(rate(step), 1e-4 * factor, rtol=1e-5)
-
-
-def test_epochs_need_not_be_whole_steps():
     rate = optimization.LearningRate(1.0, steps_per_epoch=2.5)
     np.testing.assert_allclose([rate(39), rate(40)], [1.0, 0.94], rtol=1e-6)
 
@@ -23,9 +21,6 @@ def test_epochs_need_not_be_whole_steps():
 def test_constant_rate_and_warmup():
     rate = optimization.LearningRate(2.0, steps_per_epoch=1, decay=1.0, warmup_steps=4)
     np.testing.assert_allclose([rate(s) for s in (0, 1, 3, 4, 1000)], [0.5, 1, 2, 2, 2])
-
-
-def test_schedule_survives_serialization():
     rate = optimization.LearningRate(1e-3, steps_per_epoch=7, warmup_steps=3)
     back = optimization.LearningRate.from_config(rate.get_config())
     assert float(back(500)) == float(rate(500))
@@ -53,9 +48,8 @@ def test_adam_reads_the_schedule_at_its_own_step():
     np.testing.assert_allclose(variable, [-1.94], rtol=1e-3)
 
 
-def test_l2_penalty_covers_kernels_alone():
-    config = models.ModelConfig("l3_net_ots", width=0.0625, frame_px=64, spectrogram_average=2)
-    model = models.build_model(config)
+def test_l2_penalty_covers_trainable_kernels_alone():
+    model = models.build_model(TINY)
     for variable in model.trainable_variables:
         variable.assign(tf.ones_like(variable))
     num_weights = sum(
@@ -66,11 +60,6 @@ def test_l2_penalty_covers_kernels_alone():
     )
     penalty = optimization.l2_penalty(model, 1e-5)
     np.testing.assert_allclose(penalty, 1e-5 * num_weights / 2, rtol=1e-5)
-
-
-def test_l2_penalty_of_frozen_kernels_is_zero():
-    config = models.ModelConfig("l3_net_ots", width=0.0625, frame_px=64, spectrogram_average=2)
-    model = models.build_model(config)
     model.trainable = False
     assert float(optimization.l2_penalty(model, 1e-5)) == 0.0
 

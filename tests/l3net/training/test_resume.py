@@ -46,11 +46,8 @@ def test_ten_kills_change_nothing(tmp_path):
     The loop saves a checkpoint every second step, so that many of the latter fall into the writing
     of one. The run after the last kill finishes.
 
-    135 s on two cores with some other work (load 3).
-
-    On a CPU the weights come out bit for bit as those of an unbroken run: TensorFlow's sums over
-    threads have a fixed order there (measured: no difference). On a GPU they need not: two unbroken
-    runs differ, too, for cuDNN's backward convolutions add in any order.
+    135 s on two cores at load 3. Bit for bit on a CPU alone: on a GPU two unbroken runs differ,
+    too, for cuDNN's backward convolutions add in any order.
     """
     shards = tiny_training.make_shards(tmp_path / "shards")
     start = time.monotonic()
@@ -79,11 +76,7 @@ def test_ten_kills_change_nothing(tmp_path):
 
 
 def _check_same(whole: pathlib.Path, killed: pathlib.Path) -> None:
-    measured_again = ("pairs_per_second", "seconds")
-    lines = [
-        [{k: v for k, v in line.items() if k not in measured_again} for line in lines]
-        for lines in (run_dir.read_metrics(whole), run_dir.read_metrics(killed))
-    ]
+    lines = [tiny_training.metrics_of(run) for run in (whole, killed)]
     assert lines[0] == lines[1]
     for split, every in (("train", 2), ("val", 20)):
         steps = [line["step"] for line in lines[1] if line["split"] == split]

@@ -14,26 +14,17 @@ from tests import commands, tiny_training
 
 CONFIGS = pathlib.Path(__file__).parents[3] / "l3net" / "configs"
 TENSORFLOW_NOTE = re.compile(r"WARNING: All log messages before absl|[IWE]\d{4} .*\.cc:\d+\]")
-SMALL = [
-    "--width=0.0625", "--frame_px=64", "--spectrogram_average=2", "--global_batch_size=4",
-    "--pairs_per_clip=2", "--shuffle_pairs=8", "--num_eval_pairs=4",
-]  # fmt: skip
 
 
 def _run(*arguments):
     return commands.run("-m", "l3net.train", *arguments)
 
 
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    return tiny_training.make_shards(tmp_path_factory.mktemp("shards"))
-
-
 def test_flags_text_repeats_the_run(tmp_path, shards):
-    arguments = [*SMALL, "--model=l3_net_ots", f"--shards={shards}", "--num_steps=2"]
+    arguments = [*tiny_training.FLAGS, f"--shards={shards}", "--num_steps=2"]
     first = _run(*arguments, f"--run_dir={tmp_path / 'a'}")
     assert first.returncode == 0, first.stderr
-    assert "AVC accuracy" in first.stdout and "4 fixed val pairs" in first.stdout
+    assert "AVC accuracy" in first.stdout and "8 fixed val pairs" in first.stdout
     assert re.search(r"2 of 2 steps, loss \S+, .*, \d+ pairs/s, 0:00:00 left\n", first.stderr)
     flagfile = tmp_path / "a" / "flags.txt"
     again = _run(f"--flagfile={flagfile}", f"--run_dir={tmp_path / 'b'}")
@@ -44,8 +35,8 @@ def test_flags_text_repeats_the_run(tmp_path, shards):
 
 def test_a_grid_of_learning_rates_is_one_command(tmp_path, shards):
     """One rate diverges; another run starts from the best one, and says so in its files."""
-    arguments = [*SMALL, "--model=supervised_vision", "--num_classes=4", f"--shards={shards}"]
-    arguments += ["--num_steps=4", "--log_every_steps=2"]
+    arguments = [*tiny_training.FLAGS, f"--shards={shards}", "--num_steps=4"]
+    arguments += ["--model=supervised_vision", "--num_classes=4"]
     grid = ["--learning_rate_grid=1e18,1e-4", f"--run_dir={tmp_path / 'grid'}"]
     done = _run(*arguments, *grid)
     assert done.returncode == 0, done.stderr
@@ -108,16 +99,12 @@ CONFIGURATIONS = (
 
 
 @pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.flags")), ids=lambda path: path.name)
-def test_every_flagfile_parses(config):
+def test_every_flagfile_parses_and_says_what_it_reproduces(config):
     given = [f"--flagfile={config}", "--run_dir=x", "--shards=x", "--num_steps=1"]
     rest, parsed = flags.parse(given, *CONFIGURATIONS)
     assert not rest and [type(one) for one in parsed] == list(CONFIGURATIONS)
     text = flags.as_flagfile(*parsed)
     assert flags.parse(text.splitlines(), *CONFIGURATIONS)[1] == parsed
-
-
-@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.flags")), ids=lambda path: path.name)
-def test_every_flagfile_says_what_it_reproduces(config):
     if not config.name.endswith("common.flags"):
         head = [line for line in config.read_text().splitlines() if line.startswith("#")]
         for part in ("Command:", "Paper:", "Ours:", "Cost:"):

@@ -9,24 +9,13 @@ import tensorflow as tf
 
 from l3net import models
 from l3net.data import input_pipeline
-from l3net.data.shards import LABELS_FILE
+from l3net.data.shards import LABELS_FILE, find_shards
 from l3net.errors import UserError
 from l3net.training import checkpoints, distribution, loop, optimization, run_dir
 from l3net.training.step import TrainingConfig
 from l3net.training.validation import Validator
 from tests import tiny_shards, tiny_training
-from tests.tiny_training import CLASSIFIER, MODEL, make_trainer, train, weights
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    return tiny_training.make_shards(tmp_path_factory.mktemp("shards"))
-
-
-def _metrics(folder):
-    measured_again = ("pairs_per_second", "seconds")
-    lines = run_dir.read_metrics(folder)
-    return [{key: line[key] for key in line if key not in measured_again} for line in lines]
+from tests.tiny_training import CLASSIFIER, MODEL, make_trainer, metrics_of, train, weights
 
 
 def _assert_same_weights(a, b):
@@ -43,7 +32,6 @@ def _read_checkpoint(folder) -> dict[str, np.ndarray]:
     return {name: tf.train.load_variable(path, name) for name in names}
 
 
-# --- Whole runs, which tests only read or copy ----------------------------------------------------
 @pytest.fixture(scope="module")
 def untrained(tmp_path_factory, shards):
     folder = tmp_path_factory.mktemp("untrained") / "run"
@@ -83,8 +71,8 @@ def test_a_stopped_run_goes_on_as_if_unbroken(tmp_path, shards, precise):
     (tmp_path / "stopped" / "checkpoints" / "ckpt-5.data-00000-of-00001").write_bytes(b"half")
     _keep_a_best_of_the_future(tmp_path / "stopped")
     train(tmp_path / "stopped", shards, num_steps=6, **PRECISE)
-    assert _metrics(precise) == _metrics(tmp_path / "stopped")
-    assert [line["step"] for line in _metrics(tmp_path / "stopped")] == [2, 2, 4, 4, 6, 6]
+    assert metrics_of(precise) == metrics_of(tmp_path / "stopped")
+    assert [line["step"] for line in metrics_of(tmp_path / "stopped")] == [2, 2, 4, 4, 6, 6]
     for which in (checkpoints.CHECKPOINTS, checkpoints.BEST):
         whole, resumed = [_read_checkpoint(run / which) for run in (precise, tmp_path / "stopped")]
         assert whole.keys() == resumed.keys()
@@ -255,18 +243,14 @@ def test_the_test_split_is_not_for_training(tmp_path, shards):
         train(tmp_path / "run", shards, num_steps=2, schedule={"eval_split": "test"})
 
 
-def test_another_number_of_classes_is_one_clear_line(tmp_path, shards):
+def test_labels_that_do_not_fit_are_one_clear_line(tmp_path, shards):
     model = dataclasses.replace(MODEL, model="supervised_audio")
     with pytest.raises(UserError, match=r"--num_classes=34: .* has 4 labels \(c0, c1, c2, ...\)"):
         train(tmp_path / "run", shards, num_steps=1, model=model)
     assert not (tmp_path / "run").exists()
-
-
-def test_no_labels_at_all_is_one_clear_line(tmp_path):
     clips = [tiny_shards.make_clip(number, seconds=1.2) for number in (1, 2)]
     tiny_shards.write_shards(tmp_path / "shards", clips)
     (tmp_path / "shards" / LABELS_FILE).write_text("")
-    model = dataclasses.replace(MODEL, model="supervised_audio")
     with pytest.raises(UserError, match="have no labels; give data_prep.write_shards a manifest"):
         train(tmp_path / "run", tmp_path / "shards", num_steps=1, model=model)
 
@@ -280,15 +264,8 @@ def test_a_classifier_learns_labels(tmp_path, shards):
     assert checkpoints.load_model_config(tmp_path / "run").num_classes == 4
 
 
-def test_the_pipeline_config_of_a_network_survives_json():
+def test_the_pipeline_config_of_a_network_survives_json(shards):
     config = tiny_training.pipeline_config()
     assert isinstance(config, input_pipeline.PipelineConfig)
-    content = run_dir.describe(MODEL, config, TrainingConfig("x"), [_FakeShard()])
+    content = run_dir.describe(MODEL, config, TrainingConfig("x"), find_shards(shards, "train"))
     assert content == json.loads(json.dumps(content))
-
-
-class _FakeShard:
-    dataset_name, num_clips, media_ids, sha256 = "x", 1, (), ""
-
-    class path:  # noqa: N801
-        name = "x"

@@ -1,5 +1,3 @@
-"""The step: gradients that add up, half precision, XLA, what is frozen."""
-
 import dataclasses
 import functools
 
@@ -9,13 +7,8 @@ import tensorflow as tf
 
 from l3net.errors import UserError
 from l3net.training import optimization
-from tests import tiny_training
+from l3net.training.step import TrainingConfig
 from tests.tiny_training import CLASSIFIER, MODEL, make_trainer
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    return tiny_training.make_shards(tmp_path_factory.mktemp("shards"))
 
 
 def test_overfits_eight_pairs(shards):
@@ -122,3 +115,24 @@ def test_xla_computes_the_same(shards, learned):
 def test_batches_that_cannot_be_cut_say_what_would(shards):
     with pytest.raises(UserError, match=r"=8: cannot.*accumulation_steps=3; .* such as 6 or 12"):
         make_trainer(shards, config={"accumulation_steps": 3})
+
+
+@pytest.mark.parametrize(
+    ("pairs_per_epoch", "steps_per_epoch"),
+    [(0, 2), (32, 8)],  # batches of 4: as many pairs as clips, or as many as asked for
+)
+def test_an_epoch_is_as_many_pairs_as_clips_or_as_asked_for(
+    shards, pairs_per_epoch, steps_per_epoch
+):
+    config = {"learning_rate": 1.0, "pairs_per_epoch": pairs_per_epoch}
+    rate = make_trainer(shards, config=config, batch_size=4).learning_rate
+    first = 16 * steps_per_epoch  # the papers' 16 epochs, then 6 % less
+    rates = [float(rate(step)) for step in (0, first - 1, first, 2 * first - 1, 2 * first)]
+    np.testing.assert_allclose(rates, [1, 1, 0.94, 0.94, 0.94**2], rtol=1e-6)
+
+
+def test_defaults_are_the_papers():
+    config = TrainingConfig("shards")
+    assert (config.learning_rate, config.weight_decay) == (1e-4, 1e-5)
+    assert (config.learning_rate_decay, config.epochs_per_decay) == (0.94, 16)
+    assert (config.pairs_per_epoch, config.warmup_steps, config.accumulation_steps) == (0, 0, 1)
