@@ -178,8 +178,9 @@ reproduce-all: $(READY)  ## Every table of both papers on DATA (75 minutes on tw
 	@$(MAKE) --no-print-directory tables-of-seeds
 	@cat $(TABLES_OF_SEEDS:.json=.md)
 	$(if $(word 2,$(EACH_SEED)),$(RUN) eval.reporting.seeds --seeds=$(SEEDS) --out_dir=runs/$(DATA)/over_seeds $(TABLES_OF_SEEDS))
-	@test ! -s $(TIMES) || { echo "Where the time went:"; sort -k2 $(TIMES) | \
-	  awk -F'\t' '{ s[$$2] += $$1; all += $$1 } END { for (n in s) printf "%8d s  %3d %%  %s\n", s[n], 100 * s[n] / (all + 1e-9), n; printf "%8d s         in all\n", all }' | sort -rn; }
+	@test ! -s $(TIMES) || awk -F'\t' '{ s[$$2] += $$1; all += $$1 } END { print "Where the time went:"; \
+	  for (n in s) printf "%8d s  %3d %%  %s\n", s[n], 100 * s[n] / (all + 1e-9), n | "sort -rn"; \
+	  close("sort -rn"); printf "%8d s         in all\n", all }' $(TIMES)
 
 .PHONY: check-claims
 check-claims: tables-of-seeds  ## Check the papers' orderings on the tables of SEEDS; fail if one does not hold
