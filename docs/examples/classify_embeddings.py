@@ -17,11 +17,15 @@ import io
 import json
 import logging
 import pathlib
+import sys
 from collections.abc import Sequence
 
 import joblib
 import numpy as np
 from sklearn import linear_model, metrics, pipeline, preprocessing
+
+# The package eval, which reads the data sets, is in the clone only.
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
 import l3net
 from eval.sets import recordings

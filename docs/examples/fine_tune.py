@@ -24,12 +24,16 @@ import json
 import logging
 import pathlib
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+# The package eval, which reads the data sets, is in the clone only.
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
 from eval.sets import recordings
 from l3net import constants, files, flags
