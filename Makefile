@@ -158,7 +158,7 @@ reproduce-table4: $(OUT)/table4.json  ## L3 Table 4, clusters and high-preferenc
 reproduce-retrieval: $(OUT)/retrieval.json  ## OTS Table 1, cross-modal retrieval (ARGS="--vgg16_weights=file.h5")
 reproduce-localization: $(OUT)/localization.json  ## OTS section 4.1, localization
 $(TABLE_TARGETS):
-	@cat $(<:.json=.md)
+	@$(if $(ARGS),,cat $(<:.json=.md))
 
 HAS_BOXES := $(or $(filter demo,$(DATA)),$(wildcard $(FOLDER)/videos/boxes.csv))
 TABLES := avc_accuracy table2 table3 table4 retrieval $(if $(HAS_BOXES),localization)
