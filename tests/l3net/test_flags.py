@@ -113,6 +113,8 @@ def test_what_is_not_allowed_is_refused(arguments, message):
 COMMAND = '''"""Tries flags.
 
     python command.py --shards=FOLDER
+
+prints what it got.
 """
 import dataclasses, sys
 from l3net import errors, flags
@@ -187,8 +189,10 @@ def test_a_command_gets_its_configuration_and_its_arguments(run):
 def test_help_lists_every_flag_once_with_its_default(run):
     done = run("--help", takes="files")
     assert done.returncode == 0 and not done.stderr
-    assert done.stdout.startswith("Tries flags.\n\n    python command.py --shards=FOLDER\n\n")
-    assert "\nArguments: Files to read.\n\nWhat to try.\n" in done.stdout
+    assert done.stdout.startswith(
+        "Tries flags.\n\n    python command.py --shards=FOLDER\n\nprints what it got.\n\n"
+        "Arguments: Files to read.\n\nWhat to try.\n"
+    )
     for name in ("shards", "steps", "xla"):
         assert done.stdout.count(f"\n  --{name}\n") == 1
     assert "Prepared folder. (required)" in done.stdout
