@@ -133,9 +133,10 @@ def parse(command_line: Sequence[str], *configs: type[Any]) -> tuple[list[str], 
     """
     values = absl_flags.FlagValues()
     for config in configs:
+        hints = typing.get_type_hints(config)
         for name, field in _flags_of(config):
             if name not in values:
-                _define(values, name, field, typing.get_type_hints(config)[field.name])
+                _define(values, name, field, hints[field.name])
     rest = values(["", *expand_flagfiles(command_line)])[1:]
     for config in configs:
         for name, field in _flags_of(config):
@@ -216,12 +217,12 @@ def _without_none(hint: Any) -> Any:
 
 
 def _instance(config: type[Any], values: absl_flags.FlagValues) -> Any:
-    given = {}
+    given, hints = {}, typing.get_type_hints(config)
     for field in dataclasses.fields(config):
         name = field.metadata.get("flag") or field.name
         if name in values:
             value: Any = values[name].value
-            is_tuple = typing.get_type_hints(config)[field.name] == tuple[str, ...]
+            is_tuple = hints[field.name] == tuple[str, ...]
             given[field.name] = tuple(value) if is_tuple else value
     return config(**given)
 

@@ -22,6 +22,7 @@ import numpy as np
 from scipy.spatial import distance
 
 from l3net.errors import UserError
+from l3net.files import written_whole
 from l3net.media.file_kinds import IMAGE, SOUND
 
 MODALITIES = (SOUND, IMAGE)
@@ -310,17 +311,13 @@ def _new_database(
     folder: pathlib.Path, fingerprint: str, size: int, settings: dict[str, Any]
 ) -> Iterator[sqlite3.Connection]:
     """Yields a database that gets its name when it is complete."""
-    partial = folder / f"{_DATABASE}.tmp"
-    try:
+    with written_whole(folder / _DATABASE) as partial:
         partial.write_bytes(b"")
         with _open(partial) as db:
             db.executescript(_SCHEMA)
             about = fingerprint, size, json.dumps(settings)
             db.execute("INSERT INTO about VALUES (?, ?, ?)", about)
             yield db
-        os.replace(partial, folder / _DATABASE)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _insert(
