@@ -39,6 +39,8 @@ LEARNING_RATE_DECAY = 0.94  # OTS: "decreased by 6 % every 16 epochs"
 EPOCHS_PER_DECAY = 16
 
 # --- Our choices ---------------------------------------------------------------------------------
+ADAM_EPSILON = 1e-8  # Adam's paper and TensorFlow of 2017; Keras has 1e-7 today
+MISALIGNMENT_SECONDS = 0.5  # "by up to 1 s" (OTS §3.3): the shifts span 1 s, -0.5 to 0.5 s
 # Names of the networks' inputs, and of the targets in a batch.
 FRAME, FRAMES, FLOW, LOG_SPECTROGRAM = "frame", "frames", "flow", "log_spectrogram"
 CORRESPONDS_KEY, FRAME_LABEL, AUDIO_LABEL = "corresponds", "frame_label", "audio_label"

@@ -68,13 +68,14 @@ def test_shards_are_read(folder):
 
 
 def test_a_run_resumes_with_its_own_flags(folder):
-    """And computes what the version before would have."""
+    """And computes what the version before would have, with the epsilon of that time."""
     before = checkpoints.load_model(folder / "run")
     assert before[1].width == 0.004 and before[2] == 2
     flagfile = [f"--flagfile={folder / 'run' / 'flags.txt'}", f"--shards={folder / 'shards'}"]
-    done = commands.run(
-        "-m", "l3net.train", *flagfile, f"--run_dir={folder / 'run'}", "--num_steps=4"
-    )
+    train = ["-m", "l3net.train", *flagfile, f"--run_dir={folder / 'run'}", "--num_steps=4"]
+    refused = commands.run(*train)
+    assert refused.returncode and "training.adam_epsilon: 1e-07 -> 1e-08" in refused.stderr
+    done = commands.run(*train, "--adam_epsilon=1e-7")
     assert done.returncode == 0, done.stderr
     assert "resuming at step 2" in done.stderr
     lines = [line for line in run_dir.read_metrics(folder / "run") if line["split"] == "train"]

@@ -6,8 +6,10 @@ Three samplings:
             negative: a second of sound from anywhere in another video.
     ots     positive: a frame with its second of sound centred on it; negative: another video's
             second, centred on one of its frames, so both lie on the same 0.04 s grid. On top of
-            it both are misaligned at random (OTS: "by up to 1 s"; our reading: the shifts span
-            1 s, -0.5 to 0.5 s, so that the frame stays inside its second).
+            it both are misaligned at random. OTS says "by up to 1 s"; our choice: the shifts span
+            1 s, -0.5 to 0.5 s, so that the frame stays inside its second. `misalignment_seconds`
+            is the largest shift: 1.0 is the literal reading, 0.0 none. It is an augmentation, so
+            evaluation pairs have none (our choice).
     naive   positive as in ots without misalignment, negative anywhere off the grid: the shortcut
             that OTS §3.3 warns of, kept because its effect is a reported experiment.
 
@@ -29,6 +31,7 @@ def draw_times(
     draws: tf.Tensor,
     *,
     sampling: str,
+    misalignment_seconds: float = constants.MISALIGNMENT_SECONDS,
     num_padding_frames: tf.Tensor | int = 0,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Draws frames of one clip, and for each a matching and an unrelated second of its sound.
@@ -38,11 +41,14 @@ def draw_times(
         num_samples: int [], length of the clip's sound at 48 kHz, at least 48000.
         draws: float32 [pairs, NUM_TIME_DRAWS], uniform in [0, 1).
         sampling: one of SAMPLINGS.
+        misalignment_seconds: largest shift of a second of sound in "ots", forth or back; the other
+            samplings have none.
         num_padding_frames: leading frames that show no picture of their own time; never drawn.
 
     Returns:
-        frame_index, matching_start, other_start: int32 [pairs]. The frame's time is in the second
-        of sound that begins at sample matching_start. other_start begins the second to give to a
+        frame_index, matching_start, other_start: int32 [pairs]. The second of sound that matches
+        the frame begins at sample matching_start and contains the frame's time, unless "ots" shifts
+        it by more than half a second. other_start begins the second to give to a
         negative pair of another video.
 
     Raises:
@@ -62,10 +68,10 @@ def draw_times(
         inside = (_HALF_SECOND, num_samples - _HALF_SECOND)
         index, time = _draw_frame(times, draws[:, 0], num_padding_frames, *inside)
         _, other_time = _draw_frame(times, draws[:, 2], num_padding_frames, *inside)
-        misaligned = sampling == "ots"
-        matching = _centred_start(time, num_samples, draws[:, 1] if misaligned else None)
-        if misaligned:
-            other = _centred_start(other_time, num_samples, draws[:, 3])
+        largest = round(misalignment_seconds * constants.SAMPLE_RATE_HZ)
+        matching = _centred_start(time, num_samples, largest * (sampling == "ots"), draws[:, 1])
+        if sampling == "ots":
+            other = _centred_start(other_time, num_samples, largest, draws[:, 3])
         else:
             other = _draw_anywhere(num_samples, draws[:, 3])
     return tuple(tf.cast(x, tf.int32) for x in (index, matching, other))
@@ -91,13 +97,10 @@ def _draw_anywhere(num_samples, uniform):
     return _draw_between(tf.constant(0, tf.int64), num_samples - constants.AUDIO_SAMPLES, uniform)
 
 
-def _centred_start(time, num_samples, uniform):
-    """Start of the second centred on a time, shifted by up to half a second if `uniform`."""
-    start = time - _HALF_SECOND
-    if uniform is not None:
-        start += _draw_between(
-            tf.constant(-_HALF_SECOND, tf.int64), tf.constant(_HALF_SECOND, tf.int64), uniform
-        )
+def _centred_start(time, num_samples, largest_shift, uniform):
+    """Start of the second centred on a time, shifted by up to `largest_shift` samples."""
+    largest_shift = tf.constant(largest_shift, tf.int64)
+    start = time - _HALF_SECOND + _draw_between(-largest_shift, largest_shift, uniform)
     return tf.clip_by_value(start, tf.constant(0, tf.int64), num_samples - constants.AUDIO_SAMPLES)
 
 

@@ -34,6 +34,7 @@ def fixed_pairs(
     *,
     num_pairs: int,
     sampling: str,
+    misalignment_seconds: float = 0.0,
     inputs: tuple[str, ...] = (constants.FRAME, constants.LOG_SPECTROGRAM),
     seed: int = 0,
 ) -> pathlib.Path:
@@ -48,6 +49,8 @@ def fixed_pairs(
         num_pairs: even. All pairs are in memory while the file is made: 0.11 MB each, 0.4 MB with
             the 25 frames of AVE+MF.
         sampling: how frame and second are drawn, see `avc_pairs`.
+        misalignment_seconds: largest random shift of the sound under "ots". That is an augmentation
+            in OTS §3.3, so evaluation pairs have none by default (our choice).
         inputs: those of the network; they decide what is kept: one frame, 25 frames, flow.
         seed: decides the draw.
 
@@ -64,10 +67,12 @@ def fixed_pairs(
         )
     kept = "".join(f"-{name}" for name in (constants.FRAMES, constants.FLOW) if name in inputs)
     digest = content_digest(shards)
-    name = f"{split}-{sampling}-{num_pairs}-seed{seed}{kept}-{digest}.tfrecord"
+    shift = f"-shift{misalignment_seconds:g}s" if sampling == "ots" else ""
+    name = f"{split}-{sampling}{shift}-{num_pairs}-seed{seed}{kept}-{digest}.tfrecord"
     path = pathlib.Path(folder) / FOLDER / name
     if not path.exists():
-        _write(path, shards, num_pairs, sampling, inputs, seed)
+        how = {"sampling": sampling, "misalignment_seconds": misalignment_seconds}
+        _write(path, shards, num_pairs, how, inputs, seed)
     return path
 
 
@@ -114,8 +119,10 @@ def _parse(record: tf.Tensor) -> dict[str, tf.Tensor]:
     return tf.io.parse_single_example(record, features | numbers)
 
 
-def draw_pairs(clips: list[dict], num_pairs: int, sampling: str, seed: int) -> list[dict]:
+def draw_pairs(clips: list[dict], num_pairs: int, how: dict, seed: int) -> list[dict]:
     """Draws fixed pairs of clips (see `_description`), positives and negatives in turn.
+
+    `how` is what `avc_pairs.draw_times` takes: "sampling" and "misalignment_seconds".
 
     Returns:
         For each pair "frame_clip", "audio_clip" (indices of `clips`), "frame_index",
@@ -126,11 +133,11 @@ def draw_pairs(clips: list[dict], num_pairs: int, sampling: str, seed: int) -> l
     order = np.concatenate([rng.permutation(len(clips)) for _ in range(num_turns)])
     pairs = []
     for clip in order[: num_pairs // 2]:
-        index, matching, _ = _draw_times(clips[clip], sampling, rng)
+        index, matching, _ = _draw_times(clips[clip], how, rng)
         pairs.append(_pair(clip, clip, index, matching))
-        index, _, _ = _draw_times(clips[clip], sampling, rng)
+        index, _, _ = _draw_times(clips[clip], how, rng)
         other = _other_video(clips, clip, rng)
-        _, _, start = _draw_times(clips[other], sampling, rng)
+        _, _, start = _draw_times(clips[other], how, rng)
         pairs.append(_pair(clip, other, index, start))
     return pairs
 
@@ -145,14 +152,14 @@ def _pair(frame_clip: int, audio_clip: int, frame_index: int, start_sample: int)
     }
 
 
-def _draw_times(clip: dict, sampling: str, rng: np.random.Generator) -> tuple[int, int, int]:
+def _draw_times(clip: dict, how: dict, rng: np.random.Generator) -> tuple[int, int, int]:
     draws = rng.random((1, avc_pairs.NUM_TIME_DRAWS), np.float32)
     index, matching, other = avc_pairs.draw_times(
         tf.constant(clip["frame_times_us"], tf.int64),
         clip["num_samples"],
         tf.constant(draws),
-        sampling=sampling,
         num_padding_frames=clip["num_padding_frames"],
+        **how,
     )
     return int(index[0]), int(matching[0]), int(other[0])
 
@@ -164,7 +171,7 @@ def _other_video(clips: list[dict], clip: int, rng: np.random.Generator) -> int:
             return other
 
 
-def _write(path: pathlib.Path, shards, num_pairs, sampling, inputs, seed) -> None:
+def _write(path: pathlib.Path, shards, num_pairs, how, inputs, seed) -> None:
     """Reads the shards twice: for what draws the pairs, then for their frames and sounds."""
     input_pipeline.check_pictures(shards, schema.read_format(shards[0].path), inputs)
     total = 2 * sum(shard.num_clips for shard in shards)
@@ -173,7 +180,7 @@ def _write(path: pathlib.Path, shards, num_pairs, sampling, inputs, seed) -> Non
         for clip in read_clips(shards):
             clips.append(_description(clip))
             shown.advance()
-        pairs = draw_pairs(clips, num_pairs, sampling, seed)
+        pairs = draw_pairs(clips, num_pairs, how, seed)
         pictures, sounds = _cut(shards, pairs, inputs, shown)
     with written_whole(path) as partial, tf.io.TFRecordWriter(str(partial)) as writer:
         for number, pair in enumerate(pairs):

@@ -50,8 +50,14 @@ class PipelineConfig:
     sampling: str = setting(
         "l3",
         "Which second of sound goes with a frame: l3: any that overlaps it; ots: centred on it, "
-        "then misaligned by up to 0.5 s; naive: centred on it, which OTS warns of.",
+        "then misaligned at random; naive: centred on it, which OTS warns of.",
         choices=avc_pairs.SAMPLINGS,
+    )
+    misalignment_seconds: float = setting(
+        constants.MISALIGNMENT_SECONDS,
+        "Largest shift of the sound under --sampling=ots, in seconds, forth or back; OTS: up to 1 s, "
+        "which 0.5 reads as the span of the shifts and 1.0 as the largest one.",
+        at_least=0,
     )
     pairs_per_clip: int = setting(
         8, "Pairs drawn each time a clip is read; not given in the papers.", at_least=1
@@ -255,6 +261,7 @@ class _Rounds:
             tf.size(clip["waveform"]),
             draws[:, : avc_pairs.NUM_TIME_DRAWS],
             sampling=self._config.sampling,
+            misalignment_seconds=self._config.misalignment_seconds,
             num_padding_frames=clip["num_padding_frames"],
         )
         media_id = tf.strings.to_hash_bucket_fast(clip["media_id"], 2**62)

@@ -42,13 +42,18 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         return dataclasses.asdict(self)
 
 
-def adam(learning_rate: LearningRate, *, precision: str = "float32") -> keras.optimizers.Optimizer:
+def adam(
+    learning_rate: LearningRate,
+    *,
+    epsilon: float = constants.ADAM_EPSILON,
+    precision: str = "float32",
+) -> keras.optimizers.Optimizer:
     """Returns Adam with its usual moments; weight decay is in the loss, see `l2_penalty`.
 
     With "float16" its `scale_loss` scales the loss up, for small gradients would vanish; the scale
     is halved, and the update left out, when a gradient is not finite (our choice).
     """
-    optimizer = keras.optimizers.Adam(learning_rate)
+    optimizer = keras.optimizers.Adam(learning_rate, epsilon=epsilon)
     return keras.optimizers.LossScaleOptimizer(optimizer) if precision == "float16" else optimizer
 
 

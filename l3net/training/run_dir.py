@@ -36,6 +36,8 @@ _CONFIGS = {
     "pipeline": input_pipeline.PipelineConfig,
     "training": TrainingConfig,
 }
+# What a version before had fixed, where the default has changed since.
+_BEFORE = {"training": {"adam_epsilon": 1e-7}}
 _DEVICES = "distribution"
 
 
@@ -79,8 +81,8 @@ def check_same(run_dir: pathlib.Path, content: dict[str, dict], position: Positi
             before[_DEVICES],
         )
     for part, values in content.items():
-        # What a version before did not know had its default.
-        old = {**_defaults(part), **before.get(part, {})}
+        # What a version before did not know had its default, or a value of that time.
+        old = {**_defaults(part), **_BEFORE.get(part, {}), **before.get(part, {})}
         changed += [
             f"{part}.{key}: {old.get(key)!r} -> {value!r}"
             for key, value in values.items()

@@ -45,6 +45,11 @@ class TrainingConfig:
     weight_decay: float = setting(
         constants.WEIGHT_DECAY, "L2 penalty on the kernels, part of the loss; 1e-5 in the papers."
     )
+    adam_epsilon: float = setting(
+        constants.ADAM_EPSILON,
+        "Adam's epsilon, not given in the papers; 1e-8 in Adam's paper and TensorFlow of 2017, 1e-7 "
+        "in Keras today.",
+    )
     accumulation_steps: int = setting(
         1,
         "Parts of a batch that a device takes one after the other, for batches that do not fit "
@@ -106,7 +111,11 @@ class Trainer:
         self.learning_rate = _learning_rate(config, pipeline_config, shards)
         with strategy.scope():
             self.model = models.build_model(model_config, seed=config.seed)
-            self.optimizer = optimization.adam(self.learning_rate, precision=model_config.precision)
+            self.optimizer = optimization.adam(
+                self.learning_rate,
+                epsilon=config.adam_epsilon,
+                precision=model_config.precision,
+            )
             self.optimizer.build(self.model.trainable_variables)
             self._sums = self._make_sums() if config.accumulation_steps > 1 else None
         compiled = tf.function(self._forward_backward, jit_compile=True)

@@ -10,13 +10,14 @@ SECOND = 48_000
 FRAME_RATES_HZ = (23.976, 24.0, 25.0, 29.97, 30.0, 50.0)
 
 
-def _draw(times_us, num_samples, draws, sampling, padding=0):
+def _draw(times_us, num_samples, draws, sampling, padding=0, **settings):
     result = avc_pairs.draw_times(
         tf.constant(times_us, tf.int64),
         num_samples,
         tf.constant(draws, tf.float32),
         sampling=sampling,
         num_padding_frames=padding,
+        **settings,
     )
     return [x.numpy() for x in result]
 
@@ -62,6 +63,21 @@ def test_variable_frame_rates_and_padding(gaps_us, sampling, padding, draws):
     times_us = np.cumsum(gaps_us)
     num_samples = max(SECOND, int(times_us[-1] * 0.048) + 1)
     _check_positives(times_us, num_samples, draws, sampling, padding)
+
+
+@pytest.mark.parametrize("largest", [0.0, 0.5, 1.0])
+def test_misalignment_reaches_its_largest_shift_and_no_further(largest):
+    times_us = np.arange(0, 10_000_000, 40_000)
+    draws = np.random.default_rng(0).random((2000, avc_pairs.NUM_TIME_DRAWS))
+    index, matching, other = _draw(
+        times_us, 10 * SECOND, draws, "ots", misalignment_seconds=largest
+    )
+    centres = (matching + SECOND // 2) / SECOND
+    shifts = centres - times_us[index] / 1e6
+    inner = (centres > 0.5) & (centres < 9.5)  # the clip's ends cut the others
+    assert np.abs(shifts[inner]).max() == pytest.approx(largest, abs=0.02)
+    on_grid = (other + SECOND // 2) % 1920 == 0
+    assert on_grid.all() if largest == 0 else on_grid.mean() < 0.1
 
 
 def test_l3_by_hand():

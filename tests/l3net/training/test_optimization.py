@@ -9,6 +9,20 @@ from l3net.training import optimization
 from tests.tiny_networks import TINY
 
 
+def test_epsilon_is_that_of_adams_paper():
+    """Not Keras's 1e-7; a first step of a gradient g is rate * g / (|g| + epsilon)."""
+    for settings, epsilon in (({}, 1e-8), ({"epsilon": 1e-3}, 1e-3)):
+        variable = keras.Variable(np.zeros(1, np.float32))
+        adam = optimization.adam(optimization.LearningRate(1.0, steps_per_epoch=1), **settings)
+        adam.build([variable])
+        gradient = np.float32(1e-7)
+        adam.apply([tf.constant([gradient])])
+        # Adam's corrected moments: m = g, v = g ** 2; epsilon is added to the root of the
+        # uncorrected v, which is sqrt(1 - 0.999) of it.
+        expected = -gradient / (gradient + epsilon / np.sqrt(1 - 0.999))
+        np.testing.assert_allclose(variable.numpy(), [expected], rtol=1e-3)
+
+
 def test_six_percent_every_sixteen_epochs():
     rate = optimization.LearningRate(1e-4, steps_per_epoch=10)
     expected = [(0, 1.0), (159, 1.0), (160, 0.94), (319, 0.94), (320, 0.94**2), (1600, 0.94**10)]
