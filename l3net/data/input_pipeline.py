@@ -55,8 +55,8 @@ class PipelineConfig:
     )
     misalignment_seconds: float = setting(
         constants.MISALIGNMENT_SECONDS,
-        "Largest shift of the sound under --sampling=ots, in seconds, forth or back; OTS: up to 1 s, "
-        "which 0.5 reads as the span of the shifts and 1.0 as the largest one.",
+        "Largest shift of the sound under --sampling=ots, in seconds, forth or back; OTS: up to "
+        "1 s, which 0.5 reads as the span of the shifts and 1.0 as the largest one.",
         at_least=0,
     )
     pairs_per_clip: int = setting(

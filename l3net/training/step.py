@@ -47,8 +47,8 @@ class TrainingConfig:
     )
     adam_epsilon: float = setting(
         constants.ADAM_EPSILON,
-        "Adam's epsilon, not given in the papers; 1e-8 in Adam's paper and TensorFlow of 2017, 1e-7 "
-        "in Keras today.",
+        "Adam's epsilon, not given in the papers; 1e-8 in Adam's paper and TensorFlow of 2017, "
+        "1e-7 in Keras today.",
     )
     accumulation_steps: int = setting(
         1,
