@@ -186,9 +186,9 @@ def make_table(models: Sequence[saved_model.SavedModel], questions: Questions) -
         "AVC accuracy on held-out pairs (chance 50 %)",
         [
             tables.Metric("accuracy", "accuracy %"),
-            tables.Metric("parameters", "parameters, M", decimals=2, in_paper=False),
-            tables.Metric("minutes", "training, min", in_paper=False),
-            tables.Metric("pairs_per_second", "pairs/s", decimals=0, in_paper=False),
+            tables.Metric("parameters", "parameters, M", decimals=2),
+            tables.Metric("minutes", "training, min"),
+            tables.Metric("pairs_per_second", "pairs/s", decimals=0),
         ],
         rows,
         [

@@ -41,12 +41,12 @@ CENTRE, OURS, MISMATCHED = "Image centre", "AVOL-Net", "AVOL-Net, sound of anoth
 PAPER = {CENTRE: {"hits": 57.2}, OURS: {"hits": 81.7}, MISMATCHED: {}}
 METRICS = (
     tables.Metric("hits", "hits %"),
-    tables.Metric("maximum", "mean maximum of the map", decimals=3, in_paper=False),
-    tables.Metric("empty", "empty maps %", in_paper=False),
-    tables.Metric("moved", "maximum moved %", in_paper=False),
-    tables.Metric("empty_or_moved", "empty or moved %", in_paper=False),
-    tables.Metric("ciou", "cIoU %", in_paper=False),
-    tables.Metric("auc", "AUC %", in_paper=False),
+    tables.Metric("maximum", "mean maximum of the map", decimals=3),
+    tables.Metric("empty", "empty maps %"),
+    tables.Metric("moved", "maximum moved %"),
+    tables.Metric("empty_or_moved", "empty or moved %"),
+    tables.Metric("ciou", "cIoU %"),
+    tables.Metric("auc", "AUC %"),
 )
 # A map below it everywhere says "does not correspond": nothing here makes this sound.
 EMPTY_BELOW = 0.5

@@ -244,8 +244,8 @@ def make_table(seeds: Sequence[Numbers]) -> tables.Table:
         "claims",
         "What the papers claim, on the data at hand",
         [
-            tables.Metric("left", "first number", decimals=3, in_paper=False),
-            tables.Metric("right", "second number", decimals=3, in_paper=False),
+            tables.Metric("left", "first number", decimals=3),
+            tables.Metric("right", "second number", decimals=3),
         ],
         [check(claim, seeds) for claim in CLAIMS],
         [

@@ -83,7 +83,7 @@ def make_table(curves: Sequence[Curve]) -> tables.Table:
     return tables.Table(
         "learning_curves",
         "Validation accuracy % after so many steps",
-        [tables.Metric(str(step), str(step), in_paper=False) for step in steps],
+        [tables.Metric(str(step), str(step)) for step in steps],
         rows,
         ["On fixed validation pairs, chance 50 %; of classifiers, of the pairs' classes."],
     )

@@ -1,6 +1,7 @@
 """Writes a table of results: .json for programs, .md for people, the same on the terminal.
 
-Every row names its data and has the paper's number beside ours, or says that it was not run.
+Every row names its data, or says that it was not run. The paper's number stands beside ours where
+the data is the paper's (`paper_values`); a table without any has no column for them.
 """
 
 import dataclasses
@@ -26,7 +27,6 @@ class Metric:
     key: str  # in `Row.paper` and `Row.ours`
     heading: str  # with its unit, such as "accuracy %"
     decimals: int = 1  # digits after the point
-    in_paper: bool = True  # whether the papers give such numbers; else no column of theirs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +40,8 @@ class Row:
     ours: dict[str, float] = dataclasses.field(default_factory=dict)  # metric key -> our number
     note: str = ""  # one short remark, such as why a row was not run
     details: dict[str, Any] = dataclasses.field(default_factory=dict)  # for the .json only
+    # Metric key -> standard error of our number over what was tested: pairs, folds, queries.
+    errors: dict[str, float] = dataclasses.field(default_factory=dict)
     # Metric key -> standard deviation of our number over seeds, if there are several.
     spread: dict[str, float] = dataclasses.field(default_factory=dict)
 
@@ -58,19 +60,21 @@ class Table:
 def cells(table: Table) -> list[list[str]]:
     """Returns a table's texts: the header, then a line for each row.
 
-    The first NUM_TEXT_COLUMNS cells and the last are words, the others numbers.
+    The first NUM_TEXT_COLUMNS cells and the last are words, the others numbers. Ours have their
+    spread over seeds behind them, or else their standard error.
     """
     header = ["Data", "Method"]
+    quoted = {key for row in table.rows for key in row.paper}
     for metric in table.metrics:
         both = [f"{metric.heading}, paper", f"{metric.heading}, ours"]
-        header += both if metric.in_paper else [metric.heading]
+        header += both if metric.key in quoted else [metric.heading]
     lines = [[*header, "Note"]]
     for row in table.rows:
         line = [row.data, row.method]
         blank = {NOT_RUN: "not run", QUOTED: "(quoted)"}.get(row.status, "")
         for metric in table.metrics:
-            line += [_cell(metric, row.paper, "", {})] if metric.in_paper else []
-            line.append(_cell(metric, row.ours, blank, row.spread))
+            line += [_cell(metric, row.paper, "", {})] if metric.key in quoted else []
+            line.append(_cell(metric, row.ours, blank, row.spread or row.errors))
         lines.append([*line, row.note])
     return lines
 

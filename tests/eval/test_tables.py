@@ -67,7 +67,7 @@ def test_keys_tell_values_and_order_apart_and_hashes_type_and_shape():
 
 
 def test_a_column_that_is_not_in_the_papers_is_ours_alone():
-    metrics = [TABLE.metrics[0], tables.Metric("minutes", "min", in_paper=False)]
+    metrics = [TABLE.metrics[0], tables.Metric("minutes", "min")]
     rows = [
         tables.Row("d", "a", tables.RUN, {"accuracy": 1.0}, {"accuracy": 2.0, "minutes": 3.0}),
         tables.Row("d", "b", tables.NOT_RUN),
