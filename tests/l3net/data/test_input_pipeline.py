@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import itertools
 
 import numpy as np
@@ -90,6 +91,26 @@ def test_a_resumed_stream_is_the_unbroken_one(tmp_path, shuffle_pairs):
         ):
             for name, value in expected.items():
                 np.testing.assert_array_equal(value, got[name])
+
+
+@pytest.mark.parametrize(
+    ("digest", "changes"),
+    [
+        ("36036d4de2e53af9", {"shuffle_pairs": 2048}),
+        ("fb8983599341d3cc", {"shuffle_pairs": 8, "sampling": "ots", "seed": 3}),
+    ],
+)
+def test_the_stream_of_several_pairs_per_clip_is_the_one_it_was(tmp_path, digest, changes):
+    """Runs with the small flagfiles, begun earlier, go on with the pairs that they would have."""
+    tf.random.set_seed(None)  # other tests set one, which enters the shuffling
+    shards = _shards(tmp_path, num_clips=20, num_shards=5)
+    config = _config(batch_size=16, pairs_per_clip=8, **changes)
+    got = hashlib.sha256()
+    for batch in _batches(shards, config, 12, 1):
+        for name in ("corresponds", "draws", "waveform"):
+            got.update(np.ascontiguousarray(batch[name]).tobytes())
+        got.update(_frame_clip(batch).astype("<i4").tobytes())
+    assert got.hexdigest()[:16] == digest
 
 
 def test_a_global_seed_of_zero_is_refused_clearly(tmp_path):
