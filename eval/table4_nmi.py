@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from eval.metrics import clusters
-from eval.reporting import tables
+from eval.reporting import paper_values, tables
 from eval.reporting.table_config import TrainedAndRandomConfig
 from eval.sets import clips
 from l3net import flags
@@ -31,16 +31,8 @@ VISION, AUDIO = saved_model.VISION, saved_model.AUDIO
 PAPER_NUM_CLUSTERS = 64
 # How many of a unit's top five items must be of one class (L3 §3.5.3).
 NUM_NEEDED = {"units_4_of_5": 4, "units_3_of_5": 3}
-# NMI: L3 Table 4; classes with a high-preference unit, of 34: L3 §3.5.3.
-PAPER = {
-    (RANDOM, VISION): {"nmi": 0.165},
-    (RANDOM, AUDIO): {"nmi": 0.165},
-    (OURS_RANDOM, VISION): {"nmi": 0.204, "units_4_of_5": 1, "units_3_of_5": 4},
-    (OURS_RANDOM, AUDIO): {"nmi": 0.219, "units_4_of_5": 1, "units_3_of_5": 3},
-    (OURS, VISION): {"nmi": 0.409, "units_4_of_5": 10, "units_3_of_5": 23},
-    (OURS, AUDIO): {"nmi": 0.330, "units_4_of_5": 11, "units_3_of_5": 20},
-}
 _OUTPUT = "pool4"
+_ITEMS = {VISION: "frames", AUDIO: "sounds"}  # one of each clip
 _NUM_RANDOM_DRAWS = 20
 
 
@@ -96,8 +88,8 @@ def make_table(
     if not protocol.num_clusters:
         num_seen = len(_names(classes[VISION]))
         protocol = dataclasses.replace(protocol, num_clusters=num_seen)
-    rows = []
-    for modality, what in ((VISION, "frames"), (AUDIO, "sounds")):
+    rows, by_chance = [], {}
+    for modality, what in _ITEMS.items():
         has_class = classes[modality] != ""
         known = classes[modality][has_class]
         _check(known, protocol, what)
@@ -105,12 +97,15 @@ def make_table(
             method: each.features[modality][has_class] for method, each in extracted.items()
         }
         measured = {RANDOM: _random(known, next(iter(features.values())).shape[1], protocol)}
+        by_chance[f"{len(known)} {what}"] = measured[RANDOM]["nmi"]
         for method, matrix in features.items():
             measured[method] = _network(matrix, known, protocol, f"{method}, {modality}")
             measured[method]["metadata"] = networks[method].metadata
-        data = f"{clips.data_name(shards, protocol.split)}, {len(known)} {what}"
+        data_set = clips.data_name(shards, protocol.split)
         methods = (RANDOM, OURS_RANDOM, OURS)
-        rows += [_row(data, method, modality, measured.get(method)) for method in methods]
+        rows += [
+            _row(data_set, len(known), method, modality, measured.get(method)) for method in methods
+        ]
     return tables.Table(
         "table4",
         "L3 Table 4 and §3.5.3: clusters and units of pool4 against the classes",
@@ -121,7 +116,7 @@ def make_table(
             tables.Metric("units_3_of_5", "classes with a unit, 3 of 5", decimals=0),
         ],
         rows,
-        _notes(classes, protocol),
+        _notes(classes, protocol, by_chance),
     )
 
 
@@ -167,6 +162,7 @@ def _network(
         for seed in track(seeds, f"k-means, {what}", unit="run")
     ]
     measured = _agreement(clusters.agreement(classes, drawn))
+    measured["nmi_error"] = clusters.nmi_error(classes, drawn)
     for name, needed in NUM_NEEDED.items():
         preferred = clusters.preferred_classes(matrix, classes, num_needed=needed)
         measured |= {name: len(preferred), f"{name}_unit_of_class": preferred}
@@ -182,36 +178,43 @@ def _agreement(agreement: clusters.Agreement) -> dict[str, Any]:
     }
 
 
-def _row(data: str, method: str, modality: str, measured: dict[str, Any] | None) -> tables.Row:
-    paper = PAPER[method, modality]
+def _row(
+    data_set: str, num_clips: int, method: str, modality: str, measured: dict[str, Any] | None
+) -> tables.Row:
+    known = paper_values.data_set_of(data_set)
+    paper = paper_values.values(f"table4 {modality}", known, method)
+    size = paper_values.near(known, num_clips) if paper else ""
+    note = "; ".join(part for part in (modality, size) if part)
+    data = f"{data_set}, {num_clips} {_ITEMS[modality]}"
     if measured is None:
-        return tables.Row(
-            data, method, tables.NOT_RUN, paper, note=f"no SavedModel given; {modality}"
-        )
+        return tables.Row(data, method, tables.NOT_RUN, paper, note=f"no SavedModel given; {note}")
     names = ("nmi", "adjusted", *NUM_NEEDED)
     ours = {name: measured[name] for name in names if name in measured}
-    return tables.Row(data, method, tables.RUN, paper, ours, modality, measured)
+    errors = {"nmi": measured["nmi_error"]} if "nmi_error" in measured else {}
+    return tables.Row(data, method, tables.RUN, paper, ours, note, measured, errors)
 
 
-def _notes(classes: Mapping[str, np.ndarray], protocol: Protocol) -> list[str]:
+def _notes(
+    classes: Mapping[str, np.ndarray], protocol: Protocol, by_chance: Mapping[str, float]
+) -> list[str]:
+    """Says how it was measured; `by_chance`: n, in words -> the NMI of random assignments."""
     counts = {modality: len(_names(each)) for modality, each in classes.items()}
     length = "scaled to length 1" if protocol.unit_length else "as they are, not scaled"
+    expected = ", ".join(f"{nmi:.3f} for n = {num}" for num, nmi in by_chance.items())
+    papers = paper_values.values("table4 vision", paper_values.KINETICS, RANDOM)["nmi"]
     notes = [
         f"pool4, {length} (our choice), one frame and one second per clip; k-means into "
         f"{protocol.num_clusters} clusters, the best of {clusters.NUM_INITS} starts, mean of "
-        f"{protocol.num_draws}; NMI with the arithmetic mean. Random: mean of {_NUM_RANDOM_DRAWS}.",
+        f"{protocol.num_draws}; NMI with the arithmetic mean. ±: standard error over the clips, "
+        "by jackknife with the clusters as they are (our choice).",
+        f"NMI by chance falls with the number n of clips. Random assignments to "
+        f"{protocol.num_clusters} clusters: {expected} (mean of {_NUM_RANDOM_DRAWS}); the paper's "
+        f"{papers:.3f} is for n of about 1.9k, {PAPER_NUM_CLUSTERS} clusters, 34 classes.",
         "Adjusted mutual information (not in the paper) is 0 by chance, whatever the number of "
         "clusters.",
-        f"Classes: {counts[VISION]} seen, {counts[AUDIO]} heard; the paper's numbers are of 34 "
-        "(Kinetics-Sounds). Units that rank at random are shown beside the random assignments (our "
-        "choice).",
+        f"Classes: {counts[VISION]} seen, {counts[AUDIO]} heard. Units that rank at random are "
+        "shown beside the random assignments (our choice).",
     ]
-    if protocol.num_clusters != PAPER_NUM_CLUSTERS:
-        notes.append(
-            f"Not the paper's {PAPER_NUM_CLUSTERS} clusters: with so few clips each would hold "
-            "but a few, and random assignments alone would score high. Compare our rows with our "
-            "random assignments, not with the paper's."
-        )
     num_without = [int((each == "").sum()) for each in classes.values()]
     if any(num_without):
         notes.append(f"Clips without a label are left out: {max(num_without)}.")

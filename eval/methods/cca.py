@@ -12,10 +12,10 @@ import scipy.linalg
 from l3net.errors import UserError
 
 NUM_COMPONENTS = 128  # "all CCA-based methods use 128 components"
-# Our choice (the paper names none): shares of the features' mean variance, one of which is added to
-# each variance. Units that are always 0 would make the covariance singular; and with few training
-# clips a small share lets meaningless directions count as much as the best. See `eval.retrieval`.
-REGULARIZATION_GRID = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+# Our choice (the paper names none, which is 0, plain CCA): shares of the features' mean variance,
+# one of which is added to each variance. With few training clips a small share lets meaningless
+# directions count as much as the best. See `eval.retrieval`.
+REGULARIZATION_GRID = (0.0, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 _CHUNK_ROWS = 8192
 
 
@@ -57,9 +57,10 @@ def fit(
 
     Returns:
         The maps; on the pairs the canonical variables have variance 1 (without regularisation).
+        Directions in which a side does not vary, as of units that never fire, are left out.
 
     Raises:
-        UserError: if there are fewer than two pairs, or a covariance is singular.
+        UserError: if there are fewer than two pairs, or a side has constant features only.
         ValueError: if the numbers of rows differ.
     """
     if len(first) != len(second):
@@ -67,18 +68,16 @@ def fit(
     if len(first) < 2:
         raise UserError(f"CCA has {len(first)} pair(s) to be fitted to; need at least 2")
     means = [side.mean(axis=0, dtype=np.float64) for side in (first, second)]
-    factors = [
-        _factor(_covariance(side, side, mean, mean), regularization)
+    whitening = [
+        _whitening(_covariance(side, side, mean, mean), regularization)
         for side, mean in zip((first, second), means, strict=True)
     ]
-    cross = _covariance(first, second, *means)
-    half = scipy.linalg.solve_triangular(factors[0], cross, lower=True)
-    whitened = scipy.linalg.solve_triangular(factors[1], half.T, lower=True).T
-    left, correlations, right = scipy.linalg.svd(whitened, full_matrices=False)
+    cross = whitening[0].T @ _covariance(first, second, *means) @ whitening[1]
+    left, correlations, right = scipy.linalg.svd(cross, full_matrices=False)
     count = min(num_components, len(correlations))
     directions = [
-        scipy.linalg.solve_triangular(factor, vectors[:, :count], lower=True, trans="T")
-        for factor, vectors in zip(factors, (left, right.T), strict=True)
+        matrix @ vectors[:, :count]
+        for matrix, vectors in zip(whitening, (left, right.T), strict=True)
     ]
     sides = [Side(mean, turned) for mean, turned in zip(means, directions, strict=True)]
     return Cca(sides[0], sides[1], correlations[:count])
@@ -93,15 +92,17 @@ def _covariance(a: np.ndarray, b: np.ndarray, mean_a: np.ndarray, mean_b: np.nda
     return total / (len(a) - 1)
 
 
-def _factor(covariance: np.ndarray, regularization: float) -> np.ndarray:
-    """Returns the lower Cholesky factor of a regularised covariance."""
-    matrix = covariance.copy()
-    matrix[np.diag_indices_from(matrix)] += regularization * np.trace(covariance) / len(covariance)
-    try:
-        return scipy.linalg.cholesky(matrix, lower=True)
-    except np.linalg.LinAlgError as error:
+def _whitening(covariance: np.ndarray, regularization: float) -> np.ndarray:
+    """Returns [size, rank]: maps features to uncorrelated ones of (regularised) variance 1.
+
+    Of directions whose variance is 0 but for rounding it has none, as a pseudo-inverse.
+    """
+    variances, directions = scipy.linalg.eigh(covariance)
+    variances += regularization * np.trace(covariance) / len(covariance)
+    kept = variances > variances[-1] * len(covariance) * np.finfo(np.float64).eps
+    if not variances[-1] > 0:
         raise UserError(
-            f"CCA: the covariance of {len(matrix)} features is singular with a regularisation of "
-            f"{regularization:g} (constant or duplicate features, or too few clips); raise it: "
-            "--cca_regularization"
-        ) from error
+            f"CCA: all {len(covariance)} features of one side are the same for every clip; is the "
+            "network trained, do the clips differ?"
+        )
+    return directions[:, kept] / np.sqrt(variances[kept])

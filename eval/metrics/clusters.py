@@ -1,4 +1,4 @@
-"""Do features know the classes that they never saw? Clusters and single units (L3 §3.5.3, §3.5.4).
+"""Do features know the classes that they never saw? Clusters and single units (L3 §3.5.3).
 
 Clusters: normalized mutual information (NMI) of k-means with the classes (L3 Table 4). Units:
 classes that some unit prefers, by the items that excite it most (L3 §3.5.3).
@@ -7,6 +7,7 @@ classes that some unit prefers, by the items that excite it most (L3 §3.5.3).
 import dataclasses
 
 import numpy as np
+import scipy.special
 import sklearn.cluster
 import sklearn.metrics
 
@@ -48,6 +49,39 @@ def agreement(classes: np.ndarray, clusterings: list[np.ndarray]) -> Agreement:
         tuple(nmi(classes, clusters) for clusters in clusterings),
         tuple(float(adjusted(classes, clusters)) for clusters in clusterings),
     )
+
+
+def nmi_error(classes: np.ndarray, clusterings: list[np.ndarray]) -> float:
+    """Returns the standard error of the mean NMI of some clusterings, over the items.
+
+    The jackknife (our choice; the paper gives no error): NMI is computed without each of the n
+    items in turn, and the variance is (n - 1) / n times the sum of squared deviations. A bootstrap
+    repeats items, which raises NMI (.163 to .26 for random clusters of 1,900 items), and gives too
+    small an error; the jackknife's is right or, where nearly each pair of class and cluster is
+    single, up to half too large. Clusters stay as they are: k-means is not run again.
+
+    Args:
+        classes: [num], two items or more.
+        clusterings: int [num] each.
+    """
+    without = np.mean([_nmi_without_each(classes, clusters) for clusters in clusterings], axis=0)
+    return float(np.sqrt((len(without) - 1) * without.var()))
+
+
+def _nmi_without_each(classes: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    """Returns NMI of all items but one, float64 [num] for each that is left out."""
+    _, row = np.unique(classes, return_inverse=True)
+    _, column = np.unique(clusters, return_inverse=True)
+    _, pair = np.unique(row * len(classes) + column, return_inverse=True)
+    entropies = []
+    for group in (row, column, pair):  # of classes, of clusters, of both
+        counts, num = np.bincount(group), len(group) - 1
+        terms, less = (scipy.special.xlogy(c, c) for c in (counts, counts - 1))
+        entropies.append((np.log(num) - (terms.sum() - terms + less) / num)[group])
+    of_class, of_cluster, of_both = entropies
+    mean = (of_class + of_cluster) / 2
+    shared = of_class + of_cluster - of_both
+    return np.divide(shared, mean, out=np.ones_like(mean), where=mean > 1e-12)
 
 
 def random_clusterings(

@@ -90,10 +90,17 @@ class Relevance(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """nDCG@k in one direction of retrieval: mean over all queries, standard error of that mean."""
+    """nDCG@k in one direction of retrieval.
+
+    Attributes:
+        mean: over all queries.
+        standard_error: of that mean over the queries, the gallery as it is; None: exact. It is
+            what a bootstrap over queries tends to with more and more resamples, which of a mean
+            has a closed form: the standard deviation by the square root of their number.
+    """
 
     mean: float
-    standard_error: float
+    standard_error: float | None
 
 
 class Judge:
@@ -126,17 +133,14 @@ class Judge:
         best = nearest(queries, gallery, self._k, leave_out_own=leave_out_own)
         relevance = self._relevance.between(np.arange(len(best)), best)
         histograms = self._histograms(leave_out_own)[self._relevance.set_of]
-        return _summary(ndcg.ndcg(relevance, histograms, gain=self._gain))
+        scores = ndcg.ndcg(relevance, histograms, gain=self._gain)
+        return Score(float(scores.mean()), float(scores.std() / np.sqrt(len(scores))))
 
     def random_chance(self, *, leave_out_own: bool = False) -> Score:
         """Returns the expected score of rankings drawn at random; see `ndcg.random_ndcg`."""
         histograms = self._histograms(leave_out_own)
         by_set = ndcg.random_ndcg(histograms, self._k, gain=self._gain)
-        return _summary(by_set[self._relevance.set_of])
+        return Score(float(by_set[self._relevance.set_of].mean()), None)
 
     def _histograms(self, leave_out_own: bool) -> np.ndarray:
         return self._without_own if leave_out_own else self._all
-
-
-def _summary(scores: np.ndarray) -> Score:
-    return Score(float(scores.mean()), float(scores.std() / np.sqrt(len(scores))))

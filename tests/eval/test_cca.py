@@ -57,13 +57,20 @@ def test_sums_by_chunks_of_rows(monkeypatch):
     np.testing.assert_allclose(again.correlations, whole.correlations, rtol=1e-9)
 
 
-def test_units_that_never_fire_need_regularisation_and_all_need_pairs():
+def test_plain_cca_leaves_out_what_does_not_vary_and_all_need_pairs():
     first, second = _pairs()
     with pytest.raises(UserError, match="1 pair"):
         cca.fit(first[:1], second[:1], regularization=0.01)
     with pytest.raises(ValueError, match="need pairs"):
         cca.fit(first, second[:-1], regularization=0.01)
-    first[:, 2] = 0
-    assert np.isfinite(cca.fit(first, second, regularization=0.01).first.directions).all()
-    with pytest.raises(UserError, match="singular .* --cca_regularization"):
-        cca.fit(first, second, regularization=0)
+    plain = cca.fit(first, second, regularization=0)
+    # A unit that never fires, and one that says the same as another.
+    more = np.concatenate([first, np.zeros((len(first), 1)), first[:, :1]], axis=1)
+    again = cca.fit(more, second, regularization=0)
+    np.testing.assert_allclose(again.correlations, plain.correlations, atol=1e-9)
+    theirs, ours = again.first.project(more), plain.first.project(first)
+    np.testing.assert_allclose(np.abs(theirs), np.abs(ours), atol=1e-4)
+    few = cca.fit(first[:4], second[:4], regularization=0)  # fewer pairs than features
+    assert len(few.correlations) == 3 and np.isfinite(few.first.directions).all()
+    with pytest.raises(UserError, match="all 7 features of one side are the same"):
+        cca.fit(np.ones_like(first), second, regularization=0)

@@ -27,6 +27,31 @@ def test_random_assignments_give_the_papers_row():
     assert np.mean(clusters.agreement(np.arange(3800) % 34, twice).nmi) < 0.11
 
 
+def test_error_of_nmi_is_the_jackknife_by_definition():
+    rng = np.random.default_rng(0)
+    classes = rng.integers(4, size=30)
+    drawn = [np.where(rng.random(30) < 0.5, classes, rng.integers(6, size=30)) for _ in range(2)]
+    without = [
+        np.mean([clusters.nmi(np.delete(classes, k), np.delete(each, k)) for each in drawn])
+        for k in range(30)
+    ]
+    expected = np.sqrt(29 / 30 * np.sum((np.array(without) - np.mean(without)) ** 2))
+    assert clusters.nmi_error(classes, drawn) == pytest.approx(expected)
+    assert clusters.nmi_error(classes, [classes]) == pytest.approx(0, abs=1e-12)
+
+
+def test_error_of_nmi_is_that_over_other_clips():
+    rng = np.random.default_rng(0)
+
+    def draw():
+        classes = rng.integers(34, size=1900)
+        return classes, np.where(rng.random(1900) < 0.5, classes, rng.integers(64, size=1900))
+
+    spread = np.std([clusters.nmi(*draw()) for _ in range(100)])
+    classes, drawn = draw()
+    assert clusters.nmi_error(classes, [drawn]) == pytest.approx(spread, rel=0.25)
+
+
 def test_random_clusterings_are_uniform_and_repeat():
     first, second = clusters.random_clusterings(6400, 64, num_draws=2, seed=3)
     assert first.min() == 0 and first.max() == 63 and (first != second).any()

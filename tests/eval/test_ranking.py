@@ -111,3 +111,17 @@ def test_own_item_is_worth_what_it_says():
         judge.score(features, features, leave_out_own=own).mean for own in (False, True)
     )
     assert with_own > without + 0.02
+
+
+def test_standard_error_is_the_bootstraps_over_queries():
+    rng = np.random.default_rng(0)
+    relevance = ontology.Relevance(TREE, [(("x1", "y1", "root")[i % 3],) for i in range(60)])
+    judge = ranking.Judge(relevance, k=5)
+    features = ranking.l2_normalize(rng.standard_normal((60, 4)))
+    score = judge.score(features, features)
+    best = ranking.nearest(features, features, 5)
+    found = relevance.between(np.arange(60), best)
+    of_queries = ndcg.ndcg(found, relevance.histograms()[relevance.set_of])
+    means = of_queries[rng.integers(60, size=(1000, 60))].mean(axis=1)
+    assert score.standard_error == pytest.approx(means.std(), rel=0.1)
+    assert judge.random_chance().standard_error is None

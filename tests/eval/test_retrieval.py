@@ -10,8 +10,9 @@ import pytest
 from eval import retrieval
 from eval.methods import cca, vgg16
 from eval.metrics import ndcg
+from eval.reporting import paper_values
 from eval.reporting.table_config import LabelledConfig
-from eval.sets import ontology
+from eval.sets import clips, ontology
 from l3net import constants
 from l3net.errors import UserError
 from l3net.inference import saved_model
@@ -106,17 +107,35 @@ def test_one_who_knows_one_who_is_turned_and_one_who_knows_nothing(search):
 
 def test_table_has_the_papers_rows_in_its_order(search):
     table = _table([Network("ave_net_mf", name="mf"), Network("avol_net")], search)
-    assert [row.method for row in table.rows] == list(retrieval.PAPER)
+    assert [row.method for row in table.rows] == list(retrieval.ROWS)
     rows = _rows(table)
     assert [row.method for row in table.rows if row.status == "run"] == ["Random chance", "AVE+MF"]
     assert rows["AVE-Net"].status == "not run"
-    assert rows["AVE-Net"].paper == {
-        "im_im": 0.604, "im_aud": 0.561, "aud_im": 0.587, "aud_aud": 0.665,
-    }  # fmt: skip
-    assert rows["VGG16-ImageNet"].paper == {"im_im": 0.600}
     assert rows["VGG16-ImageNet"].note == "needs --vgg16_weights"
     assert all(row.data == "synthetic, 124 test clips" for row in table.rows)
     assert "1 clips without labels are left out." in table.notes
+
+
+def test_the_papers_numbers_stand_beside_on_its_own_data_only(search, monkeypatch):
+    assert not any(row.paper for row in _table([Network()], search).rows)
+    monkeypatch.setattr(clips, "data_name", lambda shards, split: "audioset_instruments_16k")
+    rows = _rows(_table([Network()], search))
+    assert rows["AVE-Net"].paper == {
+        "im_im": 0.604, "im_aud": 0.561, "aud_im": 0.587, "aud_aud": 0.665,
+    }  # fmt: skip
+    assert rows["AVE-Net"].note.endswith("paper: about 4300 test clips, here 124")
+    vgg = rows["VGG16-ImageNet"]
+    assert vgg.paper == {"im_im": 0.600} and vgg.status == "not run"
+    assert rows["AVE+MF"].note == "needs the SavedModel of AVE+MF; paper: no better than AVE-Net"
+    assert set(rows) == {*paper_values.methods("retrieval", paper_values.AUDIOSET),
+                         "AVE+MF", "AVE-Net, no shortcut prevention"}  # fmt: skip
+
+
+def test_every_direction_has_an_error_but_chance_is_exact(search):
+    rows = _rows(_table([Network(knows=False, name="nothing")], search))
+    assert set(rows["AVE-Net"].errors) == set(retrieval.DIRECTIONS)
+    assert all(0 < error < 0.1 for error in rows["AVE-Net"].errors.values())
+    assert rows["Random chance"].errors == {} and rows["AVE+MF"].errors == {}
 
 
 def test_chance_is_worked_out_by_hand(search):
@@ -160,12 +179,34 @@ def test_naive_sampling_and_untrained_networks_say_so(search):
 def test_regularisation_is_the_best_on_the_validation_split(search):
     row = _rows(_table([Network("l3_net_ots", aligned=False)], search))["L3-Net with CCA"]
     tried = row.details["cca_tried"]
-    assert len(tried) == len(cca.REGULARIZATION_GRID)
+    assert len(tried) == len(cca.REGULARIZATION_GRID) and "0" in tried  # plain CCA
     assert tried[f"{row.details['cca_regularization']:g}"] == max(tried.values())
     fixed = dataclasses.replace(search, cca_regularization=0.5, val_split="there is none")
     table = _table([Network("l3_net_ots", aligned=False)], fixed)
     assert _rows(table)["L3-Net with CCA"].details["cca_regularization"] == 0.5
-    assert any("(a share of the mean variance; our choice) 0.5." in note for note in table.notes)
+    assert any("for plain CCA (our choice): 0.5." in note for note in table.notes)
+
+
+def test_cca_may_take_fewer_clips_and_features_of_length_one(search, monkeypatch):
+    lengths, fit = [], cca.fit
+
+    def recorded(first, second, **settings):
+        lengths.append(np.linalg.norm(first, axis=1))
+        return fit(first, second, **settings)
+
+    monkeypatch.setattr(cca, "fit", recorded)
+    model = Network("l3_net_ots", aligned=False)
+    as_they_are = _table([model], search)
+    assert np.ptp(lengths[0]) > 0.01 and len(lengths[0]) == NUM_TRAIN
+    lengths.clear()
+    few = dataclasses.replace(search, cca_max_clips=40, cca_unit_length=True)
+    scaled = _table([model], few)
+    np.testing.assert_allclose(np.concatenate(lengths), 1, rtol=1e-5)
+    assert {len(each) for each in lengths} == {40}
+    notes = [next(n for n in t.notes if n.startswith("CCA")) for t in (as_they_are, scaled)]
+    said = "at most 50000 clips of split 'train' (the paper's has 263k)", "not before it"
+    assert all(part in notes[0] for part in (*said, "chosen by labels", "on split 'val'"))
+    assert "at most 40 clips" in notes[1] and "of length 1 before it, too" in notes[1]
 
 
 def test_vgg16_sees_with_l3s_ears(search):

@@ -74,8 +74,12 @@ def test_the_trained_network_knows_the_classes_and_the_random_one_does_not():
             assert other["nmi"] < 0.3 and other["units_4_of_5"] < NUM_CLASSES
 
 
-def test_the_papers_numbers_stand_beside():
+def test_the_papers_numbers_stand_beside_on_its_own_data_only(monkeypatch):
     table = _table()
+    assert not any(row.paper or "paper" in row.note for row in table.rows)
+    monkeypatch.setattr(clips, "data_name", lambda shards, split: "kinetics_sounds_16k")
+    table = _table()
+    assert _row(table, OURS, VISION).note == "vision; paper: about 1900 test clips, here 60"
     assert _row(table, OURS, VISION).paper == {
         "nmi": 0.409, "units_4_of_5": 10, "units_3_of_5": 23,
     }  # fmt: skip
@@ -86,12 +90,20 @@ def test_the_papers_numbers_stand_beside():
     assert statuses == ["not run", "run", "run"]
 
 
-def test_other_than_the_papers_clusters_is_told():
-    assert any("Not the paper's 64" in note for note in _table().notes)
-    papers = _table(num_clusters=NUM_CLIPS // 2).notes
-    assert any("into 30 clusters" in note for note in papers)
-    one = {VISION: np.array(["a"]), AUDIO: np.array(["b"])}
-    assert not any("Not the" in note for note in table4_nmi._notes(one, Protocol()))
+def test_chance_is_told_for_this_many_clips_beside_the_papers(clip_names):
+    truth = {VISION: {name: f"x{k % 3}" for k, name in enumerate(clip_names[5:])},
+             AUDIO: {name: f"y{k % 5}" for k, name in enumerate(clip_names)}}  # fmt: skip
+    table = _table(truth=truth, num_clusters=30)
+    chance = [_row(table, RANDOM, modality).ours["nmi"] for modality in (VISION, AUDIO)]
+    (note,) = [note for note in table.notes if "by chance falls" in note]
+    assert f"30 clusters: {chance[0]:.3f} for n = 55 frames, {chance[1]:.3f} for n = 60" in note
+    assert "the paper's 0.165 is for n of about 1.9k" in note
+
+
+def test_nmi_of_networks_has_an_error_and_chance_and_counts_have_none():
+    rows = _table(num_clusters=6).rows
+    assert [set(row.errors) for row in rows] == [set(), {"nmi"}, {"nmi"}] * 2
+    assert 0 < rows[1].errors["nmi"] < 0.2
 
 
 def test_no_number_of_clusters_means_that_of_the_classes_seen(clip_names):
