@@ -1,13 +1,14 @@
-"""How alike two clips are by their labels: distances in AudioSet's ontology (OTS §3.1, Table 1).
+"""How alike two clips are by their labels: distances in AudioSet's ontology (OTS appendix).
 
 The distance d of two classes is the shortest path between them over parent and child links, in
 either direction: acoustic guitar to itself 0, to electric guitar 2, to drum 5. Their relevance is
 20 - d; that of two clips is the highest over all pairs of a label of one and a label of the other.
 
 The ontology is no tree: 38 of AudioSet's 632 classes have several parents, and only through them
-are its seven top classes connected. No further root is put above those (our choice: with one, no
-path would be longer than 11; without, the longest is 21, which explains the paper's 20). Relevance
-never falls below 0: d = 21, and classes that no path joins, count as 0.
+are its seven top classes connected. No further root is put above those (our choice; with one, no
+path would be longer than 11, without, the longest is 21). Where the paper's 20 comes from it does
+not say. Relevance never falls below 0 (our choice): d = 21, and classes that no path joins, count
+as 0.
 """
 
 import json

@@ -5,7 +5,7 @@
 after another. A file is added in one transaction, so a process that dies leaves the index as it was
 before the file in work. docs/search_engines.md compares SQLite with other engines.
 
-Distances are Euclidean, as AVE-Net compares embeddings (OTS §3.1), in [0, 2]. All are computed.
+Distances are Euclidean, as AVE-Net compares embeddings (OTS §3), in [0, 2]. All are computed.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 """A map of values over a picture: where its cells are, and how they are painted.
 
-AVOL-Net's map has a cell per 16 x 16 pixels of what the network saw (OTS Fig. 2d: 14 x 14 for
+AVOL-Net's map has a cell per 16 x 16 pixels of what the network saw (OTS Fig. 4: 14 x 14 for
 224 x 224), and a cell's value belongs to the cell's centre. Between the centres a painted map is
 linear, beyond the outermost ones constant. How much the colour covers the picture grows with the
 value (our choice), so that a value of 0 shows the picture alone.
