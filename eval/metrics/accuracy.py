@@ -44,6 +44,43 @@ def accuracy_summary(
     }
 
 
+def error_of_summary(summary: dict[str, Any]) -> float:
+    """Returns the standard error of the accuracy of `accuracy_summary`, in per cent.
+
+    Over several parts s / sqrt(k): s the sample standard deviation (k - 1) of the k parts'
+    accuracies. Of a single part with n recordings the binomial 100 sqrt(p (1 - p) / n), p its share
+    of correct ones.
+    """
+    parts = list(summary["accuracy_per_part"].values())
+    if len(parts) > 1:
+        return float(np.std(parts, ddof=1) / np.sqrt(len(parts)))
+    share = parts[0] / 100
+    return float(100 * np.sqrt(share * (1 - share) / summary["num_tested"]))
+
+
+def clustered_error(values: np.ndarray, clusters: np.ndarray) -> float:
+    """Returns the standard error of a mean of values that are not independent within a cluster.
+
+    The cluster-robust one: sqrt(G / (G - 1) * sum_g (sum_{i in g} (x_i - mean))^2) / n, of n values
+    in G clusters. With one value per cluster it is s / sqrt(n), for 0 and 1 nearly
+    sqrt(p (1 - p) / n); where the values of a cluster are all equal, that of G values.
+
+    Args:
+        values: numbers [n].
+        clusters: [n], equal for values of the same cluster.
+
+    Returns:
+        NaN for a single cluster: it does not say how clusters differ.
+    """
+    values = np.asarray(values, np.float64)
+    names, cluster_of = np.unique(clusters, return_inverse=True)
+    if len(names) < 2:
+        return float("nan")
+    sums = np.bincount(cluster_of.reshape(-1), values - values.mean())
+    correction = len(names) / (len(names) - 1)
+    return float(np.sqrt(correction * (sums**2).sum()) / len(values))
+
+
 def best_threshold(scores: np.ndarray, is_positive: np.ndarray) -> float:
     """Returns the threshold above which to say "positive" for the highest accuracy.
 

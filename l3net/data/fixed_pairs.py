@@ -4,10 +4,12 @@ The file is a TFRecord of small `tf.train.Example`s, one pair each, with the fra
 or flow frames) as JPEG and the second of sound as 16-bit PCM. It is in the prepared folder under
 fixed_pairs/, named after everything it depends on, and made when first needed. Every clip gives as
 many pairs as any other (but for a remainder); half of them are positives, half negatives (L3 §3.2).
+They are in the order in which the clips that they need were read.
 """
 
 import collections
 import pathlib
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -21,11 +23,14 @@ from l3net.files import written_whole
 from l3net.progress import Progress, progress
 
 FOLDER = "fixed_pairs"
+MIN_PAIRS = 10_000  # our choice: an accuracy's standard error is then below half a point
 # A pair's numbers, besides what is seen and heard.
 NUMBERS = (constants.CORRESPONDS_KEY, constants.FRAME_LABEL, constants.AUDIO_LABEL)
 _FRAME, _FLOW, _WAVEFORM = "frame", "flow", "waveform"
 _FRAME_ID, _FRAME_TIME_US = "frame/example_id", "frame/time_us"
 _AUDIO_ID, _AUDIO_START = "waveform/example_id", "waveform/start_sample"
+# The clips that a pair is of, by id, if asked for.
+FRAME_CLIP, AUDIO_CLIP = "frame_clip", "audio_clip"
 
 
 def fixed_pairs(
@@ -46,8 +51,8 @@ def fixed_pairs(
     Args:
         folder: a prepared folder.
         split: such as "val".
-        num_pairs: even. All pairs are in memory while the file is made: 0.11 MB each, 0.4 MB with
-            the 25 frames of AVE+MF.
+        num_pairs: even; see `balanced_num_pairs`. While the file is made, negatives of which one
+            half was read wait in memory: about 15 kB per pair in all, 50 kB with 25 frames.
         sampling: how frame and second are drawn, see `avc_pairs`.
         misalignment_seconds: largest random shift of the sound under "ots". That is an augmentation
             in OTS §3.3, so evaluation pairs have none by default (our choice).
@@ -76,18 +81,30 @@ def fixed_pairs(
     return path
 
 
+def balanced_num_pairs(folder: str | pathlib.Path, split: str) -> int:
+    """Returns how many pairs are at least MIN_PAIRS and as many of every clip (our choice).
+
+    Each clip is once a positive and once a negative per turn: 1,000 clips give 10,000 pairs, 126
+    give 10,080, 50,000 give 100,000.
+    """
+    per_turn = 2 * sum(shard.num_clips for shard in find_shards(folder, split))
+    return per_turn * -(-MIN_PAIRS // max(per_turn, 1))
+
+
 def read_pairs(
     path: pathlib.Path,
     *,
     batch_size: int,
     frame_px: int,
     inputs: tuple[str, ...] = (constants.FRAME, constants.LOG_SPECTROGRAM),
+    with_clips: bool = False,
 ) -> tf.data.Dataset:
     """Reads fixed pairs, each exactly once; the last batch may be smaller.
 
     Returns:
         A dataset of what `input_pipeline.training_batches` gives, without "draws": the frames are
-        centre crops (our choice). The labels are -1 where a clip has none.
+        centre crops (our choice). The labels are -1 where a clip has none. With `with_clips` also
+        FRAME_CLIP and AUDIO_CLIP, string [batch]: the ids of the clips.
     """
     first = next(iter(tf.data.TFRecordDataset(str(path)).take(1)))
     jpeg = _parse(first)[_FRAME][0]
@@ -106,6 +123,8 @@ def read_pairs(
         if constants.LOG_SPECTROGRAM in inputs:
             waveform = tf.io.decode_raw(stored[_WAVEFORM], tf.int16)
             pair["waveform"] = tf.ensure_shape(waveform, [constants.AUDIO_SAMPLES])
+        if with_clips:
+            pair |= {FRAME_CLIP: stored[_FRAME_ID], AUDIO_CLIP: stored[_AUDIO_ID]}
         return input_pipeline.decode_pictures(pair, None, frame_px=frame_px, ratio=ratio)
 
     records = tf.data.TFRecordDataset(str(path))
@@ -114,7 +133,9 @@ def read_pairs(
 
 def _parse(record: tf.Tensor) -> dict[str, tf.Tensor]:
     strings = tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True)
-    features = {_FRAME: strings, _FLOW: strings, _WAVEFORM: tf.io.FixedLenFeature([], tf.string)}
+    string = tf.io.FixedLenFeature([], tf.string)
+    features = {_FRAME: strings, _FLOW: strings}
+    features |= dict.fromkeys((_WAVEFORM, _FRAME_ID, _AUDIO_ID), string)
     numbers = {name: tf.io.FixedLenFeature([], tf.int64, default_value=-1) for name in NUMBERS}
     return tf.io.parse_single_example(record, features | numbers)
 
@@ -181,10 +202,9 @@ def _write(path: pathlib.Path, shards, num_pairs, how, inputs, seed) -> None:
             clips.append(_description(clip))
             shown.advance()
         pairs = draw_pairs(clips, num_pairs, how, seed)
-        pictures, sounds = _cut(shards, pairs, inputs, shown)
-    with written_whole(path) as partial, tf.io.TFRecordWriter(str(partial)) as writer:
-        for number, pair in enumerate(pairs):
-            writer.write(_encode(pair, clips, pictures[number], sounds[number]))
+        with written_whole(path) as partial, tf.io.TFRecordWriter(str(partial)) as writer:
+            for pair, pictures, sound in _cut(shards, pairs, inputs, shown):
+                writer.write(_encode(pair, clips, pictures, sound))
 
 
 def _description(clip: schema.Clip) -> dict:
@@ -200,22 +220,30 @@ def _description(clip: schema.Clip) -> dict:
 
 def _cut(
     shards, pairs: list[dict], inputs, shown: Progress
-) -> tuple[dict[int, dict], dict[int, bytes]]:
-    """Cuts every pair's JPEGs and second of sound out of the clips, in one pass."""
+) -> Iterator[tuple[dict, dict[str, list[bytes]], bytes]]:
+    """Cuts every pair's JPEGs and second of sound out of the clips, in one pass.
+
+    A pair comes when both its halves were read: the first half of a negative waits in memory, which
+    at any time is true of half the negatives at most.
+    """
     pictures_of, sounds_of = collections.defaultdict(list), collections.defaultdict(list)
     for number, pair in enumerate(pairs):
         pictures_of[pair["frame_clip"]].append(number)
         sounds_of[pair["audio_clip"]].append(number)
-    pictures, sounds = {}, {}
+    pictures: dict[int, dict[str, list[bytes]]] = {}
+    sounds: dict[int, bytes] = {}
     for position, clip in enumerate(read_clips(shards)):
-        for number in pictures_of[position]:
-            pictures[number] = _pictures(clip, pairs[number]["frame_index"], inputs)
-        for number in sounds_of[position]:
-            start = pairs[number]["start_sample"]
-            second = clip.waveform[start : start + constants.AUDIO_SAMPLES]
-            sounds[number] = second.astype("<i2").tobytes()
+        for number in sorted({*pictures_of[position], *sounds_of[position]}):
+            pair = pairs[number]
+            if pair["frame_clip"] == position:
+                pictures[number] = _pictures(clip, pair["frame_index"], inputs)
+            if pair["audio_clip"] == position:
+                start = pair["start_sample"]
+                second = clip.waveform[start : start + constants.AUDIO_SAMPLES]
+                sounds[number] = second.astype("<i2").tobytes()
+            if number in pictures and number in sounds:
+                yield pair, pictures.pop(number), sounds.pop(number)
         shown.advance()
-    return pictures, sounds
 
 
 def _pictures(clip: schema.Clip, frame_index: int, inputs) -> dict[str, list[bytes]]:

@@ -22,6 +22,30 @@ def test_accuracy_is_the_mean_over_parts_not_over_recordings():
     assert summary["recall_per_class"] == {"a": 100, "b": 0, "c": None}
 
 
+def test_error_over_folds_or_of_one_test_part():
+    folds = {"accuracy_per_part": {"1": 70.0, "2": 80.0, "3": 90.0}, "num_tested": 30}
+    assert accuracy.error_of_summary(folds) == pytest.approx(10 / 3**0.5)
+    one = {"accuracy_per_part": {"test": 80.0}, "num_tested": 100}
+    assert accuracy.error_of_summary(one) == pytest.approx(4.0)
+
+
+def test_clustered_error_by_hand():
+    # Mean 0.5; the clusters' sums of deviations are 1, -1 and 0: sqrt(3/2 * 2) / 6.
+    values, clusters = [1, 1, 0, 0, 1, 0], list("aabbcc")
+    assert accuracy.clustered_error(values, clusters) == pytest.approx(3**0.5 / 6)
+    assert np.isnan(accuracy.clustered_error([1, 0], ["a", "a"]))
+
+
+def test_clustered_error_of_single_and_of_repeated_values_is_the_binomial_one():
+    values = np.random.default_rng(0).random(1000) < 0.8
+    share = values.mean()
+    binomial = (share * (1 - share) / 1000) ** 0.5
+    names = np.arange(1000)
+    assert accuracy.clustered_error(values, names) == pytest.approx(binomial, rel=1e-3)
+    repeated = accuracy.clustered_error(np.repeat(values, 4), np.repeat(names, 4))
+    assert repeated == pytest.approx(binomial, rel=1e-3)  # 4000 values, but not 4000 independent
+
+
 @pytest.mark.parametrize(
     ("scores", "truth", "expected"),
     [

@@ -34,6 +34,44 @@ def test_labels_are_true_every_clip_counts_and_nothing_is_dropped(tmp_path):
     assert set(pairs["frame_label"]) == {-1}  # the clips have none
 
 
+def test_every_clip_gives_the_same_number_of_pairs(tmp_path, monkeypatch):
+    monkeypatch.setattr(fixed_pairs, "MIN_PAIRS", 21)
+    folder = _folder(tmp_path)
+    num_pairs = fixed_pairs.balanced_num_pairs(folder, "val")
+    assert num_pairs == 30  # 5 clips, each a positive and a negative in each of three turns
+    path = fixed_pairs.fixed_pairs(folder, "val", num_pairs=num_pairs, sampling="ots")
+    pairs = _read(path, with_clips=True)
+    for label in (0, 1):
+        names = pairs["frame_clip"][pairs["corresponds"] == label]
+        assert np.unique(names, return_counts=True)[1].tolist() == [3] * 5
+    same = pairs["frame_clip"] == pairs["audio_clip"]
+    np.testing.assert_array_equal(same, pairs["corresponds"] == 1)
+    assert pairs["audio_clip"][0] == b"clip%04d" % (pairs["waveform"][0, 0] // 100)
+
+
+def test_pairs_do_not_wait_in_memory_until_all_clips_are_read(tmp_path, monkeypatch):
+    """Positives are written as their clip is read; of negatives only one half may wait."""
+    encode, read, written = fixed_pairs._encode, fixed_pairs.read_clips, []
+
+    def counting(shards):
+        for number, clip in enumerate(read(shards)):
+            yield clip
+            if number < 4:
+                written.append(len(encoded))
+
+    encoded = []
+
+    def noting(*arguments):
+        encoded.append(arguments)
+        return encode(*arguments)
+
+    monkeypatch.setattr(fixed_pairs, "_encode", noting)
+    monkeypatch.setattr(fixed_pairs, "read_clips", counting)
+    fixed_pairs.fixed_pairs(_folder(tmp_path), "val", num_pairs=30, sampling="l3")
+    assert written[:4] == [0] * 4  # the first reading only describes the clips
+    assert all(now >= 3 * k for k, now in enumerate(written[4:], 1)) and len(encoded) == 30
+
+
 def test_made_once_and_the_same_for_the_same_seed(tmp_path):
     folder = _folder(tmp_path)
     path = fixed_pairs.fixed_pairs(folder, "val", num_pairs=10, sampling="ots")
@@ -124,3 +162,24 @@ def test_flow_that_is_not_there_is_one_clear_line(tmp_path):
             _folder(tmp_path), "val", num_pairs=4, sampling="l3", inputs=("frame", "flow")
         )
     assert not list(tmp_path.rglob("*.tfrecord"))
+
+
+def test_evaluation_pairs_are_not_misaligned(tmp_path):
+    """The frame is in the middle of its second, on the 25 Hz grid, unless asked otherwise."""
+    clip = {
+        "media_id": "a",
+        "frame_times_us": list(range(0, 10_000_000, 40_000)),
+        "num_samples": 480_000,
+        "num_padding_frames": 0,
+    }
+    clips = [clip, {**clip, "media_id": "b"}]
+    how = {"sampling": "ots", "misalignment_seconds": 0.0}
+    for pair in fixed_pairs.draw_pairs(clips, 40, how, 0):
+        middle = pair["start_sample"] + 24_000
+        assert middle % 1920 == 0
+        assert not pair["corresponds"] or middle == 1920 * pair["frame_index"]
+    folder = _folder(tmp_path)
+    plain = fixed_pairs.fixed_pairs(folder, "val", num_pairs=10, sampling="ots")
+    shift = {"misalignment_seconds": 0.5}
+    shifted = fixed_pairs.fixed_pairs(folder, "val", num_pairs=10, sampling="ots", **shift)
+    assert plain != shifted
