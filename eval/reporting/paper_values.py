@@ -11,7 +11,8 @@ AUDIOSET = "AudioSet-Instruments"
 ESC50, ESC10, DCASE, IMAGENET = "ESC-50", "ESC-10", "DCASE 2013", "ImageNet"
 
 # Names of prepared folders (--dataset_name, as `data_prep.datasets` calls them) begin so.
-_FOLDER_NAMES = {
+_FOLDER_NAMES: dict[str, str | None] = {
+    "flickrsoundnettest": None,  # the annotated frames of Flickr, another set
     "flickrsoundnet": FLICKR,
     "kineticssounds": KINETICS,
     "audiosetinstruments": AUDIOSET,
