@@ -125,8 +125,7 @@ $(RUNS)/learning_curves.json: $(call made,$(NETWORKS))
 	$(TIMED) eval.reporting.curves --runs=$(call joined,$(NETWORKS:%=$(RUNS)/%)) --out_dir=$(RUNS) $(NOTED)
 
 $(OUT)/avc_accuracy.json: $(call made,$(NETWORKS)) $(if $(ARGS),again)
-	$(TIMED) eval.avc_accuracy --saved_models=$(call saved_models,$(NETWORKS)) --shards=$(SHARDS) $(FLOW) \
-	  --sampling=ots --num_pairs=2016 $(END)
+	$(TIMED) eval.avc_accuracy --saved_models=$(call saved_models,$(NETWORKS)) --shards=$(SHARDS) $(FLOW) $(END)
 
 $(OUT)/table2.json: $(call made,l3_net) $(if $(ARGS),again)
 	$(TIMED) eval.table2_sound $(L3_NET) --piczak=small --piczak_epochs=10 $(END)
@@ -183,8 +182,8 @@ reproduce-all: $(READY)  ## Every table of both papers on DATA (75 minutes on tw
 	  close("sort -rn"); printf "%8d s         in all\n", all }' $(TIMES)
 
 .PHONY: check-claims
-check-claims: tables-of-seeds  ## Check the papers' orderings on the tables of SEEDS; fail if one does not hold
-	@$(RUN) eval.reporting.claims --out_dir=runs/$(DATA) $(TABLES_OF_SEEDS)
+check-claims: tables-of-seeds  ## Check the papers' orderings on the tables of SEEDS (STRICT=1: fail if one does not hold)
+	@$(RUN) eval.reporting.claims $(if $(STRICT),--strict) --out_dir=runs/$(DATA) $(TABLES_OF_SEEDS)
 
 # --- Figures and the page of everything -----------------------------------------------------------
 FIGURES := $(RUNS)/figures
@@ -206,7 +205,7 @@ figures: $(FIGURES)/figures.json $(FIGURE_VIDEOS)  ## Draw every figure of both 
 
 .PHONY: report
 report: tables figures  ## One page with every table, figure and sound: runs/DATA/report/index.html
-	-@$(MAKE) --no-print-directory check-claims  # the page shows a claim that does not hold
+	@$(MAKE) --no-print-directory check-claims STRICT=  # the page shows what does not hold
 	$(RUN) eval.results_page --tables=$(RUNS) --figures=$(FIGURES) --videos=$(call joined,$(FIGURE_VIDEOS)) --out_dir=$(RUNS)/report
 
 .PHONY: report-data
@@ -224,6 +223,7 @@ readme: $(READY)  ## Put the tables of the last run on the demo data into README
 	$(RUN) eval.reporting.docs_tables --readme=docs/measurements.md runs/demo/learning_curves.md
 	$(RUN) eval.reporting.docs_tables --readme=docs/demo_results.md --names=networks,table2,table3,table4,retrieval,localization,claims \
 	  $(patsubst %,runs/demo/%.md,avc_accuracy table2 table3 table4 retrieval localization claims)
+	$(RUN) eval.reporting.docs_tables --readme=docs/demo_results.md --results=docs/demo_results.md
 	$(RUN) eval.reporting.docs_tables --results=docs/demo_results.md
 
 # The names of these targets before there was DATA.

@@ -1,11 +1,11 @@
 r"""AVC accuracy of exported networks on fixed held-out pairs (L3 §3.2, Table 1; OTS §3).
 
     python -m eval.avc_accuracy --saved_models=runs/l3/saved_model,runs/ave/saved_model \
-        --shards=data/flickr/shards --sampling=ots
+        --shards=data/flickr/shards
 
-The pairs are drawn once by seed and kept in the prepared folder, so that all networks classify the
-same; half are positives, so chance is 50 %. A pair is classified correctly if the network gives its
-label more than 50 %.
+The pairs are drawn once by seed and kept in the prepared folder, so that all networks of the same
+sampling classify the same; half are positives, so chance is 50 %. A pair is classified correctly if
+the network gives its label more than 50 %.
 
 Classifiers (`supervised_vision`, `supervised_audio`) get a row with their accuracy on the pairs'
 frames or sounds; one of each makes the baseline "supervised direct" (L3 §3.2): the scalar product
@@ -14,12 +14,13 @@ of the two softmax outputs, against the threshold that is best on the validation
 
 import dataclasses
 from collections.abc import Iterator, Sequence, Set
+from typing import NamedTuple
 
 import numpy as np
 
 from eval.methods import networks
 from eval.metrics import accuracy as metrics
-from eval.reporting import synthetic, tables
+from eval.reporting import paper_values, synthetic, tables
 from eval.reporting.table_config import TableConfig
 from eval.sets import clips
 from l3net import constants, flags
@@ -33,24 +34,23 @@ from l3net.progress import progress
 _THRESHOLD_SPLIT = "val"
 _BATCH_SIZE = 50
 
-# The papers' words for each network, and what it got on what (L3 Table 1; OTS §3.1-§3.3, §4.1).
+# The papers' words for each network; their numbers are in `paper_values`.
 _METHODS = {
-    "l3_net": ("L3-Net", {"accuracy": 78.0}, "78 on Flickr-SoundNet, 74 on Kinetics-Sounds"),
-    "l3_net_ots": ("L3-Net, as in OTS", {"accuracy": 80.8}, "AudioSet-Instruments"),
-    "ave_net": ("AVE-Net", {"accuracy": 81.9}, "AudioSet-Instruments"),
-    "ave_net_mf": ("AVE+MF", {"accuracy": 84.7}, "AudioSet-Instruments"),
-    "ave_net_of": ("AVE+OF", {"accuracy": 84.9}, "AudioSet-Instruments"),
-    "avol_net": ("AVOL-Net", {"accuracy": 81.9}, "AudioSet-Instruments; 'as AVE-Net'"),
-    "supervised_pretraining": ("Supervised pretraining", {"accuracy": 74.0}, "Kinetics-Sounds"),
-    "supervised_vision": ("Supervised vision (classes)", {}, ""),
-    "supervised_audio": ("Supervised audio (classes)", {}, ""),
+    "l3_net": "L3-Net",
+    "l3_net_ots": "L3-Net, as in OTS",
+    "ave_net": "AVE-Net",
+    "ave_net_mf": "AVE+MF",
+    "ave_net_of": "AVE+OF",
+    "avol_net": "AVOL-Net",
+    "supervised_pretraining": "Supervised pretraining",
+    "supervised_vision": "Supervised vision (classes)",
+    "supervised_audio": "Supervised audio (classes)",
 }
-# AVE-Net with another sampling than OTS's own (OTS §3.3).
-_SAMPLED = {
-    "naive": ("AVE-Net, no shortcut prevention", {"accuracy": 87.6}, "AudioSet-Instruments"),
-    "l3": ("AVE-Net, sampling of L3", {}, ""),
-}
-_DIRECT = ("Supervised direct", {"accuracy": 65.0}, "Kinetics-Sounds")
+# AVE-Net trained with another sampling than OTS's own (OTS §3.3).
+_SAMPLED = {"naive": "AVE-Net, no shortcut prevention", "l3": "AVE-Net, sampling of L3"}
+_DIRECT = "Supervised direct"
+_TABLE = "avc_accuracy"
+_DEFAULT_SAMPLING = "l3"  # for a SavedModel that does not say how it was trained
 _VISION, _AUDIO = "supervised_vision", "supervised_audio"
 
 
@@ -72,34 +72,66 @@ class Questions:
         None, "Folder of the same clips prepared with optical flow, for AVE+OF."
     )
     split: str = setting("test", "Split of --shards from which the pairs are drawn.")
-    num_pairs: int = setting(2048, "Number of fixed pairs, even; half of them are positives.")
-    sampling: str = setting(
-        "l3",
-        "Second of sound that goes with a frame in a positive pair; see l3net.data.avc_pairs.",
+    num_pairs: int = setting(
+        0,
+        "Number of fixed pairs, even; half of them are positives, and every clip gives as many as "
+        "any other but for a remainder. 0: the fewest that are at least "
+        f"{fixed_pairs.MIN_PAIRS} and as many of every clip.",
+        at_least=0,
+    )
+    sampling: str | None = setting(
+        None,
+        "Second of sound that goes with a frame in a positive pair; see l3net.data.avc_pairs. "
+        "Without this flag each network is tested with the sampling that it was trained with.",
         choices=avc_pairs.SAMPLINGS,
     )
+    misalignment_seconds: float = setting(
+        0.0,
+        "Largest random shift of the sound of test pairs under the sampling ots, forth or back, in "
+        "seconds. It is an augmentation in OTS, so test pairs have none; our choice.",
+        at_least=0,
+    )
     seed: int = 0
+
+    def asked_of(self, model: saved_model.SavedModel) -> "Questions":
+        """Returns these questions with the network's own sampling, unless one was given."""
+        sampling = self.sampling or networks.training_flag(model, "sampling") or _DEFAULT_SAMPLING
+        return dataclasses.replace(self, sampling=sampling)
+
+    def count(self, split: str | None = None) -> int:
+        """Returns the number of pairs, perhaps of another split."""
+        return self.num_pairs or fixed_pairs.balanced_num_pairs(self.shards, split or self.split)
+
+    def in_words(self) -> str:
+        """Returns what a row says, such as "10080 fixed test pairs, l3 sampling"."""
+        words = f"{self.count()} fixed {self.split} pairs"
+        words += f", {self.sampling} sampling" if self.sampling else ""
+        shifted = self.sampling == "ots" and self.misalignment_seconds
+        return words + (f", misaligned by up to {self.misalignment_seconds:g} s" if shifted else "")
 
     def batches(self, model: saved_model.SavedModel, split: str | None = None) -> Iterator[dict]:
         """Yields batches of fixed pairs, perhaps of another split, as the signatures take them.
 
         Yields:
             {"image", "images", "flow", "waveform"} as far as the network takes them (UserError
-            without a folder of flow), and "corresponds", "frame_label", "audio_label": int32 [N].
+            without a folder of flow); "corresponds", "frame_label", "audio_label": int32 [N]; the
+            clips' ids "frame_clip", "audio_clip": bytes [N].
         """
+        sampling = self.asked_of(model).sampling
+        assert sampling is not None
         folder = clips.folder_for(model, self.shards, self.flow_shards)
         path = fixed_pairs.fixed_pairs(
             folder,
             split or self.split,
-            num_pairs=self.num_pairs,
-            sampling=self.sampling,
+            num_pairs=self.count(split),
+            sampling=sampling,
+            misalignment_seconds=self.misalignment_seconds,
             inputs=model.inputs,
             seed=self.seed,
         )
-        dataset = fixed_pairs.read_pairs(
-            path, batch_size=_BATCH_SIZE, frame_px=model.frame_px, inputs=model.inputs
-        )
-        with progress(networks.kind(model), unit="pair", total=self.num_pairs) as shown:
+        how = {"frame_px": model.frame_px, "inputs": model.inputs, "with_clips": True}
+        dataset = fixed_pairs.read_pairs(path, batch_size=_BATCH_SIZE, **how)
+        with progress(networks.kind(model), unit="pair", total=self.count(split)) as shown:
             for batch in dataset.as_numpy_iterator():
                 yield _to_floats(batch)
                 shown.advance(len(batch[constants.CORRESPONDS_KEY]))
@@ -117,14 +149,31 @@ def _to_floats(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 # --- Measuring -----------------------------------------------------------------------------------
-def accuracy(model: saved_model.SavedModel, questions: Questions) -> float:
-    """Returns the share in [0, 1] of pairs that are classified correctly, every pair once."""
+class Measured(NamedTuple):
+    """An accuracy in [0, 1], and its standard error.
+
+    Pairs of the same clip are not independent: the error is clustered by the clip of the frame (of
+    the sound for a classifier of sounds), see `metrics.clustered_error`. That the sound of a
+    negative is of yet another clip is left out (our choice).
+    """
+
+    accuracy: float
+    error: float
+
+
+def _measured(correct: np.ndarray, clips_of: np.ndarray) -> Measured:
+    return Measured(float(correct.mean()), metrics.clustered_error(correct, clips_of))
+
+
+def accuracy(model: saved_model.SavedModel, questions: Questions) -> Measured:
+    """Returns the share of pairs that are classified correctly, every pair once."""
     judge = model.correspondence()
-    correct = [
-        (judge(batch) > 0.5) == (batch[constants.CORRESPONDS_KEY] == constants.CORRESPONDS)
-        for batch in questions.batches(model)
-    ]
-    return float(np.concatenate(correct).mean())
+    correct, names = [], []
+    for batch in questions.batches(model):
+        truth = batch[constants.CORRESPONDS_KEY] == constants.CORRESPONDS
+        correct.append((judge(batch) > 0.5) == truth)
+        names.append(batch[fixed_pairs.FRAME_CLIP])
+    return _measured(np.concatenate(correct), np.concatenate(names))
 
 
 def class_scores(
@@ -133,38 +182,52 @@ def class_scores(
     """Runs a classifier of frames or of sounds over the pairs, perhaps of another split.
 
     Returns:
-        Softmax outputs float32 [pairs, classes], and the pairs' numbers by name, int32 [pairs].
+        Softmax outputs float32 [pairs, classes], and by name the pairs' numbers, int32 [pairs], and
+        their clips' ids, bytes [pairs].
     """
     sees = constants.FRAME in model.inputs
     classify = model.features(saved_model.VISION if sees else saved_model.AUDIO, "softmax")
     taken = saved_model.IMAGE if sees else saved_model.WAVEFORM
+    known = (*fixed_pairs.NUMBERS, fixed_pairs.FRAME_CLIP, fixed_pairs.AUDIO_CLIP)
     scores: list[np.ndarray] = []
-    numbers: dict[str, list[np.ndarray]] = {name: [] for name in fixed_pairs.NUMBERS}
+    facts: dict[str, list[np.ndarray]] = {name: [] for name in known}
     for batch in questions.batches(model, split):
         scores.append(classify(batch[taken]))
-        for name, values in numbers.items():
+        for name, values in facts.items():
             values.append(batch[name])
-    return np.concatenate(scores), {name: np.concatenate(v) for name, v in numbers.items()}
+    return np.concatenate(scores), {name: np.concatenate(v) for name, v in facts.items()}
+
+
+def class_accuracy(model: saved_model.SavedModel, questions: Questions) -> Measured:
+    """Returns the share of the pairs' frames, or sounds, that a classifier classifies correctly."""
+    scores, facts = class_scores(model, questions)
+    label, clip = constants.AUDIO_LABEL, fixed_pairs.AUDIO_CLIP
+    if constants.FRAME in model.inputs:
+        label, clip = constants.FRAME_LABEL, fixed_pairs.FRAME_CLIP
+    return _measured(scores.argmax(axis=1) == facts[label], facts[clip])
 
 
 def supervised_direct(
     vision: saved_model.SavedModel, audio: saved_model.SavedModel, questions: Questions
-) -> tuple[float, float]:
+) -> tuple[Measured, float]:
     """Measures "supervised direct": similarity of the two class distributions (L3 §3.2).
 
     Returns:
-        Accuracy in [0, 1], and the threshold, which comes from the validation split (our choice:
-        the paper does not say where from).
+        Accuracy, and the threshold, which comes from the validation split (our choice: the paper
+        does not say where from).
     """
+    questions = questions.asked_of(vision)  # the same pairs for both
 
-    def scores(split: str | None) -> tuple[np.ndarray, np.ndarray]:
-        seen, numbers = class_scores(vision, questions, split)
+    def scores(split: str | None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        seen, facts = class_scores(vision, questions, split)
         heard, _ = class_scores(audio, questions, split)
-        return (seen * heard).sum(axis=1), numbers[constants.CORRESPONDS_KEY]
+        return (seen * heard).sum(axis=1), facts
 
-    threshold = metrics.best_threshold(*scores(_THRESHOLD_SPLIT))
-    similarity, corresponds = scores(None)
-    return float(((similarity > threshold) == corresponds).mean()), threshold
+    similarity, facts = scores(_THRESHOLD_SPLIT)
+    threshold = metrics.best_threshold(similarity, facts[constants.CORRESPONDS_KEY])
+    similarity, facts = scores(None)
+    correct = (similarity > threshold) == facts[constants.CORRESPONDS_KEY]
+    return _measured(correct, facts[fixed_pairs.FRAME_CLIP]), threshold
 
 
 # --- The table -----------------------------------------------------------------------------------
@@ -175,14 +238,12 @@ def make_table(models: Sequence[saved_model.SavedModel], questions: Questions) -
         A table with a row per network, one more for a pair of classifiers, and those of the papers'
         rows that no network was given for, as not run.
     """
-    clip = next(read_clips(find_shards(questions.shards, questions.split)))
-    data = synthetic.display_name(clip.dataset_name)
-    data = f"{data}, {questions.num_pairs} fixed {questions.split} pairs"
+    data = _Data.of(questions)
     rows = [_row(model, questions, data) for model in models]
     rows += _direct_rows(models, questions, data)
-    rows += _rows_not_run({row.method for row in rows}, f"{data}, {questions.sampling} sampling")
+    rows += _rows_not_run({row.method for row in rows}, questions, data)
     return tables.Table(
-        "avc_accuracy",
+        _TABLE,
         "AVC accuracy on held-out pairs (chance 50 %)",
         [
             tables.Metric("accuracy", "accuracy %"),
@@ -192,50 +253,78 @@ def make_table(models: Sequence[saved_model.SavedModel], questions: Questions) -
         ],
         rows,
         [
-            "The paper's numbers are from other data (see the note): none of ours compares with "
-            "them here.",
+            "±: standard error over the pairs, those of the same clip taken together (cluster-"
+            "robust), for pairs of the same clip are not independent.",
             "Rows of classifiers: share of the pairs' frames (or sounds) classified correctly.",
         ],
     )
 
 
-def _row(model: saved_model.SavedModel, questions: Questions, data: str) -> tables.Row:
+class _Data(NamedTuple):
+    """The test split: how rows name its data set, the paper's name if it is the paper's, clips."""
+
+    name: str
+    data_set: str | None
+    num_clips: int
+
+    @classmethod
+    def of(cls, questions: Questions) -> "_Data":
+        shards = find_shards(questions.shards, questions.split)
+        name = next(read_clips(shards)).dataset_name
+        data_set = paper_values.data_set_of(name)
+        return cls(synthetic.display_name(name), data_set, sum(s.num_clips for s in shards))
+
+    def paper(self, method: str) -> tuple[dict[str, float], list[str]]:
+        """Returns the paper's numbers of a method on this data set, and what to say beside them."""
+        values = paper_values.values(_TABLE, self.data_set, method)
+        remark = paper_values.near(self.data_set, self.num_clips) if values else ""
+        return values, [remark] if remark else []
+
+
+def _row(model: saved_model.SavedModel, questions: Questions, data: _Data) -> tables.Row:
     kind = networks.kind(model)
-    method, paper, where = _METHODS.get(kind, (kind, {}, ""))
-    sampling = networks.training_flag(model, "sampling")
-    if kind == "ave_net" and sampling in _SAMPLED:
-        # Tested on pairs that were drawn alike, as the paper's 87.6 must have been.
-        method, paper, where = _SAMPLED[sampling]
-        questions = dataclasses.replace(questions, sampling=sampling)
-    if kind in (_VISION, _AUDIO):
-        target = constants.FRAME_LABEL if kind == _VISION else constants.AUDIO_LABEL
-        scores, numbers = class_scores(model, questions)
-        measured = float((scores.argmax(axis=1) == numbers[target]).mean())
-    else:
-        measured = accuracy(model, questions)
-    steps = f"{model.metadata.get('trained_steps', '?')} steps"
+    method = _METHODS.get(kind, kind)
+    trained_with = networks.training_flag(model, "sampling")
+    if kind == "ave_net":
+        method = _SAMPLED.get(trained_with or "", method)
+    questions = questions.asked_of(model)
+    paper, remarks = data.paper(method)
+    if trained_with and trained_with != questions.sampling:
+        paper, remarks = {}, [f"trained with {trained_with} sampling"]  # the paper tests alike
+    measure = class_accuracy if kind in (_VISION, _AUDIO) else accuracy
+    ours, errors = _per_cent(measure(model, questions))
     return tables.Row(
-        f"{data}, {questions.sampling} sampling",
+        f"{data.name}, {questions.in_words()}",
         method,
         tables.RUN,
         paper=paper,
-        ours={"accuracy": 100 * measured, **_cost(model)},
-        note=f"{kind}, {steps}" + (f"; paper: {where}" if where else ""),
+        ours={**ours, **_cost(model)},
+        errors=errors,
+        note=", ".join([kind, f"{model.metadata.get('trained_steps', '?')} steps", *remarks]),
         details={"metadata": model.metadata, "questions": dataclasses.asdict(questions)},
     )
 
 
-def _rows_not_run(methods: Set[str], data: str) -> list[tables.Row]:
-    rows = [*_METHODS.values(), *_SAMPLED.values(), _DIRECT]
-    return [
-        tables.Row(data, method, tables.NOT_RUN, paper, note=f"paper: {where}")
-        for method, paper, where in rows
-        if paper and method not in methods
-    ]
+def _per_cent(measured: Measured) -> tuple[dict[str, float], dict[str, float]]:
+    known = np.isfinite(measured.error)  # not of pairs of a single clip
+    errors = {"accuracy": 100 * measured.error} if known else {}
+    return {"accuracy": 100 * measured.accuracy}, errors
+
+
+def _rows_not_run(methods: Set[str], questions: Questions, data: _Data) -> list[tables.Row]:
+    """Returns a row for every method that a paper has a number of, on whatever data."""
+    sets = (paper_values.FLICKR, paper_values.KINETICS, paper_values.AUDIOSET)
+    known = dict.fromkeys(m for name in sets for m in paper_values.methods(_TABLE, name))
+    rows = []
+    for method in (method for method in known if method not in methods):
+        paper, remarks = data.paper(method)
+        where = f"{data.name}, {questions.in_words()}"
+        rows.append(tables.Row(where, method, tables.NOT_RUN, paper, note=", ".join(remarks)))
+    return rows
 
 
 def _direct_rows(
-    models: Sequence[saved_model.SavedModel], questions: Questions, data: str
+    models: Sequence[saved_model.SavedModel], questions: Questions, data: _Data
 ) -> list[tables.Row]:
     by_kind = {networks.kind(model): model for model in models}
     if not {_VISION, _AUDIO} <= set(by_kind):
@@ -247,15 +336,17 @@ def _direct_rows(
         for key in ("parameters", "minutes")
         if all(key in cost for cost in costs)
     }
-    method, paper, where = _DIRECT
+    paper, remarks = data.paper(_DIRECT)
+    ours, errors = _per_cent(measured)
     return [
         tables.Row(
-            f"{data}, {questions.sampling} sampling",
-            method,
+            f"{data.name}, {questions.asked_of(by_kind[_VISION]).in_words()}",
+            _DIRECT,
             tables.RUN,
             paper=paper,
-            ours={"accuracy": 100 * measured, **summed},
-            note=f"threshold {threshold:.3g} from {_THRESHOLD_SPLIT}; paper: {where}",
+            ours={**ours, **summed},
+            errors=errors,
+            note=", ".join([f"threshold {threshold:.3g} from {_THRESHOLD_SPLIT}", *remarks]),
         )
     ]
 

@@ -52,7 +52,7 @@ def fixed_pairs(
         folder: a prepared folder.
         split: such as "val".
         num_pairs: even; see `balanced_num_pairs`. While the file is made, negatives of which one
-            half was read wait in memory: about 15 kB per pair in all, 50 kB with 25 frames.
+            half was read wait in memory: 12 kB of sound per pair in all, and the frames' JPEGs.
         sampling: how frame and second are drawn, see `avc_pairs`.
         misalignment_seconds: largest random shift of the sound under "ots". That is an augmentation
             in OTS §3.3, so evaluation pairs have none by default (our choice).
