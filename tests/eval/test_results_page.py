@@ -30,6 +30,17 @@ def page(tmp_path_factory) -> pathlib.Path:
     metrics = [tables.Metric("accuracy", "accuracy %")]
     table = tables.Table("table2", "A table of everything", metrics, rows, ["A note"])
     tables.write_table(table, folder / "tables", flags={"seed": 7, "out_dir": "x"}, seconds=3)
+    four = [
+        tables.Metric(name, name, decimals=3) for name in ("im-im", "im-aud", "aud-im", "aud-aud")
+    ]
+    numbers, errors = ({metric.key: value for metric in four} for value in (0.567, 0.012))
+    note = (
+        "l3_net_ots, 3500 steps, on demo; 128 components from 50000 training pairs, regularisation"
+    )
+    measured = (tables.RUN, numbers, numbers, f"{note} {note}")
+    row = tables.Row("audioset, 4300 clips", "L3-Net with CCA", *measured, errors=errors)
+    wide = tables.Table("retrieval", "As many columns as OTS Table 1", four, [row], ["A note"])
+    tables.write_table(wide, folder / "tables", flags={"seed": 7, "out_dir": "x"}, seconds=3)
     drawing = drawings.new_figure(9, 3)
     drawing.subplots().plot([1, 2])
     sound = drawings.Sound("a tone", np.zeros(4800, np.float32))
@@ -101,6 +112,10 @@ def test_a_browser_shows_it_without_errors(page, tmp_path, width_px):
             rows: page.querySelectorAll("tbody tr").length,
             pictures: [...page.images].filter((image) => image.naturalWidth > 0).length,
             players: page.querySelectorAll("audio").length,
+            hidden: [...page.querySelectorAll(".scroll")].map((e) => e.scrollWidth - e.clientWidth),
+            heights: [...page.querySelectorAll("tbody tr")].map((e) => e.clientHeight),
+            scrolls: getComputedStyle(page.querySelector(".scroll")).overflowX,
+            note_to: page.querySelector(".beneath div").getBoundingClientRect().right,
           }});
         }};</script>"""
     )
@@ -111,7 +126,12 @@ def test_a_browser_shows_it_without_errors(page, tmp_path, width_px):
     )  # fmt: skip
     assert "CONSOLE" not in done.stderr, done.stderr
     shown = json.loads(done.stdout.partition("<title>")[2].partition("</title>")[0])
-    assert shown == {"too_wide": 0, "rows": 2, "pictures": 1, "players": 1}
+    hidden, heights = shown.pop("hidden"), shown.pop("heights")
+    assert shown.pop("note_to") < width_px  # a long note is in view at any width
+    assert shown == {"too_wide": 0, "rows": 4, "pictures": 1, "players": 1, "scrolls": "auto"}
+    assert max(heights) < 140  # no row is stretched by a narrow note
+    if width_px > 1000:
+        assert hidden == [0, 0]  # nothing is cut off
 
 
 def test_nothing_to_show_and_a_damaged_table_are_one_line(tmp_path):
