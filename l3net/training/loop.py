@@ -18,13 +18,13 @@ import tensorflow as tf
 
 from l3net import models
 from l3net.data import fixed_pairs, input_pipeline
-from l3net.data.shards import find_shards, read_labels
+from l3net.data.shards import read_labels
 from l3net.errors import UserError
 from l3net.files import write_whole
 from l3net.flags import REQUIRED, setting
 from l3net.training import checkpoints, distribution, run_dir
 from l3net.training.journal import Journal
-from l3net.training.step import Trainer, TrainingConfig
+from l3net.training.step import Trainer, TrainingConfig, training_shards
 from l3net.training.validation import Validator
 
 _log = logging.getLogger(__name__)
@@ -48,7 +48,11 @@ class Schedule:
     eval_every_steps: int = setting(
         0, "Steps between two measurements of the accuracy on fixed pairs; 0: only at the end."
     )
-    eval_split: str = setting("val", "Split of the fixed pairs; the test split is refused.")
+    eval_split: str = setting(
+        "val",
+        "Split of the fixed pairs; the test split is refused, and one of --train_splits is not "
+        "evaluated.",
+    )
     num_eval_pairs: int = setting(2048, "Number of fixed pairs; 0: no evaluation.", at_least=0)
     checkpoint_every_seconds: float = setting(
         300.0,
@@ -91,7 +95,8 @@ def train(
     folder = pathlib.Path(folder)
     strategy = strategy or distribution.make_strategy("mirrored")
     position = distribution.position_of(strategy)
-    shards = find_shards(config.shards, "train")
+    shards = training_shards(config.shards, config.train_splits)
+    schedule = _without_seen_pairs(schedule, config)
     model_config = _with_classes(model_config, config.shards)
     content = run_dir.describe(model_config, pipeline_config, config, shards)
     everything = json.dumps([content, dataclasses.asdict(schedule)])
@@ -131,6 +136,19 @@ def _with_classes(model_config: models.ModelConfig, shards: str) -> models.Model
             f"({', '.join(labels[:3])}, ...); give --num_classes={len(labels)}"
         )
     return dataclasses.replace(model_config, num_classes=len(labels))
+
+
+def _without_seen_pairs(schedule: Schedule, config: TrainingConfig) -> Schedule:
+    """Returns the schedule without evaluation if its split is trained on."""
+    if not schedule.num_eval_pairs or schedule.eval_split not in config.train_splits:
+        return schedule
+    _log.info(
+        "no validation: the split %s is trained on (--train_splits=%s); there is no best "
+        "checkpoint, l3net.export takes the last one",
+        schedule.eval_split,
+        ",".join(config.train_splits),
+    )
+    return dataclasses.replace(schedule, num_eval_pairs=0)
 
 
 def _evaluation_pairs(shards: str, schedule: Schedule, config, position) -> pathlib.Path | None:

@@ -1,14 +1,15 @@
 """One training step: a global batch through network, loss, gradients, optimizer; all replicas."""
 
 import dataclasses
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 
 import keras
 import tensorflow as tf
 
 from l3net import constants, models
 from l3net.data import input_pipeline
-from l3net.data.shards import Shard
+from l3net.data.shards import Shard, find_shards
 from l3net.errors import UserError
 from l3net.flags import REQUIRED, setting
 from l3net.training import distribution, optimization
@@ -22,7 +23,12 @@ class TrainingConfig:
     """
 
     shards: str = setting(
-        REQUIRED, "Prepared folder of data_prep.write_shards; its split train is trained on."
+        REQUIRED, "Prepared folder of data_prep.write_shards; see --train_splits."
+    )
+    train_splits: tuple[str, ...] = setting(
+        ("train",),
+        'Splits that are trained on together; train,val is OTS\'s "train-val set" read literally: '
+        "then nothing is left to validate on, and the last checkpoint is the one to export.",
     )
     learning_rate: float = setting(
         constants.LEARNING_RATE,
@@ -70,6 +76,28 @@ class TrainingConfig:
     )
 
 
+def training_shards(folder: str, splits: Sequence[str]) -> list[Shard]:
+    """Returns the shards of all splits that are trained on, one split after the other.
+
+    Raises:
+        UserError: if there is no split, the test split, one twice, or one without clips.
+    """
+    given = f"--train_splits={','.join(splits)}"
+    if "test" in splits:
+        raise UserError(f"{given}: test sets are touched once, by eval; train on train, val")
+    if not splits or len(set(splits)) < len(splits):
+        raise UserError(f"{given}: need one or more different splits, such as train or train,val")
+    parts = [find_shards(folder, split) for split in splits]
+    if not all(parts):
+        counts = {
+            split: sum(shard.num_clips for shard in part)
+            for split, part in zip(splits, parts, strict=True)
+        }
+        have = ", ".join(f"{split}: {count} clips" for split, count in counts.items())
+        raise UserError(f"{given}: a split of {folder} is empty ({have}); leave it out")
+    return list(itertools.chain.from_iterable(parts))
+
+
 class Trainer:
     """Model and optimizer, and the step on one global batch.
 
@@ -83,7 +111,7 @@ class Trainer:
     averages move once for each of them.
 
     Attributes:
-        shards: the training split's, those of all workers.
+        shards: those of all training splits and all workers.
         model: built in the strategy's scope.
         optimizer: Adam over the trainable variables, with a loss scale in float16.
         learning_rate: function of the step.

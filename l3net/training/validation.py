@@ -6,6 +6,7 @@ moving averages.
 """
 
 import dataclasses
+import itertools
 import pathlib
 from collections.abc import Iterator
 
@@ -13,10 +14,29 @@ import tensorflow as tf
 
 from l3net import models
 from l3net.data import fixed_pairs, input_pipeline
+from l3net.data.shards import Shard
 from l3net.models.batch_norm import PreciseBatchNorm
 from l3net.training.step import Trainer
 
 _SEED_OF_STATISTICS = 104_729  # added to the pipeline's: other pairs than those trained on next
+
+
+def batches_of_statistics(
+    shards: list[Shard],
+    pipeline_config: input_pipeline.PipelineConfig,
+    model_config: models.ModelConfig,
+    *,
+    size: int,
+) -> Iterator[dict[str, tf.Tensor]]:
+    """Yields a network's inputs for `PreciseBatchNorm` without end, `size` pairs at a time.
+
+    They are drawn and augmented as in training, by another seed that follows from the pipeline's.
+    """
+    config = dataclasses.replace(pipeline_config, seed=pipeline_config.seed + _SEED_OF_STATISTICS)
+    for batch in input_pipeline.training_batches(shards, config).rebatch(size):
+        yield input_pipeline.prepare_batch(
+            batch, spectrogram_settings=model_config.spectrogram_settings
+        )
 
 
 class Validator:
@@ -47,15 +67,15 @@ class Validator:
         """
         if self._precise is None:
             return False
-        self._precise.recompute(self._batches_of_statistics())
+        trainer = self._trainer
+        batches = batches_of_statistics(
+            trainer.shards,
+            trainer.pipeline_config,
+            trainer.model_config,
+            size=trainer.micro_batch,
+        )
+        self._precise.recompute(itertools.islice(batches, self._num_batches))
         return True
-
-    def _batches_of_statistics(self) -> Iterator[dict[str, tf.Tensor]]:
-        config = self._trainer.pipeline_config
-        config = dataclasses.replace(config, seed=config.seed + _SEED_OF_STATISTICS)
-        batches = input_pipeline.training_batches(self._trainer.shards, config)
-        for batch in batches.rebatch(self._trainer.micro_batch).take(self._num_batches):
-            yield self._trainer.prepare(batch)
 
     def accuracy(self) -> tuple[float, int]:
         """Returns the copy's accuracy in inference mode on the fixed pairs, and their number."""

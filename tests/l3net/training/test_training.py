@@ -12,7 +12,7 @@ from l3net.data import input_pipeline
 from l3net.data.shards import LABELS_FILE, find_shards
 from l3net.errors import UserError
 from l3net.training import checkpoints, distribution, loop, optimization, run_dir
-from l3net.training.step import TrainingConfig
+from l3net.training.step import Trainer, TrainingConfig, training_shards
 from l3net.training.validation import Validator
 from tests import tiny_shards, tiny_training
 from tests.tiny_training import CLASSIFIER, MODEL, make_trainer, metrics_of, train, weights
@@ -269,3 +269,64 @@ def test_the_pipeline_config_of_a_network_survives_json(shards):
     assert isinstance(config, input_pipeline.PipelineConfig)
     content = run_dir.describe(MODEL, config, TrainingConfig("x"), find_shards(shards, "train"))
     assert content == json.loads(json.dumps(content))
+
+
+BOTH = {"train_splits": ("train", "val")}
+
+
+def test_two_splits_are_trained_on_and_then_none_validates(tmp_path, shards, caplog):
+    caplog.set_level("INFO")
+    metrics = train(tmp_path / "run", shards, num_steps=2, model=CLASSIFIER, config=BOTH)
+    assert "no validation: the split val is trained on" in caplog.text
+    assert "val_accuracy" not in metrics and not (tmp_path / "run" / "best").exists()
+    assert run_dir.read_summary(tmp_path / "run")["best"] is None
+    assert checkpoints.load_model(tmp_path / "run", "best")[2] == 2  # the last one
+    content = json.loads((tmp_path / "run" / run_dir.CONFIG_FILE).read_text())
+    assert content["data"]["num_clips"] == 8 + 4
+    assert content["training"]["train_splits"] == ["train", "val"]
+    with pytest.raises(UserError, match=r"train_splits: \['train', 'val'\] -> \['train'\]"):
+        train(tmp_path / "run", shards, num_steps=2, model=CLASSIFIER)
+
+
+def test_two_splits_make_an_epoch_and_are_all_seen(shards):
+    both = training_shards(str(shards), BOTH["train_splits"])
+    pipeline = tiny_training.pipeline_config(CLASSIFIER)
+    strategy = tf.distribute.get_strategy()
+    trainer = Trainer(strategy, CLASSIFIER, pipeline, TrainingConfig(str(shards)), both)
+    # Twelve clips in batches of eight: the rate falls after 16 * 12 / 8 steps.
+    rates = [float(trainer.learning_rate(step)) for step in (23, 24)]
+    assert rates[1] == pytest.approx(0.94 * rates[0])
+    workers = [distribution.Position(k, 3, 3) for k in range(3)]
+    parts = [distribution.shards_of_worker(both, worker) for worker in workers]
+    assert sorted(s.path.name for part in parts for s in part) == sorted(s.path.name for s in both)
+    assert {shard.path.name.split("-")[1] for shard in both} == {"train", "val"}
+
+
+def test_a_run_from_before_there_were_splits_goes_on(tmp_path, shards, untrained):
+    run = shutil.copytree(untrained, tmp_path / "run")
+    path = run / run_dir.CONFIG_FILE
+    content = json.loads(path.read_text())
+    assert content["training"].pop("train_splits") == ["train"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="train_splits"):
+        train(run, shards, num_steps=0, model=CLASSIFIER, config=BOTH)
+    train(run, shards, num_steps=0, model=CLASSIFIER)
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        (("train", "test"), "train_splits=train,test: test sets are touched once"),
+        (("train", "dev"), "no shards of split 'dev' in .*; it has the splits empty, train, val"),
+        (("train", "empty"), r"is empty \(train: 8 clips, empty: 0 clips\)"),
+        (("train", "train"), "different splits"),
+        ((), "one or more"),
+    ],
+)
+def test_splits_that_cannot_be_trained_on(tmp_path, shards, splits, message):
+    folder = shutil.copytree(shards, tmp_path / "shards")
+    tiny_shards.write_shards(folder, [], split="empty")
+    config = {"train_splits": splits}
+    with pytest.raises(UserError, match=message):
+        train(tmp_path / "run", folder, num_steps=0, model=CLASSIFIER, config=config)
+    assert not (tmp_path / "run").exists()
