@@ -4,8 +4,9 @@
     python -m eval.reporting.docs_tables --results=docs/demo_results.md
 
 Each table replaces the text between `<!-- NAME -->` and `<!-- /NAME -->`, where NAME is the file's
-name without suffix, or what --names gives. With --results it is `<!-- summary -->` instead, put
-together from the tables of another document.
+name without suffix, or what --names gives. With --results it is `<!-- summary -->` and
+`<!-- claims_count -->` instead, as far as the document has them, put together from the tables of a
+document, perhaps the same.
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ import re
 import sys
 from collections.abc import Sequence
 
-from eval.reporting.summary import summary
+from eval.reporting import summary
 from l3net import flags
 from l3net.errors import UserError
 from l3net.files import write_whole
@@ -32,7 +33,7 @@ class Config:
         "it: the tables' file names.",
     )
     results: str | None = setting(
-        None, "Document with tables to sum up in the file's table named summary."
+        None, "Document with tables to sum up in the file's places named summary and claims_count."
     )
 
 
@@ -68,10 +69,13 @@ def main(arguments: Sequence[str], config: Config) -> None:
             "give the .md files of tables that were made"
         )
     tables = {name: path.read_text() for name, path in zip(names, paths, strict=True)}
-    if config.results:
-        tables["summary"] = summary(pathlib.Path(config.results).read_text())
     document = pathlib.Path(config.readme)
     text = document.read_text()
+    if config.results:
+        results = pathlib.Path(config.results).read_text()
+        made = {"summary": summary.summary, "claims_count": summary.claims_count}
+        places = [name for name in made if f"<!-- {name} -->" in text] or list(made)
+        tables |= {name: made[name](results) for name in places}
     for name, table in tables.items():
         text = put(text, name, table)
     write_whole(document, text)

@@ -36,7 +36,9 @@ def combine(of_seeds: Sequence[tables.Table], seeds: Sequence[str] = ()) -> tabl
 
     Returns:
         A table whose numbers are means, with sample standard deviations (n - 1) as spread where
-        there are two or more. A row that was not run with every seed is not averaged: "not run".
+        there are two or more, and mean standard errors over what was tested: seeds share that, so
+        their mean is no surer of it. A row is averaged over the seeds that ran it (our choice),
+        its note says how many of how many.
 
     Raises:
         UserError: if a table has rows that the first lacks.
@@ -54,26 +56,34 @@ def combine(of_seeds: Sequence[tables.Table], seeds: Sequence[str] = ()) -> tabl
         _combined(row, [of_table.get(key) for of_table in by_row]) for key, row in by_row[0].items()
     ]
     which = f"seeds {', '.join(seeds)}" if seeds else f"{len(of_seeds)} seeds"
-    note = f"Mean and standard deviation over networks of {which}."
+    note = (
+        f"Mean and standard deviation over networks of {which}; of a row that was run with one, "
+        "its standard error over what was tested."
+    )
     return tables.Table(first.name, first.title, first.metrics, rows, [note, *first.notes])
 
 
 def _combined(first: tables.Row, rows: Sequence[tables.Row | None]) -> tables.Row:
-    run = [row for row in rows if row is not None and row.status == first.status]
-    if len(run) < len(rows):
-        return tables.Row(
-            first.data, first.method, tables.NOT_RUN, first.paper, note="not run with every seed"
-        )
-    keys = [key for key in first.ours if all(key in row.ours for row in run)]
+    run = [row for row in rows if row is not None and row.status == tables.RUN]
+    if not run:
+        return first
+    keys = [key for key in run[0].ours if all(key in row.ours for row in run)]
     values = {key: [row.ours[key] for row in run] for key in keys}
+    notes = [run[0].note] if len({row.note for row in run}) == 1 else []
+    notes += [f"{len(run)} of {len(rows)} seeds"] if len(run) < len(rows) else []
     return tables.Row(
         first.data,
         first.method,
-        first.status,
+        tables.RUN,
         first.paper,
         {key: statistics.fmean(numbers) for key, numbers in values.items()},
-        note=first.note if all(row.note == first.note for row in run) else "",
+        note="; ".join(filter(None, notes)),
         details={"by_seed": values},
+        errors={
+            key: statistics.fmean(row.errors[key] for row in run)
+            for key in keys
+            if all(key in row.errors for row in run)
+        },
         spread={k: statistics.stdev(v) for k, v in values.items()} if len(run) > 1 else {},
     )
 

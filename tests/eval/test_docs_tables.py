@@ -3,10 +3,11 @@ import re
 
 import pytest
 
-from eval.reporting import docs_tables, summary
+from eval.reporting import claims, docs_tables, summary, tables
 from l3net.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[2]
+MARKS = "<!-- claims -->\n<!-- /claims -->\n"
 RESULTS = (ROOT / "docs" / "demo_results.md").read_text()
 
 
@@ -23,8 +24,9 @@ def test_put_replaces_what_is_between_the_marks_which_must_be_there_once():
 @pytest.mark.parametrize(
     ("document", "names"),
     [
-        ("README.md", "summary"),
-        ("docs/demo_results.md", "claims networks table2 table3 table4 retrieval localization"),
+        ("README.md", "summary claims_count"),
+        ("docs/demo_results.md", "claims_count claims networks table2 table3 table4 retrieval"),
+        ("docs/demo_results.md", "localization"),
         ("docs/measurements.md", "learning_curves"),
         ("docs/real_results.md", "table2_esc10"),
     ],
@@ -43,6 +45,35 @@ def test_the_readme_sums_up_the_results(tmp_path):
     assert len(summary.summary(RESULTS).splitlines()) == 2 + len(summary.ROWS)
     with pytest.raises(UserError, match="no table 'networks' with a row 'Supervised direct'"):
         summary.summary("")
+    other = RESULTS.replace("accuracy %", "hits %")
+    with pytest.raises(UserError, match="'networks' of the results has no column 'accuracy %'"):
+        summary.summary(other)
+    without = re.sub("accuracy %, (paper|ours)", "accuracy %", RESULTS)  # no row has the papers'
+    assert "| AVC accuracy %, AVE-Net | 81.9 |" in summary.summary(without)
+
+
+def test_the_claims_that_hold_are_counted_by_what_checked_them(tmp_path):
+    """The count stands in one paragraph with what the demo data was given for it."""
+    made = claims.make_table(claims.group([tables.Table("t", "", [], [])] * 3))
+    made = tables.markdown(made)
+    document = tmp_path / "results.md"
+    for body in (MARKS, docs_tables.put(MARKS, "claims", made)):
+        document.write_text(body + "<!-- claims_count -->\n<!-- /claims_count -->\n")
+        docs_tables.main([], docs_tables.Config(readme=str(document), results=str(document)))
+        written = " ".join(document.read_text().split("<!-- claims_count -->\n")[1].split())
+        assert all(what in written for what in ("coarse", "cut off", "a camera ticks"))
+        number = len(claims.CLAIMS)
+        counted = f"over 3 seed(s): {number} claims: 0 hold, 0 undecided, 0 do not hold, {number} "
+        assert (counted in written) == (made.splitlines()[4] in body)
+        assert ("not counted yet" in written) == (counted not in written)
+    document.write_text("")
+    with pytest.raises(UserError, match="need exactly one"):
+        docs_tables.main(
+            [],
+            docs_tables.Config(
+                readme=str(document), results=str(ROOT / "docs" / "demo_results.md")
+            ),
+        )
 
 
 def test_tables_that_are_missing_are_one_line(tmp_path):

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from eval.reporting import seeds, tables
@@ -26,16 +28,32 @@ def test_mean_and_sample_deviation_are_beside_the_papers_number():
     assert row.ours == {"accuracy": 70.0} and row.spread == {} and row.note == "70.0"
 
 
+def test_test_errors_are_no_spread_and_do_not_shrink_with_seeds():
+    def with_error(value, **errors):
+        made = table(value)
+        return dataclasses.replace(
+            made, rows=[dataclasses.replace(row, errors=errors) for row in made.rows]
+        )
+
+    made = [with_error(70.0, accuracy=0.5), with_error(74.0, accuracy=0.7)]
+    row, quoted = seeds.combine(made).rows
+    assert row.errors == {"accuracy": pytest.approx(0.6)} and row.spread["accuracy"] > 2.8
+    assert seeds.combine([made[0], table(74.0)]).rows[0].errors == {}  # not known of both
+
+
 def test_rows_may_be_absent_or_in_another_order():
-    row = seeds.combine([table(70.0), table(None)]).rows[0]  # not run with one seed
-    assert row.status == tables.NOT_RUN and row.ours == {}
+    row = seeds.combine([table(70.0), table(None), table(74.0)]).rows[0]  # not run with one seed
+    assert row.status == tables.RUN and row.ours == {"accuracy": 72.0}
+    assert row.note == "2 of 3 seeds" and row.details == {"by_seed": {"accuracy": [70.0, 74.0]}}
+    row = seeds.combine([table(None), table(70.0)]).rows[0]
+    assert row.ours == {"accuracy": 70.0} and row.spread == {} and row.note == "70.0; 1 of 2 seeds"
+    assert seeds.combine([table(None), table(None)]).rows[0].status == tables.NOT_RUN
     complete, other = table(70.0), table(74.0)
     turned = tables.Table(other.name, other.title, other.metrics, other.rows[::-1])
     assert seeds.combine([complete, turned]).rows[0].ours == {"accuracy": 72.0}
     short = tables.Table(other.name, other.title, other.metrics, other.rows[1:])
     first, quoted = seeds.combine([complete, short]).rows
-    assert first.status == tables.NOT_RUN and first.note == "not run with every seed"
-    assert quoted.status == tables.QUOTED
+    assert first.note == "70.0; 1 of 2 seeds" and quoted.status == tables.QUOTED
     with pytest.raises(UserError, match="other rows"):
         seeds.combine([table(70.0), table(70.0, method="Theirs")])
 
