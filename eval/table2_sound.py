@@ -19,7 +19,7 @@ import numpy as np
 from eval.methods import baselines, features, linear_probe, piczak
 from eval.methods.networks import in_words
 from eval.metrics import accuracy
-from eval.reporting import cache, synthetic, tables
+from eval.reporting import cache, paper_values, synthetic, tables
 from eval.reporting.table_config import TrainedAndRandomConfig, positive_or_word
 from eval.sets import recordings
 from l3net import flags
@@ -30,40 +30,9 @@ _log = logging.getLogger(__name__)
 
 OURS, OURS_RANDOM = "Ours", "Ours random"
 SVM, FOREST = baselines.SVM, baselines.FOREST
-# Quoted, accuracy in per cent: ESC-50 and DCASE from L3 Table 2; ESC-10 from Piczak 2015 §3, its
-# ConvNet from the author's notebooks (see `piczak`).
-PAPER: dict[str, dict[str, float | None]] = {
-    "ESC-50": {
-        SVM: 39.6,
-        "Autoencoder": 39.9,
-        FOREST: 44.3,
-        piczak.METHOD: 64.5,
-        "SoundNet": 74.2,
-        OURS_RANDOM: 62.5,
-        OURS: 79.3,
-        "Human perf.": 81.3,
-    },
-    "ESC-10": {
-        SVM: 67.5,
-        FOREST: 72.7,
-        piczak.METHOD: 78.5,
-        OURS_RANDOM: None,
-        OURS: None,
-        "Human perf.": 95.7,
-    },
-    "DCASE 2013": {
-        SVM: None,
-        FOREST: None,
-        "RG": 69.0,
-        "LTT": 72.0,
-        "RNH": 77.0,
-        "Ensemble": 78.0,
-        "SoundNet": 88.0,
-        OURS_RANDOM: 85.0,
-        OURS: 93.0,
-    },
-}
 _OUR_METHODS = (OURS_RANDOM, OURS, SVM, FOREST, piczak.METHOD)
+_TABLE = "table2"
+_SETS = (paper_values.ESC50, paper_values.ESC10, paper_values.DCASE)
 _NOT_RUN_NOTES = {piczak.METHOD: "give --piczak=small or --piczak=paper"}
 _OUTPUT = "conv4_2"  # before the ReLU, max-pooled to 4x3x512 (L3 §3.3)
 _PICZAK_OFF = "off"
@@ -153,7 +122,7 @@ def make_table(
     for data in sets:
         rows += _ordered_rows(data.name, data.data, _run_rows(data, config, networks, cache_dir))
     present = {data.name for data in sets}
-    for name in (name for name in PAPER if name not in present):
+    for name in (name for name in _SETS if name not in present):
         rows += _ordered_rows(name, f"{name} (not given)", {})
     return tables.Table(
         "table2",
@@ -164,18 +133,25 @@ def make_table(
     )
 
 
+def methods_of(name: str) -> list[str]:
+    """Returns a data set's methods in the paper's order, ours that it lacks around them."""
+    quoted = paper_values.methods(_TABLE, name)
+    if not quoted:
+        return list(_OUR_METHODS)
+    first = [method for method in (SVM, FOREST) if method not in quoted]
+    last = [method for method in (OURS_RANDOM, OURS) if method not in quoted]
+    return [*first, *quoted, *last]
+
+
 def _ordered_rows(name: str, data: str, ran: dict[str, tables.Row]) -> list[tables.Row]:
     """Returns the rows of a data set in the paper's order, those not run as quoted or not run."""
-    order = PAPER.get(name, dict.fromkeys(_OUR_METHODS))
     rows = []
-    for method, quoted in order.items():
+    for method in methods_of(name):
         missing = tables.NOT_RUN if method in _OUR_METHODS else tables.QUOTED
-        paper = {} if quoted is None else {"accuracy": quoted}
         note = _NOT_RUN_NOTES.get(method, "")
         made = ran.get(method) or tables.Row(data, method, missing, note=note)
-        rows.append(
-            tables.Row(made.data, method, made.status, paper, made.ours, made.note, made.details)
-        )
+        paper = paper_values.values(_TABLE, name, method)
+        rows.append(dataclasses.replace(made, paper=paper))
     return rows
 
 
@@ -185,11 +161,21 @@ def _notes(c: float | None, sets: Sequence[recordings.RecordingSet]) -> list[str
     notes = [
         "Accuracy is the mean over the folds (or of the test split). Quoted numbers: L3 Table 2; "
         "for ESC-10, Piczak 2015.",
+        f"±: standard error, {_error_in_words(sets)}.",
         f"Linear SVM on conv4_2: C {chosen} (our choice; the paper gives none).",
     ]
     if any(data.is_synthetic for data in sets):
         notes.append(synthetic.NOTE)
     return notes
+
+
+def _error_in_words(sets: Sequence[recordings.RecordingSet]) -> str:
+    kinds = {len(data.test_parts) > 1 for data in sets}
+    words = {
+        True: "over folds their standard deviation / sqrt(their number)",
+        False: "of a single test part the binomial one, sqrt(p (1 - p) / recordings)",
+    }
+    return "; ".join(words[kind] for kind in (True, False) if kind in kinds)
 
 
 def _run_rows(
@@ -205,7 +191,7 @@ def _run_rows(
     for method in (SVM, FOREST):
         rows[method] = _baseline_row(data, method, config.seed, cache_dir)
     convnet = _recipe(config)
-    if convnet is not None and piczak.METHOD in PAPER.get(data.name, _OUR_METHODS):
+    if convnet is not None and piczak.METHOD in methods_of(data.name):
         rows[piczak.METHOD] = _convnet_row(data, convnet, config.seed, cache_dir)
     return rows
 
@@ -294,8 +280,8 @@ def _measured(
     data_hash = data.content_hash()
     result = cache.remembered(cache_dir, cache.key_of(PROTOCOL, data_hash, protocol), run)
     details = {"data_hash": data_hash, "num_recordings": len(data.recordings), **result}
-    ours = {"accuracy": result["accuracy"]}
-    return tables.Row(data.data, method, tables.RUN, ours=ours, details=details)
+    ours, errors = {"accuracy": result["accuracy"]}, {"accuracy": accuracy.error_of_summary(result)}
+    return tables.Row(data.data, method, tables.RUN, ours=ours, details=details, errors=errors)
 
 
 def main(table: TrainedAndRandomConfig, config: Config) -> None:

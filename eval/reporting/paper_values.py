@@ -58,7 +58,7 @@ _VALUES: dict[tuple[str, str], dict[str, dict[str, float]]] = {
         {
             "SVM-MFCC": 39.6,
             "Autoencoder": 39.9,
-            "Random forest": 44.3,
+            "Random Forest": 44.3,
             "Piczak ConvNet": 64.5,
             "SoundNet": 74.2,
             "Ours random": 62.5,
@@ -67,7 +67,7 @@ _VALUES: dict[tuple[str, str], dict[str, dict[str, float]]] = {
         }
     ),
     ("table2", ESC10): _accuracies(
-        {"SVM-MFCC": 67.5, "Random forest": 72.7, "Piczak ConvNet": 78.5, "Human perf.": 95.7}
+        {"SVM-MFCC": 67.5, "Random Forest": 72.7, "Piczak ConvNet": 78.5, "Human perf.": 95.7}
     ),
     ("table2", DCASE): _accuracies(
         {

@@ -26,6 +26,7 @@ from l3net.files import sha256_of
 
 # Our choice, the papers name no resampler: resampy's more exact filter.
 RESAMPLING = "kaiser_best"
+_ESC_RATE_HZ = 44_100  # of the published recordings; there are copies at 16 kHz
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,7 +185,20 @@ def _read_esc(
         _from_listed(folder, each, each.path.removeprefix("audio/"), seconds)
         for each in list_recordings(folder)
     ]
-    return _checked_set(name, recordings, official)
+    made = _checked_set(name, recordings, official)
+    rates_hz = {_rate_hz(folder / each.path) for each in list_recordings(folder)}
+    if max(rates_hz) < _ESC_RATE_HZ:
+        copy = f"{name}, {max(rates_hz) / 1000:g} kHz copy"
+        made = dataclasses.replace(made, data=made.data.replace(name, copy, 1))
+    return made
+
+
+def _rate_hz(path: pathlib.Path) -> int:
+    """Returns a file's sample rate; the published one's if it is damaged, which `load` reports."""
+    try:
+        return soundfile.info(path).samplerate
+    except (soundfile.SoundFileError, OSError):
+        return _ESC_RATE_HZ
 
 
 def read_dcase2013(folder: str | pathlib.Path) -> RecordingSet:

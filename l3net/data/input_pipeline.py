@@ -1,25 +1,36 @@
 """Shards to batches for training, as tf.data.
 
-The cost of a pair: a clip is 250 JPEGs and 10 s of sound, a pair needs one and one. So several
-pairs are drawn per clip read, the small pairs are shuffled (JPEG bytes and two seconds of 16-bit
-sound), not the clips, and only the crop of a frame is decoded.
+The cost of a pair: a clip is 250 JPEGs and 10 s of sound, a pair needs one and one. There are two
+ways to pairs, by `PipelineConfig.pairs_per_clip`:
 
-The stream of pairs is a pure function of the seed. It is made of rounds: a round reads a group of
-shards once, in an order shuffled again each epoch, and shuffles their pairs. How many pairs a round
-gives is known beforehand, so training resumes at any step by going to that step's round and
-skipping the few pairs before it, undecoded: no buffer needs to be kept in a checkpoint. (A global
-TensorFlow seed enters the shuffling, too: that is how TensorFlow seeds its ops.)
+1, the papers' (a random video for each pair): each epoch is another order of all clips, drawn by
+the seed, and a clip gives one pair. Of its record only what the pair shows is read
+(`partial_records`), so neither order nor shuffling costs memory or reads, and training resumes at
+any step by going there.
+
+More, for disks that are slow at short reads: complete clips are read, several pairs are drawn of
+each and shuffled (JPEG bytes and two seconds of 16-bit sound), so a batch holds fewer videos than
+independent draws would. The stream is made of rounds: a round reads a group of shards once, in an
+order shuffled again each epoch, and shuffles their pairs. How many pairs a round gives is known
+beforehand, so training resumes by going to the step's round and skipping the few pairs before it,
+undecoded: no buffer needs to be kept in a checkpoint. (A global TensorFlow seed enters this
+shuffling, too: that is how TensorFlow seeds its ops.)
+
+Either way only the crop of a frame is decoded, and the stream of pairs is a pure function of the
+seed.
 """
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from l3net import constants
 from l3net.data import augment, avc_pairs, schema
+from l3net.data.partial_records import PartialRecords
 from l3net.data.shards import Shard
 from l3net.errors import UserError
 from l3net.flags import setting
@@ -60,10 +71,18 @@ class PipelineConfig:
         at_least=0,
     )
     pairs_per_clip: int = setting(
-        8, "Pairs drawn each time a clip is read; not given in the papers.", at_least=1
+        1,
+        "Pairs drawn each time a clip is read. 1: every pair is of another video, as if drawn at "
+        "random from all clips (the papers), by short reads all over the shards. More: complete "
+        "clips are read one after the other, for storage that is slow at short reads; a batch then "
+        "holds fewer videos.",
+        at_least=1,
     )
     shuffle_pairs: int = setting(
-        2048, "Size of the shuffle buffer in pairs, which take 0.2 MB each.", at_least=1
+        2048,
+        "Size of the shuffle buffer in pairs, which take 0.2 MB each; not used where "
+        "--pairs_per_clip=1.",
+        at_least=1,
     )
     frame_px: int = constants.FRAME_PX
     seed: int = 0
@@ -92,14 +111,13 @@ def training_batches(
     _check(shards, config)
     stored = schema.read_format(shards[0].path)
     check_pictures(shards, stored, config.inputs)
-    rounds = _Rounds(shards, config, stored.audio_encoding)
-    first_round, num_skipped = rounds.locate(start_step * config.batch_size)
+    ways = _SinglePairs if config.pairs_per_clip == 1 else _Rounds
+    pairs = ways(shards, config, stored.audio_encoding).pairs_from(start_step * config.batch_size)
     ratio = augment.jpeg_ratio(stored.smallest_side_px, config.frame_px)
 
     def decode(pair):
         return decode_pictures(pair, pair["draws"], frame_px=config.frame_px, ratio=ratio)
 
-    pairs = tf.data.Dataset.counter(first_round).flat_map(rounds.pairs_of).skip(num_skipped)
     options = tf.data.Options()
     options.deterministic = True
     return (
@@ -185,8 +203,79 @@ def prepare_batch(
     return inputs
 
 
+@dataclasses.dataclass(frozen=True)
+class _Clip:
+    """A clip inside a graph, read or to be read.
+
+    Attributes:
+        facts: "media_id" string [], "frame_times_us" int64 [num_frames], "num_samples" and
+            "num_padding_frames" int64 [], with labels "label" int32 [] (-1: the clip has none).
+        jpegs: "frames" or "flows", int32 index of any shape -> that many JPEGs.
+        seconds: int32 [count] -> int16 [count, 48000], the seconds of sound from these samples on.
+    """
+
+    facts: dict[str, tf.Tensor]
+    jpegs: Callable[[str, tf.Tensor], tf.Tensor]
+    seconds: Callable[[tf.Tensor], tf.Tensor]
+
+
+class _SinglePairs:
+    """One pair of each clip, in a seeded order of all clips, another one each epoch."""
+
+    def __init__(self, shards: list[Shard], config: PipelineConfig, audio_encoding: str):
+        self._config = config
+        self._records = PartialRecords(shards, audio_encoding)
+
+    def pairs_from(self, num_pairs: int) -> tf.data.Dataset:
+        """Returns the stream without its first pairs."""
+        return tf.data.Dataset.counter(num_pairs).map(
+            self._draw_pair, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
+
+    def _draw_pair(self, position: tf.Tensor) -> dict[str, tf.Tensor]:
+        num_clips = self._records.num_clips
+        seed = tf.constant(self._config.seed, tf.int64)
+        number = tf.random.experimental.index_shuffle(
+            position % num_clips, tf.stack([seed, position // num_clips]), num_clips - 1
+        )
+        clip = self._clip(number)
+        pairs = _draw_pairs(clip, self._config, tf.stack([seed, position]), 1)
+        return {name: value[0] for name, value in pairs.items()}
+
+    def _clip(self, number: tf.Tensor) -> _Clip:
+        def facts(number):
+            known = self._records.facts(number)
+            numbers = [known.num_samples, known.num_padding_frames, known.label]
+            return known.media_id.encode(), known.frame_times_us, np.array(numbers, np.int64)
+
+        def jpegs(field, index):
+            read = functools.partial(self._read_jpegs, field)
+            jpegs = tf.numpy_function(read, [number, index], tf.string, stateful=False)
+            return tf.ensure_shape(jpegs, index.shape)
+
+        def seconds(starts):
+            read = self._records.seconds
+            sound = tf.numpy_function(read, [number, starts], tf.int16, stateful=False)
+            return tf.ensure_shape(sound, [*starts.shape, constants.AUDIO_SAMPLES])
+
+        types = [tf.string, tf.int32, tf.int64]
+        media_id, times, numbers = tf.numpy_function(facts, [number], types, stateful=False)
+        numbers = tf.ensure_shape(numbers, [3])
+        described = {
+            "media_id": tf.ensure_shape(media_id, []),
+            "frame_times_us": tf.cast(tf.ensure_shape(times, [None]), tf.int64),
+            "num_samples": numbers[0],
+            "num_padding_frames": numbers[1],
+            "label": tf.cast(numbers[2], tf.int32),
+        }
+        return _Clip(described, jpegs, seconds)
+
+    def _read_jpegs(self, field, number, index):
+        return self._records.jpegs(number, field, index)
+
+
 class _Rounds:
-    """The seeded order in which shards are read, and how many pairs that gives."""
+    """Several pairs of each clip: the seeded order in which shards are read, and shuffled pairs."""
 
     def __init__(self, shards: list[Shard], config: PipelineConfig, audio_encoding: str):
         self._config, self._audio_encoding = config, audio_encoding
@@ -197,6 +286,11 @@ class _Rounds:
         self._group = max(1, min(len(shards), round(clips_per_round / clips_per_shard)))
         self._rounds_per_epoch = -(-len(shards) // self._group)
 
+    def pairs_from(self, num_pairs: int) -> tf.data.Dataset:
+        """Returns the stream without its first pairs."""
+        first_round, num_skipped = self._locate(num_pairs)
+        return tf.data.Dataset.counter(first_round).flat_map(self._pairs_of).skip(num_skipped)
+
     def _shards_of(self, round_index: tf.Tensor, per_shard: tf.Tensor) -> tf.Tensor:
         """Picks a round's entries from a tensor with one entry per shard."""
         epoch, group = round_index // self._rounds_per_epoch, round_index % self._rounds_per_epoch
@@ -204,7 +298,7 @@ class _Rounds:
         shuffled = tf.random.experimental.stateless_shuffle(per_shard, seed)
         return shuffled[group * self._group : (group + 1) * self._group]
 
-    def locate(self, num_pairs: int) -> tuple[int, int]:
+    def _locate(self, num_pairs: int) -> tuple[int, int]:
         """Returns the round that holds a pair of the stream, and its position in that round."""
         per_epoch = int(tf.reduce_sum(self._num_clips)) * self._config.pairs_per_clip
         round_index = num_pairs // per_epoch * self._rounds_per_epoch
@@ -217,7 +311,7 @@ class _Rounds:
             left -= in_round
             round_index += 1
 
-    def pairs_of(self, round_index: tf.Tensor) -> tf.data.Dataset:
+    def _pairs_of(self, round_index: tf.Tensor) -> tf.data.Dataset:
         """Draws and shuffles the pairs of one round."""
         files = tf.data.Dataset.from_tensor_slices(self._shards_of(round_index, self._paths))
         records = files.interleave(
@@ -226,89 +320,98 @@ class _Rounds:
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
+        round_seed = round_index + self._config.seed * 1_000_003
+
+        def draw(position, record):
+            seed = tf.stack([round_seed, position])
+            return _draw_pairs(self._clip(record), self._config, seed, self._config.pairs_per_clip)
+
         return (
             records.enumerate()
-            .map(
-                lambda position, record: self._draw_pairs(round_index, position, record),
-                num_parallel_calls=tf.data.AUTOTUNE,
-                deterministic=True,
-            )
+            .map(draw, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
             .unbatch()
-            .shuffle(
-                self._config.shuffle_pairs,
-                seed=self._round_seed(round_index),
-                reshuffle_each_iteration=False,
-            )
+            .shuffle(self._config.shuffle_pairs, seed=round_seed, reshuffle_each_iteration=False)
         )
 
-    def _round_seed(self, round_index: tf.Tensor) -> tf.Tensor:
-        return round_index + self._config.seed * 1_000_003
-
-    def _draw_pairs(self, round_index, position, record) -> dict[str, tf.Tensor]:
-        """Draws `pairs_per_clip` pairs of one clip, and their draws for augmentation."""
+    def _clip(self, record: tf.Tensor) -> _Clip:
         clip = schema.decode_clip(
             record,
             audio_encoding=self._audio_encoding,
             with_flow=constants.FLOW in self._config.inputs,
             with_labels=self._config.labels,
         )
-        seed = tf.stack([self._round_seed(round_index), position])
-        num_pairs = self._config.pairs_per_clip
-        width = avc_pairs.NUM_TIME_DRAWS + augment.NUM_DRAWS
-        draws = tf.random.stateless_uniform([num_pairs, width], seed)
-        index, matching, other = avc_pairs.draw_times(
-            clip["frame_times_us"],
-            tf.size(clip["waveform"]),
-            draws[:, : avc_pairs.NUM_TIME_DRAWS],
-            sampling=self._config.sampling,
-            misalignment_seconds=self._config.misalignment_seconds,
-            num_padding_frames=clip["num_padding_frames"],
-        )
-        media_id = tf.strings.to_hash_bucket_fast(clip["media_id"], 2**62)
-        return {
-            **self._pictures(clip, index),
-            **self._labels(clip),
-            "matching": _seconds_from(clip["waveform"], matching, num_pairs),
-            "other": _seconds_from(clip["waveform"], other, num_pairs),
-            "media_id": tf.fill([num_pairs], media_id),
-            "draws": draws[:, avc_pairs.NUM_TIME_DRAWS :],
+        facts = {
+            "num_samples": tf.size(clip["waveform"]),
+            **{key: clip[key] for key in ("media_id", "frame_times_us", "num_padding_frames")},
         }
-
-    def _pictures(self, clip: dict[str, tf.Tensor], index: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Picks the JPEGs that the network's inputs are made of."""
-
-        def around(jpegs, count):
-            padding = clip["num_padding_frames"]
-            window = avc_pairs.frame_window(
-                index, count, tf.size(jpegs), num_padding_frames=padding
-            )
-            return tf.gather(jpegs, window)
-
-        pictures = {}
-        if constants.FRAME in self._config.inputs:
-            pictures["jpeg"] = tf.gather(clip["frames"], index)
-        if constants.FRAMES in self._config.inputs:
-            pictures["jpegs"] = around(clip["frames"], constants.NUM_FRAMES_MF)
-        if constants.FLOW in self._config.inputs:
-            pictures["flow_jpegs"] = around(clip["flows"], constants.NUM_FLOW_FRAMES)
-        return pictures
-
-    def _labels(self, clip: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Returns the clip's label for each pair; of several labels the first (our choice)."""
-        if not self._config.labels:
-            return {}
-        has_label = tf.debugging.assert_positive(
-            tf.size(clip["label_indices"]), message="a clip of the shards has no label"
+        if self._config.labels:
+            facts["label"] = tf.cast(tf.concat([clip["label_indices"], [-1]], 0)[0], tf.int32)
+        return _Clip(
+            facts,
+            lambda field, index: tf.gather(clip[field], index),
+            functools.partial(_seconds_from, clip["waveform"]),
         )
-        with tf.control_dependencies([has_label] if has_label is not None else []):
-            label = tf.cast(clip["label_indices"][0], tf.int32)
-        return {"label": tf.fill([self._config.pairs_per_clip], label)}
 
 
-def _seconds_from(waveform: tf.Tensor, starts: tf.Tensor, count: int) -> tf.Tensor:
-    """Cuts one second at each start: int16 [count, 48000]."""
+def _draw_pairs(
+    clip: _Clip, config: PipelineConfig, seed: tf.Tensor, num_pairs: int
+) -> dict[str, tf.Tensor]:
+    """Draws pairs of one clip, and their draws for augmentation."""
+    width = avc_pairs.NUM_TIME_DRAWS + augment.NUM_DRAWS
+    draws = tf.random.stateless_uniform([num_pairs, width], seed)
+    index, matching, other = avc_pairs.draw_times(
+        clip.facts["frame_times_us"],
+        clip.facts["num_samples"],
+        draws[:, : avc_pairs.NUM_TIME_DRAWS],
+        sampling=config.sampling,
+        misalignment_seconds=config.misalignment_seconds,
+        num_padding_frames=clip.facts["num_padding_frames"],
+    )
+    media_id = tf.strings.to_hash_bucket_fast(clip.facts["media_id"], 2**62)
+    pairs = {
+        **_pictures(clip, index, config.inputs),
+        "media_id": tf.fill([num_pairs], media_id),
+        "draws": draws[:, avc_pairs.NUM_TIME_DRAWS :],
+    }
+    if constants.LOG_SPECTROGRAM in config.inputs:
+        sounds = clip.seconds(tf.concat([matching, other], axis=0))
+        pairs["matching"], pairs["other"] = sounds[:num_pairs], sounds[num_pairs:]
+    if config.labels:
+        pairs["label"] = tf.fill([num_pairs], _label(clip))
+    return pairs
+
+
+def _pictures(clip: _Clip, index: tf.Tensor, inputs: tuple[str, ...]) -> dict[str, tf.Tensor]:
+    """Picks the JPEGs that the network's inputs are made of."""
+    num_frames = tf.size(clip.facts["frame_times_us"])
+
+    def around(field, count, num_pictures):
+        padding = clip.facts["num_padding_frames"]
+        window = avc_pairs.frame_window(index, count, num_pictures, num_padding_frames=padding)
+        return clip.jpegs(field, window)
+
+    pictures = {}
+    if constants.FRAME in inputs:
+        pictures["jpeg"] = clip.jpegs("frames", index)
+    if constants.FRAMES in inputs:
+        pictures["jpegs"] = around("frames", constants.NUM_FRAMES_MF, num_frames)
+    if constants.FLOW in inputs:
+        pictures["flow_jpegs"] = around("flows", constants.NUM_FLOW_FRAMES, num_frames - 1)
+    return pictures
+
+
+def _label(clip: _Clip) -> tf.Tensor:
+    """Returns the clip's label: int32 []; of several labels the first (our choice)."""
+    label = clip.facts["label"]
+    has_label = tf.debugging.assert_non_negative(label, message="a clip of the shards has no label")
+    with tf.control_dependencies([has_label] if has_label is not None else []):
+        return tf.identity(label)
+
+
+def _seconds_from(waveform: tf.Tensor, starts: tf.Tensor) -> tf.Tensor:
+    """Cuts one second at each start: int16 [len(starts), 48000]."""
     length = constants.AUDIO_SAMPLES
-    return tf.stack([tf.slice(waveform, [starts[i]], [length]) for i in range(count)])
+    return tf.stack([tf.slice(waveform, [start], [length]) for start in tf.unstack(starts)])
 
 
 def _mix(batch: dict[str, tf.Tensor], inputs: tuple[str, ...]) -> dict[str, tf.Tensor]:

@@ -223,13 +223,17 @@ def clip_from_bytes(serialized: bytes) -> Clip:
     missing = [name for name in required if name not in example.context.feature]
     if missing:
         raise ValueError(f"record lacks {', '.join(missing)}; was it written by this contract?")
-    fields = _read_fields(example)
+    fields = read_fields(example)
     lists = example.feature_lists.feature_list
     return Clip(**fields, waveform=_decode_audio(lists, fields["audio_encoding"]))
 
 
-def _read_fields(example: tf.train.SequenceExample) -> dict[str, Any]:
-    """Returns the fields of a clip but for the waveform; ValueError at another sample rate."""
+def read_fields(example: tf.train.SequenceExample) -> dict[str, Any]:
+    """Returns the fields of a `Clip` but for the waveform, absent ones empty.
+
+    Raises:
+        ValueError: if the sound is not at 48 kHz.
+    """
     _check_sample_rate(example)
     context, lists = example.context.feature, example.feature_lists.feature_list
     encoding = FLOATS if AUDIO_FLOATS in lists else PCM16
@@ -366,7 +370,7 @@ def read_format(path: pathlib.Path) -> Format:
     except (StopIteration, tf.errors.OpError) as error:
         raise UserError(f"shard {path} has no readable record; make it again") from error
     try:
-        fields = _read_fields(tf.train.SequenceExample.FromString(serialized))
+        fields = read_fields(tf.train.SequenceExample.FromString(serialized))
     except ValueError as error:
         raise UserError(f"shard {path}: {error}") from error
     return Format(

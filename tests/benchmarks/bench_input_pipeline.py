@@ -8,6 +8,13 @@ in a temporary folder. Every figure is pairs/s of the same run on the same machi
     decode+crop       tf.data that only decodes and crops the JPEGs, nothing else: the limit
     raw batches       shards -> pairs -> shuffled, decoded, mixed batches
     prepared          the same, finished on the host: jitter and log-spectrogram too
+
+The last two for one pair per clip (the papers') and for 8 (the small flagfiles'), with the bytes
+that the process reads per pair, on Linux. "first visit" is what one pair per clip does once per
+clip and run: it finds out where a record's parts are.
+
+Then the distinct videos in a batch, over 4,000 clips of a second: smallest, mean and greatest of
+several batches, beside what independent draws of a video for each pair give on average.
 """
 
 import dataclasses
@@ -15,17 +22,21 @@ import pathlib
 import tempfile
 import time
 
+import numpy as np
 import tensorflow as tf
 
 from l3net import constants, flags
-from l3net.data import augment, input_pipeline
+from l3net.data import augment, input_pipeline, schema
+from l3net.data.partial_records import PartialRecords
 from l3net.data.shards import Shard, find_shards, read_clips
 from l3net.flags import setting
 from tests import tiny_shards
-from tests.benchmarks.timing import say
+from tests.benchmarks.timing import say, seconds_of
 
 _NUM_CLIPS = 48
+_NUM_SMALL_CLIPS = 4000
 _SPECTROGRAM = {"pad_end": False, "average": 1}  # 257 x 199, as in L3
+_PAIRS_PER_CLIP = (1, 8)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,27 +47,42 @@ class Config:
     split: str = setting("train", "Split of the prepared folder.")
     batch_size: int = setting(64, "Pairs per batch.", at_least=2)
     seconds: float = setting(12.0, "Seconds of each measurement.")
-    pairs_per_clip: int = setting(8, "Pairs drawn per clip read.", at_least=1)
+    num_batches: int = setting(20, "Batches whose videos are counted; 0: none.", at_least=0)
 
 
 def main(config: Config) -> None:
     """Measures and prints."""
     with tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(temporary)
         if config.shards:
             shards = find_shards(config.shards, config.split)
         else:
             clips = [tiny_shards.textured_clip(number) for number in range(_NUM_CLIPS)]
-            shards = tiny_shards.write_shards(pathlib.Path(temporary), clips, num_shards=4)
-        pipeline = input_pipeline.PipelineConfig(
-            config.batch_size, pairs_per_clip=config.pairs_per_clip
-        )
+            shards = tiny_shards.write_shards(folder / "full", clips, num_shards=4)
+        _print_rates(shards, config)
+        if config.num_batches:
+            _print_diversity(_small_clips(folder / "small"), config)
+
+
+def _print_rates(shards: list[Shard], config: Config) -> None:
+    limit, _ = _pairs_per_second(_decode_only(shards, config), config)
+    say(f"{'decode+crop':29s} {limit:7.0f} pairs/s   1.00 of decode+crop")
+    for count in _PAIRS_PER_CLIP:
+        pipeline = input_pipeline.PipelineConfig(config.batch_size, pairs_per_clip=count)
         raw = input_pipeline.training_batches(shards, pipeline)
-        limit = _pairs_per_second(_decode_only(shards, config), config)
-        rows = {"decode+crop": limit, "raw batches": _pairs_per_second(raw, config)}
         prepared = raw.map(_prepare, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
-        rows["prepared"] = _pairs_per_second(prepared, config)
-    for name, rate in rows.items():
-        say(f"{name:15s} {rate:7.0f} pairs/s   {rate / limit:5.2f} of decode+crop")
+        for name, dataset in (("raw batches", raw), ("prepared", prepared)):
+            rate, num_bytes = _pairs_per_second(dataset, config)
+            say(
+                f"{name:15s} {count} pair(s)/clip {rate:7.0f} pairs/s   {rate / limit:.2f} of "
+                f"decode+crop   {num_bytes / 1e6:.2f} MB read per pair"
+            )
+    records = PartialRecords(shards, schema.read_format(shards[0].path).audio_encoding)
+    before = _bytes_read()
+    seconds = seconds_of(lambda: [records.facts(k) for k in range(records.num_clips)])
+    num_bytes = (_bytes_read() - before) / records.num_clips
+    rate = records.num_clips / seconds
+    say(f"{'first visit':29s} {rate:7.0f} clips/s in one thread, {num_bytes / 1e6:.3f} MB each")
 
 
 def _prepare(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -74,20 +100,59 @@ def _decode_only(shards: list[Shard], config: Config) -> tf.data.Dataset:
     ).batch(config.batch_size)
 
 
-def _pairs_per_second(dataset: tf.data.Dataset, config: Config) -> float:
-    """Counts pairs over a fixed time, after a warm-up of a quarter of it."""
+def _pairs_per_second(dataset: tf.data.Dataset, config: Config) -> tuple[float, float]:
+    """Counts pairs, and bytes read per pair, over a fixed time, after a quarter of it."""
     iterator = iter(dataset)
-    count, start = None, time.perf_counter()
+    count, start, num_bytes = None, time.perf_counter(), 0
     while True:
         next(iterator)
         now = time.perf_counter()
         if count is None:
             if now - start > config.seconds / 4:
-                count, start = 0, now
+                count, start, num_bytes = 0, now, _bytes_read()
             continue
         count += config.batch_size
         if now - start > config.seconds:
-            return count / (now - start)
+            return count / (now - start), (_bytes_read() - num_bytes) / count
+
+
+def _bytes_read() -> float:
+    """Returns how many bytes this process has read, from whatever; NaN where that is unknown."""
+    counters = pathlib.Path("/proc/self/io")
+    return float(counters.read_text().split()[1]) if counters.exists() else float("nan")
+
+
+# --- Distinct videos in a batch ------------------------------------------------------------------
+def _small_clips(folder: pathlib.Path) -> list[Shard]:
+    """Makes clips of one second whose label is their number."""
+    clips = (
+        tiny_shards.make_clip(
+            0,
+            seconds=1.0,
+            frame_rate_hz=5.0,
+            media_id=f"video{number}",
+            labels=("number",),
+            label_indices=(number,),
+        )
+        for number in range(_NUM_SMALL_CLIPS)
+    )
+    return tiny_shards.write_shards(folder, list(clips), num_shards=40)
+
+
+def _print_diversity(shards: list[Shard], config: Config) -> None:
+    say(f"distinct videos in a batch, of {_NUM_SMALL_CLIPS} clips; {config.num_batches} batches")
+    for size in (256, 2048):
+        ideal = _NUM_SMALL_CLIPS * (1 - (1 - 1 / _NUM_SMALL_CLIPS) ** size)
+        for count in _PAIRS_PER_CLIP:
+            pipeline = input_pipeline.PipelineConfig(
+                size, pairs_per_clip=count, frame_px=32, inputs=("frame",), labels=True
+            )
+            batches = input_pipeline.training_batches(shards, pipeline).take(config.num_batches)
+            videos = [len(np.unique(batch["frame_label"])) for batch in batches]
+            say(
+                f"batch of {size:4d}   {count} pair(s)/clip   {min(videos)} {np.mean(videos):.0f} "
+                f"{max(videos)}   independent draws {ideal:.0f}"
+            )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
+import functools
 import json
 import pathlib
 
+import numpy as np
 import pytest
 from absl.flags import IllegalFlagValueError
 
@@ -50,10 +52,11 @@ def test_esc_layout_end_to_end(tmp_path, networks):
     table = _table(_sets(esc50=folder, esc10=folder), networks, tmp_path / "cache")
     for name, count in (("ESC-50", "15 of 2000"), ("ESC-10", "13 of 400")):
         rows = _rows(table, name)
-        assert list(rows) == list(table2_sound.PAPER[name])
+        assert list(rows) == table2_sound.methods_of(name)
         assert rows["Ours"].data == f"{name} ({count} real recordings)"
         assert rows["Ours"].ours["accuracy"] > 90  # pure tones, one pitch per class
         assert rows["Ours"].status == rows[table2_sound.SVM].status == "run"
+        assert 0 <= rows["Ours"].errors["accuracy"] < 10
     details = _rows(table, "ESC-50")["Ours"].details
     assert list(details["accuracy_per_part"]) == list("12345")
     assert sum(map(sum, details["confusion"])) == 15
@@ -64,6 +67,40 @@ def test_esc_layout_end_to_end(tmp_path, networks):
     assert _rows(table, "ESC-50")["Ours"].note == "l3_net, width 0.25, 7 steps"
     assert _rows(table, "ESC-50")["SoundNet"].status == "quoted"
     assert {row.status for row in _rows(table, "DCASE").values()} == {"not run", "quoted"}
+    assert any(note.startswith("±: standard error, over folds") for note in table.notes)
+
+
+def test_the_papers_numbers_and_order():
+    def paper(name):
+        rows = table2_sound._ordered_rows(name, name, {})
+        return {row.method: row.paper.get("accuracy") for row in rows}
+
+    assert list(paper("ESC-50").values()) == [39.6, 39.9, 44.3, 64.5, 74.2, 62.5, 79.3, 81.3]
+    assert paper("ESC-10") == {
+        "SVM-MFCC": 67.5, "Random Forest": 72.7, "Piczak ConvNet": 78.5, "Human perf.": 95.7,
+        "Ours random": None, "Ours": None,
+    }  # fmt: skip
+    dcase = paper("DCASE 2013")
+    assert list(dcase.values()) == [None, None, 69, 72, 77, 78, 88, 85, 93]
+    assert list(dcase)[:2] == ["SVM-MFCC", "Random Forest"] and list(dcase)[-1] == "Ours"
+    assert set(paper("demo data").values()) == {None}
+
+
+def test_errors_are_over_folds_or_binomial(tmp_path):
+    def error(data, predictions):
+        run = functools.partial(table2_sound._summary, data, np.array(predictions))
+        row = table2_sound._measured(data, "Ours", [data.name], tmp_path / "cache", run)
+        return row.errors["accuracy"]
+
+    esc = _sets(esc50=write_esc50(tmp_path / "esc"))[0]
+    predictions = esc.labels.copy()
+    predictions[0] = 1 - predictions[0]  # 50 % in one fold, 100 % in four
+    assert error(esc, predictions) == pytest.approx(10)
+    shards = _sets(shards=write_sound_shards(tmp_path / "demo"))[0]
+    predictions = shards.labels.copy()
+    predictions[-1] = 1 - predictions[-1]  # three of four
+    assert error(shards, predictions) == pytest.approx(100 * (0.75 * 0.25 / 4) ** 0.5)
+    assert "binomial" in table2_sound._notes(None, [shards])[1]
 
 
 def test_dcase_layout_and_no_networks(tmp_path):
