@@ -28,6 +28,16 @@ def test_esc50_reads_folds_and_classes(tmp_path):
     assert len({recording.content_hash() for recording in read.recordings}) == 10
 
 
+def test_a_copy_at_another_rate_says_so(tmp_path):
+    folder = write_esc50(tmp_path)
+    for path in (folder / "audio").iterdir():
+        write_tone(path, rate_hz=16_000)
+    read = recordings.read_esc50(folder)
+    assert (read.name, read.data) == ("ESC-50", "ESC-50, 16 kHz copy (10 of 2000 real recordings)")
+    write_tone(next((folder / "audio").iterdir()))  # one of the published files
+    assert "copy" not in recordings.read_esc50(folder).data
+
+
 def test_esc10_in_the_new_layout_takes_the_marked_rows(tmp_path):
     read = recordings.read_esc10(write_esc50(tmp_path, categories=("dog", "rain", "cat")))
     names = [recording.name for recording in read.recordings]

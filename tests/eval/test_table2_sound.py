@@ -86,6 +86,14 @@ def test_the_papers_numbers_and_order():
     assert set(paper("demo data").values()) == {None}
 
 
+def test_a_16_khz_copy_has_the_papers_number_and_says_so(tmp_path):
+    folder = write_esc50(tmp_path / "esc")
+    for path in (folder / "audio").iterdir():
+        write_tone(path, rate_hz=16_000)
+    rows = _rows(_table(_sets(esc50=folder), {}, tmp_path / "cache"), "ESC-50, 16 kHz copy")
+    assert rows["SVM-MFCC"].paper == {"accuracy": 39.6} and rows["SVM-MFCC"].status == "run"
+
+
 def test_errors_are_over_folds_or_binomial(tmp_path):
     def error(data, predictions):
         run = functools.partial(table2_sound._summary, data, np.array(predictions))
