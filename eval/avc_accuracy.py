@@ -129,8 +129,13 @@ class Questions:
             inputs=model.inputs,
             seed=self.seed,
         )
-        how = {"frame_px": model.frame_px, "inputs": model.inputs, "with_clips": True}
-        dataset = fixed_pairs.read_pairs(path, batch_size=_BATCH_SIZE, **how)
+        dataset = fixed_pairs.read_pairs(
+            path,
+            batch_size=_BATCH_SIZE,
+            frame_px=model.frame_px,
+            inputs=model.inputs,
+            with_clips=True,
+        )
         with progress(networks.kind(model), unit="pair", total=self.count(split)) as shown:
             for batch in dataset.as_numpy_iterator():
                 yield _to_floats(batch)
