@@ -119,11 +119,12 @@ class Questions:
         """
         sampling = self.asked_of(model).sampling
         assert sampling is not None
+        num_pairs = self.count(split)
         folder = clips.folder_for(model, self.shards, self.flow_shards)
         path = fixed_pairs.fixed_pairs(
             folder,
             split or self.split,
-            num_pairs=self.count(split),
+            num_pairs=num_pairs,
             sampling=sampling,
             misalignment_seconds=self.misalignment_seconds,
             inputs=model.inputs,
@@ -136,7 +137,7 @@ class Questions:
             inputs=model.inputs,
             with_clips=True,
         )
-        with progress(networks.kind(model), unit="pair", total=self.count(split)) as shown:
+        with progress(networks.kind(model), unit="pair", total=num_pairs) as shown:
             for batch in dataset.as_numpy_iterator():
                 yield _to_floats(batch)
                 shown.advance(len(batch[constants.CORRESPONDS_KEY]))

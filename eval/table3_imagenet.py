@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from eval.methods import from_scratch, linear_layer, networks
-from eval.reporting import cache, synthetic, tables
+from eval.reporting import cache, paper_values, synthetic, tables
 from eval.reporting.table_config import TrainedAndRandomConfig, positive_or_word
 from eval.sets import image_sets
 from l3net import flags
@@ -27,19 +27,8 @@ from l3net.flags import setting
 from l3net.inference import image_classifier
 
 OURS, OURS_RANDOM, FROM_SCRATCH = "Ours", "Ours random", "Ours, trained from scratch"
-# Top-1 accuracy in per cent on ImageNet's val: L3 Table 3, and §3.4 for the last row.
-PAPER = {
-    "Random": 18.3,
-    "Pathak et al.": 22.3,
-    "Krähenbühl et al.": 24.5,
-    "Donahue et al.": 31.0,
-    "Doersch et al.": 31.7,
-    "Zhang et al.": 32.6,
-    "Noroozi and Favaro": 34.7,
-    OURS_RANDOM: 12.9,
-    OURS: 32.3,
-    FROM_SCRATCH: 59.2,
-}
+# The paper's rows, in its order.
+ROWS = paper_values.methods("table3", paper_values.IMAGENET)
 _NOT_RUN_NOTES = {
     OURS: "give --saved_model",
     OURS_RANDOM: "give --random_saved_model",
@@ -182,7 +171,7 @@ def make_table(
     rows = []
     if not images.is_imagenet:
         rows = [ran.pop(method) for method in (OURS_RANDOM, OURS, FROM_SCRATCH) if method in ran]
-    rows += [_paper_row(method, ran.get(method), images) for method in PAPER]
+    rows += [_paper_row(method, ran.get(method), images) for method in ROWS]
     return tables.Table(
         "table3",
         "L3 Table 3: ImageNet classification, a linear layer on frozen features",
@@ -194,7 +183,7 @@ def make_table(
 
 def _paper_row(method: str, made: tables.Row | None, images: image_sets.ImageSet) -> tables.Row:
     """Returns a row of the paper, with our number if there is one."""
-    paper = {"accuracy": PAPER[method]}
+    paper = paper_values.values("table3", paper_values.IMAGENET, method)
     if made is not None:
         return dataclasses.replace(made, paper=paper)
     if method not in _NOT_RUN_NOTES:

@@ -72,7 +72,7 @@ def claims_count(results: str) -> str:
     seeds = re.search(r"^- Means over (\d+) seed", block, re.M)
     said = "The papers' claims were not counted yet: `make check-claims readme`."
     if counted and seeds:
-        said = f"Of the papers' orderings, over {seeds[1]} seed(s): {counted[1]}"
+        said = f"The papers' orderings, over {seeds[1]} seed(s): {counted[1]}"
     return textwrap.fill(f"{said} {GIVEN}", 100, break_on_hyphens=False)
 
 

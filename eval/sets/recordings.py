@@ -181,12 +181,12 @@ def _read_esc(
 ) -> RecordingSet:
     folder = _existing(folder, name)
     seconds = recording_lists.ESC_SECONDS
+    listed = list(list_recordings(folder))
     recordings = [
-        _from_listed(folder, each, each.path.removeprefix("audio/"), seconds)
-        for each in list_recordings(folder)
+        _from_listed(folder, each, each.path.removeprefix("audio/"), seconds) for each in listed
     ]
     made = _checked_set(name, recordings, official)
-    rates_hz = {_rate_hz(folder / each.path) for each in list_recordings(folder)}
+    rates_hz = {_rate_hz(folder / each.path) for each in listed}
     if max(rates_hz) < _ESC_RATE_HZ:
         copy = f"{name}, {max(rates_hz) / 1000:g} kHz copy"
         made = dataclasses.replace(made, data=made.data.replace(name, copy, 1))

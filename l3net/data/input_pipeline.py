@@ -249,7 +249,9 @@ class _SinglePairs:
             return known.media_id.encode(), known.frame_times_us, np.array(numbers, np.int64)
 
         def jpegs(field, index):
-            read = functools.partial(self._read_jpegs, field)
+            def read(number, index):
+                return self._records.jpegs(number, field, index)
+
             jpegs = tf.numpy_function(read, [number, index], tf.string, stateful=False)
             return tf.ensure_shape(jpegs, index.shape)
 
@@ -269,9 +271,6 @@ class _SinglePairs:
             "label": tf.cast(numbers[2], tf.int32),
         }
         return _Clip(described, jpegs, seconds)
-
-    def _read_jpegs(self, field, number, index):
-        return self._records.jpegs(number, field, index)
 
 
 class _Rounds:

@@ -42,7 +42,7 @@ class ClipFacts:
         label: index of the first label; -1 if it has none.
         frame_times_us: int32 [num_frames], from the clip's start.
         num_padding_frames: see `schema.Clip`.
-        num_samples: of the sound.
+        num_samples: number of samples of the sound.
         jpegs: "frames" and, if the record has flow, "flows" -> position in the file of the first
             one, uint32 [count + 1] borders of the fields that hold them, from there.
         sound: position in the file and number of bytes of the stored sound.
@@ -80,7 +80,7 @@ class PartialRecords:
         """Returns what is known of a clip without its frames and sound."""
         if (kept := self._facts.get(clip)) is not None:
             return kept
-        shard = int(np.searchsorted(self._first_clips, clip, side="right")) - 1
+        shard = self._shard_of(clip)
         with _File(self._paths[shard]) as file:
             if shard not in self._records:
                 num_clips = int(self._first_clips[shard + 1] - self._first_clips[shard])
@@ -130,8 +130,10 @@ class PartialRecords:
         return np.stack(cuts).astype(np.int16)
 
     def _open(self, clip: int) -> "_File":
-        shard = int(np.searchsorted(self._first_clips, clip, side="right")) - 1
-        return _File(self._paths[shard])
+        return _File(self._paths[self._shard_of(clip)])
+
+    def _shard_of(self, clip: int) -> int:
+        return int(np.searchsorted(self._first_clips, clip, side="right")) - 1
 
 
 class _File:

@@ -89,11 +89,10 @@ def training_shards(folder: str, splits: Sequence[str]) -> list[Shard]:
         raise UserError(f"{given}: need one or more different splits, such as train or train,val")
     parts = [find_shards(folder, split) for split in splits]
     if not all(parts):
-        counts = {
-            split: sum(shard.num_clips for shard in part)
+        have = ", ".join(
+            f"{split}: {sum(shard.num_clips for shard in part)} clips"
             for split, part in zip(splits, parts, strict=True)
-        }
-        have = ", ".join(f"{split}: {count} clips" for split, count in counts.items())
+        )
         raise UserError(f"{given}: a split of {folder} is empty ({have}); leave it out")
     return list(itertools.chain.from_iterable(parts))
 

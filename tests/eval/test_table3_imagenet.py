@@ -63,7 +63,7 @@ def test_demo_rows_say_so_and_the_papers_are_not_run(demo, networks, tmp_path):
     assert ours.data.startswith("demo data (synthetic)") and not ours.paper
     assert ours.ours["accuracy"] == 100
     assert random.ours["accuracy"] == 50  # a blind network guesses one of two classes
-    assert [row.method for row in table.rows[2:]] == list(table3_imagenet.PAPER)
+    assert [row.method for row in table.rows[2:]] == table3_imagenet.ROWS
     assert {row.status for row in table.rows[2:]} == {tables.NOT_RUN, tables.QUOTED}
     assert not any(row.ours for row in table.rows[2:])
     assert any("synthetic" in note for note in table.notes)
@@ -83,7 +83,7 @@ def test_imagenet_numbers_stand_beside_the_papers(networks, tmp_path, monkeypatc
         monkeypatch.setattr(image_sets, f"IMAGENET_{name}", value)
     whole = image_sets.read_imagenet(tmp_path / "imagenet")
     rows = {row.method: row for row in _table(whole, networks, tmp_path / "cache").rows}
-    assert list(rows) == list(table3_imagenet.PAPER)
+    assert list(rows) == table3_imagenet.ROWS
     assert rows[OURS].paper == {"accuracy": 32.3} and rows[OURS].ours["accuracy"] == 100
     assert rows[OURS].data == "ImageNet"
     assert rows["Zhang et al."].status == tables.QUOTED
@@ -125,7 +125,7 @@ def test_second_run_computes_nothing(demo, networks, tmp_path, monkeypatch):
 
 def test_from_scratch_when_asked(demo, tmp_path, monkeypatch):
     rows = _table(demo, {}, tmp_path / "cache").rows  # nothing is asked for
-    assert [row.method for row in rows] == list(table3_imagenet.PAPER)
+    assert [row.method for row in rows] == table3_imagenet.ROWS
     assert [row.status for row in rows[-3:]] == [tables.NOT_RUN] * 3
     assert rows[-1].paper == {"accuracy": 59.2} and "--from_scratch" in rows[-1].note
     given = (demo, {}, tmp_path / "cache", ModelConfig(width=1 / 32))
@@ -134,7 +134,7 @@ def test_from_scratch_when_asked(demo, tmp_path, monkeypatch):
     assert row.method == FROM_SCRATCH and row.data.startswith("demo data (synthetic)")
     assert row.ours["accuracy"] == 100
     assert row.note == "l3_net, width 0.03125, 6 epochs, 32 px images, learning rate 0.01"
-    assert [other.method for other in others] == list(table3_imagenet.PAPER)
+    assert [other.method for other in others] == table3_imagenet.ROWS
     monkeypatch.setattr(from_scratch, "train", None)
     assert _table(*given, **settings).rows[0] == row
     with pytest.raises(TypeError):  # another rate is another result

@@ -68,7 +68,7 @@ def test_pairs_do_not_wait_in_memory_until_all_clips_are_read(tmp_path, monkeypa
     monkeypatch.setattr(fixed_pairs, "_encode", noting)
     monkeypatch.setattr(fixed_pairs, "read_clips", counting)
     fixed_pairs.fixed_pairs(_folder(tmp_path), "val", num_pairs=30, sampling="l3")
-    assert written[:4] == [0] * 4  # the first reading only describes the clips
+    assert written[:4] == [0] * 4  # the first pass writes nothing
     assert all(now >= 3 * k for k, now in enumerate(written[4:], 1)) and len(encoded) == 30
 
 
