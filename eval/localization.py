@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from eval.metrics import localization as metrics
+from eval.metrics.accuracy import binomial_error
 from eval.reporting import paper_values, tables
 from eval.reporting.table_config import TableConfig
 from eval.sets import sounding_frames
@@ -38,6 +39,7 @@ from l3net.progress import progress
 
 CENTRE, OURS, MISMATCHED = "Image centre", "AVOL-Net", "AVOL-Net, sound of another class"
 ROWS = (CENTRE, OURS, MISMATCHED)
+_TABLE = "localization"
 METRICS = (
     tables.Metric("hits", "hits %"),
     tables.Metric("maximum", "mean maximum of the map", decimals=3),
@@ -47,6 +49,7 @@ METRICS = (
     tables.Metric("ciou", "cIoU %"),
     tables.Metric("auc", "AUC %"),
 )
+_SHARES = ("hits", "empty", "moved", "empty_or_moved", "ciou")  # of frames, in per cent
 # A map below it everywhere says "does not correspond": nothing here makes this sound.
 EMPTY_BELOW = 0.5
 _BATCH_SIZE = 32
@@ -246,9 +249,14 @@ def make_table(
         "frames": [_line(one) for one in judged],
     }
     data = f"{frames.data}, {len(judged)} frames"
-    rows = [_row(data, method, measured.get(method)) for method in ROWS]
+    rows = [
+        _row(
+            data, method, paper_values.values(_TABLE, frames.data_set, method), measured.get(method)
+        )
+        for method in ROWS
+    ]
     return tables.Table(
-        "localization",
+        _TABLE,
         "OTS §4.1: localization of what sounds",
         METRICS,
         rows,
@@ -301,15 +309,18 @@ def _line(one: Judged) -> dict[str, Any]:
     }
 
 
-def _row(data: str, method: str, measured: dict[str, Any] | None) -> tables.Row:
-    paper = paper_values.values("localization", paper_values.AUDIOSET, method)
+def _row(
+    data: str, method: str, paper: dict[str, float], measured: dict[str, Any] | None
+) -> tables.Row:
     if measured is None:
         return tables.Row(data, method, tables.NOT_RUN, paper, note="no sound of another class")
     ours = {metric.key: measured[metric.key] for metric in METRICS if metric.key in measured}
+    errors = {
+        key: binomial_error(ours[key], measured["num_frames"]) for key in _SHARES if key in ours
+    }
     low, high = measured["hits_95_percent"]
-    return tables.Row(
-        data, method, tables.RUN, paper, ours, f"hits: 95 % in {low:.1f} to {high:.1f}", measured
-    )
+    note = f"hits: 95 % in {low:.1f} to {high:.1f}" + ("; paper: 500 clips" if paper else "")
+    return tables.Row(data, method, tables.RUN, paper, ours, note, measured, errors)
 
 
 def _notes(left_out: Counter, config: JudgeConfig, tied: float) -> list[str]:
@@ -317,8 +328,7 @@ def _notes(left_out: Counter, config: JudgeConfig, tied: float) -> list[str]:
     counted = "; ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
     return [
         "A hit: the position of the map's maximum is in the annotated region, without tolerance "
-        "(our choice; the paper names none). The paper's numbers: 500 clips of "
-        "AudioSet-Instruments.",
+        "(our choice; the paper names none).",
         f"The network sees the {shown} and hears the second around it. Regions: where "
         f"{config.consensus} box(es) overlap. Clips left out: {counted or 'none'}.",
         f"Empty: the map is below {EMPTY_BELOW} everywhere. Moved: its maximum is in another cell "

@@ -29,8 +29,9 @@ def train(
 ) -> list[np.ndarray]:
     """Trains models beside each other on the same batches; a killed run goes on from `path`.
 
-    The models are compiled and of one input shape; their loss takes (labels, outputs). `batches_of`
-    gives an epoch's batches by its number: inputs float32 [N, ...] and labels int64 [N], each of
+    The models are compiled and of one input shape; their loss takes (labels, outputs). Those whose
+    optimizer averages the weights (Keras's `use_ema`) end with the average. `batches_of` gives an
+    epoch's batches by its number: inputs float32 [N, ...] and labels int64 [N], each of
     the `num_examples` once. What it draws must depend on that number alone.
 
     Returns:
@@ -54,6 +55,8 @@ def train(
                     "another --seed"
                 )
             shown.note(f"epoch {epoch + 1}, loss {np.nanmin(loss):.3f}")
+    for model in models:
+        model.optimizer.finalize_variable_values(model.trainable_variables)
     return losses
 
 

@@ -1,7 +1,7 @@
 """Crops of images as the Inception networks were trained and tested on (L3 §3.4, its [33]).
 
-Szegedy et al. 2016 name crop area, aspect and flip; the colour distortion and the crop for testing
-are those of the code that was published with it (TensorFlow's slim models).
+Szegedy et al. 2016 do not describe them: area, aspect, flip, colours and the crop for testing are
+those of the code that was published for these networks (TensorFlow's slim models).
 """
 
 import functools

@@ -1,5 +1,6 @@
 """Numbers that sum up a classifier's predictions: plain NumPy on small arrays."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,14 +49,17 @@ def error_of_summary(summary: dict[str, Any]) -> float:
     """Returns the standard error of the accuracy of `accuracy_summary`, in per cent.
 
     Over several parts s / sqrt(k): s the sample standard deviation (k - 1) of the k parts'
-    accuracies. Of a single part with n recordings the binomial 100 sqrt(p (1 - p) / n), p its share
-    of correct ones.
+    accuracies. Of a single part the `binomial_error` of its recordings.
     """
     parts = list(summary["accuracy_per_part"].values())
     if len(parts) > 1:
         return float(np.std(parts, ddof=1) / np.sqrt(len(parts)))
-    share = parts[0] / 100
-    return float(100 * np.sqrt(share * (1 - share) / summary["num_tested"]))
+    return binomial_error(parts[0], summary["num_tested"])
+
+
+def binomial_error(per_cent: float, num: int) -> float:
+    """Returns the standard error of a share of `num` independent tests; both in per cent."""
+    return math.sqrt(per_cent * (100 - per_cent) / num)
 
 
 def clustered_error(values: np.ndarray, clusters: np.ndarray) -> float:

@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import tensorflow as tf
 
+from eval.reporting import paper_values, synthetic
 from eval.sets import clips, recordings
 from l3net import constants
 from l3net.data import augment, schema
-from l3net.data.shards import find_shards, read_clips
+from l3net.data.shards import read_clips
 from l3net.errors import UserError
 
 _COLUMNS = ("example_id", "time_seconds", "ymin", "xmin", "ymax", "xmax", "label")
@@ -62,6 +63,7 @@ class FrameSet:
     data: str  # how a row of a table names it
     num_clips: int  # clips that are read: no fewer than give a frame
     read: Callable[[], Iterator[SoundingFrame | str]]
+    data_set: str | None = None  # as the papers name it; None if it is none of theirs
 
 
 def read_boxes(path: str | pathlib.Path) -> dict[str, list[Annotation]]:
@@ -104,14 +106,16 @@ def from_shards(
     Raises:
         UserError: if there is no such split.
     """
-    shards = find_shards(folder, split)
+    shards = clips.nonempty_shards(folder, split)
+    name = shards[0].dataset_name
 
     def read() -> Iterator[SoundingFrame | str]:
         for clip in read_clips(shards):
             yield _of_clip(clip, boxes.get(clip.example_id))
 
-    data = clips.data_name(folder, split)
-    return FrameSet(f"{data}, {split}", sum(shard.num_clips for shard in shards), read)
+    data = f"{synthetic.display_name(name)}, {split}"
+    num_clips = sum(shard.num_clips for shard in shards)
+    return FrameSet(data, num_clips, read, paper_values.data_set_of(name))
 
 
 def _of_clip(clip: schema.Clip, annotations: list[Annotation] | None) -> SoundingFrame | str:

@@ -1,5 +1,6 @@
 import weakref
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -76,6 +77,49 @@ def test_loss_and_schedule_are_the_papers(network, images, tmp_path):
     logits = np.log([[0.5, 0.25, 0.25]])
     smooth = -np.log(0.5) * (0.9 + 0.1 / 3) - 2 * np.log(0.25) * 0.1 / 3
     assert float(model.loss(np.array([0]), tf.constant(logits))) == pytest.approx(smooth, rel=1e-5)
+
+
+def _averaging():
+    """Returns a variable and the optimizer that averages it."""
+    variable = keras.Variable([0.0])
+    decay = linear_layer.AVERAGE_DECAY
+    adam = linear_layer.AveragingAdam(0.1, use_ema=True, ema_momentum=decay)
+    adam.build([variable])
+    return variable, adam
+
+
+def test_average_of_the_weights_by_hand():
+    variable, adam = _averaging()
+    seen, average = [], None
+    for number in range(200):
+        adam.apply([tf.constant([1.0 + number % 3])], [variable])
+        seen.append(float(variable[0]))
+        decay = 0 if number == 0 else min(0.9999, (1 + number) / (10 + number))
+        average = seen[-1] if number == 0 else decay * average + (1 - decay) * seen[-1]
+    assert float(variable[0]) == seen[-1] and seen[-1] != pytest.approx(average, rel=1e-3)
+    adam.finalize_variable_values([variable])
+    assert float(variable[0]) == pytest.approx(average, rel=1e-4)
+
+
+def test_long_trainings_average_with_the_papers_codes_decay():
+    _, adam = _averaging()
+    for steps, decay in ((0, 0.1), (90, 0.91), (80_000, 80_001 / 80_010), (10**6, 0.9999)):
+        adam.iterations.assign(steps)
+        assert float(adam.ema_momentum) == pytest.approx(decay, abs=1e-6)
+
+
+def test_gradients_are_clipped_at_two_together():
+    model = linear_layer.build(4, 3, seed=0)
+    linear_layer.compile_model(model, 0.1, TRAINING, 15)
+    assert model.optimizer.global_clipnorm == 2.0 and model.optimizer.use_ema
+    clipped = model.optimizer._clip_gradients([tf.constant([30.0]), tf.constant([40.0])])
+    np.testing.assert_allclose(np.ravel(clipped), [1.2, 1.6], rtol=1e-6)
+
+
+def test_a_layer_is_tested_with_its_average(network, images, tmp_path):
+    layer = _train(network, images, tmp_path, rates=(0.05,))[0]
+    average = layer.optimizer._model_variables_moving_average[0]
+    np.testing.assert_array_equal(layer.get_weights()[0], np.array(average))
 
 
 def test_rates_beside_each_other_are_as_alone(network, images, tmp_path):

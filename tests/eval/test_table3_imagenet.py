@@ -62,6 +62,7 @@ def test_demo_rows_say_so_and_the_papers_are_not_run(demo, networks, tmp_path):
     assert random.method == OURS_RANDOM and ours.method == OURS
     assert ours.data.startswith("demo data (synthetic)") and not ours.paper
     assert ours.ours["accuracy"] == 100
+    assert random.errors["accuracy"] == pytest.approx(100 * (0.25 / len(demo.val)) ** 0.5)
     assert random.ours["accuracy"] == 50  # a blind network guesses one of two classes
     assert [row.method for row in table.rows[2:]] == table3_imagenet.ROWS
     assert {row.status for row in table.rows[2:]} == {tables.NOT_RUN, tables.QUOTED}
@@ -78,6 +79,7 @@ def test_imagenet_numbers_stand_beside_the_papers(networks, tmp_path, monkeypatc
     part = image_sets.read_imagenet(tmp_path / "imagenet")
     table = _table(part, networks, tmp_path / "cache")
     assert table.rows[1].ours["accuracy"] == 100 and not table.rows[1].paper
+    assert table.rows[1].errors == {"accuracy": 0}
     assert table.rows[1].data.startswith("part of ImageNet (3 of 1000 classes")
     for name, value in (("CLASSES", 3), ("TRAIN", 15), ("VAL", 6)):
         monkeypatch.setattr(image_sets, f"IMAGENET_{name}", value)
