@@ -28,6 +28,8 @@ TWICE, UNUSABLE, NO_LABEL, NO_BOX = "listed twice", "unusable row", "no label", 
 # L3 §3.1: 500k videos at random, 400k to train, 50k to validate, 50k to test.
 FLICKR_VIDEOS = 500_000
 FLICKR_FRACTIONS = {TRAIN: 0.8, VAL: 0.1, TEST: 0.1}
+# L3 §3.1: 15k / 1.9k / 1.9k of 19k clips; drawn from all that are listed (our choice).
+KINETICS_FRACTIONS = {TRAIN: 0.8, VAL: 0.1, TEST: 0.1}
 # OTS §2: the public training set, split at random.
 AUDIOSET_FRACTIONS = {TRAIN: 0.9, VAL: 0.1}
 LABELS_FROM = NO_LABELS, DIRECTORY = ("none", "directory")
@@ -47,9 +49,17 @@ class Request:
     split_fractions: str | None = setting(
         None,
         "Shares, such as train=0.9,val=0.1, into which the official training clips are split (all "
-        "clips where there are no official splits); by default as in the paper.",
+        "clips of kinetics_sounds, and where there are no official splits); by default as in the "
+        "paper.",
     )
-    seed: int = setting(0, "Seed with which --split_fractions are drawn.")
+    seed: int = setting(
+        0, "Seed of every split drawn at random: the papers' and --split_fractions."
+    )
+    official_splits: bool = setting(
+        False,
+        "For kinetics_sounds: keep the train, val and test of Kinetics' lists (--split_fractions "
+        "then share out train alone) instead of splitting all listed clips 8:1:1 by --seed.",
+    )
     trimmed: str = setting(
         media_index.AUTO,
         "Whether files begin where their clips begin; auto: those whose names hold the start do.",
@@ -164,11 +174,23 @@ def ranked_splits(
 
 
 def kinetics_sounds(request: Request) -> Result:
-    """L3 §3.1: 34 classes of Kinetics, by the paper's names; official train, val and test."""
+    """L3 §3.1: 34 classes of Kinetics, by the paper's names; all listed clips are split 8:1:1.
+
+    A clip's split depends on its video's id and the seed alone, so all clips of a video are in one
+    (our choice). The paper had 15k / 1.9k / 1.9k clips of an early Kinetics; the official splits
+    of the published ones, with `official_splits`, have other proportions.
+    """
     result = Result()
     names = dataset_lists.kinetics_sounds_labels(request.nearest_classes)
+    entries, fractions = _entries(request, dataset_lists.read_kinetics), None
+    if not request.official_splits:
+        entries, fractions = _without_splits(entries), KINETICS_FRACTIONS
+        result.notes.append(
+            "all listed clips were split by seed, by default 8:1:1 as the paper's; "
+            "--official_splits keeps the lists' own splits"
+        )
     clips, taken = [], set()
-    for clip in _once(request, result, _entries(request, dataset_lists.read_kinetics)):
+    for clip in _once(request, result, entries, fractions):
         if not clip.labels:
             result.miss(clip, NO_LABEL)
         elif clip.labels[0] not in names:
@@ -269,6 +291,14 @@ def _with_labels(
             result.num_other += 1
         else:
             yield entry
+
+
+def _without_splits(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Yields the entries as if all labelled clips were in one training list, the rest in none."""
+    for entry in entries:
+        if isinstance(entry, ListedClip):
+            entry = dataclasses.replace(entry, split=TRAIN if entry.labels else "")
+        yield entry
 
 
 def _with_boxes(

@@ -67,6 +67,10 @@ def _check(dataset: str, request: Request) -> None:
         raise UserError(f"--labels_from is for --dataset=folder; {dataset} has its own labels")
     if request.ontology is not None and dataset != "audioset_instruments":
         raise UserError(f"--ontology is for --dataset=audioset_instruments; {dataset} reads none")
+    if request.official_splits and dataset != "kinetics_sounds":
+        raise UserError(
+            f"--official_splits is for --dataset=kinetics_sounds; leave it out for {dataset}"
+        )
     if request.fractions is not None and kind.fixed_splits:
         raise UserError(f"{dataset} has fixed splits; leave --split_fractions out")
 

@@ -117,18 +117,58 @@ def test_a_file_named_by_its_times_is_preferred_and_another_part_is_none(tmp_pat
     assert reasons(result) == {"only other times in folder": 1}
 
 
-def test_csv_and_json_lists_say_the_same_and_splits_are_official(tmp_path):
+def test_csv_and_json_lists_say_the_same_and_splits_can_be_official(tmp_path):
     clips = [("train", "train"), ("val", "validate"), ("test", "test")]
     ids = {split: f"{split:-<11}" for split, _ in clips}
     touch(tmp_path / "media", *(f"{name}.mp4" for name in ids.values()))
     rows = "".join(f"singing,{ids[split]},1,11,{theirs},0\n" for split, theirs in clips)
     entry = {"annotations": {"label": "singing", "segment": [1.0, 11.0]}, "duration": 10.0}
     content = {ids[split]: {**entry, "subset": theirs, "url": "x"} for split, theirs in clips}
-    from_csv = make(tmp_path, "kinetics_sounds", lists=[write(tmp_path / "a.csv", KINETICS + rows)])
-    path = write(tmp_path / "a.json", json.dumps(content))
-    from_json = make(tmp_path, "kinetics_sounds", lists=[path])
-    assert from_csv.rows == from_json.rows
+    csv_list = write(tmp_path / "a.csv", KINETICS + rows)
+    json_list = write(tmp_path / "a.json", json.dumps(content))
+    for official in (False, True):
+        settings = {"official_splits": official, "overwrite": True}
+        from_csv = make(tmp_path, "kinetics_sounds", lists=[csv_list], **settings)
+        from_json = make(tmp_path, "kinetics_sounds", lists=[json_list], **settings)
+        assert from_csv.rows == from_json.rows
     assert {row.split: row.media_id for row in from_csv.rows} == ids
+    assert "--official_splits" not in datasets.summary(from_csv)
+
+
+def test_kinetics_sounds_is_split_8_to_1_to_1_by_video_whatever_the_lists_say(tmp_path):
+    """1000 videos of two clips each, listed as train, val and test of other proportions."""
+    ids = [f"{index:011d}" for index in range(1000)]
+    touch(tmp_path / "media", *(f"{name}.mp4" for name in ids))
+    official = ["train"] * 700 + ["val"] * 100 + ["test"] * 200
+    rows = [
+        f"bowling,{name},{start},{start + 10},{split},0\n"
+        for name, split in zip(ids, official, strict=True)
+        for start in (7, 30)
+    ]
+
+    def splits(rows, **settings):
+        lists = [write(tmp_path / "k.csv", KINETICS + "".join(rows))]
+        result = make(tmp_path, "kinetics_sounds", lists=lists, overwrite=True, **settings)
+        assert len(result.rows) == len(rows)
+        by_video = {(row.media_id, row.split) for row in result.rows}
+        assert len(by_video) == len({name for name, _ in by_video})  # no video in two splits
+        return dict(by_video)
+
+    drawn = splits(rows)
+    counts = collections.Counter(drawn.values())
+    assert counts["train"] == pytest.approx(800, abs=51)  # four standard deviations
+    assert counts["val"] == pytest.approx(100, abs=38)
+    assert counts["test"] == pytest.approx(100, abs=38)
+    assert splits(rows[::-1]) == drawn
+    assert splits(rows[:100]) == {name: drawn[name] for name in ids[:50]}  # others move none
+    assert splits(rows, seed=1) != drawn
+    halves = splits(rows, split_fractions="train=0.5,test=0.5")
+    assert set(halves.values()) == {"train", "test"}
+    kept = splits(rows, official_splits=True)
+    assert kept == dict(zip(ids, official, strict=True))
+    shared = splits(rows, official_splits=True, split_fractions="train=0.5,dev=0.5")
+    assert collections.Counter(shared.values())["test"] == 200
+    assert {shared[name] for name in ids[:700]} == {"train", "dev"}
 
 
 def test_what_is_missing_is_counted_by_reason_and_written_down(tmp_path):
@@ -145,7 +185,7 @@ def test_what_is_missing_is_counted_by_reason_and_written_down(tmp_path):
     )
     unlabelled = "youtube_id,time_start,time_end,split\n22222222222,7,17,test\n"
     lists = [write(tmp_path / "k.csv", text), write(tmp_path / "test.csv", unlabelled)]
-    result = make(tmp_path, "kinetics_sounds", lists=lists)
+    result = make(tmp_path, "kinetics_sounds", lists=lists, official_splits=True)
     assert len(result.rows) == result.num_other == 1
     one_each = dict.fromkeys(("listed twice", "empty file", "not in folder", "no label"), 1)
     assert reasons(result) == {"unusable row": 2, **one_each}
@@ -158,6 +198,9 @@ def test_what_is_missing_is_counted_by_reason_and_written_down(tmp_path):
     assert "train      1        1   0.00        0" in printed
     assert "missing: 2 unusable row" in printed and "left out: 1 listed" in printed
     assert "33 of the paper's 34 classes" in printed
+    drawn = make(tmp_path, "kinetics_sounds", lists=lists, overwrite=True)
+    assert [item.split for item in drawn.missing if item.reason == "no label"] == [""]
+    assert "--official_splits keeps the lists' own splits" in datasets.summary(drawn)
 
 
 @pytest.mark.parametrize(
@@ -379,6 +422,14 @@ def test_another_manifest_is_not_overwritten_unless_asked(tmp_path):
         ("flickr_soundnet", {"labels_from": "directory"}, "--labels_from is for --dataset=folder"),
         ("folder", {"ontology": "x.json"}, "--ontology is for --dataset=audioset_instruments"),
         ("vggss", {"lists": ["x"], "split_fractions": "train=1"}, "vggss has fixed splits"),
+        *(
+            (name, {"lists": lists, "official_splits": True}, "is for --dataset=kinetics_sounds")
+            for name, lists in (
+                ("vggsound", ["x"]),
+                ("audioset_instruments", ["x"]),
+                ("folder", []),
+            )
+        ),
         ("vggsound", {"lists": ["x"], "split_fractions": "train=0.5"}, "need shares above 0"),
         ("flickr_soundnet", {"split_fractions": "a=2,b=-1"}, "need shares above 0 that sum to 1"),
         ("folder", {"split_fractions": ""}, "need name=share,name=share"),
