@@ -101,7 +101,7 @@ $(RUNS)/%/.made: l3net/configs/small_%.flags $(TRAINED) | $(READY)
 	  --shards=$(if $(filter ave_net_of,$*),$(FLOW_SHARDS),$(SHARDS)) \
 	  $(if $(filter supervised_pretraining,$*),--init_from=$(RUNS)/supervised_vision$(comma)$(RUNS)/supervised_audio) $(NOTED)
 	$(RUN) l3net.export --run_dir=$(@D)
-	$(if $(filter l3_net,$*),$(RUN) l3net.export --run_dir=$(@D) --random_weights --seed=$(SEED))
+	$(if $(filter l3_net,$*),$(RUN) l3net.export --run_dir=$(@D) --random_weights --shards=$(SHARDS) --seed=$(SEED))
 	@touch $@
 
 $(RUNS)/ave_net_of/.made: $(FLOW_SHARDS)/outcomes.csv

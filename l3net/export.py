@@ -2,7 +2,8 @@
 
     python -m l3net.export --run_dir=runs/x                   # -> runs/x/saved_model
     python -m l3net.export --run_dir=runs/x --checkpoint=last # not the best on validation
-    python -m l3net.export --run_dir=runs/x --random_weights  # -> runs/x/saved_model_random
+    python -m l3net.export --run_dir=runs/x --random_weights --shards=data/x/shards
+                                                              # -> runs/x/saved_model_random
 
 The SavedModel needs TensorFlow and nothing else: `tf.saved_model.load(folder).signatures["audio"]`.
 See `l3net.inference.saved_model` for the signatures; assets.extra/l3net.json inside the folder says
@@ -17,6 +18,7 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
+import itertools
 import json
 import logging
 import pathlib
@@ -29,15 +31,24 @@ import numpy as np
 import tensorflow as tf
 
 from l3net import flags, models, provenance
+from l3net.data import input_pipeline
+from l3net.data.shards import find_shards
 from l3net.errors import UserError
 from l3net.flags import REQUIRED, setting
 from l3net.inference import saved_model
 from l3net.inference.signatures import check, signatures
 from l3net.log_spectrogram import log_spectrogram_shape
+from l3net.models.batch_norm import PreciseBatchNorm
 from l3net.training import checkpoints
 from l3net.training import run_dir as run_files
+from l3net.training.validation import batches_of_statistics
 
 _log = logging.getLogger(__name__)
+
+# What batch norm of a random network normalizes by: see `_calibrate`.
+CALIBRATED, IDENTITY = "calibrated", "identity"
+_PAIRS_AT_ONCE = 32  # at the papers' size they fit into the memory of small machines
+_BATCHES = 12  # 384 pairs (our choice)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +71,22 @@ class Config:
     random_weights: bool = setting(
         False, 'Export the same network with fresh weights: "Ours random" of L3 Tables 2 to 4.'
     )
-    seed: int = setting(0, "Seed of the weights of --random_weights.", at_least=0)
+    seed: int = setting(
+        0,
+        "Seed of the weights of --random_weights, and of the pairs for their batch norm.",
+        at_least=0,
+    )
+    shards: str | None = setting(
+        None,
+        "With --random_weights: prepared folder of data_prep.write_shards, whose training clips, "
+        "without their labels, give batch norm its mean and variance.",
+    )
+    batch_norm_batches: int = setting(
+        _BATCHES,
+        "Batches of 32 pairs from --shards over which batch norm's mean and variance are averaged; "
+        "0: identity, mean 0 and variance 1, as where no shards are given.",
+        at_least=0,
+    )
 
 
 def export(
@@ -70,19 +96,27 @@ def export(
     checkpoint: str = checkpoints.BEST,
     random_weights: bool = False,
     seed: int = 0,
+    shards: str | pathlib.Path | None = None,
+    batch_norm_batches: int = _BATCHES,
 ) -> pathlib.Path:
     """Writes a run's network as a SavedModel, which takes its name when it has been checked.
 
-    The arguments are those of `Config`. "best" is the last checkpoint if nothing was evaluated;
-    with random weights batch norm has its initial statistics (mean 0, variance 1).
+    The arguments are those of `Config`. "best" is the last checkpoint if nothing was evaluated.
+    A random network's batch norm has the statistics of real input, as the trained one's has, where
+    shards are given (our choice; the papers do not say).
 
     Returns:
         The folder.
 
     Raises:
         UserError: if there is no run or checkpoint, `out` is something else than a SavedModel of
-            ours, or the written SavedModel does not give the Keras model's numbers.
+            ours, shards are given that do not exist, cannot be used or are not for a random
+            network, or the written SavedModel does not give the Keras model's numbers.
     """
+    if shards is not None and not random_weights:
+        raise UserError(
+            f"--shards={shards} is for --random_weights; a trained network has its batch norm"
+        )
     run_dir = pathlib.Path(run_dir)
     default_name = "saved_model_random" if random_weights else "saved_model"
     out = run_dir / default_name if out is None else pathlib.Path(out)
@@ -93,10 +127,14 @@ def export(
     else:
         model, config, trained_steps = checkpoints.load_model(run_dir, checkpoint)
     model, config = _in_float32(model, config)
+    batch_norm = None
+    if random_weights:
+        batch_norm = _calibrate(model, config, shards, num_batches=batch_norm_batches, seed=seed)
     weights = {
         "trained_steps": trained_steps,
         "random_weights": random_weights,
         "seed": seed if random_weights else None,
+        "random_batch_norm": batch_norm,
         "num_parameters": sum(int(np.prod(v.shape)) for v in model.trainable_variables),
         "weights_sha256": _weights_digest(model),
         "trained_on": None if random_weights else _training_data(run_dir),
@@ -121,6 +159,45 @@ def _in_float32(
     rebuilt = models.build_model(config)
     rebuilt.set_weights(model.get_weights())
     return rebuilt, config
+
+
+def _calibrate(
+    model: keras.Model,
+    config: models.ModelConfig,
+    shards: str | pathlib.Path | None,
+    *,
+    num_batches: int,
+    seed: int,
+) -> dict:
+    """Gives batch norm the mean statistics of some batches of training pairs, drawn by the seed.
+
+    Every pair is of another clip, augmented as in training; no label is read. Frozen layers
+    (supervised pretraining's) get their statistics, too: with random weights they have none yet.
+
+    Returns:
+        {"statistics": CALIBRATED or IDENTITY, "num_pairs": those seen, "data": name or None}.
+    """
+    if shards is None or not num_batches:
+        say = _log.warning if num_batches else _log.info
+        say(
+            "the random network's batch norm is the identity (mean 0, variance 1); with --shards "
+            "it has the statistics of training clips"
+        )
+        return {"statistics": IDENTITY, "num_pairs": 0, "data": None}
+    found = find_shards(shards, "train")
+    pipeline = input_pipeline.PipelineConfig(
+        batch_size=_PAIRS_AT_ONCE, frame_px=config.frame_px, seed=seed, inputs=config.network.inputs
+    )
+    batches = batches_of_statistics(found, pipeline, config, size=_PAIRS_AT_ONCE)
+    unfrozen = models.build_model(config)
+    for layer in unfrozen.layers:
+        layer.trainable = True
+    unfrozen.set_weights(model.get_weights())
+    PreciseBatchNorm(unfrozen).recompute(itertools.islice(batches, num_batches))
+    model.set_weights(unfrozen.get_weights())
+    num_pairs, name = num_batches * _PAIRS_AT_ONCE, found[0].dataset_name
+    _log.info("the random network's batch norm has the statistics of %d pairs: %s", num_pairs, name)
+    return {"statistics": CALIBRATED, "num_pairs": num_pairs, "data": name}
 
 
 def _write(model: keras.Model, config: models.ModelConfig, folder: pathlib.Path) -> dict:

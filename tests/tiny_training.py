@@ -19,6 +19,7 @@ MODEL = models.ModelConfig(
 )
 # Half the layers, half the time of tracing: where it does not matter what is learnt.
 CLASSIFIER = dataclasses.replace(MODEL, model="supervised_vision", num_classes=4)
+UNLABELLED = {"labels": (), "label_indices": ()}
 PIPELINE = {"batch_size": 8, "pairs_per_clip": 2, "shuffle_pairs": 16, "frame_px": 64}
 FLAGS = [
     "--model=l3_net_ots", "--width=0.0625", "--frame_px=64", "--spectrogram_average=2",
@@ -28,20 +29,23 @@ FLAGS = [
 SCHEDULE = {"log_every_steps": 2, "num_eval_pairs": 8, "checkpoint_every_seconds": 0}
 
 
-def make_shards(folder: pathlib.Path, *, num_shards: int = 2) -> pathlib.Path:
-    """Writes 8 training and 4 validation clips of 1.2 s, each with a label 0 to 3.
+def make_shards(
+    folder: pathlib.Path, *, num_shards: int = 2, labelled: bool = True
+) -> pathlib.Path:
+    """Writes 8 training and 4 validation clips of 1.2 s, each with a label 0 to 3, or none.
 
     Noise: in flat pictures max-pooling has ties, which rounding decides, and gradients that should
     agree do not.
     """
-    clips = [_noise(k) for k in range(1, 9)]
+    clips = [_noise(k, **({} if labelled else UNLABELLED)) for k in range(1, 9)]
     tiny_shards.write_shards(folder, clips, num_shards=num_shards)
     tiny_shards.write_shards(folder, clips[:4], split="val")
-    (folder / LABELS_FILE).write_text("c0\nc1\nc2\nc3\n")
+    if labelled:
+        (folder / LABELS_FILE).write_text("c0\nc1\nc2\nc3\n")
     return folder
 
 
-def _noise(number: int):
+def _noise(number: int, **changes):
     rng = np.random.default_rng(number)
     frames = [rng.integers(0, 256, (64, 72, 3)).astype(np.uint8) for _ in range(3)]
     jpegs = [tiny_shards.encode_jpeg(frame) for frame in frames]
@@ -50,8 +54,7 @@ def _noise(number: int):
         seconds=1.2,
         frames=tuple(jpegs[k % 3] for k in range(30)),
         waveform=rng.integers(-9000, 9000, 57_600).astype(np.int16),
-        labels=(f"c{number % 4}",),
-        label_indices=(number % 4,),
+        **{"labels": (f"c{number % 4}",), "label_indices": (number % 4,), **changes},
     )
 
 

@@ -2,6 +2,7 @@ import functools
 import json
 import pathlib
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -14,9 +15,10 @@ from l3net.inference import signatures as made
 from l3net.inference.saved_model import METADATA_FILE
 from l3net.log_spectrogram import log_spectrogram
 from l3net.training import checkpoints
-from tests import commands
+from tests import commands, tiny_training
 from tests.tiny_networks import POOL4, SMALLEST, TINY, TRAINED_STEPS, save_tiny_run
 
+SMALL = models.ModelConfig("supervised_audio", **SMALLEST)  # one ConvNet
 AUDIO_CONV4_2, VISION_CONV4_2 = 6144 // 16, 8192 // 16
 
 
@@ -187,6 +189,95 @@ def test_random_weights_repeat_by_seed_and_need_no_checkpoint(signatures, tmp_pa
     trained = run_numpy(signatures["audio"], waveform=waveform)["conv4_2"]
     assert not np.allclose(random, trained, rtol=0.1)
     assert not list(tmp_path.glob(".saved_model*"))
+
+
+# --- Batch norm of random networks ----------------------------------------------------------------
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> pathlib.Path:
+    return tiny_training.make_shards(tmp_path_factory.mktemp("data") / "shards")
+
+
+def export_random(folder: pathlib.Path, config=TINY, **settings):
+    """Returns the metadata of a random network and, as a Keras model, the network in the folder."""
+    folder.mkdir(exist_ok=True)
+    checkpoints.save_model_config(folder, config)
+    out = export.export(folder, random_weights=True, **settings)
+    network = models.build_model(config)
+    loaded = tf.saved_model.load(str(out))
+    for variable, value in zip(network.variables, loaded.network_variables, strict=True):
+        variable.assign(value)
+    return json.loads((out / METADATA_FILE).read_text()), network
+
+
+def neutral_statistics(network) -> list[bool]:
+    """Returns for each channel's mean and variance whether it is 0 and 1."""
+    averages = [variable for variable in network.variables if "moving_" in variable.path]
+    return np.concatenate([v.numpy() == ("variance" in v.path) for v in averages]).tolist()
+
+
+def test_random_networks_have_the_statistics_of_real_input(shards, tmp_path, caplog):
+    caplog.set_level("WARNING", "l3net.export")
+    metadata, network = export_random(tmp_path, seed=3, shards=shards, batch_norm_batches=2)
+    said = {"statistics": "calibrated", "num_pairs": 64, "data": "synthetic"}
+    assert metadata["random_batch_norm"] == said and not caplog.records
+    assert not any(neutral_statistics(network))
+    # Anew: clips that it was measured on leave every batch norm with mean 0 and variance 1.
+    pipeline = tiny_training.pipeline_config(TINY, batch_size=32, pairs_per_clip=1, seed=8)
+    found = export.find_shards(shards, "train")
+    inputs = next(export.batches_of_statistics(found, pipeline, TINY, size=32))
+    for name, data in (("vision", inputs["frame"]), ("audio", inputs["log_spectrogram"])):
+        layers = network.get_layer(name)
+        for layer in ("conv1_1_batch_norm", "conv4_2_batch_norm"):
+            until = keras.Model(layers.inputs, layers.get_layer(layer).output)
+            maps = until(data, training=False).numpy().reshape(-1, until.output.shape[-1])
+            np.testing.assert_allclose(maps.mean(axis=0), 0.0, atol=0.25)
+            np.testing.assert_allclose(maps.std(axis=0), 1.0, atol=0.25)
+
+
+def test_random_statistics_repeat_by_seed_and_are_the_default_with_shards(shards, tmp_path):
+    settings = {"shards": shards, "seed": 3, "config": SMALL}
+    first, _ = export_random(tmp_path, **settings)
+    assert first["random_batch_norm"]["num_pairs"] == 384
+    again, _ = export_random(tmp_path, **settings)
+    assert again["weights_sha256"] == first["weights_sha256"]
+    other, _ = export_random(tmp_path, **settings, batch_norm_batches=1)
+    assert other["weights_sha256"] != first["weights_sha256"]
+
+
+def test_identity_when_asked_for_or_without_shards(shards, tmp_path, caplog):
+    caplog.set_level("WARNING", "l3net.export")
+    asked, network = export_random(tmp_path, SMALL, shards=shards, batch_norm_batches=0)
+    assert all(neutral_statistics(network)) and not caplog.records
+    without, network = export_random(tmp_path, SMALL)
+    assert all(neutral_statistics(network)) and "with --shards" in caplog.text
+    assert asked["weights_sha256"] == without["weights_sha256"]
+    assert asked["random_batch_norm"] == without["random_batch_norm"]
+    assert asked["random_batch_norm"]["statistics"] == "identity"
+
+
+def test_random_statistics_read_no_labels(shards, tmp_path):
+    bare = tiny_training.make_shards(tmp_path / "bare", labelled=False)
+    digests = {
+        export_random(tmp_path / "run", SMALL, shards=folder)[0]["weights_sha256"]
+        for folder in (shards, bare)
+    }
+    assert len(digests) == 1
+
+
+def test_frozen_layers_of_random_networks_are_calibrated_too(shards, tmp_path):
+    config = models.ModelConfig("supervised_pretraining", **SMALLEST)
+    metadata, network = export_random(tmp_path, config, shards=shards, batch_norm_batches=1)
+    assert not any(neutral_statistics(network))
+    identity, _ = export_random(tmp_path, config)
+    assert metadata["num_parameters"] == identity["num_parameters"]
+
+
+def test_shards_are_for_random_networks_and_must_be_there(run_dir, shards, tmp_path):
+    with pytest.raises(UserError, match="is for --random_weights"):
+        export.export(run_dir, tmp_path / "out", shards=shards)
+    with pytest.raises(UserError, match="does not exist"):
+        export.export(run_dir, tmp_path / "out", random_weights=True, shards=tmp_path / "none")
+    assert not (tmp_path / "out").exists()
 
 
 def test_no_run_and_a_folder_that_is_not_its_own(run_dir, tmp_path):
