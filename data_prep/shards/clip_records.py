@@ -102,20 +102,27 @@ def _flow(
     if not smallest_side_px:
         return None
     frames = decoded.frames
-    jpegs: list[bytes] = []
+    parts: list[flow.Flow] = []
     for first in range(0, max(1, len(frames) - 1), _FLOWS_AT_ONCE):
         if time.monotonic() > deadline:
             spent = f"after {recipe.timeout_seconds:g} s, at frame {first} of {len(frames)}"
             raise ffmpeg.MediaError(row.path, FAILED, "timeout", f"optical flow not done {spent}")
         try:
-            part = flow.tv_l1(
-                frames[first : first + _FLOWS_AT_ONCE + 1], smallest_side_px=smallest_side_px
+            parts.append(
+                flow.tv_l1(
+                    frames[first : first + _FLOWS_AT_ONCE + 1],
+                    smallest_side_px=smallest_side_px,
+                    mediasequence=recipe.config.mediasequence_flow,
+                )
             )
         except ValueError as error:
             detail = f"from frame {first} on: {error}"
             raise ffmpeg.MediaError(row.path, FAILED, "flow", detail) from error
-        jpegs += part.flows
-    return dataclasses.replace(part, flows=tuple(jpegs))
+    return dataclasses.replace(
+        parts[0],
+        flows=tuple(jpeg for part in parts for jpeg in part.flows),
+        forward_flows=tuple(jpeg for part in parts for jpeg in part.forward_flows),
+    )
 
 
 def _clip(

@@ -27,6 +27,7 @@ LATER_SETTINGS = {
     "flow_smallest_side_px": 0,
     "frame_rate_hz": constants.FRAME_RATE_HZ,
     "max_frames": 0,
+    "mediasequence_flow": False,
 }
 _DATASET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")
 
@@ -101,6 +102,11 @@ class Media:
         at_least=0,
         at_most=4096,
     )
+    mediasequence_flow: bool = setting(
+        False,
+        "Whether to store the optical flow once more, as MediaSequence and DMVR read it: JPEGs in "
+        "colour under FORWARD_FLOW/image/encoded. Nothing of ours reads them.",
+    )
     strict: bool = setting(False, "Whether the least decoding error fails a clip.")
 
     def check(self) -> None:
@@ -116,6 +122,11 @@ class Media:
             raise UserError(
                 f"flow_smallest_side_px {side_px}: need 0 (no flow) or {lowest} to "
                 f"{self.smallest_side_px}, the frames' own smallest side"
+            )
+        if self.mediasequence_flow and not side_px:
+            raise UserError(
+                "mediasequence_flow stores the optical flow once more, and there is none: give "
+                "--flow_smallest_side_px, such as 256, too"
             )
         if side_px and self.frame_rate_hz != constants.FRAME_RATE_HZ:
             raise UserError(

@@ -10,6 +10,11 @@ y, so that a reader decodes nothing but its crop of each half:
 
 A displacement leads from where something is in frame i to where it is in frame i + 1: positive x is
 to the right, positive y down. A level means the same share of the picture in a flow of any size.
+
+With `--mediasequence_flow` it is stored once more, as MediaPipe's FlowToImageCalculator makes it
+for MediaSequence and DMVR's `add_image(is_flow=True)` reads it: ONE JPEG of H x W in colour, red
+for x, green for y, blue empty; levels 0 to 255 are -1 to 1 times the saturation, 20/256 of the
+smallest side. We round where MediaPipe cuts off. Nothing of ours reads it.
 """
 
 import dataclasses
@@ -25,6 +30,8 @@ from l3net.errors import UserError
 
 MIN_SMALLEST_SIDE_PX = 16  # of OpenCV's coarsest level
 JPEG_QUALITY = 90
+# Red and green mix in a JPEG's own colours: at 90 levels would err twice as much as in grey.
+RED_GREEN_QUALITY = 95
 # Chosen by known shifts (to 16 pixels) and rotations (to 4 degrees) of real frames 256 pixels high:
 # mean error 0.07 pixels. OpenCV's own settings take 4.5 times as long and err by 3 to 6 pixels at a
 # shift of 16, because five levels of 0.8 end at 0.41 of the size: here a level is half of the one
@@ -47,9 +54,10 @@ class Flow:
     flow_scale_px: float
     flow_height_px: int
     flow_width_px: int
+    forward_flows: tuple[bytes, ...] = ()
 
 
-def tv_l1(frames: Sequence[bytes], *, smallest_side_px: int) -> Flow:
+def tv_l1(frames: Sequence[bytes], *, smallest_side_px: int, mediasequence: bool = False) -> Flow:
     """Computes the TV-L1 flow from each frame to the next, in pixels per frame step.
 
     Frames of the same bytes have no motion between them, and no time is spent on them.
@@ -57,6 +65,7 @@ def tv_l1(frames: Sequence[bytes], *, smallest_side_px: int) -> Flow:
     Args:
         frames: at least two JPEGs of one size.
         smallest_side_px: frames are made grey and scaled to this before.
+        mediasequence: whether to encode the flow once more, as MediaSequence and DMVR read it.
 
     Raises:
         ValueError: if there are fewer than two frames, one is no JPEG or has another size, or
@@ -71,7 +80,10 @@ def tv_l1(frames: Sequence[bytes], *, smallest_side_px: int) -> Flow:
     height_px, width_px, _ = motions[0].shape
     per_level_px = scale_px(smallest_side_px)
     jpegs = tuple(_encode(motion, per_level_px) for motion in motions)
-    return Flow(jpegs, per_level_px, height_px, width_px)
+    forward = [
+        _encode_red_green(m, constants.FLOW_LEVELS * per_level_px) for m in motions if mediasequence
+    ]
+    return Flow(jpegs, per_level_px, height_px, width_px, tuple(forward))
 
 
 def scale_px(smallest_side_px: int) -> float:
@@ -137,12 +149,23 @@ def _grey(jpeg: bytes, smallest_side_px: int) -> np.ndarray:
 def _encode(motion: np.ndarray, scale_px: float) -> bytes:
     if not np.isfinite(motion).all():
         raise ValueError("the flow is not finite")
-    cv2 = _opencv()
     steps = np.clip(np.rint(motion / scale_px), -constants.FLOW_LEVELS, constants.FLOW_LEVELS)
     levels = (steps + constants.FLOW_ZERO_LEVEL).astype(np.uint8)
-    x_above_y = np.concatenate([levels[..., 0], levels[..., 1]])
-    done, jpeg = cv2.imencode(".jpg", x_above_y, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return _jpeg(np.concatenate([levels[..., 0], levels[..., 1]]), JPEG_QUALITY)
+
+
+def _encode_red_green(motion: np.ndarray, saturation_px: float) -> bytes:
+    """Encodes x as red and y as green: level / 127.5 - 1 is the displacement / saturation_px."""
+    levels = np.rint(np.clip(motion / saturation_px, -1, 1) * 127.5 + 127.5).astype(np.uint8)
+    blue = np.zeros_like(levels[..., 0])
+    return _jpeg(np.stack([blue, levels[..., 1], levels[..., 0]], axis=-1), RED_GREEN_QUALITY)
+
+
+def _jpeg(picture: np.ndarray, quality: int) -> bytes:
+    """Encodes grey or blue, green, red; colours have the full resolution."""
+    cv2 = _opencv()
+    full = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    done, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality, *full])
     if not done:
-        height_px, width_px, _ = motion.shape
-        raise ValueError(f"OpenCV does not encode a flow of {width_px}x{height_px} px")
+        raise ValueError(f"OpenCV does not encode a picture of {picture.shape[:2]} px")
     return jpeg.tobytes()

@@ -220,6 +220,11 @@ def _flow_faults(clip: schema.Clip, folder: _Folder) -> Iterator[str]:
         yield f"flow of {clip.flow_scale_px:g} px per level; need {scale_px:g}"
     size = (2 * height_px, width_px, 1)  # x above y
     yield from _jpeg_faults("flow", clip.flows, size, folder.frames_per_clip)
+    wanted = len(clip.flows) if folder.config.mediasequence_flow else 0
+    if len(clip.forward_flows) != wanted:
+        yield f"{len(clip.forward_flows)} flows for MediaSequence; need {wanted}"
+    size = (height_px, width_px, 3)
+    yield from _jpeg_faults("forward flow", clip.forward_flows, size, folder.frames_per_clip)
 
 
 def _jpeg_faults(

@@ -239,7 +239,7 @@ def _read_clips(survey: Survey, shards: Sequence[tuple[str, Shard]], sampling: S
 
 def _measure(survey: Survey, split: str, clip: Clip) -> None:
     survey.num_frame_bytes += sum(map(len, clip.frames))
-    survey.num_flow_bytes += sum(map(len, clip.flows))
+    survey.num_flow_bytes += sum(map(len, clip.flows + clip.forward_flows))
     survey.frame_sizes_px[clip.width_px, clip.height_px] += 1
     survey.num_unlabelled += not clip.labels
     for label in clip.labels:

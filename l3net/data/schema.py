@@ -50,6 +50,9 @@ class Clip:
             flow; level `constants.FLOW_ZERO_LEVEL` is no motion.
         flow_scale_px: displacement per level, in pixels of the flow per frame step.
         flow_height_px, flow_width_px: size of every flow.
+        forward_flows: the same flows once more, as MediaSequence and DMVR read them, or none: one
+            JPEG each with red for x, green for y and no blue; levels 0 to 255 are -1 to 1 times
+            `constants.FLOW_LEVELS * flow_scale_px`.
     """
 
     example_id: str
@@ -75,13 +78,18 @@ class Clip:
     flow_scale_px: float = 0.0
     flow_height_px: int = 0
     flow_width_px: int = 0
+    forward_flows: tuple[bytes, ...] = ()
 
 
 # --- What a record holds -------------------------------------------------------------------------
-ONE, MANY, PER_FRAME = "one", "many", "per frame"
+ONE, MANY, SERIES = "one", "many", "series"
 SAMPLE_RATE = "WAVEFORM/feature/sample_rate"
 # The feature list with the sound: by its encoding one or the other.
 AUDIO_BYTES, AUDIO_FLOATS = "WAVEFORM/feature/bytes", "WAVEFORM/feature/floats"
+# What those bytes are; MediaSequence prescribes no names (our choice: ffmpeg's, in capitals).
+BYTES_FORMATS = {PCM16: "PCM_S16LE", FLAC: "FLAC"}
+# Features that begin so are there only if the clip has values of that field.
+_NEEDS = {"flow": "flows", "FORWARD_FLOW": "forward_flows"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,11 +97,11 @@ class Feature:
     """One feature of a record.
 
     Attributes:
-        name: key in the record; those under flow/ are there only if the clip has flow.
+        name: key in the record.
         kind: BYTES, INTS or REALS.
         field: what it holds, a field of `Clip`.
-        count: ONE or MANY values for the clip (context), or one PER_FRAME (feature list).
-        value: what is written where it holds no field.
+        count: ONE or MANY values for the clip (context), or a SERIES in time (feature list).
+        value: what is written where it holds no field; the feature is left out if that is None.
         required: whether a record without it is refused.
         in_graph: whether `decode_clip` reads it.
     """
@@ -106,10 +114,12 @@ class Feature:
     required: bool = False
     in_graph: bool = False
 
-    @property
-    def of_flow(self) -> bool:
-        """Whether it is there only if the clip has flow."""
-        return self.name.startswith("flow/")
+    def of(self, clip: Clip) -> Any:
+        """Returns its value or values, None if the clip has none."""
+        needed = _NEEDS.get(self.name.partition("/")[0])
+        if needed and not getattr(clip, needed):
+            return None
+        return self.value(clip) if self.value else getattr(clip, self.field)
 
 
 FEATURES = (
@@ -130,6 +140,11 @@ FEATURES = (
     Feature(SAMPLE_RATE, REALS, value=lambda clip: constants.SAMPLE_RATE_HZ),
     Feature("WAVEFORM/feature/num_channels", INTS, value=lambda clip: 1),
     Feature("WAVEFORM/feature/num_samples", INTS, value=lambda clip: len(clip.waveform)),
+    Feature(
+        "WAVEFORM/feature/bytes/format",
+        BYTES,
+        value=lambda clip: BYTES_FORMATS.get(clip.audio_encoding),
+    ),
     Feature("l3net/audio_encoding", BYTES, "audio_encoding"),
     Feature("l3net/num_padding_frames", INTS, "num_padding_frames", in_graph=True),
     Feature("l3net/prep_version", BYTES, "prep_version"),
@@ -138,9 +153,24 @@ FEATURES = (
     Feature("flow/scale", REALS, "flow_scale_px"),
     Feature("flow/height", INTS, "flow_height_px"),
     Feature("flow/width", INTS, "flow_width_px"),
-    Feature("image/encoded", BYTES, "frames", PER_FRAME, in_graph=True),
-    Feature("image/timestamp", INTS, "timestamps_us", PER_FRAME, in_graph=True),
-    Feature("flow/encoded", BYTES, "flows", PER_FRAME, in_graph=True),
+    Feature("image/encoded", BYTES, "frames", SERIES, in_graph=True),
+    Feature("image/timestamp", INTS, "timestamps_us", SERIES, in_graph=True),
+    Feature("flow/encoded", BYTES, "flows", SERIES, in_graph=True),
+    # All of the sound is one packet, which begins with the clip.
+    Feature("WAVEFORM/feature/timestamp", INTS, "", SERIES, lambda clip: [clip.start_us]),
+    # MediaSequence's names for flow; one at a frame's time leads to the next frame.
+    Feature("FORWARD_FLOW/image/format", BYTES, value=lambda clip: "JPEG"),
+    Feature("FORWARD_FLOW/image/channels", INTS, value=lambda clip: 3),
+    Feature("FORWARD_FLOW/image/height", INTS, value=lambda clip: clip.flow_height_px),
+    Feature("FORWARD_FLOW/image/width", INTS, value=lambda clip: clip.flow_width_px),
+    Feature("FORWARD_FLOW/image/frame_rate", REALS, value=lambda clip: clip.frame_rate_hz),
+    Feature(
+        "FORWARD_FLOW/image/saturation",
+        REALS,
+        value=lambda clip: constants.FLOW_LEVELS * clip.flow_scale_px,
+    ),
+    Feature("FORWARD_FLOW/image/encoded", BYTES, "forward_flows", SERIES),
+    Feature("FORWARD_FLOW/image/timestamp", INTS, "", SERIES, lambda clip: clip.timestamps_us[:-1]),
 )
 
 
@@ -157,10 +187,10 @@ def encode_clip(clip: Clip) -> bytes:
     audio_name, audio_list = _serialized_audio(clip.waveform, clip.audio_encoding)
     context, lists = {}, {audio_name: audio_list}
     for feature in FEATURES:
-        if feature.of_flow and not clip.flows:
+        value = feature.of(clip)
+        if value is None:
             continue
-        value = feature.value(clip) if feature.value else getattr(clip, feature.field)
-        if feature.count != PER_FRAME:
+        if feature.count != SERIES:
             context[feature.name] = pack(feature.kind, value if feature.count == MANY else [value])
         else:
             lists[feature.name] = feature_list(feature.kind, ([each] for each in value))
@@ -185,6 +215,8 @@ def _problem(clip: Clip) -> str | None:
             f"got {len(clip.flows)} flows between {num_frames} frames; need one less than frames, "
             "or none"
         )
+    if clip.forward_flows and len(clip.forward_flows) != len(clip.flows):
+        return f"got {len(clip.forward_flows)} forward flows of {len(clip.flows)} flows"
     if clip.flows and min(clip.flow_scale_px, clip.flow_height_px, clip.flow_width_px) <= 0:
         return (
             f"flow of {clip.flow_width_px}x{clip.flow_height_px} px at {clip.flow_scale_px:g} px "
@@ -241,7 +273,7 @@ def read_fields(example: tf.train.SequenceExample) -> dict[str, Any]:
     for feature in FEATURES:
         if not feature.field:
             continue
-        if feature.count == PER_FRAME:
+        if feature.count == SERIES:
             values = [getattr(each, feature.kind).value[0] for each in lists[feature.name].feature]
         else:
             values = getattr(context[feature.name], feature.kind).value
@@ -305,13 +337,13 @@ def decode_clip(
     )
     context, lists = tf.io.parse_single_sequence_example(
         serialized,
-        context_features={f.name: _spec(f) for f in read if f.count != PER_FRAME},
+        context_features={f.name: _spec(f) for f in read if f.count != SERIES},
         sequence_features={
             audio_key: audio_spec,
-            **{f.name: _spec(f) for f in read if f.count == PER_FRAME},
+            **{f.name: _spec(f) for f in read if f.count == SERIES},
         },
     )
-    clip = {f.field: (lists if f.count == PER_FRAME else context)[f.name] for f in read}
+    clip = {f.field: (lists if f.count == SERIES else context)[f.name] for f in read}
     clip["frame_times_us"] = clip.pop("timestamps_us") - clip.pop("start_us")
     clip["waveform"] = _decode_audio_in_graph(lists[audio_key], audio_encoding)
     if with_labels:
@@ -321,7 +353,7 @@ def decode_clip(
 
 def _spec(feature: Feature) -> Any:
     dtype = {BYTES: tf.string, INTS: tf.int64, REALS: tf.float32}[feature.kind]
-    if feature.count == PER_FRAME:
+    if feature.count == SERIES:
         return tf.io.FixedLenSequenceFeature([], dtype)
     if feature.count == MANY:
         return tf.io.VarLenFeature(dtype)

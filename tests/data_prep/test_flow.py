@@ -4,10 +4,12 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from data_prep.shards.flow import Flow, _opencv, opencv_version, tv_l1
 from l3net import constants
+from l3net.data import schema
 from l3net.errors import UserError
 from tests import tiny_shards
 
@@ -142,6 +144,53 @@ def test_portrait_frames_scale_by_their_width():
     flow = tv_l1(frames, smallest_side_px=40)
     assert (flow.flow_height_px, flow.flow_width_px) == (60, 40)
     assert np.median(decode(flow)[..., 0]) == pytest.approx(1, abs=0.1)
+
+
+# MediaSequence's names and types: github.com/google-ai-edge/mediapipe,
+# mediapipe/util/sequence/README.md (commit 350fbb2).
+MEDIA_SEQUENCE_CONTEXT = {
+    "FORWARD_FLOW/image/format": tf.io.FixedLenFeature((), tf.string),
+    "FORWARD_FLOW/image/channels": tf.io.FixedLenFeature((), tf.int64),
+    "FORWARD_FLOW/image/height": tf.io.FixedLenFeature((), tf.int64),
+    "FORWARD_FLOW/image/width": tf.io.FixedLenFeature((), tf.int64),
+    "FORWARD_FLOW/image/frame_rate": tf.io.FixedLenFeature((), tf.float32),
+    "FORWARD_FLOW/image/saturation": tf.io.FixedLenFeature((), tf.float32),
+}
+MEDIA_SEQUENCE_LISTS = {
+    "FORWARD_FLOW/image/encoded": tf.io.FixedLenSequenceFeature((), tf.string),
+    "FORWARD_FLOW/image/timestamp": tf.io.FixedLenSequenceFeature((), tf.int64),
+}
+
+
+def test_media_sequence_and_dmvr_read_the_flow():
+    frames = [window(scene(), *shift) for shift in ((0, 0), (3, -2), (3, 1))]
+    flow = tv_l1(frames, smallest_side_px=64, mediasequence=True)
+    times = (7_000_000, 7_040_000, 7_080_000)
+    clip = tiny_shards.make_clip(1, frames=tuple(frames), timestamps_us=times, **vars(flow))
+    context, lists = tf.io.parse_single_sequence_example(
+        schema.encode_clip(clip), MEDIA_SEQUENCE_CONTEXT, MEDIA_SEQUENCE_LISTS
+    )
+    assert {key.rpartition("/")[2]: value.numpy() for key, value in context.items()} == {
+        "format": b"JPEG",
+        "channels": 3,
+        "height": 64,
+        "width": 88,
+        "frame_rate": 25,
+        "saturation": 5,  # 20/256 of 64
+    }
+    assert lists["FORWARD_FLOW/image/timestamp"].numpy().tolist() == [7_000_000, 7_040_000]
+    encoded = lists["FORWARD_FLOW/image/encoded"].numpy()
+    for index, jpeg in enumerate(encoded):
+        image = tf.io.decode_jpeg(jpeg, channels=3)
+        assert image.shape == (64, 88, 3) and np.mean(image[..., 2]) < 3
+        # What DMVR's processors.normalize_image does: [-1, 1]; the third channel is dropped.
+        motion = (tf.cast(image, tf.float32) / 255 * 2 - 1)[..., :2].numpy() * 5
+        error = np.abs(motion - decode(flow, index))
+        assert error.mean() < 0.04 and np.percentile(error, 99) < 0.16  # one level is 0.039
+    motion = inner(motion)  # of the last: 0 to the right, 3 down
+    np.testing.assert_allclose(np.median(motion, (0, 1)), (0, 3), atol=0.1)
+    plain = tv_l1(frames, smallest_side_px=64)
+    assert plain.forward_flows == () and plain.flows == flow.flows
 
 
 @pytest.mark.parametrize(

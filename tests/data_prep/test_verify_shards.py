@@ -107,18 +107,18 @@ FLOW_SHARD = "videos-train-00000-of-00001"
 def flow_shards(tmp_path_factory) -> pathlib.Path:
     videos, out_dir = (tmp_path_factory.mktemp(name) for name in ("videos", "flow_shards"))
     make_video(videos / "a.mp4", picture="testsrc=s=88x64:r=25", seconds=1.2)
-    sides = {"smallest_side_px": 64, "flow_smallest_side_px": 32}
-    prepare(out_dir=out_dir, videos_dir=videos, num_workers=1, **sides)
+    settings = {"smallest_side_px": 64, "flow_smallest_side_px": 32, "mediasequence_flow": True}
+    prepare(out_dir=out_dir, videos_dir=videos, num_workers=1, **settings)
     return out_dir
 
 
-def change_flow(folder: pathlib.Path, change) -> None:
+def change_flow(folder: pathlib.Path, change, key: str = "flow/encoded") -> None:
     """Applies `change` to the only record, as encode_clip would not."""
     path = folder / FLOW_SHARD
     (record,) = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
     example = tf.train.SequenceExample.FromString(record)
     context, lists = example.context.feature, example.feature_lists.feature_list
-    change(context, lists["flow/encoded"].feature)
+    change(context, lists[key].feature)
     with tf.io.TFRecordWriter(str(path)) as writer:
         writer.write(example.SerializeToString())
 
@@ -164,6 +164,15 @@ def test_wrong_flow_is_found(flow_shards, tmp_path, change, words):
     change_flow(folder, change)
     lines = verify_folder(folder, frames_per_clip=0).faults
     assert any(FLOW_SHARD in line and words in line for line in lines), lines
+
+
+def test_wrong_flow_for_mediasequence_is_found(flow_shards, tmp_path):
+    folder, key = shutil.copytree(flow_shards, tmp_path / "shards"), "FORWARD_FLOW/image/encoded"
+    change_flow(folder, cut_flow, key)
+    change_flow(folder, lambda _, flows: flows.pop(), key)
+    faults = " ".join(verify_folder(folder, frames_per_clip=0).faults)
+    assert "forward flow 14 is no JPEG" in faults
+    assert "28 flows for MediaSequence; need 29" in faults
 
 
 # --- The folder ----------------------------------------------------------------------------------

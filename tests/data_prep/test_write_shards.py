@@ -193,6 +193,25 @@ def test_flow_is_beside_the_frames(moving, tmp_path):
     assert prep["opencv_version"] == flow.opencv_version()
 
 
+def test_flow_for_mediasequence_is_stored_if_asked(moving, tmp_path):
+    prepare_flow(moving, tmp_path / "plain")
+    prepare_flow(moving, tmp_path / "both", mediasequence_flow=True)
+    (plain,), (both,) = (clips(tmp_path / name, "train") for name in ("plain", "both"))
+    assert plain.forward_flows == () and plain.flows == both.flows
+    assert both.forward_flows == tuple(
+        jpeg
+        for k in range(0, 29, 10)
+        for jpeg in flow.tv_l1(
+            both.frames[k : k + 11], smallest_side_px=32, mediasequence=True
+        ).forward_flows
+    )
+    prep = json.loads((tmp_path / "plain" / PREP_FILE).read_text())
+    assert "mediasequence_flow" not in prep["config"]  # so the hashes of older folders stay
+    assert verify_folder(tmp_path / "both").faults == ()
+    with pytest.raises(UserError, match="there is none: give --flow_smallest_side_px"):
+        prepare_flow(moving, tmp_path, mediasequence_flow=True, flow_smallest_side_px=0)
+
+
 def test_an_interrupted_run_with_flow_gives_the_same_bytes(moving, tmp_path):
     shutil.copytree(moving, tmp_path / "videos")
     shutil.copy(moving / "moving.mp4", tmp_path / "videos" / "other.mp4")

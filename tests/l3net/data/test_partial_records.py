@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -89,6 +91,32 @@ def test_little_more_is_read_than_what_is_asked_for(tmp_path, monkeypatch):
     (jpeg,) = records.jpegs(0, "frames", np.array([125], np.int32))
     records.seconds(0, np.array([0, 96_000], np.int32))
     assert sum(counts) <= len(jpeg) + 16 + 2 * 96_000
+
+
+def test_flow_for_mediasequence_is_hopped_over(tmp_path, monkeypatch):
+    clip, reads = _clip(1), []
+    jpegs = tuple(bytes(20_000) for _ in clip.flows)
+    read_at = partial_records._File.read_at
+    monkeypatch.setattr(
+        partial_records._File,
+        "read_at",
+        lambda self, position, count: reads.append(count) or read_at(self, position, count),
+    )
+    num_reads, num_bytes, facts = [], [], []
+    for name, forward_flows in (("plain", ()), ("both", jpegs)):
+        made = dataclasses.replace(clip, forward_flows=forward_flows)
+        shards = tiny_shards.write_shards(tmp_path / name, [made])
+        records = PartialRecords(shards, schema.PCM16)
+        reads.clear()
+        facts.append(records.facts(0))
+        num_reads.append(len(reads))
+        num_bytes.append(sum(reads))
+        index = np.array([0, 48], np.int32)
+        np.testing.assert_array_equal(records.jpegs(0, "flows", index), np.array(clip.flows)[index])
+        np.testing.assert_array_equal(records.seconds(0, index)[1], clip.waveform[48:48_048])
+    assert facts[0].media_id == facts[1].media_id
+    assert num_reads[1] - num_reads[0] <= 8  # heads and names of two lists
+    assert num_bytes[1] - num_bytes[0] < 600  # and the names in the context
 
 
 def test_no_more_clips_are_kept_than_allowed(tmp_path, monkeypatch):

@@ -18,13 +18,16 @@ FLOW = {
 }
 
 
+FORWARD_FLOW = FLOW | {"forward_flows": tuple(b"forward flow %d" % k for k in range(29))}
+
+
 def _clip(**changes) -> schema.Clip:
     clip = tiny_shards.make_clip(3, seconds=1.2, start_us=5_000_000)
     details = {"labels": ("Drum", "Violin, fiddle"), "label_indices": (0, 4)}
     return dataclasses.replace(clip, **{**details, **changes})
 
 
-@pytest.mark.parametrize("flow", [{}, FLOW], ids=["no flow", "flow"])
+@pytest.mark.parametrize("flow", [{}, FLOW, FORWARD_FLOW], ids=["no flow", "flow", "forward flow"])
 @pytest.mark.parametrize("encoding", schema.AUDIO_ENCODINGS)
 def test_python_reader_gives_back_what_was_written(encoding, flow):
     clip = _clip(audio_encoding=encoding, num_padding_frames=2, config_hash="abc", **flow)
@@ -35,7 +38,7 @@ def test_python_reader_gives_back_what_was_written(encoding, flow):
             assert getattr(back, field.name) == getattr(clip, field.name), field.name
 
 
-@pytest.mark.parametrize("flow", [{}, FLOW], ids=["no flow", "flow"])
+@pytest.mark.parametrize("flow", [{}, FLOW, FORWARD_FLOW], ids=["no flow", "flow", "forward flow"])
 @pytest.mark.parametrize("encoding", schema.AUDIO_ENCODINGS)
 def test_bytes_are_those_that_protobuf_writes(encoding, flow):
     sizes = (0, 1, 100, 113, 120, 127, 128, 16_376, 16_384, 2_097_152)  # of one to four byte sizes
@@ -114,7 +117,10 @@ def test_records_without_flow_stay_as_they_were_and_same_clips_give_same_bytes()
         config_hash="0123",
         ffmpeg_version="7",
     )
-    digest = hashlib.sha256(schema.encode_clip(clip)).hexdigest()
+    example = tf.train.SequenceExample.FromString(schema.encode_clip(clip))
+    del example.context.feature["WAVEFORM/feature/bytes/format"]  # came later, with the next one
+    del example.feature_lists.feature_list["WAVEFORM/feature/timestamp"]
+    digest = hashlib.sha256(example.SerializeToString(deterministic=True)).hexdigest()
     # Written down before there was flow.
     assert digest == "22bd1feff7b8beb9cbd19730a7f9df79d49bcbd1adb93f0935c4d373b745eb3d"
     assert schema.encode_clip(_clip()) == schema.encode_clip(_clip())
@@ -130,6 +136,7 @@ def test_records_without_flow_stay_as_they_were_and_same_clips_give_same_bytes()
         (FLOW | {"flows": (b"flow",) * 30}, "30 flows between 30 frames; need one less"),
         (FLOW | {"flow_scale_px": 0.0}, "flow of 36x32 px at 0 px per level; need all above 0"),
         (FLOW | {"flow_width_px": 0}, "flow of 0x32 px"),
+        (FLOW | {"forward_flows": (b"flow",)}, "got 1 forward flows of 29 flows"),
     ],
 )
 def test_writer_refuses_what_breaks_the_contract(changes, message):
@@ -203,6 +210,7 @@ MEDIA_SEQUENCE_CONTEXT = {
 MEDIA_SEQUENCE_LISTS = {
     "image/encoded": tf.io.FixedLenSequenceFeature((), tf.string),
     "image/timestamp": tf.io.FixedLenSequenceFeature((), tf.int64),
+    "WAVEFORM/feature/timestamp": tf.io.FixedLenSequenceFeature((), tf.int64),
 }
 MEDIA_SEQUENCE_AUDIO = {
     schema.PCM16: {"WAVEFORM/feature/bytes": tf.io.VarLenFeature(tf.string)},
@@ -242,6 +250,7 @@ def test_media_sequence_reads_our_shards(encoding):
         MEDIA_SEQUENCE_LISTS | MEDIA_SEQUENCE_AUDIO[encoding],
     )
     context, lists = map(_dense, parsed)
+    assert lists["WAVEFORM/feature/timestamp"].tolist() == [5_000_000]  # one packet: all the sound
     (sound,) = (lists.pop(key) for key in MEDIA_SEQUENCE_AUDIO[encoding])
     if encoding == schema.PCM16:
         sound = np.frombuffer(sound[0, 0], "<i2")[np.newaxis] / np.float32(32768)
@@ -266,3 +275,26 @@ def test_media_sequence_reads_our_shards(encoding):
         "WAVEFORM/feature/num_channels": 1,
         "WAVEFORM/feature/num_samples": 57_600,
     }
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name"),
+    [(schema.PCM16, b"PCM_S16LE"), (schema.FLAC, b"FLAC"), (schema.FLOATS, b"none")],
+)
+def test_a_record_says_how_the_bytes_of_the_sound_are_encoded(encoding, name):
+    key = "WAVEFORM/feature/bytes/format"
+    spec = {key: tf.io.FixedLenFeature((), tf.string, "none")}  # floats are no bytes
+    record = schema.encode_clip(_clip(audio_encoding=encoding))
+    assert tf.io.parse_single_sequence_example(record, spec)[0][key] == name
+
+
+def test_records_without_mediasequences_names_are_read_as_before():
+    clip = _clip(**FORWARD_FLOW)
+    example = tf.train.SequenceExample.FromString(schema.encode_clip(clip))
+    for features in (example.context.feature, example.feature_lists.feature_list):
+        for key in list(features):
+            if key.startswith("FORWARD_FLOW/") or key.endswith(("bytes/format", "ture/timestamp")):
+                del features[key]
+    older = schema.clip_from_bytes(example.SerializeToString())
+    assert older.forward_flows == () and older.flows == clip.flows
+    np.testing.assert_array_equal(older.waveform, clip.waveform)
