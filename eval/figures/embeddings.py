@@ -29,7 +29,8 @@ def tsne(features: np.ndarray, *, seed: int) -> np.ndarray:
     """Lays features out in two dimensions.
 
     Our choice, for the paper names no settings: rows of length 1, 50 principal components,
-    perplexity 30 (a third of the items where there are few), scikit-learn's other defaults.
+    perplexity 30 (a third of the other items where they are under 90), for the rest
+    scikit-learn's defaults.
 
     Args:
         features: float32 [num_items, size], at least 4 items.
@@ -87,7 +88,9 @@ def draw(networks: Mapping[str, saved_model.SavedModel], source: ClipSource) -> 
     return drawings.Drawing(
         SUBJECT,
         "Each point: pool4 of a frame or of a second of sound, one of each clip, laid out by t-SNE "
-        "(axes have no unit). Colours: the class, which no training saw; at most "
+        f"(axes have no unit) from rows of length 1, {_NUM_COMPONENTS} principal components, "
+        f"perplexity {_PERPLEXITY:g} or a third of the items where they are few (our choice). "
+        "Colours: the class, which no training saw; at most "
         f"{NUM_CLASSES} classes, those with most clips.",
         figure,
     )

@@ -4,6 +4,7 @@ import json
 import numpy as np
 import PIL.Image
 import pytest
+import sklearn.manifold
 import soundfile
 
 from eval.figures import __main__ as figures_command
@@ -123,6 +124,7 @@ def test_tsne_shows_every_labelled_item_and_a_legend(source):
         assert sum(len(points.get_offsets()) for points in one.collections) == 4
     (legend,) = drawing.figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["high", "low"]
+    assert "50 principal components, perplexity 30" in drawing.caption
 
 
 def test_tsne_keeps_groups_together():
@@ -134,6 +136,31 @@ def test_tsne_keeps_groups_together():
     own = np.linalg.norm(laid_out - np.repeat(middles, 20, axis=0), axis=1)
     other = np.linalg.norm(laid_out - np.repeat(middles[::-1], 20, axis=0), axis=1)
     assert (own < other).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "components", "perplexity"),
+    [((120, 60), 50, 30), ((40, 60), 40, 13), ((91, 6), 6, 30)],
+)
+def test_tsne_settings_are_those_of_the_readings(monkeypatch, shape, components, perplexity):
+    features = np.random.default_rng(0).normal(size=shape).astype(np.float32) * 7
+    asked, defaults = {}, sklearn.manifold.TSNE().get_params()
+
+    class Spy(sklearn.manifold.TSNE):
+        def fit_transform(self, rows):
+            asked.update(self.get_params(), rows=rows)
+            return rows[:, :2]
+
+    monkeypatch.setattr(sklearn.manifold, "TSNE", Spy)
+    embeddings.tsne(features, seed=5)
+    rows = asked.pop("rows")
+    # Of unit length before the 50 principal components, which are centred.
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    centred = unit - unit.mean(axis=0)
+    singular = np.linalg.svd(centred, compute_uv=False)[:components]
+    assert rows.shape == (len(features), components)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=0)[:5], singular[:5], rtol=1e-3)
+    assert asked == {**defaults, "perplexity": perplexity, "random_state": 5}
 
 
 def test_tsne_takes_the_classes_with_most_items():
