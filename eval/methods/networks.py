@@ -67,4 +67,7 @@ def in_words(model: saved_model.SavedModel | ExportedNetwork, *, width: bool = F
     words.append(f"{model.metadata.get('trained_steps', '?')} steps")
     if model.metadata.get("trained_on"):
         words.append(f"on {model.metadata['trained_on']}")
+    if batch_norm := model.metadata.get("random_batch_norm"):
+        num_pairs = batch_norm["num_pairs"]
+        words.append(f"batch norm of {num_pairs} pairs" if num_pairs else "batch norm identity")
     return ", ".join(words)

@@ -18,6 +18,9 @@ def test_kind_and_words_and_random_weights():
     assert networks.in_words(narrow) == "l3_net, 0 steps"
     assert networks.in_words(narrow, width=True) == "l3_net, width 0.5, 0 steps"
     assert networks.in_words(_model()) == "network, ? steps"
+    for num_pairs, words in ((384, "batch norm of 384 pairs"), (0, "batch norm identity")):
+        random = _model(trained_steps=0, random_batch_norm={"num_pairs": num_pairs})
+        assert networks.in_words(random) == f"network, 0 steps, {words}"
     assert networks.is_random(_model(random_weights=True))
     assert not networks.is_random(_model(random_weights=False)) and not networks.is_random(_model())
 
