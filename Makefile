@@ -111,7 +111,7 @@ $(RUNS)/supervised_pretraining/.made: $(RUNS)/supervised_vision/.made $(RUNS)/su
 data: $(SHARDS)/outcomes.csv  ## Make the demo data set (DATA=demo) or prepare yours (DATA=name)
 
 .PHONY: train
-train: $(RUNS)/avc_accuracy.json $(RUNS)/learning_curves.json  ## Train and export every network on DATA (an hour on two cores), print their table (SEED=)
+train: $(RUNS)/avc_accuracy.json $(RUNS)/learning_curves.json  ## Train and export every network on DATA (an hour and a half on two cores), print their table (SEED=)
 	@cat $(RUNS)/avc_accuracy.md
 
 # --- Tables ---------------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ tables-of-seeds: $(READY)
 	@for seed in $(EACH_SEED); do $(MAKE) --no-print-directory tables SEED=$$seed || exit 1; done
 
 .PHONY: reproduce-all
-reproduce-all: $(READY)  ## Every table of both papers on DATA (75 minutes on two cores; SEEDS=0,1,2 for mean and spread)
+reproduce-all: $(READY)  ## Every table of both papers on DATA (under two hours on two cores; SEEDS=0,1,2 for mean and spread)
 	@rm -f $(TIMES)
 	@$(MAKE) --no-print-directory tables-of-seeds
 	@cat $(TABLES_OF_SEEDS:.json=.md)
