@@ -85,6 +85,11 @@ data/demo/videos/manifest.csv: $(READY) $(DRAWN)
 	$(TIMED) data_prep.demo --out_dir=$(@D) $(NOTED)
 	@touch $@
 
+# Handwritten digits and voices: make train DATA=av_digits MNIST=folder SPOKEN_DIGITS=folder/recordings.
+data/av_digits/videos/manifest.csv: | $(READY)
+	$(RUN) data_prep.datasets --dataset=av_digits --media_dir=$(@D) --manifest=$@ \
+	  $(if $(MNIST),--mnist=$(MNIST)) $(if $(SPOKEN_DIGITS),--spoken_digits=$(SPOKEN_DIGITS))
+
 data/%/shards/outcomes.csv: data/%/videos/manifest.csv
 	$(TIMED) data_prep.write_shards --manifest=$< --videos_dir=$(<D) --out_dir=$(@D) --dataset_name=$* $(NOTED)
 	@touch $@
@@ -159,7 +164,7 @@ reproduce-localization: $(OUT)/localization.json  ## OTS section 4.1, localizati
 $(TABLE_TARGETS):
 	@$(if $(ARGS),,cat $(<:.json=.md))
 
-HAS_BOXES := $(or $(filter demo,$(DATA)),$(wildcard $(FOLDER)/videos/boxes.csv))
+HAS_BOXES := $(or $(filter demo av_digits,$(DATA)),$(wildcard $(FOLDER)/videos/boxes.csv))
 TABLES := avc_accuracy table2 table3 table4 retrieval $(if $(HAS_BOXES),localization)
 EACH_SEED := $(subst $(comma), ,$(SEEDS))
 TABLES_OF_SEEDS := $(foreach seed,$(EACH_SEED),$(TABLES:%=$(call runs_of,$(seed))/%.json))

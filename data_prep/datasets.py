@@ -5,7 +5,11 @@ r"""Makes a manifest from the official lists of a data set and what you have of 
     python -m data_prep.datasets --dataset=folder --media_dir=my_videos --labels_from=directory \
         --split_fractions=train=0.8,val=0.1,test=0.1 --manifest=data/mine/manifest.csv
 
-Then `data_prep.write_shards --manifest=… --videos_dir=…` for videos. Beside the manifest:
+    python -m data_prep.datasets --dataset=av_digits --mnist=mnist --spoken_digits=fsdd/recordings \
+        --media_dir=data/av_digits/videos --manifest=data/av_digits/videos/manifest.csv
+
+The last makes its videos first, of handwritten digits and voices. Then
+`data_prep.write_shards --manifest=… --videos_dir=…` for videos. Beside the manifest:
 
     missing.csv  example_id,media_id,split,reason,detail,source,line: what is listed and not there
     boxes.csv    of vggss and flickr_soundnet_test, with the columns of the demo data set's
@@ -16,10 +20,12 @@ Lists, layouts and where their formats are described: docs/datasets.md.
 import sys
 from collections import Counter
 
+from data_prep.av_digits import data_set
 from data_prep.lists.dataset_lists import SPLITS
 from data_prep.lists.dataset_rows import Request, Result
-from data_prep.lists.make_manifest import Config, make_manifest
+from data_prep.lists.make_manifest import Config, make_manifest, write_manifest
 from l3net import flags
+from l3net.errors import UserError
 
 
 def summary(result: Result) -> str:
@@ -50,11 +56,20 @@ def _split_order(split: str) -> tuple[int, str]:
     return order, split or "~"  # unknown splits last
 
 
-def main(config: Config, request: Request) -> None:
+def main(config: Config, request: Request, digits: data_set.Config) -> None:
     """Makes the manifest and prints a summary."""
-    result = make_manifest(config, request)
+    if config.dataset == data_set.NAME:
+        result = data_set.make_digits(digits, request.media_dir, request.seed)
+        write_manifest(config, result)
+    else:
+        if digits != data_set.Config():
+            raise UserError(
+                f"--mnist and --spoken_digits are for --dataset={data_set.NAME}; leave them out "
+                f"for {config.dataset}"
+            )
+        result = make_manifest(config, request)
     sys.stdout.write(f"{config.manifest}\n{summary(result)}")
 
 
 if __name__ == "__main__":
-    flags.run(main, Config, Request)
+    flags.run(main, Config, Request, data_set.Config)

@@ -1,14 +1,11 @@
 """The demo data set as a folder: its videos, their markers, its tables."""
 
-import concurrent.futures
 import dataclasses
+import functools
 import json
 import logging
-import multiprocessing
-import os
 import pathlib
 import platform
-import signal
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -17,13 +14,13 @@ import scipy
 
 from data_prep.demo_data import clips, scenes
 from data_prep.demo_data.clips import LABELS, SPLITS, ClipPlan
+from data_prep.demo_data.processes import in_processes
 from data_prep.lists import box_lists, manifest
 from l3net import constants
 from l3net.errors import UserError
 from l3net.files import write_csv, write_whole
 from l3net.flags import REQUIRED, setting
 from l3net.media import ffmpeg, video_writer
-from l3net.progress import track
 
 VERSION = 5  # of the drawings and sounds; another version is another data set
 CONFIG_FILE, MANIFEST_FILE = "demo.json", "manifest.csv"
@@ -102,38 +99,14 @@ def make_demo(config: Config) -> None:
         _open(out_dir, recorded)
         pending = [plan for plan in plans if not _is_done(out_dir, plan)]
         _log.info("%s: %d clips, %d to make", out_dir, len(plans), len(pending))
-        _make_clips(out_dir, pending, config.num_workers or os.cpu_count() or 1)
+        make = functools.partial(_make_clip, out_dir)
+        in_processes(make, pending, "making demo clips", num_workers=config.num_workers)
         _finish(out_dir, recorded, plans)
     except OSError as error:
         raise UserError(f"cannot write the demo data set in {out_dir}: {error}") from error
 
 
 # --- Clips ---------------------------------------------------------------------------------------
-def _make_clips(out_dir: pathlib.Path, plans: Sequence[ClipPlan], num_workers: int) -> None:
-    num_workers = min(num_workers, len(plans))
-    if num_workers <= 1:
-        for plan in track(plans, "making demo clips", unit="clip"):
-            _make_clip(out_dir, plan)
-        return
-    # Spawned, not forked: the caller may have threads.
-    context = multiprocessing.get_context("spawn")
-    # Ctrl-C reaches every process; the first one alone answers it.
-    executor = concurrent.futures.ProcessPoolExecutor(
-        num_workers, context, signal.signal, (signal.SIGINT, signal.SIG_IGN)
-    )
-    try:
-        futures = [executor.submit(_make_clip, out_dir, plan) for plan in plans]
-        done = concurrent.futures.as_completed(futures)
-        for future in track(done, "making demo clips", unit="clip", total=len(plans)):
-            future.result()
-    except concurrent.futures.process.BrokenProcessPool as error:
-        raise UserError(
-            "a worker died (out of memory?); run the same command again, with a smaller num_workers"
-        ) from error
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
 def _make_clip(out_dir: pathlib.Path, plan: ClipPlan) -> None:
     waveform, scene, quality = clips.compose(plan)
     path = out_dir / plan.path

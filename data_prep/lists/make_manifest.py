@@ -22,7 +22,7 @@ _READERS = {
 class Config:
     """The manifest."""
 
-    dataset: str = setting(REQUIRED, f"Name of the data set: {', '.join(DATASETS)}.")
+    dataset: str = setting(REQUIRED, f"Name of the data set: {', '.join(DATASETS)}, av_digits.")
     manifest: str | pathlib.Path = setting(
         REQUIRED, "Path of the CSV of clips to write; its folder is made if need be."
     )
@@ -40,7 +40,7 @@ def make_manifest(config: Config, request: Request) -> Result:
     try:
         result = DATASETS[config.dataset].make_rows(request)
         _check_rows(result, request)
-        _write(pathlib.Path(config.manifest), result, config.overwrite)
+        write_manifest(config, result)
     except OSError as error:
         raise UserError(f"cannot make {config.manifest} of {request.media_dir}: {error}") from error
     return result
@@ -89,12 +89,13 @@ def _check_rows(result: Result, request: Request) -> None:
     )
 
 
-def _write(path: pathlib.Path, result: Result, overwrite: bool) -> None:
-    """Writes the manifest last: who sees it has the others."""
+def write_manifest(config: Config, result: Result) -> None:
+    """Writes the manifest last: who sees it has the others; UserError if it exists and differs."""
+    path = pathlib.Path(config.manifest)
     new = path.with_name(f"{path.name}.new")
     try:
         manifest.write_manifest(new, result.rows)
-        if not overwrite and path.exists() and path.read_bytes() != new.read_bytes():
+        if not config.overwrite and path.exists() and path.read_bytes() != new.read_bytes():
             raise UserError(
                 f"{path} exists and is another manifest; give --overwrite to replace it, or "
                 "another --manifest"

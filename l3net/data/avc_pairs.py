@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from l3net import constants
 
-SAMPLINGS = ("l3", "ots", "naive")
+SAMPLINGS = L3, OTS, NAIVE = ("l3", "ots", "naive")
 NUM_TIME_DRAWS = 4
 _HALF_SECOND = constants.AUDIO_SAMPLES // 2
 
@@ -154,3 +154,33 @@ def mix_pairs(media_ids: tf.Tensor, partner_draws: tf.Tensor) -> tuple[tf.Tensor
     odd_row = tf.range(tf.size(media_ids)) % 2 == 1
     negative = odd_row & tf.reduce_any(different, axis=1)
     return 1 - tf.cast(negative, tf.int32), partner
+
+
+def paired_negatives(media_ids: tf.Tensor, partner_draws: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Makes a match and a mismatch of every frame and of every sound of some clips.
+
+    Clip k gives row 2k, its own frame and sound, and row 2k + 1, its frame with the sound of the
+    clip `shift` further on, which is drawn; so a sound, too, is in one match and in one mismatch.
+    What a frame or a sound alone does to the loss cancels, and the gradient is about which go
+    together (our choice; the papers draw every pair independently). Of all shifts those count that
+    bring the fewest sounds of a frame's own video; such a row is a match, for the label is always
+    true.
+
+    Args:
+        media_ids: int64 [num_clips], equal for clips of the same video.
+        partner_draws: float32 [num_clips], uniform in [0, 1).
+
+    Returns:
+        corresponds: int32 [2 * num_clips]; sound_of: int32 [2 * num_clips], the clip whose sound a
+        row gets.
+    """
+    clip = tf.range(tf.size(media_ids))
+    further = (clip[tf.newaxis, :] + clip[:, tf.newaxis]) % tf.size(clip)  # by shift, from 0
+    num_same = tf.reduce_sum(
+        tf.cast(tf.gather(media_ids, further) == media_ids, tf.float32), axis=1
+    )
+    partner = further[tf.argmin(num_same + partner_draws, output_type=tf.int32)]
+    differs = tf.cast(tf.gather(media_ids, partner) != media_ids, tf.int32)
+    sound_of = tf.where(differs == 1, partner, clip)
+    corresponds = tf.stack([tf.ones_like(differs), 1 - differs], axis=1)
+    return tf.reshape(corresponds, [-1]), tf.reshape(tf.stack([clip, sound_of], axis=1), [-1])

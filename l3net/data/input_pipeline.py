@@ -70,6 +70,12 @@ class PipelineConfig:
         "1 s, which 0.5 reads as the span of the shifts and 1.0 as the largest one.",
         at_least=0,
     )
+    paired_negatives: bool = setting(
+        False,
+        "Whether a step takes half as many clips and shows every frame and every sound twice, in a "
+        "match and in a mismatch, which leaves the plateau at 50 % much sooner; the papers draw "
+        "every pair independently.",
+    )
     pairs_per_clip: int = setting(
         1,
         "Pairs drawn each time a clip is read. 1: every pair is of another video, as if drawn at "
@@ -88,6 +94,11 @@ class PipelineConfig:
     seed: int = 0
     inputs: tuple[str, ...] = (constants.FRAME, constants.LOG_SPECTROGRAM)
     labels: bool = False
+
+    @property
+    def clips_per_batch(self) -> int:
+        """How many draws from clips make a batch: one for each pair, or for each two."""
+        return self.batch_size // 2 if self.paired_negatives else self.batch_size
 
 
 def training_batches(
@@ -112,7 +123,9 @@ def training_batches(
     stored = schema.read_format(shards[0].path)
     check_pictures(shards, stored, config.inputs)
     ways = _SinglePairs if config.pairs_per_clip == 1 else _Rounds
-    pairs = ways(shards, config, stored.audio_encoding).pairs_from(start_step * config.batch_size)
+    pairs = ways(shards, config, stored.audio_encoding).pairs_from(
+        start_step * config.clips_per_batch
+    )
     ratio = augment.jpeg_ratio(stored.smallest_side_px, config.frame_px)
 
     def decode(pair):
@@ -122,8 +135,8 @@ def training_batches(
     options.deterministic = True
     return (
         pairs.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(config.batch_size, drop_remainder=True)
-        .map(lambda batch: _mix(batch, config.inputs), num_parallel_calls=tf.data.AUTOTUNE)
+        .batch(config.clips_per_batch, drop_remainder=True)
+        .map(lambda batch: _mix(batch, config), num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(tf.data.AUTOTUNE)
         .with_options(options)
     )
@@ -413,20 +426,33 @@ def _seconds_from(waveform: tf.Tensor, starts: tf.Tensor) -> tf.Tensor:
     return tf.stack([tf.slice(waveform, [start], [length]) for start in tf.unstack(starts)])
 
 
-def _mix(batch: dict[str, tf.Tensor], inputs: tuple[str, ...]) -> dict[str, tf.Tensor]:
-    corresponds, partner = avc_pairs.mix_pairs(
-        batch["media_id"], batch["draws"][:, augment.PARTNER]
-    )
-    row = tf.range(tf.size(partner))
-    is_match = corresponds == constants.CORRESPONDS
+def _mix(batch: dict[str, tf.Tensor], config: PipelineConfig) -> dict[str, tf.Tensor]:
+    """Puts frames and sounds together: matches and mismatches."""
+    media_ids, draws = batch["media_id"], batch["draws"][:, augment.PARTNER]
+    if config.paired_negatives:
+        corresponds, sound_of = avc_pairs.paired_negatives(media_ids, draws)
+    else:
+        corresponds, partner = avc_pairs.mix_pairs(media_ids, draws)
+        sound_of = tf.where(
+            corresponds == constants.CORRESPONDS, tf.range(tf.size(partner)), partner
+        )
+
+    def of_frames(name: str) -> tf.Tensor:
+        return tf.repeat(batch[name], 2, axis=0) if config.paired_negatives else batch[name]
+
     kept = ("image", "images", "flow", "draws")
-    mixed: dict[str, tf.Tensor] = {name: batch[name] for name in kept if name in batch}
+    mixed = {name: of_frames(name) for name in kept if name in batch}
     if "label" in batch:
-        mixed[constants.FRAME_LABEL] = batch["label"]
-        mixed[constants.AUDIO_LABEL] = tf.gather(batch["label"], tf.where(is_match, row, partner))
-    if constants.LOG_SPECTROGRAM in inputs:
-        sounds = tf.concat([batch["matching"], batch["other"]], axis=0)
-        mixed["waveform"] = tf.gather(sounds, tf.where(is_match, row, tf.size(row) + partner))
+        mixed[constants.FRAME_LABEL] = of_frames("label")
+        mixed[constants.AUDIO_LABEL] = tf.gather(batch["label"], sound_of)
+    if "matching" in batch:
+        # Of a pair's clips the same second makes match and mismatch, so that the sound's own effect
+        # cancels, too; not in "naive", which leaves the time of a second as a hint.
+        same_second = config.paired_negatives and config.sampling != avc_pairs.NAIVE
+        is_other = (corresponds != constants.CORRESPONDS) & (not same_second)
+        sounds = tf.stack([batch["matching"], batch["other"]], axis=1)
+        index = tf.stack([sound_of, tf.cast(is_other, tf.int32)], axis=1)
+        mixed["waveform"] = tf.gather_nd(sounds, index)
     return {**mixed, constants.CORRESPONDS_KEY: corresponds}
 
 

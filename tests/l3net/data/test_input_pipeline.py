@@ -52,6 +52,37 @@ def test_labels_are_true_and_balanced(tmp_path, sampling, start_us, pairs_per_cl
         np.testing.assert_array_equal(batch["corresponds"], [1, 0] * 4)
 
 
+@pytest.mark.parametrize("pairs_per_clip", [1, 4])
+@pytest.mark.parametrize("sampling", ["l3", "ots", "naive"])
+def test_paired_negatives_show_all_twice(tmp_path, sampling, pairs_per_clip):
+    config = _config(
+        sampling=sampling, pairs_per_clip=pairs_per_clip, paired_negatives=True, batch_size=16
+    )
+    for batch in _batches(_shards(tmp_path), config, 6):
+        frame, sound = _frame_clip(batch), _sound_clip(batch)
+        np.testing.assert_array_equal(batch["corresponds"], (frame == sound).astype(int))
+        np.testing.assert_array_equal(batch["corresponds"][::2], 1)
+        np.testing.assert_array_equal(batch["image"][::2], batch["image"][1::2])
+        np.testing.assert_array_equal(batch["draws"][::2], batch["draws"][1::2])
+        if batch["corresponds"].sum() > 8:
+            continue  # more than half of the draws are of one clip
+        assert sorted(sound[::2]) == sorted(sound[1::2])
+        starts = [sorted(map(bytes, batch["waveform"][first::2])) for first in (0, 1)]
+        assert (starts[0] == starts[1]) == (sampling != "naive")
+
+
+def test_a_step_with_paired_negatives_takes_half_as_many_clips(tmp_path):
+    shards = _shards(tmp_path)
+    config = _config(pairs_per_clip=1, paired_negatives=True, batch_size=10)
+    assert config.clips_per_batch == 5
+    frames = np.concatenate([_frame_clip(batch) for batch in _batches(shards, config, 2)])
+    assert np.bincount(frames)[1:].tolist() == [2] * 10
+    resumed = input_pipeline.training_batches(shards, config, start_step=1).take(1)
+    np.testing.assert_array_equal(
+        next(resumed.as_numpy_iterator())["image"], _batches(shards, config, 2)[1]["image"]
+    )
+
+
 def test_batch_shapes_and_types(tmp_path):
     batches = _batches(_shards(tmp_path), _config(), 4)
     described = {name: (value.dtype.name, value.shape) for name, value in batches[0].items()}

@@ -1,0 +1,1 @@
+"""A small real data set: handwritten digits that move while voices say them."""

@@ -1,0 +1,103 @@
+"""What av_digits is made of: MNIST's test images and the Free Spoken Digit Dataset.
+
+MNIST: t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, with or without .gz (the published IDX
+files). Free Spoken Digit Dataset: the folder recordings/ of {digit}_{speaker}_{index}.wav.
+"""
+
+import dataclasses
+import functools
+import gzip
+import pathlib
+import re
+import struct
+
+import numpy as np
+import soundfile
+
+from l3net.errors import UserError
+from l3net.media import sound
+
+NUM_DIGITS = 10
+_IMAGES, _LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
+_RECORDING = re.compile(r"(?P<digit>\d)_(?P<speaker>.+)_(?P<index>\d+)\.wav")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """A voice that says a digit."""
+
+    name: str  # of its file
+    digit: int
+    speaker: str
+    index: int
+    seconds: float
+
+
+def read_images(folder: str | pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+    """Reads MNIST's test images.
+
+    Returns:
+        Ink, uint8 [num, 28, 28], 0 the paper and 255 the pen; digits, uint8 [num].
+
+    Raises:
+        UserError: if a file is missing or is no IDX file, or their lengths differ.
+    """
+    images, digits = _read_idx(folder, _IMAGES, 3), _read_idx(folder, _LABELS, 1)
+    if len(images) != len(digits) or digits.max(initial=0) >= NUM_DIGITS:
+        raise UserError(
+            f"{folder}: {len(images)} images and {len(digits)} labels do not go together"
+        )
+    return images, digits
+
+
+def _read_idx(folder: str | pathlib.Path, name: str, num_axes: int) -> np.ndarray:
+    """Reads bytes in MNIST's format: 0, 0, 8, number of axes, lengths (big-endian), values."""
+    paths = [pathlib.Path(folder) / name, pathlib.Path(folder) / f"{name}.gz"]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        raise UserError(f"{folder} has no {name} and no {name}.gz; need MNIST's published files")
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix else path.read_bytes()
+        magic, *shape = struct.unpack_from(f">{1 + num_axes}I", content)
+        if magic != 0x800 + num_axes:
+            raise ValueError(f"begins with {magic:#010x}")
+        return np.frombuffer(content, np.uint8, offset=4 + 4 * num_axes).reshape(shape)
+    except (OSError, EOFError, ValueError, struct.error) as error:
+        raise UserError(f"{path} is no IDX file of bytes with {num_axes} axes ({error})") from error
+
+
+def list_recordings(folder: str | pathlib.Path) -> list[Recording]:
+    """Lists a folder of recordings by digit, speaker and index.
+
+    Raises:
+        UserError: if it has none, or one cannot be read or is empty.
+    """
+    recordings = []
+    for path in sorted(pathlib.Path(folder).glob("*.wav")):
+        found = _RECORDING.fullmatch(path.name)
+        if found is None:
+            continue
+        try:
+            seconds = float(soundfile.info(path).duration)
+        except (RuntimeError, OSError) as error:
+            raise UserError(f"cannot read {path}: {error}") from error
+        if seconds <= 0:
+            raise UserError(f"{path} is empty; get it again or remove it")
+        digit, index = int(found["digit"]), int(found["index"])
+        recordings.append(Recording(path.name, digit, found["speaker"], index, seconds))
+    if not recordings:
+        raise UserError(
+            f"{folder} has no file named digit_speaker_index.wav; need recordings/ of the Free "
+            "Spoken Digit Dataset"
+        )
+    return sorted(recordings, key=lambda one: (one.digit, one.speaker, one.index))
+
+
+@functools.lru_cache(maxsize=4096)
+def read_recording(path: pathlib.Path) -> np.ndarray:
+    """Reads a recording, float32 [num_samples], 48 kHz mono; UserError if it cannot be decoded."""
+    try:
+        waveform, sample_rate_hz = soundfile.read(path)
+    except (RuntimeError, OSError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    return sound.mono_48k(waveform, sample_rate_hz)
