@@ -15,11 +15,12 @@ from PIL import Image
 
 from data_prep.av_digits.sources import NUM_DIGITS, Recording
 from data_prep.demo_data import backgrounds, colours
+from data_prep.lists.dataset_lists import TEST, TRAIN, VAL
 from l3net import constants
 from l3net.errors import UserError
 
 LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-TRAIN, VAL, TEST, TEST_HEARD = "train", "val", "test", "test_heard"
+TEST_HEARD = "test_heard"
 # Clips of each digit. `test` has one speaker whom training never hears, `test_heard` has new
 # recordings of the other speakers.
 CLIPS_PER_DIGIT: Mapping[str, int] = {TRAIN: 160, VAL: 30, TEST: 40, TEST_HEARD: 40}

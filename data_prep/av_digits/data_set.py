@@ -1,21 +1,20 @@
-"""av_digits as a folder: videos, manifest, boxes, true classes, an ontology, what was used."""
+"""av_digits as a folder: videos, manifest, boxes, an ontology, what was used."""
 
 import dataclasses
 import functools
 import json
 import logging
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
 from data_prep.av_digits import clips, sources
 from data_prep.av_digits.clips import LABELS, ClipPlan
 from data_prep.demo_data.processes import in_processes
-from data_prep.lists.box_lists import Box
+from data_prep.lists.box_lists import Box, boxes_of_frames
 from data_prep.lists.dataset_rows import Result
 from data_prep.lists.manifest import ManifestRow
-from l3net import constants
 from l3net.errors import UserError
 from l3net.files import write_csv, write_whole
 from l3net.flags import setting
@@ -53,7 +52,7 @@ def make_digits(config: Config, folder: str | pathlib.Path, seed: int) -> Result
 
     Args:
         config: the sources.
-        folder: of the videos; made if need be.
+        folder: where the videos are made; itself made if need be.
         seed: seed of everything drawn.
 
     Returns:
@@ -120,14 +119,9 @@ def _boxes_path(folder: pathlib.Path, plan: ClipPlan) -> pathlib.Path:
     return folder / _BOXES_FOLDER / f"{plan.example_id}.json"
 
 
-def _read_boxes(folder: pathlib.Path, plan: ClipPlan) -> Sequence[Box]:
-    boxes = []
-    for frame, box in enumerate(json.loads(_boxes_path(folder, plan).read_text())):
-        ymin, xmin, ymax, xmax = (f"{side:.4f}" for side in box)
-        time = f"{frame / constants.FRAME_RATE_HZ:.2f}"
-        label = LABELS[plan.digit]
-        boxes.append(Box(plan.example_id, frame, time, ymin, xmin, ymax, xmax, label))
-    return boxes
+def _read_boxes(folder: pathlib.Path, plan: ClipPlan) -> Iterator[Box]:
+    boxes = json.loads(_boxes_path(folder, plan).read_text())
+    return boxes_of_frames(plan.example_id, boxes, LABELS[plan.digit])
 
 
 def _manifest_row(plan: ClipPlan) -> ManifestRow:

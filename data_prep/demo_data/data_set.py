@@ -6,7 +6,7 @@ import json
 import logging
 import pathlib
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import PIL
@@ -16,7 +16,6 @@ from data_prep.demo_data import clips, scenes
 from data_prep.demo_data.clips import LABELS, SPLITS, ClipPlan
 from data_prep.demo_data.processes import in_processes
 from data_prep.lists import box_lists, manifest
-from l3net import constants
 from l3net.errors import UserError
 from l3net.files import write_csv, write_whole
 from l3net.flags import REQUIRED, setting
@@ -155,7 +154,11 @@ def _finish(out_dir: pathlib.Path, config: dict, plans: Sequence[ClipPlan]) -> N
     manifest.write_manifest(out_dir / MANIFEST_FILE, [_manifest_row(plan) for plan in plans])
     rows = (_clip_row(plan, done[plan]["silent_label"]) for plan in plans)
     write_csv(out_dir / CLIPS_FILE, CLIPS_COLUMNS, rows)
-    boxes = (row for plan in plans for row in _box_rows(plan, done[plan]["boxes"]))
+    boxes = (
+        row
+        for plan in plans
+        for row in box_lists.boxes_of_frames(plan.example_id, done[plan]["boxes"], plan.label)
+    )
     write_csv(out_dir / BOXES_FILE, box_lists.COLUMNS, boxes)
     content = {
         "note": _NOTE,
@@ -186,9 +189,3 @@ def _manifest_row(plan: ClipPlan) -> manifest.ManifestRow:
 def _clip_row(plan: ClipPlan, silent_label: str) -> tuple:
     labels = (plan.label, plan.heard_label, int(plan.unrelated), silent_label, plan.family)
     return plan.example_id, plan.split, *labels
-
-
-def _box_rows(plan: ClipPlan, boxes: Sequence[Sequence[float]]) -> Iterator[tuple]:
-    for frame, box in enumerate(boxes):
-        time = f"{frame / constants.FRAME_RATE_HZ:.2f}"
-        yield plan.example_id, frame, time, *(f"{side:.4f}" for side in box), plan.label

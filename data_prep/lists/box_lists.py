@@ -7,7 +7,7 @@ readers raise UserError if a list cannot be read or its first entry has another 
 import pathlib
 import re
 import xml.etree.ElementTree
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from data_prep.lists import dataset_lists
@@ -37,6 +37,14 @@ class Box(NamedTuple):
 
 
 COLUMNS = Box._fields
+
+
+def boxes_of_frames(example_id: str, boxes: Iterable[Sequence[float]], label: str) -> Iterator[Box]:
+    """Yields the rows of a made clip: a box (ymin, xmin, ymax, xmax) for each frame at 25 fps."""
+    for frame, box in enumerate(boxes):
+        ymin, xmin, ymax, xmax = (f"{side:.4f}" for side in box)
+        time = f"{frame / constants.FRAME_RATE_HZ:.2f}"
+        yield Box(example_id, frame, time, ymin, xmin, ymax, xmax, label)
 
 
 def read_vggss(path: str | pathlib.Path) -> Iterator[tuple[Entry, list[Box]]]:
