@@ -100,6 +100,15 @@ class PipelineConfig:
         """How many draws from clips make a batch: one for each pair, or for each two."""
         return self.batch_size // 2 if self.paired_negatives else self.batch_size
 
+    @property
+    def has_other_seconds(self) -> bool:
+        """Whether mismatches get another second of sound than their clip's match.
+
+        With paired negatives the same second makes match and mismatch, so that the sound's own
+        effect cancels, too; not in "naive", which leaves the time of a second as a hint.
+        """
+        return not self.paired_negatives or self.sampling == avc_pairs.NAIVE
+
 
 def training_batches(
     shards: list[Shard], config: PipelineConfig, *, start_step: int = 0
@@ -386,8 +395,8 @@ def _draw_pairs(
         "draws": draws[:, avc_pairs.NUM_TIME_DRAWS :],
     }
     if constants.LOG_SPECTROGRAM in config.inputs:
-        sounds = clip.seconds(tf.concat([matching, other], axis=0))
-        pairs["matching"], pairs["other"] = sounds[:num_pairs], sounds[num_pairs:]
+        starts = [matching, other] if config.has_other_seconds else [matching]
+        pairs["sounds"] = tf.stack(tf.split(clip.seconds(tf.concat(starts, 0)), len(starts)), 1)
     if config.labels:
         pairs["label"] = tf.fill([num_pairs], _label(clip))
     return pairs
@@ -445,14 +454,10 @@ def _mix(batch: dict[str, tf.Tensor], config: PipelineConfig) -> dict[str, tf.Te
     if "label" in batch:
         mixed[constants.FRAME_LABEL] = of_frames("label")
         mixed[constants.AUDIO_LABEL] = tf.gather(batch["label"], sound_of)
-    if "matching" in batch:
-        # Of a pair's clips the same second makes match and mismatch, so that the sound's own effect
-        # cancels, too; not in "naive", which leaves the time of a second as a hint.
-        same_second = config.paired_negatives and config.sampling != avc_pairs.NAIVE
-        is_other = (corresponds != constants.CORRESPONDS) & (not same_second)
-        sounds = tf.stack([batch["matching"], batch["other"]], axis=1)
+    if "sounds" in batch:
+        is_other = (corresponds != constants.CORRESPONDS) & config.has_other_seconds
         index = tf.stack([sound_of, tf.cast(is_other, tf.int32)], axis=1)
-        mixed["waveform"] = tf.gather_nd(sounds, index)
+        mixed["waveform"] = tf.gather_nd(batch["sounds"], index)
     return {**mixed, constants.CORRESPONDS_KEY: corresponds}
 
 
