@@ -156,31 +156,36 @@ def mix_pairs(media_ids: tf.Tensor, partner_draws: tf.Tensor) -> tuple[tf.Tensor
     return 1 - tf.cast(negative, tf.int32), partner
 
 
-def paired_negatives(media_ids: tf.Tensor, partner_draws: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Makes a match and a mismatch of every frame and of every sound of some clips.
+def paired_targets(media_ids: tf.Tensor) -> tf.Tensor:
+    """Says which pairs correspond if every clip gives a match and a mismatch (our choice).
 
     Clip k gives row 2k, its own frame and sound, and row 2k + 1, its frame with the sound of the
-    clip `shift` further on, which is drawn; so a sound, too, is in one match and in one mismatch.
-    What a frame or a sound alone does to the loss cancels, and the gradient is about which go
-    together (our choice; the papers draw every pair independently). Of all shifts those count that
-    bring the fewest sounds of a frame's own video; such a row is a match, for the label is always
-    true.
+    next clip, the last one with that of the first (`frames_of_pairs`, `sounds_of_pairs`). So a
+    sound, too, is in one match and in one mismatch: what a frame or a sound alone does to the loss
+    cancels, and the gradient is about which go together. The papers draw every pair independently.
 
     Args:
         media_ids: int64 [num_clips], equal for clips of the same video.
-        partner_draws: float32 [num_clips], uniform in [0, 1).
 
     Returns:
-        corresponds: int32 [2 * num_clips]; sound_of: int32 [2 * num_clips], the clip whose sound a
-        row gets.
+        int32 [2 * num_clips]: a row 2k + 1 of two clips of one video is a match, too.
     """
-    clip = tf.range(tf.size(media_ids))
-    further = (clip[tf.newaxis, :] + clip[:, tf.newaxis]) % tf.size(clip)  # by shift, from 0
-    num_same = tf.reduce_sum(
-        tf.cast(tf.gather(media_ids, further) == media_ids, tf.float32), axis=1
-    )
-    partner = further[tf.argmin(num_same + partner_draws, output_type=tf.int32)]
-    differs = tf.cast(tf.gather(media_ids, partner) != media_ids, tf.int32)
-    sound_of = tf.where(differs == 1, partner, clip)
-    corresponds = tf.stack([tf.ones_like(differs), 1 - differs], axis=1)
-    return tf.reshape(corresponds, [-1]), tf.reshape(tf.stack([clip, sound_of], axis=1), [-1])
+    same = tf.cast(media_ids == tf.roll(media_ids, -1, axis=0), tf.int32)
+    return tf.reshape(tf.stack([tf.ones_like(same), same], axis=1), [-1])
+
+
+def frames_of_pairs(of_clips: tf.Tensor) -> tf.Tensor:
+    """Puts what each clip's frame gave into the rows of `paired_targets`: [2 * num_clips, ...]."""
+    return tf.repeat(of_clips, 2, axis=0)
+
+
+def sounds_of_pairs(of_clips: tf.Tensor, of_mismatches: tf.Tensor | None = None) -> tf.Tensor:
+    """Puts what each clip's sound gave into the rows of `paired_targets`: [2 * num_clips, ...].
+
+    Args:
+        of_clips: [num_clips, ...].
+        of_mismatches: the same of the sounds that mismatches get, if it is another second.
+    """
+    others = of_clips if of_mismatches is None else of_mismatches
+    rows = tf.stack([of_clips, tf.roll(others, -1, axis=0)], axis=1)
+    return tf.reshape(rows, tf.concat([[-1], tf.shape(of_clips)[1:]], axis=0))

@@ -73,8 +73,8 @@ class PipelineConfig:
     paired_negatives: bool = setting(
         False,
         "Whether a step takes half as many clips and shows every frame and every sound twice, in a "
-        "match and in a mismatch, which leaves the plateau at 50 % much sooner; the papers draw "
-        "every pair independently.",
+        "match and in a mismatch, which leaves the plateau at 50 % much sooner and costs half as "
+        "much per pair; the papers draw every pair independently.",
     )
     pairs_per_clip: int = setting(
         1,
@@ -99,15 +99,6 @@ class PipelineConfig:
     def clips_per_batch(self) -> int:
         """How many draws from clips make a batch: one for each pair, or for each two."""
         return self.batch_size // 2 if self.paired_negatives else self.batch_size
-
-    @property
-    def has_other_seconds(self) -> bool:
-        """Whether mismatches get another second of sound than their clip's match.
-
-        With paired negatives the same second makes match and mismatch, so that the sound's own
-        effect cancels, too; not in "naive", which leaves the time of a second as a hint.
-        """
-        return not self.paired_negatives or self.sampling == avc_pairs.NAIVE
 
 
 def training_batches(
@@ -220,7 +211,8 @@ def prepare_batch(
     if "waveform" in batch:
         waveform = tf.cast(batch["waveform"], tf.float32) * (1.0 / schema.INT16_SCALE)
         if draws is not None:
-            waveform = augment.jitter_volume(waveform, draws)
+            times = tf.shape(waveform)[0] // tf.shape(draws)[0]
+            waveform = augment.jitter_volume(waveform, tf.repeat(draws, times, axis=0))
         inputs[constants.LOG_SPECTROGRAM] = log_spectrogram(waveform, **spectrogram_settings)
     return inputs
 
@@ -395,7 +387,8 @@ def _draw_pairs(
         "draws": draws[:, avc_pairs.NUM_TIME_DRAWS :],
     }
     if constants.LOG_SPECTROGRAM in config.inputs:
-        starts = [matching, other] if config.has_other_seconds else [matching]
+        one_second = config.paired_negatives and config.sampling != avc_pairs.NAIVE
+        starts = [matching] if one_second else [matching, other]
         pairs["sounds"] = tf.stack(tf.split(clip.seconds(tf.concat(starts, 0)), len(starts)), 1)
     if config.labels:
         pairs["label"] = tf.fill([num_pairs], _label(clip))
@@ -437,28 +430,35 @@ def _seconds_from(waveform: tf.Tensor, starts: tf.Tensor) -> tf.Tensor:
 
 def _mix(batch: dict[str, tf.Tensor], config: PipelineConfig) -> dict[str, tf.Tensor]:
     """Puts frames and sounds together: matches and mismatches."""
-    media_ids, draws = batch["media_id"], batch["draws"][:, augment.PARTNER]
+    mixed = {name: batch[name] for name in ("image", "images", "flow", "draws") if name in batch}
     if config.paired_negatives:
-        corresponds, sound_of = avc_pairs.paired_negatives(media_ids, draws)
-    else:
-        corresponds, partner = avc_pairs.mix_pairs(media_ids, draws)
-        sound_of = tf.where(
-            corresponds == constants.CORRESPONDS, tf.range(tf.size(partner)), partner
-        )
-
-    def of_frames(name: str) -> tf.Tensor:
-        return tf.repeat(batch[name], 2, axis=0) if config.paired_negatives else batch[name]
-
-    kept = ("image", "images", "flow", "draws")
-    mixed = {name: of_frames(name) for name in kept if name in batch}
+        return {**mixed, **_pair_up(batch, config)}
+    corresponds, partner = avc_pairs.mix_pairs(
+        batch["media_id"], batch["draws"][:, augment.PARTNER]
+    )
+    is_match = corresponds == constants.CORRESPONDS
     if "label" in batch:
-        mixed[constants.FRAME_LABEL] = of_frames("label")
-        mixed[constants.AUDIO_LABEL] = tf.gather(batch["label"], sound_of)
+        mixed[constants.FRAME_LABEL] = batch["label"]
+        mixed[constants.AUDIO_LABEL] = tf.where(
+            is_match, batch["label"], tf.gather(batch["label"], partner)
+        )
     if "sounds" in batch:
-        is_other = (corresponds != constants.CORRESPONDS) & config.has_other_seconds
-        index = tf.stack([sound_of, tf.cast(is_other, tf.int32)], axis=1)
-        mixed["waveform"] = tf.gather_nd(batch["sounds"], index)
+        matching, other = tf.unstack(batch["sounds"], axis=1)
+        mixed["waveform"] = tf.where(is_match[:, tf.newaxis], matching, tf.gather(other, partner))
     return {**mixed, constants.CORRESPONDS_KEY: corresponds}
+
+
+def _pair_up(batch: dict[str, tf.Tensor], config: PipelineConfig) -> dict[str, tf.Tensor]:
+    """Makes a match and a mismatch of every clip.
+
+    Both get the same second of sound, which the network then sees once: row k is of clip k. Not so
+    in "naive", whose mismatches have seconds of their own: there rows are those of the pairs.
+    """
+    matching, *other = tf.unstack(batch["sounds"], axis=1)
+    return {
+        "waveform": avc_pairs.sounds_of_pairs(matching, *other) if other else matching,
+        constants.CORRESPONDS_KEY: avc_pairs.paired_targets(batch["media_id"]),
+    }
 
 
 def _check(shards: list[Shard], config: PipelineConfig) -> None:
@@ -476,6 +476,11 @@ def _check(shards: list[Shard], config: PipelineConfig) -> None:
         raise UserError(
             f"--global_batch_size={config.batch_size}: need an even number, half of the pairs "
             "are negatives"
+        )
+    if config.paired_negatives and (config.labels or config.batch_size < 4):
+        raise UserError(
+            "--paired_negatives is for networks that learn from pairs, at least 4 at a time; "
+            "got a classifier, or a smaller --global_batch_size: give --nopaired_negatives"
         )
     if config.sampling not in avc_pairs.SAMPLINGS:
         raise UserError(

@@ -79,19 +79,17 @@ class Journal:
         if self._is_chief:
             write_line(text)
 
-    def show_pairs(
-        self, step: int, batch: dict[str, tf.Tensor], inputs: dict[str, tf.Tensor], target: str
-    ) -> None:
+    def show_pairs(self, step: int, batch: dict[str, tf.Tensor], target: str) -> None:
         """Puts a few input pairs into TensorBoard: picture, spectrogram and sound.
 
-        `inputs` is what `prepare_batch` made of the batch, whose `target` goes into the names.
+        `batch` holds what `prepare_batch` made of it, too; its `target` goes into the names.
         """
         if not self._is_chief:
             return
         with self._board.as_default(step=step):
             for row in range(min(_NUM_PAIRS_SHOWN, len(batch[target]))):
                 name = f"pair_{row}_{_answer(target, int(batch[target][row]))}"
-                for kind, picture in _pictures(inputs, row).items():
+                for kind, picture in _pictures(batch, row).items():
                     tf.summary.image(f"{name}/{kind}", picture[tf.newaxis])
                 if "waveform" in batch:
                     sound = tf.cast(batch["waveform"][row], tf.float32) / schema.INT16_SCALE

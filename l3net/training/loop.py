@@ -22,7 +22,7 @@ from l3net.data.shards import read_labels
 from l3net.errors import UserError
 from l3net.files import write_whole
 from l3net.flags import REQUIRED, setting
-from l3net.training import checkpoints, distribution, run_dir
+from l3net.training import checkpoints, distribution, paired, run_dir
 from l3net.training.journal import Journal
 from l3net.training.step import Trainer, TrainingConfig, training_shards
 from l3net.training.validation import Validator
@@ -237,8 +237,10 @@ class _Run:
         if self._is_chief:
             local = {k: self._strategy.experimental_local_results(v)[0] for k, v in first.items()}
             target = self._trainer.model_config.network.target
-            inputs = self._trainer.prepare(local)
-            self._journal.show_pairs(self._standing.step, local, inputs, target)
+            shown = {**local, **self._trainer.prepare(local)}
+            if self._trainer.pipeline_config.paired_negatives:
+                shown = paired.pairs_of(shown)
+            self._journal.show_pairs(self._standing.step, shown, target)
         return itertools.chain([first], batches)
 
     def _is_eval_step(self) -> bool:

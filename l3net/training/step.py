@@ -12,7 +12,7 @@ from l3net.data import input_pipeline
 from l3net.data.shards import Shard, find_shards
 from l3net.errors import UserError
 from l3net.flags import REQUIRED, setting
-from l3net.training import distribution, optimization
+from l3net.training import distribution, optimization, paired
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,10 +134,17 @@ class Trainer:
             position, pipeline_config.batch_size, config.accumulation_steps
         )
         _check_compilable(config, model_config, position)
+        _check_pairing(pipeline_config, self.micro_batch)
         distribution.shards_of_worker(shards, position)
         self.learning_rate = _learning_rate(config, pipeline_config, shards)
         with strategy.scope():
             self.model = models.build_model(model_config, seed=config.seed)
+            # The same layers and weights.
+            self._trained = (
+                paired.on_clips(self.model, sampling=pipeline_config.sampling)
+                if pipeline_config.paired_negatives
+                else self.model
+            )
             self.optimizer = optimization.adam(
                 self.learning_rate,
                 epsilon=config.adam_epsilon,
@@ -215,7 +222,7 @@ class Trainer:
 
     def _forward_backward(self, inputs, target):
         with tf.GradientTape() as tape:
-            outputs = self.model(inputs, training=True)
+            outputs = self._trained(inputs, training=True)
             losses = self._network.loss(outputs, target)
             loss = tf.reduce_sum(losses) / self.pipeline_config.batch_size
             scaled = self.optimizer.scale_loss(loss)
@@ -263,6 +270,14 @@ def _learning_rate(config, pipeline_config, shards) -> optimization.LearningRate
         epochs_per_decay=config.epochs_per_decay,
         warmup_steps=config.warmup_steps,
     )
+
+
+def _check_pairing(config: input_pipeline.PipelineConfig, micro_batch: int) -> None:
+    if config.paired_negatives and (micro_batch % 2 or micro_batch < 4):
+        raise UserError(
+            f"--paired_negatives: {micro_batch} pair(s) on a device at once; need an even number "
+            "of at least 4: change --global_batch_size or --accumulation_steps"
+        )
 
 
 def _check_compilable(config, model_config, position: distribution.Position) -> None:

@@ -32,7 +32,8 @@ def batches_of_statistics(
 
     They are drawn and augmented as in training, by another seed that follows from the pipeline's.
     """
-    config = dataclasses.replace(pipeline_config, seed=pipeline_config.seed + _SEED_OF_STATISTICS)
+    seed = pipeline_config.seed + _SEED_OF_STATISTICS
+    config = dataclasses.replace(pipeline_config, seed=seed, paired_negatives=False)
     for batch in input_pipeline.training_batches(shards, config).rebatch(size):
         yield input_pipeline.prepare_batch(
             batch, spectrogram_settings=model_config.spectrogram_settings

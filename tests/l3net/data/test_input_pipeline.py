@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import l3net
 from l3net import constants
-from l3net.data import input_pipeline, schema
+from l3net.data import avc_pairs, input_pipeline, schema
 from l3net.data.shards import Shard
 from l3net.errors import UserError
 from tests import tiny_shards
@@ -54,21 +54,32 @@ def test_labels_are_true_and_balanced(tmp_path, sampling, start_us, pairs_per_cl
 
 @pytest.mark.parametrize("pairs_per_clip", [1, 4])
 @pytest.mark.parametrize("sampling", ["l3", "ots", "naive"])
-def test_paired_negatives_show_all_twice(tmp_path, sampling, pairs_per_clip):
+def test_paired_negatives_give_each_clip_once(tmp_path, sampling, pairs_per_clip):
     config = _config(
         sampling=sampling, pairs_per_clip=pairs_per_clip, paired_negatives=True, batch_size=16
     )
     for batch in _batches(_shards(tmp_path), config, 6):
-        frame, sound = _frame_clip(batch), _sound_clip(batch)
+        frame, sound = np.repeat(_frame_clip(batch), 2), _sound_clip(batch)
+        assert len(batch["image"]) == len(batch["draws"]) == 8
+        assert len(batch["corresponds"]) == 16
+        if sampling != "naive":
+            np.testing.assert_array_equal(frame[::2], sound)
+            sound = avc_pairs.sounds_of_pairs(tf.constant(sound)).numpy()
+        else:  # mismatches have seconds of their own
+            seconds = [set(map(bytes, batch["waveform"][first::2])) for first in (0, 1)]
+            assert seconds[0] != seconds[1]
         np.testing.assert_array_equal(batch["corresponds"], (frame == sound).astype(int))
         np.testing.assert_array_equal(batch["corresponds"][::2], 1)
-        np.testing.assert_array_equal(batch["image"][::2], batch["image"][1::2])
-        np.testing.assert_array_equal(batch["draws"][::2], batch["draws"][1::2])
-        if batch["corresponds"].sum() > 8:
-            continue  # more than half of the draws are of one clip
-        assert sorted(sound[::2]) == sorted(sound[1::2])
-        starts = [sorted(map(bytes, batch["waveform"][first::2])) for first in (0, 1)]
-        assert (starts[0] == starts[1]) == (sampling != "naive")
+        prepared = input_pipeline.prepare_batch(
+            {name: tf.constant(value) for name, value in batch.items()}, spectrogram_settings={}
+        )
+        assert len(prepared["log_spectrogram"]) == len(batch["waveform"])
+
+
+@pytest.mark.parametrize("changes", [{"labels": True}, {"batch_size": 2}])
+def test_paired_negatives_need_pairs(tmp_path, changes):
+    with pytest.raises(UserError, match="--nopaired_negatives"):
+        _batches(_shards(tmp_path), _config(paired_negatives=True, **changes), 1)
 
 
 def test_a_step_with_paired_negatives_takes_half_as_many_clips(tmp_path):
@@ -76,7 +87,7 @@ def test_a_step_with_paired_negatives_takes_half_as_many_clips(tmp_path):
     config = _config(pairs_per_clip=1, paired_negatives=True, batch_size=10)
     assert config.clips_per_batch == 5
     frames = np.concatenate([_frame_clip(batch) for batch in _batches(shards, config, 2)])
-    assert np.bincount(frames)[1:].tolist() == [2] * 10
+    assert np.bincount(frames)[1:].tolist() == [1] * 10
     resumed = input_pipeline.training_batches(shards, config, start_step=1).take(1)
     np.testing.assert_array_equal(
         next(resumed.as_numpy_iterator())["image"], _batches(shards, config, 2)[1]["image"]

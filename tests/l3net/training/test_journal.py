@@ -49,7 +49,7 @@ def test_other_workers_write_nothing(tmp_path, caplog):
     journal.start(0)
     journal.record({"step": 2, **METRICS})
     journal.show({"step": 2, **METRICS}, seconds_left=1.0)
-    journal.show_pairs(0, {}, {}, "corresponds")
+    journal.show_pairs(0, {}, "corresponds")
     journal.close()
     assert not (tmp_path / "x").exists() and not caplog.messages
 
