@@ -22,7 +22,7 @@ from l3net.data.shards import read_labels
 from l3net.errors import UserError
 from l3net.files import write_whole
 from l3net.flags import REQUIRED, setting
-from l3net.training import checkpoints, distribution, paired, run_dir
+from l3net.training import checkpoints, distribution, paired, plateau, run_dir
 from l3net.training.journal import Journal
 from l3net.training.step import Trainer, TrainingConfig, training_shards
 from l3net.training.validation import Validator
@@ -180,6 +180,7 @@ class _Run:
         self._standing = self._checkpoints.restore()
         distribution.check_agreement(self._strategy, str(self._standing.step), "the checkpoint")
         self._evaluates = schedule.num_eval_pairs > 0 or config.batch_norm_batches > 0
+        self._reported_step = self._standing.step
         self._eval_seconds = 0.0
         self._last_save = time.monotonic()
 
@@ -256,6 +257,20 @@ class _Run:
         metrics = {"step": step, "split": "train", **interval, "learning_rate": rate}
         self._journal.record({**metrics, "seconds": round(self._standing.seconds, 3)})
         self._journal.show(metrics, self._seconds_left(interval["pairs_per_second"]))
+        self._warn_on_plateau(step, interval["accuracy"])
+
+    def _warn_on_plateau(self, step: int, accuracy: float) -> None:
+        batch_size = self._trainer.pipeline_config.batch_size
+        num_pairs = (step - self._reported_step) * batch_size
+        warning = plateau.warning(
+            accuracy,
+            num_pairs=num_pairs,
+            pairs_before=self._reported_step * batch_size,
+            pairs_now=step * batch_size,
+        )
+        self._reported_step = step
+        if warning and not self._trainer.model_config.network.is_classifier:
+            _log.warning("%s", warning)
 
     def _seconds_left(self, pairs_per_second: float) -> float:
         """Guesses from the speed of the last steps and of the last evaluation."""

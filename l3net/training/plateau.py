@@ -1,0 +1,35 @@
+"""A network that learns nothing says so: AVC can stay at 50 % for tens of thousands of pairs."""
+
+import math
+
+# Our choice: three times what L3-Net and AVOL-Net took to leave the plateau (docs/measurements.md).
+FIRST_PAIRS = 200_000
+_DEVIATIONS = 3.0
+
+
+def warning(accuracy: float, *, num_pairs: int, pairs_before: int, pairs_now: int) -> str | None:
+    """Returns a line for the log if training stands at chance after many pairs.
+
+    It is due when `FIRST_PAIRS` were seen, and each time their number has doubled.
+
+    Args:
+        accuracy: of the last pairs, in [0, 1]; half of all pairs are matches.
+        num_pairs: how many pairs that is measured on.
+        pairs_before: seen when the accuracy was reported the last time.
+        pairs_now: seen now.
+
+    Returns:
+        What was got and what to try, or None if it is not due or the network is above chance by
+        more than three standard deviations.
+    """
+    doublings = math.floor(math.log2(max(pairs_now, 1) / FIRST_PAIRS))
+    if doublings < 0 or pairs_before >= FIRST_PAIRS * 2**doublings:
+        return None
+    if accuracy > 0.5 + _DEVIATIONS * math.sqrt(0.25 / num_pairs):
+        return None
+    return (
+        f"after {pairs_now:,} pairs the network still guesses: accuracy {accuracy:.1%} on the last "
+        f"{num_pairs:,}; try --paired_negatives, --global_batch_size of 128 or more, "
+        "--learning_rate from 1e-3 down to 1e-4, more and more different videos, or, for AVOL-Net, "
+        "--init_from an AVE-Net of the same data"
+    )
