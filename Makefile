@@ -56,7 +56,7 @@ SEEDS ?= 0
 NETWORKS ?= supervised_vision supervised_audio supervised_pretraining l3_net ave_net ave_net_naive ave_net_l3 ave_net_mf ave_net_of avol_net
 # Further flags of a table: make reproduce-table2 ARGS="--esc50=data/ESC-50". Its files go to runs/$(DATA)/own.
 ARGS ?=
-$(foreach old,RUN_DIR NETWORK_DIRS AVOL_DIR DEMO_NETWORKS ESC50 ESC10 DCASE2013 IMAGENET FLICKR_SOUNDNET KINETICS_SOUNDS AUDIOSET BOXES ONTOLOGY,\
+$(foreach old,RUN_DIR NETWORK_DIRS AVOL_DIR DEMO_NETWORKS ESC10 DCASE2013 IMAGENET FLICKR_SOUNDNET KINETICS_SOUNDS AUDIOSET BOXES ONTOLOGY,\
   $(if $(filter command line,$(origin $(old))),$(error $(old)= is not read any more; README.md shows the command for your own data)))
 
 comma := ,
@@ -163,6 +163,26 @@ reproduce-retrieval: $(OUT)/retrieval.json  ## OTS Table 1, cross-modal retrieva
 reproduce-localization: $(OUT)/localization.json  ## OTS section 4.1, localization
 $(TABLE_TARGETS):
 	@$(if $(ARGS),,cat $(<:.json=.md))
+
+# L3 Table 2 on ESC-50 with untrained networks at the papers' width, of stride 2 (l3_net_ots) and 1,
+# whose batch norm has the statistics of $(SHARDS). Everything done is kept in $(ESC50_RUNS)/cache.
+ESC50_RUNS := runs/esc50
+ESC50_NETWORKS := l3_net_ots l3_net
+$(ESC50_RUNS)/%/.made: $(SHARDS)/outcomes.csv | $(READY)
+	@mkdir -p $(@D)
+	echo '{"model": "$*"}' > $(@D)/model.json
+	$(RUN) l3net.export --run_dir=$(@D) --random_weights --shards=$(SHARDS) --seed=$(SEED)
+	@touch $@
+
+# Piczak's ConvNet comes last: it takes most of the time.
+.PHONY: reproduce-esc50
+reproduce-esc50: $(if $(ESC50),$(ESC50_NETWORKS:%=$(ESC50_RUNS)/%/.made))  ## L3 Table 2 on ESC-50 with Piczak's ConvNet (ESC50=folder; days on two cores, a killed one goes on)
+	@test -n "$(ESC50)" || { echo "error: got no ESC50=; give the folder that holds ESC-50's audio/ and meta/: make $@ ESC50=data/ESC-50" >&2; exit 1; }
+	for piczak in off paper; do for network in $(ESC50_NETWORKS); do \
+	  $(RUN) eval.table2_sound --esc50=$(ESC50) --random_saved_model=$(ESC50_RUNS)/$$network/saved_model_random \
+	    --piczak=$$piczak --seed=$(SEED) --cache_dir=$(ESC50_RUNS)/cache --out_dir=$(ESC50_RUNS)/$$network || exit 1; \
+	done; done
+	@cat $(ESC50_NETWORKS:%=$(ESC50_RUNS)/%/table2.md)
 
 HAS_BOXES := $(or $(filter demo av_digits,$(DATA)),$(wildcard $(FOLDER)/videos/boxes.csv))
 TABLES := avc_accuracy table2 table3 table4 retrieval $(if $(HAS_BOXES),localization)

@@ -1,6 +1,8 @@
 import functools
 import json
 import pathlib
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -191,3 +193,22 @@ def test_command_line(tmp_path):
     assert record["flags"]["svm_c"] == "cv"
     assert list(record["flags"]) == sorted(record["flags"]) and record["seconds"] > 0
     assert (tmp_path / "out" / "table2.md").read_text() == done.stdout
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_reproduces_esc50_in_a_folder_of_its_own_and_goes_on_from_its_cache():
+    asked = ["make", "--dry-run", "--always-make", "reproduce-esc50"]
+    commands_of = functools.partial(subprocess.run, capture_output=True, text=True, cwd=ROOT)
+    lines = commands_of([*asked, "ESC50=sounds"], check=True).stdout.splitlines()
+    exports = [line for line in lines if "l3net.export" in line]
+    assert [line.split("--run_dir=")[1].split()[0] for line in exports] == [
+        "runs/esc50/l3_net_ots",
+        "runs/esc50/l3_net",
+    ]
+    assert all("--random_weights --shards=" in line for line in exports)
+    text = " ".join(lines)
+    assert "for piczak in off paper; do for network in l3_net_ots l3_net" in text
+    assert "--esc50=sounds" in text and "--cache_dir=runs/esc50/cache" in text
+    refused = commands_of(["make", "reproduce-esc50"])
+    assert refused.returncode and "error: got no ESC50=; give the folder" in refused.stderr
+    assert not refused.stdout
