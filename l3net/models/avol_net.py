@@ -1,6 +1,6 @@
 """AVOL-Net: where in the image is what sounds? (OTS §4, Fig. 4)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import keras
 import tensorflow as tf
@@ -9,8 +9,8 @@ from l3net import constants
 from l3net.models import convnets, heads
 
 # Our choice: conv7's scale and shift at the start. 128-D embeddings that are not normalized have
-# scalar products of tens; the scale brings them to where the sigmoid has a slope.
-CONV7_SCALE = 0.1
+# scalar products of hundreds; the scale brings them to where the sigmoid has a slope.
+CONV7_SCALE = 0.01
 CONV7_SHIFT = 0.0
 
 
@@ -22,7 +22,7 @@ def avol_net(
     Audio as in AVE-Net up to fc2, without L2 norm. Vision keeps conv4_2's 14x14 positions: conv5
     1x1 128, ReLU -> conv6 1x1 128; the scalar product with the audio embedding at each position ->
     conv7 1x1 (scale and shift) -> sigmoid: the localization map. Its maximum is the
-    correspondence score.
+    correspondence score; `settings.soft_max_gradient` decides where its gradient goes.
 
     The inputs are "frame" (224, 224, 3) and "log_spectrogram" (257, 200, 1) in the paper.
 
@@ -64,14 +64,43 @@ def avol_net(
         dtype="float32",
         name="conv7",
     )(similarity)
-    return keras.Model(inputs, _outputs(logits), name="avol_net")
+    outputs = _outputs(logits, soft_max_gradient=settings.soft_max_gradient)
+    return keras.Model(inputs, outputs, name="avol_net")
 
 
-def _outputs(logits: keras.KerasTensor) -> dict[str, keras.KerasTensor]:
+@tf.custom_gradient
+def max_of_map(logits: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+    """The maximum over all positions, whose gradient goes to all of them (our choice).
+
+    The gradient of the maximum alone trains the position that was taken. In an untrained network
+    that is any position, mostly one without the object, and the network stays at chance. Here each
+    position gets its share of the softmax over the map: at first all of them much the same, later
+    nearly all goes to the best one, as the map becomes sharp.
+
+    Args:
+        logits: float32 [batch, height, width, 1].
+
+    Returns:
+        float32 [batch, 1], and the function that computes its gradient.
+    """
+    axes = (1, 2)
+
+    def gradient(upstream):
+        shares = tf.exp(logits - tf.reduce_logsumexp(logits, axis=axes, keepdims=True))
+        return upstream[:, tf.newaxis, tf.newaxis] * shares
+
+    return tf.reduce_max(logits, axis=axes), gradient
+
+
+def _outputs(logits, *, soft_max_gradient: bool) -> dict[str, keras.KerasTensor]:
     def sigmoid(name):
         return keras.layers.Activation("sigmoid", dtype="float32", name=name)
 
-    pooled = convnets.GlobalMax(dtype="float32", name="max")(logits)
+    if soft_max_gradient:
+        largest = keras.layers.Lambda(max_of_map, output_shape=(1,), dtype="float32", name="max")
+    else:
+        largest = convnets.GlobalMax(dtype="float32", name="max")
+    pooled = largest(logits)
     logit = keras.layers.Reshape((), dtype="float32", name="logit")(pooled)
     positions = keras.layers.Lambda(
         lambda x: x[..., 0], output_shape=lambda shape: shape[:3], dtype="float32", name="positions"

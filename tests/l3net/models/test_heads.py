@@ -85,9 +85,9 @@ def test_a_head_is_two_layers_with_a_relu_and_an_l2_norm_in_ave_net_alone(
     _check(outputs[output], expected / lengths if network == "ave_net" else expected)
 
 
-def test_conv7_starts_at_scale_a_tenth_and_no_shift(networks):
+def test_conv7_starts_at_scale_a_hundredth_and_no_shift(networks):
     scale, shift = networks["avol_net"].get_layer("conv7").get_weights()
-    np.testing.assert_array_equal(scale, np.full((1, 1, 1, 1), 0.1, np.float32))
+    np.testing.assert_array_equal(scale, np.full((1, 1, 1, 1), 0.01, np.float32))
     np.testing.assert_array_equal(shift, [0.0])
 
 
