@@ -113,6 +113,7 @@ class Outcome:
     maximum: float  # the probability that picture and sound correspond
     ciou: float  # overlap of the map's upper half with the region, in what the network sees
     num_highest: int  # cells that share the maximum; of several the first is the prediction
+    in_view: bool  # whether the network sees anything of the region
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +149,10 @@ def judge(
             judged += judge_batch(batch, [_other(frame, pool, rng) for frame in batch])
             shown.advance(len(batch))
     if not judged:
-        raise UserError(f"{frames.data}: none of the annotated clips is there; do the ids agree?")
+        raise UserError(
+            f"{frames.data}: none of the annotated frames is there ({_counted(left_out)}); do the "
+            "ids in --boxes agree, and are clips as long as the annotated time (VGG-SS: 5 s)?"
+        )
     return judged, left_out
 
 
@@ -223,6 +227,7 @@ def _outcome(
         float(heat.max()),
         metrics.ciou(area, agreed),
         int((heat == heat.max()).sum()),
+        bool(agreed.any()),
     )
 
 
@@ -260,7 +265,7 @@ def make_table(
         "OTS §4.1: localization of what sounds",
         METRICS,
         rows,
-        _notes(left_out, config, measured[OURS]["tied"]),
+        _notes(left_out, config, measured[OURS]),
     )
 
 
@@ -285,6 +290,7 @@ def _summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "mean_overlap": float(np.mean(overlaps)),
         # Where the sigmoid is 1 in float32, the position of the maximum is unknown.
         "tied": 100 * float(np.mean([outcome.num_highest > 1 for outcome in outcomes])),
+        "num_unseen": sum(not outcome.in_view for outcome in outcomes),
     }
 
 
@@ -323,20 +329,24 @@ def _row(
     return tables.Row(data, method, tables.RUN, paper, ours, note, measured, errors)
 
 
-def _notes(left_out: Counter, config: JudgeConfig, tied: float) -> list[str]:
+def _counted(left_out: Counter) -> str:
+    return "; ".join(f"{count} {why}" for why, count in sorted(left_out.items())) or "none"
+
+
+def _notes(left_out: Counter, config: JudgeConfig, measured: dict[str, Any]) -> list[str]:
     shown = "complete frame, squashed" if config.whole_frame else "centre crop of 224/256"
-    counted = "; ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
     return [
         "A hit: the position of the map's maximum is in the annotated region, without tolerance "
         "(our choice; the paper names none).",
         f"The network sees the {shown} and hears the second around it. Regions: where "
-        f"{config.consensus} box(es) overlap. Clips left out: {counted or 'none'}.",
+        f"{config.consensus} box(es) overlap. Frames whose regions it does not see: "
+        f"{measured['num_unseen']}. Clips left out: {_counted(left_out)}.",
         f"Empty: the map is below {EMPTY_BELOW} everywhere. Moved: its maximum is in another cell "
         "than with the frame's own sound. Hits of the mismatched row are still those of what "
         "sounds in the frame's own clip.",
         "cIoU: share of frames where the map's upper half and the region overlap by 0.5 or more; "
         "AUC: mean of that share over all thresholds; both inside what the network sees.",
-        f"Maps whose maximum several cells share (the first counts): {tied:.1f} %.",
+        f"Maps whose maximum several cells share (the first counts): {measured['tied']:.1f} %.",
     ]
 
 

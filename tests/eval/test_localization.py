@@ -143,6 +143,15 @@ def test_a_network_that_ignores_the_sound_is_noticed(frames):
     assert details["ciou"] == 0
 
 
+def test_boxes_outside_of_the_crop_are_counted(folder):
+    corner = sounding_frames.Annotation(0.6, np.array([[0.0, 0.0, 0.05, 0.05]]), "odd")
+    boxes = sounding_frames.read_boxes(folder / "boxes.csv") | {"clip0001": [corner]}
+    frames = sounding_frames.from_shards(folder / "shards", "test", boxes)
+    for whole, num_unseen in ((False, 1), (True, 0)):
+        rows = _rows(FakeModel(), frames, whole_frame=whole)
+        assert rows["AVOL-Net"].details["num_unseen"] == num_unseen
+
+
 def test_every_frame_is_in_the_json_and_the_draw_repeats(frames):
     first, again, other = (
         _rows(FakeModel(), frames, seed=seed)["AVOL-Net"].details["frames"] for seed in (0, 0, 1)
@@ -184,7 +193,7 @@ def test_without_another_class_the_row_is_not_run_and_without_clips_nothing(fold
     row = _rows(FakeModel(), frames)["AVOL-Net, sound of another class"]
     assert row.status == "not run" and not row.ours
     frames = sounding_frames.from_shards(folder / "shards", "test", {"elsewhere": []})
-    with pytest.raises(UserError, match="none of the annotated clips is there"):
+    with pytest.raises(UserError, match=r"none of the annotated frames .*\(11 without a box\)"):
         _rows(FakeModel(), frames)
 
 
