@@ -3,10 +3,11 @@ r"""L3 Table 3: ImageNet classification with a linear layer on frozen vision fea
     python -m eval.table3_imagenet --saved_model=runs/l3/saved_model \
         --random_saved_model=runs/l3_random/saved_model --imagenet=data/imagenet --out_dir=runs/l3
 
-Without --imagenet, frames of --shards take its part and every row says so. Runs the rows "Ours" and
-"Ours random", with --from_scratch also the complete network trained on the images; quotes the
-others. Features of images of any size come from the signature `vision`: 256 px for networks trained
-on 224 px crops.
+Without --imagenet, frames of --shards take its part and every row says so; other photographs in
+ImageNet's layout are named after their folder. Runs the rows "Ours" and "Ours random", one for each
+of --further_saved_models, with --from_scratch also the complete network trained on the images;
+quotes the others. Features of images of any size come from the signature `vision`: 256 px for
+networks trained on 224 px crops.
 """
 
 import dataclasses
@@ -52,7 +53,9 @@ class Images:
     clips: str | None = None
     seed: int = 0
     imagenet: str | None = setting(
-        None, "Folder of ImageNet ILSVRC 2012: train/ with class folders, and val/."
+        None,
+        "Folder of ImageNet ILSVRC 2012, or of other photographs in its layout: train/ with class "
+        "folders, and val/.",
     )
     imagenet_val_labels: str | None = setting(
         None,
@@ -73,6 +76,11 @@ class Settings:
     """Training of the linear layers, and of the network from scratch."""
 
     seed: int = 0
+    further_saved_models: tuple[str, ...] = setting(
+        (),
+        "SavedModels of further networks, separated by commas, for a row each: such as a network "
+        "trained with labels, or on other data.",
+    )
     augmentation: str = setting(
         linear_layer.INCEPTION,
         "Training crops. inception: random crops, flips and colours, as in the paper; the network "
@@ -91,8 +99,8 @@ class Settings:
     )
     learning_rate: str = setting(
         CHOOSE,
-        f'Initial learning rate of the layers, or "{CHOOSE}": from {_RATES}, by the accuracy on a '
-        "held-out tenth of the training images. L3 gives none.",
+        f'Initial learning rate of the layers, or "{CHOOSE}": from {_RATES}, by the accuracy on '
+        "held-out tenths of the training images. L3 gives none.",
     )
     seeds: int = setting(
         1,
@@ -103,6 +111,12 @@ class Settings:
         False,
         "Also train the complete vision network on the images, of --saved_model's size or else the "
         "paper's (L3 §3.4). Wants a GPU.",
+    )
+    scratch_epochs: int | None = setting(
+        None,
+        "Epochs of --from_scratch; those of --epochs without this flag. A few hundred photographs "
+        "want more than a linear layer does.",
+        at_least=1,
     )
     scratch_learning_rate: float = setting(
         _SCRATCH_RATE,
@@ -150,6 +164,27 @@ def read_images(given: Images) -> image_sets.ImageSet:
     )
 
 
+def method_of(network: linear_layer.VisionNetwork) -> str:
+    """Returns the method of a further network's row, such as "l3_net_ots trained on demo"."""
+    name, trained_on = networks.kind(network), network.metadata.get("trained_on")
+    if not networks.is_random(network):
+        return f"{name} trained on {trained_on or 'unknown data'}"
+    statistics = (network.metadata.get("random_batch_norm") or {}).get("data")
+    return f"{name} untrained, batch norm " + (f"of {statistics}" if statistics else "identity")
+
+
+def further_networks(paths: Sequence[str]) -> dict[str, linear_layer.VisionNetwork]:
+    """Returns the networks by method; UserError if two would have the same row."""
+    found = [linear_layer.VisionNetwork(path) for path in paths]
+    by_method = {method_of(network): network for network in found}
+    if len(by_method) < len(found):
+        raise UserError(
+            f"--further_saved_models: {len(found)} networks make the rows {', '.join(by_method)}; "
+            "run the command once for each of those that are alike"
+        )
+    return by_method
+
+
 def make_table(
     images: image_sets.ImageSet,
     *,
@@ -158,10 +193,11 @@ def make_table(
     cache_dir: pathlib.Path,
     scratch: image_classifier.ModelConfig | None = None,
 ) -> tables.Table:
-    """Runs every row that can be run: `frozen` OURS and OURS_RANDOM, and `scratch` if it is given.
+    """Runs every row that can be run: the `frozen` networks by method, and `scratch` if given.
 
     Returns:
-        The table: the paper's rows; where not all of ImageNet is given, ours are before them.
+        The table: the paper's rows, behind those of ours that it has not; where not all of ImageNet
+        is given, those are all of ours.
     """
     ran = {
         method: _frozen_row(images, method, network, settings, cache_dir)
@@ -169,13 +205,12 @@ def make_table(
     }
     if scratch is not None:
         ran[FROM_SCRATCH] = _scratch_row(images, scratch, settings, cache_dir)
-    rows = []
-    if not images.is_imagenet:
-        rows = [ran.pop(method) for method in (OURS_RANDOM, OURS, FROM_SCRATCH) if method in ran]
+    own = [method for method in ran if not (images.is_imagenet and method in ROWS)]
+    rows = [ran.pop(method) for method in own]
     rows += [_paper_row(method, ran.get(method), images) for method in ROWS]
     return tables.Table(
         "table3",
-        "L3 Table 3: ImageNet classification, a linear layer on frozen features",
+        "L3 Table 3: image classification, a linear layer on frozen features",
         [tables.Metric("accuracy", "top-1 accuracy %")],
         rows,
         _notes(images, settings),
@@ -198,7 +233,7 @@ def _paper_row(method: str, made: tables.Row | None, images: image_sets.ImageSet
 def _notes(images: image_sets.ImageSet, settings: Settings) -> list[str]:
     rate = f"{settings.rate}"
     if settings.rate is None:
-        rate = f"chosen from {_RATES} on a held-out tenth of the training images"
+        rate = f"chosen from {_RATES} on held-out tenths of the training images"
     crops = {
         linear_layer.INCEPTION: "random crops, flips and colours of the Inception recipe",
         linear_layer.NONE: "central crops only, unlike the paper",
@@ -263,6 +298,7 @@ def _rate(
         return {"rate": rate, "held_out": dict(zip(grid, accuracies, strict=True))}
 
     parts = [*protocol, images.train.content_hash, list(linear_layer.RATE_GRID), settings.seed]
+    parts += [linear_layer.MIN_HELD_OUT, linear_layer.MAX_DRAWS]
     chosen = cache.remembered(setup.cache_dir, cache.key_of(PROTOCOL, parts), choose)
     return chosen["rate"], chosen["held_out"]
 
@@ -274,6 +310,8 @@ def _scratch_row(
     cache_dir: pathlib.Path,
 ) -> tables.Row:
     training = settings.training(linear_layer.default_image_px(config.frame_px))
+    if settings.scratch_epochs is not None:
+        training = dataclasses.replace(training, num_epochs=settings.scratch_epochs)
     rate = settings.scratch_learning_rate
     details = {
         "model_config": dataclasses.asdict(config),
@@ -343,6 +381,7 @@ def main(table: TrainedAndRandomConfig, given: Images, settings: Settings) -> No
 
     def make() -> tables.Table:
         frozen = {name: linear_layer.VisionNetwork(path) for name, path in paths.items() if path}
+        frozen |= further_networks(settings.further_saved_models)
         return make_table(
             read_images(given),
             frozen=frozen,

@@ -53,7 +53,7 @@ def training_flag(model: saved_model.SavedModel, name: str) -> str | None:
     return values[-1].removeprefix(start) if values else None
 
 
-def is_random(model: saved_model.SavedModel) -> bool:
+def is_random(model: saved_model.SavedModel | ExportedNetwork) -> bool:
     """Returns whether the network was never trained."""
     return bool(model.metadata.get("random_weights"))
 

@@ -1,7 +1,7 @@
 """Labelled images, read from their folders, for a linear classifier of frozen features (L3 §3.4).
 
 - ImageNet: `train/n01440764/*.JPEG` and `val/`, with class folders too, or flat with a list of the
-  images' classes.
+  images' classes; and any other photographs in this layout.
 - frames of a prepared shard folder (l3net.data.schema), its splits train and test.
 
 Nothing is decoded until `read_rgb` is called.
@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import io
 import pathlib
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -23,6 +24,7 @@ from l3net.media.file_kinds import IMAGE, SUFFIXES
 
 IMAGENET_CLASSES, IMAGENET_TRAIN, IMAGENET_VAL = 1000, 1_281_167, 50_000
 _TRAIN, _VAL, _TEST = "train", "val", "test"
+_SYNSET = re.compile(r"n\d+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +103,7 @@ def read_imagenet(
     images_per_class: int | None = None,
     seed: int = 0,
 ) -> ImageSet:
-    """Reads ImageNet, or a part of it.
+    """Reads ImageNet, a part of it, or another set in its layout, which is called by its folder.
 
     Args:
         folder: holds train/ and val/.
@@ -132,8 +134,16 @@ def read_imagenet(
     parts = [_from_files(folder, [paths[name] for name in classes]) for paths in (train, val)]
     sizes = (len(classes), *map(len, parts))
     is_all = sizes == (IMAGENET_CLASSES, IMAGENET_TRAIN, IMAGENET_VAL)
-    part = "part of ImageNet ({} of 1000 classes, {} training and {} val images)".format(*sizes)
-    return ImageSet("ImageNet" if is_all else part, tuple(classes), parts[0], parts[1], is_all)
+    data = "ImageNet" if is_all else _named(folder, classes, sizes)
+    return ImageSet(data, tuple(classes), parts[0], parts[1], is_all)
+
+
+def _named(folder: pathlib.Path, classes: list[str], sizes: tuple[int, ...]) -> str:
+    """Returns what a table's row says: part of ImageNet if its synsets are the classes' names."""
+    amount = "{} classes, {} training and {} val images".format(*sizes)
+    if all(map(_SYNSET.fullmatch, classes)):
+        return f"part of ImageNet ({amount.replace(' ', f' of {IMAGENET_CLASSES} ', 1)})"
+    return f"{folder.resolve().name} ({amount})"
 
 
 def _class_folders(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:

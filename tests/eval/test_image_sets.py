@@ -29,6 +29,15 @@ def test_class_folders(imagenet):
     assert some.sources == (images.train.sources[14], images.train.sources[0])
 
 
+def test_other_photographs_are_named_after_their_folder(imagenet):
+    for part in ("train", "val"):
+        (imagenet / part / "n01").rename(imagenet / part / "bonsai")
+    folder = imagenet.rename(imagenet.with_name("caltech3"))
+    images = image_sets.read_imagenet(folder)
+    assert images.data == "caltech3 (3 classes, 15 training and 6 val images)"
+    assert images.classes == ("bonsai", "n02", "n03")
+
+
 def test_whole_imagenet_is_called_so(imagenet, monkeypatch):
     for name, value in (("CLASSES", 3), ("TRAIN", 15), ("VAL", 6)):
         monkeypatch.setattr(image_sets, f"IMAGENET_{name}", value)

@@ -196,6 +196,18 @@ def test_held_out_part():
     held = linear_layer.held_out(labels, seed=0)
     assert [int(held[labels == label].sum()) for label in range(3)] == [4, 1, 0]
     assert not np.array_equal(held, linear_layer.held_out(labels, seed=1))
+    draws = [linear_layer.held_out(labels, seed=0, draw=number) for number in range(5)]
+    assert np.sum(draws, axis=0).max() == 1 and [draw.sum() for draw in draws] == [5, 5, 5, 4, 4]
+
+
+def test_tenths_are_held_out_until_they_tell_rates_apart(monkeypatch):
+    def sizes(num_per_class):
+        labels = np.repeat(np.arange(20), num_per_class)
+        return [int(held.sum()) for held in linear_layer._draws(labels, seed=0)]
+
+    assert sizes(40) == [80, 80, 80]  # 800 photographs of 20 classes
+    assert sizes(1000) == [2000] and sizes(10) == [20] * 5
+    assert sizes(2) == [20, 20] and not sizes(1)
 
 
 def test_rate_is_chosen_on_training_images_only(network, images, tmp_path, monkeypatch):
@@ -210,7 +222,9 @@ def test_rate_is_chosen_on_training_images_only(network, images, tmp_path, monke
     setup = _setup(network, tmp_path, training)
     rate, found = linear_layer.choose_rate(setup, images.train, seed=0, grid=(1e-6, 0.02))
     assert rate == 0.02 and found[1] == 1.0 > found[0]
-    assert len(measured) == 1 and set(measured[0].sources) < set(images.train.sources)
+    held = [source for split in measured for source in split.sources]
+    assert len(measured) == 5 and set(held) <= set(images.train.sources)
+    assert len(set(held)) == len(held)  # each image once
     single = images.train.take([0, 5, 10])
     with pytest.raises(UserError, match="one training image"):
         linear_layer.choose_rate(setup, single, seed=0)

@@ -84,12 +84,36 @@ def test_imagenet_numbers_stand_beside_the_papers(networks, tmp_path, monkeypatc
     for name, value in (("CLASSES", 3), ("TRAIN", 15), ("VAL", 6)):
         monkeypatch.setattr(image_sets, f"IMAGENET_{name}", value)
     whole = image_sets.read_imagenet(tmp_path / "imagenet")
-    rows = {row.method: row for row in _table(whole, networks, tmp_path / "cache").rows}
+    given = {**networks, "another": networks[OURS]}
+    first, *others = _table(whole, given, tmp_path / "cache").rows
+    assert first.method == "another" and first.ours["accuracy"] == 100  # before the paper's
+    rows = {row.method: row for row in others}
     assert list(rows) == table3_imagenet.ROWS
     assert rows[OURS].paper == {"accuracy": 32.3} and rows[OURS].ours["accuracy"] == 100
     assert rows[OURS].data == "ImageNet"
     assert rows["Zhang et al."].status == tables.QUOTED
     assert rows[FROM_SCRATCH].status == tables.NOT_RUN
+
+
+def test_further_networks_have_a_row_each(demo, tmp_path):
+    about = (
+        {"model_config": {"model": "supervised_vision"}, "trained_on": "demo"},
+        {"random_weights": True, "random_batch_norm": {"data": "demo", "num_pairs": 384}},
+        {"random_weights": True},
+    )
+    paths = [
+        str(save_tiny_vision(tmp_path / f"{number}", **metadata))
+        for number, metadata in enumerate(about)
+    ]
+    further = table3_imagenet.further_networks(paths)
+    names = ["supervised_vision trained on demo", "network untrained, batch norm of demo"]
+    names += ["network untrained, batch norm identity"]
+    assert list(further) == names
+    rows = _table(demo, {OURS: further[names[0]], **further}, tmp_path / "cache", seeds=1).rows
+    assert [row.method for row in rows[:4]] == [OURS, *names]
+    assert all(row.status == tables.RUN and not row.paper for row in rows[:4])
+    with pytest.raises(UserError, match="2 networks make the rows supervised_vision trained"):
+        table3_imagenet.further_networks([paths[0], paths[0]])
 
 
 def test_default_size_and_inception(demo, networks, tmp_path):
@@ -131,7 +155,7 @@ def test_from_scratch_when_asked(demo, tmp_path, monkeypatch):
     assert [row.status for row in rows[-3:]] == [tables.NOT_RUN] * 3
     assert rows[-1].paper == {"accuracy": 59.2} and "--from_scratch" in rows[-1].note
     given = (demo, {}, tmp_path / "cache", ModelConfig(width=1 / 32))
-    settings = {"image_px": 32, "epochs": 6, "seeds": 1}
+    settings = {"image_px": 32, "epochs": 2, "scratch_epochs": 6, "seeds": 1}
     row, *others = _table(*given, **settings).rows
     assert row.method == FROM_SCRATCH and row.data.startswith("demo data (synthetic)")
     assert row.ours["accuracy"] == 100
