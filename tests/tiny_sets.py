@@ -34,6 +34,16 @@ def write_esc50(folder, categories=("dog", "rain"), folds=range(1, 6), seconds=1
     return folder
 
 
+def write_spoken_digits(folder, speakers=("ann", "bob", "zoe"), digits=range(3), per=2):
+    """Writes recordings named as the Free Spoken Digit Dataset's; the pitch is the digit's."""
+    for digit in digits:
+        for speaker in speakers:
+            for index in range(per):
+                path = folder / f"{digit}_{speaker}_{index}.wav"
+                write_tone(path, hz=300 * (digit + 1), seconds=0.3 + 0.9 * index, rate_hz=8000)
+    return folder
+
+
 def write_sound_shards(folder, *, name="demo") -> pathlib.Path:
     """Writes a prepared folder: two classes that differ in pitch; one clip has no label."""
     for split, count in (("train", 6), ("test", 4)):

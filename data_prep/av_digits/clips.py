@@ -13,13 +13,15 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image
 
-from data_prep.av_digits.sources import NUM_DIGITS, Recording
+from data_prep.av_digits.sources import NUM_DIGITS
 from data_prep.demo_data import backgrounds, colours
 from data_prep.lists.dataset_lists import TEST, TRAIN, VAL
 from l3net import constants
+from l3net.data import spoken_digits
+from l3net.data.spoken_digits import Recording
 from l3net.errors import UserError
 
-LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+LABELS = spoken_digits.WORDS
 TEST_HEARD = "test_heard"
 # Clips of each digit. `test` has one speaker whom training never hears, `test_heard` has new
 # recordings of the other speakers.
@@ -63,7 +65,7 @@ def plan_clips(digits: np.ndarray, recordings: Sequence[Recording], seed: int) -
     Raises:
         UserError: if there are too few images, or a split has no recording of a digit.
     """
-    unheard = max(one.speaker for one in recordings)
+    unheard = spoken_digits.held_out_speaker(recordings)
     voices = collections.defaultdict(list)
     for one in recordings:
         voices[_split_of(one, unheard), one.digit].append(one)

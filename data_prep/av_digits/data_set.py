@@ -15,6 +15,7 @@ from data_prep.demo_data.processes import in_processes
 from data_prep.lists.box_lists import Box, boxes_of_frames
 from data_prep.lists.dataset_rows import Result
 from data_prep.lists.manifest import ManifestRow
+from l3net.data import spoken_digits
 from l3net.errors import UserError
 from l3net.files import write_csv, write_whole
 from l3net.flags import setting
@@ -65,7 +66,7 @@ def make_digits(config: Config, folder: str | pathlib.Path, seed: int) -> Result
     if not config.mnist or not config.spoken_digits:
         raise UserError("av_digits needs --mnist and --spoken_digits; see --help")
     images, digits = sources.read_images(config.mnist)
-    plans = clips.plan_clips(digits, sources.list_recordings(config.spoken_digits), seed)
+    plans = clips.plan_clips(digits, spoken_digits.list_recordings(config.spoken_digits), seed)
     folder = pathlib.Path(folder)
     try:
         _open(folder, {"name": NAME, "version": VERSION, "seed": seed})

@@ -1,36 +1,23 @@
 """What av_digits is made of: MNIST's test images and the Free Spoken Digit Dataset.
 
 MNIST: t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, with or without .gz (the published IDX
-files). Free Spoken Digit Dataset: the folder recordings/ of {digit}_{speaker}_{index}.wav.
+files). Free Spoken Digit Dataset: the folder recordings/, see l3net.data.spoken_digits.
 """
 
-import dataclasses
 import functools
 import gzip
 import pathlib
-import re
 import struct
 
 import numpy as np
 import soundfile
 
+from l3net.data.spoken_digits import WORDS
 from l3net.errors import UserError
 from l3net.media import sound
 
-NUM_DIGITS = 10
+NUM_DIGITS = len(WORDS)
 _IMAGES, _LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
-_RECORDING = re.compile(r"(?P<digit>\d)_(?P<speaker>.+)_(?P<index>\d+)\.wav")
-
-
-@dataclasses.dataclass(frozen=True)
-class Recording:
-    """A voice that says a digit."""
-
-    name: str  # of its file
-    digit: int
-    speaker: str
-    index: int
-    seconds: float
 
 
 def read_images(folder: str | pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
@@ -64,33 +51,6 @@ def _read_idx(folder: str | pathlib.Path, name: str, num_axes: int) -> np.ndarra
         return np.frombuffer(content, np.uint8, offset=4 + 4 * num_axes).reshape(shape)
     except (OSError, EOFError, ValueError, struct.error) as error:
         raise UserError(f"{path} is no IDX file of bytes with {num_axes} axes ({error})") from error
-
-
-def list_recordings(folder: str | pathlib.Path) -> list[Recording]:
-    """Lists a folder of recordings by digit, speaker and index.
-
-    Raises:
-        UserError: if it has none, or one cannot be read or is empty.
-    """
-    recordings = []
-    for path in sorted(pathlib.Path(folder).glob("*.wav")):
-        found = _RECORDING.fullmatch(path.name)
-        if found is None:
-            continue
-        try:
-            seconds = float(soundfile.info(path).duration)
-        except (RuntimeError, OSError) as error:
-            raise UserError(f"cannot read {path}: {error}") from error
-        if seconds <= 0:
-            raise UserError(f"{path} is empty; get it again or remove it")
-        digit, index = int(found["digit"]), int(found["index"])
-        recordings.append(Recording(path.name, digit, found["speaker"], index, seconds))
-    if not recordings:
-        raise UserError(
-            f"{folder} has no file named digit_speaker_index.wav; need recordings/ of the Free "
-            "Spoken Digit Dataset"
-        )
-    return sorted(recordings, key=lambda one: (one.digit, one.speaker, one.index))
 
 
 @functools.lru_cache(maxsize=4096)

@@ -296,10 +296,11 @@ def inner_parts(
 ) -> np.ndarray:
     """Returns the groups, str [num_recordings], that stay together when C is chosen.
 
-    They are the data set's folds; where it has one training split, we choose five groups of
-    recordings drawn by seed, each class spread evenly over them.
+    They are the data set's folds or its parts to train on, such as speakers; where it has one
+    training split, we choose five groups of recordings drawn by seed, each class spread evenly over
+    them.
     """
-    if len(tested) > 1:
+    if len(tested) > 1 or len({*parts} - {*tested}) > 1:
         return parts
     groups = parts.astype(object)
     generator = np.random.default_rng(seed)

@@ -2,6 +2,7 @@
 
 - ESC-50, ESC-10 and DCASE 2013 in the layouts of eval.sets.recording_lists; every listed file must
   exist.
+- spoken digits (l3net.data.spoken_digits), the split by speaker.
 - a prepared shard folder (l3net.data.schema), its splits train and test.
 
 Nothing is decoded until `Recording.load` is called.
@@ -20,7 +21,7 @@ from eval.reporting import cache, synthetic
 from eval.sets import clip_labels, recording_lists
 from eval.sets.recording_lists import TEST, TRAIN, ListedRecording
 from l3net import constants
-from l3net.data import schema
+from l3net.data import schema, spoken_digits
 from l3net.errors import UserError, first_line
 from l3net.files import sha256_of
 
@@ -36,7 +37,8 @@ class Recording:
     Attributes:
         name: unique within its set.
         label: its class.
-        part: its fold ("1" to "5"), or TRAIN or TEST where the data set fixes a split.
+        part: its fold ("1" to "5"), or TRAIN or TEST where the data set fixes a split; what is
+            trained on may be several parts, such as speakers.
         content_hash: returns a hash of the file, or of a shard's samples; read once.
         load: sample rate in Hz -> mono float32 [num_samples] in [-1, 1].
     """
@@ -213,6 +215,26 @@ def read_dcase2013(folder: str | pathlib.Path) -> RecordingSet:
         for each in recording_lists.list_dcase2013(folder)
     ]
     return _checked_set("DCASE 2013", recordings, official=200)
+
+
+def read_spoken_digits(folder: str | pathlib.Path) -> RecordingSet:
+    """Reads the Free Spoken Digit Dataset: ten classes, tested on a speaker not trained on.
+
+    That is the speaker whom no training of av_digits hears (`spoken_digits.held_out_speaker`). The
+    others are a part each, so that what is chosen by cross-validation is chosen on new speakers,
+    too. Recordings keep their length, 0.1 to 2.3 s. UserError if there are none, or of too few
+    speakers or digits.
+    """
+    folder = _existing(folder, "spoken digits")
+    listed = spoken_digits.list_recordings(folder)
+    unheard = spoken_digits.held_out_speaker(listed)
+    recordings = []
+    for one in listed:
+        part = TEST if one.speaker == unheard else one.speaker
+        row = ListedRecording(one.name, part, spoken_digits.WORDS[one.digit])
+        recordings.append(_from_listed(folder, row, one.name))
+    made = _checked_set("spoken digits", recordings, spoken_digits.NUM_RECORDINGS)
+    return dataclasses.replace(made, data=f"{made.data}, speaker {unheard} held out")
 
 
 # --- Prepared shards -----------------------------------------------------------------------------

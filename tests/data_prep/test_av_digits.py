@@ -16,6 +16,7 @@ from data_prep.lists import manifest
 from data_prep.lists.dataset_rows import Request
 from data_prep.lists.make_manifest import Config
 from eval.sets import ontology
+from l3net.data import spoken_digits
 from l3net.errors import UserError
 from l3net.media import ffmpeg
 
@@ -63,7 +64,7 @@ def made(tmp_path_factory):
 def _plans(folder, **changes):
     given = write_sources(folder, **changes)
     _, digits = sources.read_images(given.mnist)
-    return clips.plan_clips(digits, sources.list_recordings(given.spoken_digits), seed=3)
+    return clips.plan_clips(digits, spoken_digits.list_recordings(given.spoken_digits), seed=3)
 
 
 def _used(plans, split):
@@ -95,7 +96,7 @@ def test_splits_share_no_image_and_no_recording_and_one_speaker_is_new(tmp_path,
 @pytest.mark.skipif(not SHARED.exists(), reason="the real digits are not here")
 def test_the_real_sources():
     _, digits = sources.read_images(SHARED)
-    recordings = sources.list_recordings(SHARED / "recordings")
+    recordings = spoken_digits.list_recordings(SHARED / "recordings")
     plans = clips.plan_clips(digits, recordings, seed=0)
     assert len(digits) == 10_000 and len(recordings) == 3000 and len(plans) == 2700
     _assert_nothing_shared(plans)

@@ -141,6 +141,8 @@ def test_inner_groups_keep_folds_or_spread_each_class():
     labels = np.repeat([0, 1], 10)
     folds = np.tile(list("12345"), 4)
     assert linear_probe.inner_parts(labels, folds, list("12345"), seed=0) is folds
+    speakers = np.array(["ann", "bob", "test", "test"] * 5)  # chosen on speakers, too
+    assert linear_probe.inner_parts(labels, speakers, ["test"], seed=0) is speakers
     split = np.array(["train"] * 10 + ["test"] * 10)
     labels = np.tile([0, 1], 10)
     groups = linear_probe.inner_parts(labels, split, ["test"], seed=0)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from eval.methods import features
 from eval.sets import recordings
 from l3net.errors import UserError
-from tests.tiny_sets import write_esc50, write_sound_shards, write_tone
+from tests.tiny_sets import write_esc50, write_sound_shards, write_spoken_digits, write_tone
 
 REAL_ESC10 = pathlib.Path(__file__).parents[3] / "shared" / "data" / "esc10"
 
@@ -54,6 +55,22 @@ def test_real_esc10():
     waveform = read.recordings[0].load(48_000)
     assert len(waveform) == 240_000
     assert 0.01 < np.abs(waveform).max() <= 1
+
+
+def test_spoken_digits_test_the_speaker_whom_av_digits_never_hears(tmp_path):
+    read = recordings.read_spoken_digits(write_spoken_digits(tmp_path / "recordings"))
+    assert read.data == "spoken digits (18 of 3000 real recordings), speaker zoe held out"
+    assert read.classes == ["one", "two", "zero"] and read.test_parts == ["test"]
+    parts = {one.name: one.part for one in read.recordings}
+    assert parts["0_zoe_0.wav"] == "test" and parts["2_bob_1.wav"] == "bob"
+    assert set(parts.values()) == {"ann", "bob", "test"}
+    # Their length is kept; what is shorter than a second is padded when it is cut into seconds.
+    assert [len(one.load(48_000)) for one in read.recordings[:2]] == [14_400, 57_600]
+    assert [len(features.subclips(one.load(48_000))) for one in read.recordings[:2]] == [1, 2]
+    _refused("does not exist", recordings.read_spoken_digits, tmp_path / "none")
+    _refused("no file named digit_speaker_index.wav", recordings.read_spoken_digits, tmp_path)
+    alone = write_spoken_digits(tmp_path / "alone", speakers=["ann"])
+    _refused("all recordings are in one fold", recordings.read_spoken_digits, alone)
 
 
 def test_stereo_is_averaged_and_resampled_at_the_right_pitch(tmp_path):

@@ -16,7 +16,7 @@ from l3net import flags
 from l3net.errors import UserError
 from tests import commands
 from tests.tiny_networks import save_tiny_network
-from tests.tiny_sets import write_esc50, write_sound_shards, write_tone
+from tests.tiny_sets import write_esc50, write_sound_shards, write_spoken_digits, write_tone
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -111,6 +111,19 @@ def test_errors_are_over_folds_or_binomial(tmp_path):
     predictions[-1] = 1 - predictions[-1]  # three of four
     assert error(shards, predictions) == pytest.approx(100 * (0.75 * 0.25 / 4) ** 0.5)
     assert "binomial" in table2_sound._notes(None, [shards])[1]
+
+
+def test_spoken_digits_of_a_new_speaker(tmp_path, networks):
+    sets = _sets(spoken_digits=write_spoken_digits(tmp_path / "recordings"))
+    rows = _rows(_table(sets, networks, tmp_path / "cache"), "spoken digits")
+    ran = {method: row for method, row in rows.items() if row.status == "run"}
+    assert set(ran) == {"Ours", "Ours random", table2_sound.SVM, table2_sound.FOREST}
+    for row in ran.values():
+        assert row.data == "spoken digits (18 of 3000 real recordings), speaker zoe held out"
+        assert row.details["num_tested"] == 6 and not row.paper
+        share = row.ours["accuracy"] / 100
+        assert row.errors["accuracy"] == pytest.approx(100 * (share * (1 - share) / 6) ** 0.5)
+    assert ran[table2_sound.SVM].ours["accuracy"] == 100
 
 
 def test_dcase_layout_and_no_networks(tmp_path):
