@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from eval.methods import baselines, features, linear_probe, piczak
-from eval.methods.networks import in_words
+from eval.methods import baselines, features, linear_probe, networks, piczak
 from eval.metrics import accuracy
 from eval.reporting import cache, paper_values, synthetic, tables
-from eval.reporting.table_config import TrainedAndRandomConfig, positive_or_word
+from eval.reporting.table_config import FrozenNetworksConfig, positive_or_word
 from eval.sets import recordings
 from l3net import flags
 from l3net.errors import UserError
@@ -116,17 +115,17 @@ def make_table(
     sets: Sequence[recordings.RecordingSet],
     config: Config,
     *,
-    networks: Mapping[str, features.AudioNetwork],
+    exported: Mapping[str, features.AudioNetwork],
     cache_dir: pathlib.Path,
 ) -> tables.Table:
-    """Runs every row that can be run, of `networks` OURS and OURS_RANDOM as far as given.
+    """Runs every row that can be run, `exported` networks by method.
 
     Returns:
         The table, set by set; the paper's sets that are not given are "not run".
     """
     rows = []
     for data in sets:
-        rows += _ordered_rows(data.name, data.data, _run_rows(data, config, networks, cache_dir))
+        rows += _ordered_rows(data.name, data.data, _run_rows(data, config, exported, cache_dir))
     present = {data.name for data in sets}
     for name in (name for name in _SETS if name not in present):
         rows += _ordered_rows(name, f"{name} (not given)", {})
@@ -150,7 +149,7 @@ def methods_of(name: str) -> list[str]:
 
 
 def _ordered_rows(name: str, data: str, ran: dict[str, tables.Row]) -> list[tables.Row]:
-    """Returns the rows of a data set in the paper's order, those not run as quoted or not run."""
+    """Returns a set's rows in the paper's order, also those not run, then further networks'."""
     rows = []
     for method in methods_of(name):
         missing = tables.NOT_RUN if method in _OUR_METHODS else tables.QUOTED
@@ -158,7 +157,7 @@ def _ordered_rows(name: str, data: str, ran: dict[str, tables.Row]) -> list[tabl
         made = ran.get(method) or tables.Row(data, method, missing, note=note)
         paper = paper_values.values(_TABLE, name, method)
         rows.append(dataclasses.replace(made, paper=paper))
-    return rows
+    return rows + [row for method, row in ran.items() if method not in methods_of(name)]
 
 
 def _notes(c: float | None, sets: Sequence[recordings.RecordingSet]) -> list[str]:
@@ -187,12 +186,12 @@ def _error_in_words(sets: Sequence[recordings.RecordingSet]) -> str:
 def _run_rows(
     data: recordings.RecordingSet,
     config: Config,
-    networks: Mapping[str, features.AudioNetwork],
+    exported: Mapping[str, features.AudioNetwork],
     cache_dir: pathlib.Path,
 ) -> dict[str, tables.Row]:
     rows = {
         method: _network_row(data, method, network, config, cache_dir)
-        for method, network in networks.items()
+        for method, network in exported.items()
     }
     for method in (SVM, FOREST):
         rows[method] = _baseline_row(data, method, config.seed, cache_dir)
@@ -239,7 +238,7 @@ def _network_row(
     row = _measured(data, method, protocol, cache_dir, run)
     about = {"hash": network.content_hash, "metadata": network.metadata}
     details = {**row.details, "saved_model": about}
-    return dataclasses.replace(row, note=in_words(network, width=True), details=details)
+    return dataclasses.replace(row, note=networks.in_words(network, width=True), details=details)
 
 
 def _baseline_row(
@@ -290,18 +289,21 @@ def _measured(
     return tables.Row(data.data, method, tables.RUN, ours=ours, details=details, errors=errors)
 
 
-def main(table: TrainedAndRandomConfig, config: Config) -> None:
+def main(table: FrozenNetworksConfig, config: Config) -> None:
     """Makes the table and writes it."""
     _ = config.c  # a value that is not allowed is refused before anything is read
 
     def make() -> tables.Table:
         paths = {OURS_RANDOM: table.random_saved_model, OURS: table.saved_model}
-        networks = {name: features.AudioNetwork(path) for name, path in paths.items() if path}
-        sets = read_sets(config)
-        return make_table(sets, config, networks=networks, cache_dir=pathlib.Path(table.cache_dir))
+        exported = {name: features.AudioNetwork(path) for name, path in paths.items() if path}
+        exported |= networks.by_method(
+            [features.AudioNetwork(path) for path in table.further_saved_models]
+        )
+        cache_dir = pathlib.Path(table.cache_dir)
+        return make_table(read_sets(config), config, exported=exported, cache_dir=cache_dir)
 
     tables.make_and_write(make, table, config)
 
 
 if __name__ == "__main__":
-    flags.run(main, TrainedAndRandomConfig, Config)
+    flags.run(main, FrozenNetworksConfig, Config)

@@ -21,7 +21,7 @@ import numpy as np
 from eval.methods import from_scratch, linear_layer, networks
 from eval.metrics.accuracy import binomial_error
 from eval.reporting import cache, paper_values, synthetic, tables
-from eval.reporting.table_config import TrainedAndRandomConfig, positive_or_word
+from eval.reporting.table_config import FrozenNetworksConfig, positive_or_word
 from eval.sets import image_sets
 from l3net import flags
 from l3net.errors import UserError
@@ -76,11 +76,6 @@ class Settings:
     """Training of the linear layers, and of the network from scratch."""
 
     seed: int = 0
-    further_saved_models: tuple[str, ...] = setting(
-        (),
-        "SavedModels of further networks, separated by commas, for a row each: such as a network "
-        "trained with labels, or on other data.",
-    )
     augmentation: str = setting(
         linear_layer.INCEPTION,
         "Training crops. inception: random crops, flips and colours, as in the paper; the network "
@@ -162,27 +157,6 @@ def read_images(given: Images) -> image_sets.ImageSet:
         "nothing to classify: give --imagenet (a folder with train/ and val/) or --shards (a "
         "folder that data_prep.write_shards made)"
     )
-
-
-def method_of(network: linear_layer.VisionNetwork) -> str:
-    """Returns the method of a further network's row, such as "l3_net_ots trained on demo"."""
-    name, trained_on = networks.kind(network), network.metadata.get("trained_on")
-    if not networks.is_random(network):
-        return f"{name} trained on {trained_on or 'unknown data'}"
-    statistics = (network.metadata.get("random_batch_norm") or {}).get("data")
-    return f"{name} untrained, batch norm " + (f"of {statistics}" if statistics else "identity")
-
-
-def further_networks(paths: Sequence[str]) -> dict[str, linear_layer.VisionNetwork]:
-    """Returns the networks by method; UserError if two would have the same row."""
-    found = [linear_layer.VisionNetwork(path) for path in paths]
-    by_method = {method_of(network): network for network in found}
-    if len(by_method) < len(found):
-        raise UserError(
-            f"--further_saved_models: {len(found)} networks make the rows {', '.join(by_method)}; "
-            "run the command once for each of those that are alike"
-        )
-    return by_method
 
 
 def make_table(
@@ -374,14 +348,16 @@ def _like(network: linear_layer.VisionNetwork | None) -> image_classifier.ModelC
     return image_classifier.ModelConfig(**known)
 
 
-def main(table: TrainedAndRandomConfig, given: Images, settings: Settings) -> None:
+def main(table: FrozenNetworksConfig, given: Images, settings: Settings) -> None:
     """Makes the table and writes it."""
     _ = settings.rate  # a value that is not allowed is refused before anything is read
     paths = {OURS_RANDOM: table.random_saved_model, OURS: table.saved_model}
 
     def make() -> tables.Table:
         frozen = {name: linear_layer.VisionNetwork(path) for name, path in paths.items() if path}
-        frozen |= further_networks(settings.further_saved_models)
+        frozen |= networks.by_method(
+            [linear_layer.VisionNetwork(path) for path in table.further_saved_models]
+        )
         return make_table(
             read_images(given),
             frozen=frozen,
@@ -394,4 +370,4 @@ def main(table: TrainedAndRandomConfig, given: Images, settings: Settings) -> No
 
 
 if __name__ == "__main__":
-    flags.run(main, TrainedAndRandomConfig, Images, Settings)
+    flags.run(main, FrozenNetworksConfig, Images, Settings)

@@ -2,8 +2,11 @@
 
 import functools
 import pathlib
+from collections.abc import Sequence
+from typing import TypeVar
 
 from eval.reporting import cache
+from l3net.errors import UserError
 from l3net.files import sha256_of
 from l3net.inference import saved_model
 
@@ -41,6 +44,9 @@ class ExportedNetwork:
         return saved_model.SavedModel(self.path)
 
 
+Exported = TypeVar("Exported", bound=ExportedNetwork)
+
+
 def kind(model: saved_model.SavedModel | ExportedNetwork) -> str:
     """Returns the name under which `l3net.train` knows the network, such as "ave_net"."""
     return str(model.metadata.get("model_config", {}).get("model", "network"))
@@ -56,6 +62,26 @@ def training_flag(model: saved_model.SavedModel, name: str) -> str | None:
 def is_random(model: saved_model.SavedModel | ExportedNetwork) -> bool:
     """Returns whether the network was never trained."""
     return bool(model.metadata.get("random_weights"))
+
+
+def method_of(network: ExportedNetwork) -> str:
+    """Returns the method of a further network's row, such as "l3_net_ots trained on demo"."""
+    name, trained_on = kind(network), network.metadata.get("trained_on")
+    if not is_random(network):
+        return f"{name} trained on {trained_on or 'unknown data'}"
+    statistics = (network.metadata.get("random_batch_norm") or {}).get("data")
+    return f"{name} untrained, batch norm " + (f"of {statistics}" if statistics else "identity")
+
+
+def by_method(further: Sequence[Exported]) -> dict[str, Exported]:
+    """Returns --further_saved_models by `method_of`; UserError if two would have the same row."""
+    found = {method_of(network): network for network in further}
+    if len(found) < len(further):
+        raise UserError(
+            f"--further_saved_models: {len(further)} networks make the rows {', '.join(found)}; "
+            "run the command once for each of those that are alike"
+        )
+    return found
 
 
 def in_words(model: saved_model.SavedModel | ExportedNetwork, *, width: bool = False) -> str:

@@ -43,6 +43,17 @@ class TrainedAndRandomConfig(LabelledConfig):
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class FrozenNetworksConfig(TrainedAndRandomConfig):
+    """Trained, random and further networks, data, its classes, and output of the table."""
+
+    further_saved_models: tuple[str, ...] = setting(
+        (),
+        "SavedModels of further networks, separated by commas, for a row each: such as a network "
+        "trained with labels, or on other data.",
+    )
+
+
 def positive_or_word(flag: str, text: str, word: str) -> float | None:
     """Reads a flag that is a positive number, or a word that leaves it open: None; or UserError."""
     if text == word:

@@ -430,7 +430,8 @@ def _seconds_from(waveform: tf.Tensor, starts: tf.Tensor) -> tf.Tensor:
 
 def _mix(batch: dict[str, tf.Tensor], config: PipelineConfig) -> dict[str, tf.Tensor]:
     """Puts frames and sounds together: matches and mismatches."""
-    mixed = {name: batch[name] for name in ("image", "images", "flow", "draws") if name in batch}
+    kept = ("image", "images", "flow", "draws")
+    mixed = {name: value for name, value in batch.items() if name in kept}
     if config.paired_negatives:
         return {**mixed, **_pair_up(batch, config)}
     corresponds, partner = avc_pairs.mix_pairs(

@@ -10,7 +10,7 @@ from absl.flags import IllegalFlagValueError
 
 from eval import table2_sound
 from eval.methods import baselines, features, linear_probe, piczak
-from eval.reporting.table_config import TrainedAndRandomConfig
+from eval.reporting.table_config import FrozenNetworksConfig
 from eval.table2_sound import Config
 from l3net import flags
 from l3net.errors import UserError
@@ -38,7 +38,7 @@ def small_forest(monkeypatch):
 
 def _table(sets, networks, cache_dir, **config):
     networks = {name: features.AudioNetwork(path) for name, path in networks.items()}
-    return table2_sound.make_table(sets, Config(**config), networks=networks, cache_dir=cache_dir)
+    return table2_sound.make_table(sets, Config(**config), exported=networks, cache_dir=cache_dir)
 
 
 def _rows(table, name):
@@ -47,6 +47,15 @@ def _rows(table, name):
 
 def _sets(**folders):
     return table2_sound.read_sets(Config(**folders))
+
+
+def test_further_networks_have_a_row_behind_the_papers(tmp_path, networks):
+    folder = write_esc50(tmp_path / "esc", categories=("dog", "rain"), seconds=4)
+    own = {table2_sound.OURS: networks[table2_sound.OURS], "a": networks[table2_sound.OURS_RANDOM]}
+    rows = _table(_sets(esc10=folder), own, tmp_path / "cache").rows
+    of_set = [row for row in rows if row.data.startswith("ESC-10")]
+    assert [row.method for row in of_set] == [*table2_sound.methods_of("ESC-10"), "a"]
+    assert of_set[-1].status == "run" and not of_set[-1].paper and of_set[-1].errors
 
 
 def test_esc_layout_end_to_end(tmp_path, networks):
@@ -173,14 +182,14 @@ def test_flags_of_classifiers_and_data(tmp_path):
     assert (recipe.epochs, recipe.width) == (3, 0.25)
     for flag in ("--piczak=large", "--piczak_epochs=0"):
         with pytest.raises(IllegalFlagValueError):
-            flags.parse([flag], TrainedAndRandomConfig, Config)
+            flags.parse([flag], FrozenNetworksConfig, Config)
     with pytest.raises(UserError, match="nothing to classify: give --esc50") as error:
         _sets()
     assert "\n" not in str(error.value)
     with pytest.raises(UserError, match='--svm_c=0: need a positive number or "cv"'):
-        table2_sound.main(TrainedAndRandomConfig(), Config(svm_c="0"))
+        table2_sound.main(FrozenNetworksConfig(), Config(svm_c="0"))
     with pytest.raises(UserError, match="^the ESC-50 folder"):
-        table2_sound.main(TrainedAndRandomConfig(), Config(esc50=str(tmp_path / "none")))
+        table2_sound.main(FrozenNetworksConfig(), Config(esc50=str(tmp_path / "none")))
 
 
 def test_second_run_computes_nothing(tmp_path, networks, monkeypatch):

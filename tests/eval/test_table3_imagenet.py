@@ -7,8 +7,9 @@ from absl.flags import IllegalFlagValueError
 
 from eval import table3_imagenet
 from eval.methods import from_scratch, linear_layer
+from eval.methods.networks import by_method
 from eval.reporting import tables
-from eval.reporting.table_config import TrainedAndRandomConfig
+from eval.reporting.table_config import FrozenNetworksConfig
 from eval.sets import image_sets
 from eval.table3_imagenet import Images, Settings
 from l3net import flags
@@ -105,7 +106,7 @@ def test_further_networks_have_a_row_each(demo, tmp_path):
         str(save_tiny_vision(tmp_path / f"{number}", **metadata))
         for number, metadata in enumerate(about)
     ]
-    further = table3_imagenet.further_networks(paths)
+    further = by_method([linear_layer.VisionNetwork(path) for path in paths])
     names = ["supervised_vision trained on demo", "network untrained, batch norm of demo"]
     names += ["network untrained, batch norm identity"]
     assert list(further) == names
@@ -113,7 +114,7 @@ def test_further_networks_have_a_row_each(demo, tmp_path):
     assert [row.method for row in rows[:4]] == [OURS, *names]
     assert all(row.status == tables.RUN and not row.paper for row in rows[:4])
     with pytest.raises(UserError, match="2 networks make the rows supervised_vision trained"):
-        table3_imagenet.further_networks([paths[0], paths[0]])
+        by_method([further[names[0]]] * 2)
 
 
 def test_default_size_and_inception(demo, networks, tmp_path):
@@ -178,9 +179,9 @@ def test_from_scratch_is_like_the_network_it_is_compared_with():
 def test_bad_training_and_no_data_are_refused():
     for flag in ("--augmentation=x", "--epochs=0", "--image_px=0", "--batch_size=0"):
         with pytest.raises(IllegalFlagValueError):
-            flags.parse([flag], TrainedAndRandomConfig, Images, Settings)
+            flags.parse([flag], FrozenNetworksConfig, Images, Settings)
     with pytest.raises(UserError, match='--learning_rate=-1: need a positive number or "choose"'):
-        table3_imagenet.main(TrainedAndRandomConfig(), Images(), Settings(learning_rate="-1"))
+        table3_imagenet.main(FrozenNetworksConfig(), Images(), Settings(learning_rate="-1"))
     with pytest.raises(UserError, match="nothing to classify: give --imagenet") as error:
         table3_imagenet.read_images(Images())
     assert "\n" not in str(error.value)
