@@ -25,6 +25,7 @@ class Config:
     seeds: tuple[str, ...] = setting(
         (), "Training seeds, separated by commas, in the order of the files; for the tables' notes."
     )
+    only_run: bool = setting(False, "Leave out the rows that were not run, and quoted ones.")
 
 
 def combine(of_seeds: Sequence[tables.Table], seeds: Sequence[str] = ()) -> tables.Table:
@@ -84,8 +85,14 @@ def _combined(first: tables.Row, rows: Sequence[tables.Row | None]) -> tables.Ro
             for key in keys
             if all(key in row.errors for row in run)
         },
-        spread={k: statistics.stdev(v) for k, v in values.items()} if len(run) > 1 else {},
+        # What no seed changes, such as a classifier on fixed features, has no spread.
+        spread={k: statistics.stdev(v) for k, v in values.items() if len(set(v)) > 1},
     )
+
+
+def run_rows(table: tables.Table) -> tables.Table:
+    """Returns a table without the rows that were not run."""
+    return dataclasses.replace(table, rows=[r for r in table.rows if r.status == tables.RUN])
 
 
 def main(paths: Sequence[str], config: Config) -> None:
@@ -99,8 +106,9 @@ def main(paths: Sequence[str], config: Config) -> None:
     for name, read in by_name.items():
         if config.seeds and len(read) != len(config.seeds):
             raise UserError(f"got {len(read)} tables {name!r} for {len(config.seeds)} seeds")
+        combined = combine([table for table, _ in read], config.seeds)
         tables.write_table(
-            combine([table for table, _ in read], config.seeds),
+            run_rows(combined) if config.only_run else combined,
             config.out_dir,
             flags={"tables": list(paths), "seeds": list(config.seeds)},
             seconds=sum(record["seconds"] for _, record in read),

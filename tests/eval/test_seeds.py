@@ -39,6 +39,17 @@ def test_test_errors_are_no_spread_and_do_not_shrink_with_seeds():
     row, quoted = seeds.combine(made).rows
     assert row.errors == {"accuracy": pytest.approx(0.6)} and row.spread["accuracy"] > 2.8
     assert seeds.combine([made[0], table(74.0)]).rows[0].errors == {}  # not known of both
+    row, _ = seeds.combine([made[0], made[0]]).rows  # no seed changes it
+    assert row.spread == {} and row.errors == {"accuracy": 0.5}
+
+
+def test_rows_that_were_not_run_can_be_left_out(tmp_path):
+    tables.write_table(table(70.0), tmp_path / "a", flags={}, seconds=1.0)
+    for only_run, methods in ((False, ["Ours", "SoundNet"]), (True, ["Ours"])):
+        config = seeds.Config(out_dir=str(tmp_path / f"{only_run}"), only_run=only_run)
+        seeds.main([str(tmp_path / "a" / "table1.json")], config)
+        written, _ = tables.read_table(tmp_path / f"{only_run}" / "table1.json")
+        assert [row.method for row in written.rows] == methods
 
 
 def test_rows_may_be_absent_or_in_another_order():
