@@ -224,13 +224,15 @@ def test_make_reproduces_esc50_in_a_folder_of_its_own_and_goes_on_from_its_cache
     lines = commands_of([*asked, "ESC50=sounds"], check=True).stdout.splitlines()
     exports = [line for line in lines if "l3net.export" in line]
     assert [line.split("--run_dir=")[1].split()[0] for line in exports] == [
-        "runs/esc50/l3_net_ots",
         "runs/esc50/l3_net",
+        "runs/esc50/l3_net_ots",
     ]
     assert all("--random_weights --shards=" in line for line in exports)
     text = " ".join(lines)
-    assert "for piczak in off paper; do for network in l3_net_ots l3_net" in text
-    assert "--esc50=sounds" in text and "--cache_dir=runs/esc50/cache" in text
+    assert "for piczak in off paper" in text and "--esc50=sounds" in text
+    assert "--random_saved_model=runs/esc50/l3_net/saved_model_random" in text
+    assert "--further_saved_models=runs/esc50/l3_net_ots/saved_model_random" in text
+    assert "--cache_dir=runs/esc50/cache" in text
     refused = commands_of(["make", "reproduce-esc50"])
     assert refused.returncode and "error: got no ESC50=; give the folder" in refused.stderr
     assert not refused.stdout
