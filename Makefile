@@ -56,7 +56,7 @@ SEEDS ?= 0
 NETWORKS ?= supervised_vision supervised_audio supervised_pretraining l3_net ave_net ave_net_naive ave_net_l3 ave_net_mf ave_net_of avol_net
 # Further flags of a table: make reproduce-table2 ARGS="--esc50=data/ESC-50". Its files go to runs/$(DATA)/own.
 ARGS ?=
-$(foreach old,RUN_DIR NETWORK_DIRS AVOL_DIR DEMO_NETWORKS ESC10 DCASE2013 IMAGENET FLICKR_SOUNDNET KINETICS_SOUNDS AUDIOSET BOXES ONTOLOGY,\
+$(foreach old,RUN_DIR NETWORK_DIRS AVOL_DIR DEMO_NETWORKS DCASE2013 IMAGENET FLICKR_SOUNDNET KINETICS_SOUNDS AUDIOSET BOXES ONTOLOGY,\
   $(if $(filter command line,$(origin $(old))),$(error $(old)= is not read any more; README.md shows the command for your own data)))
 
 comma := ,
@@ -208,6 +208,33 @@ reproduce-all: $(READY)  ## Every table of both papers on DATA (under two hours 
 .PHONY: check-claims
 check-claims: tables-of-seeds  ## Check the papers' orderings on the tables of SEEDS (STRICT=1: fail if one does not hold)
 	@$(RUN) eval.reporting.claims $(if $(STRICT),--strict) --out_dir=runs/$(DATA) $(TABLES_OF_SEEDS)
+
+# --- Real recordings and photographs --------------------------------------------------------------
+# L3-Nets trained on the first of SOURCES (the rows "Ours"), on the others, with labels, and not at all,
+# on what is given of ESC10=, ESC50=, SPOKEN_DIGITS= and PHOTOS= (train/ and val/ with class folders).
+SOURCES ?= av_digits demo
+EVIDENCE := runs/evidence
+RECORDINGS = $(if $(ESC10),--esc10=$(ESC10)) $(if $(ESC50),--esc50=$(ESC50)) $(if $(SPOKEN_DIGITS),--spoken_digits=$(SPOKEN_DIGITS))
+run_of = runs/$(1)$(if $(filter 0,$(2)),,/seed$(2))
+# The flags that name a seed's networks; "supervised" is that of the table's half.
+named = --saved_model=$(call run_of,$(firstword $(SOURCES)),$(1))/l3_net/saved_model \
+  --random_saved_model=$(call run_of,$(firstword $(SOURCES)),$(1))/l3_net/saved_model_random \
+  --further_saved_models=$(call joined,$(foreach data,$(SOURCES),$(call run_of,$(data),$(1))/supervised_$(2)/saved_model) \
+    $(foreach data,$(wordlist 2,9,$(SOURCES)),$(addprefix $(call run_of,$(data),$(1))/l3_net/,saved_model saved_model_random)))
+sounds_of = $(RUN) eval.table2_sound $(call named,$(1),audio) $(RECORDINGS) --out_dir=$(EVIDENCE)/seed$(1)
+photos_of = $(RUN) eval.table3_imagenet $(call named,$(1),vision) --imagenet=$(PHOTOS) --augmentation=none --epochs=50 \
+  --batch_size=32 --seeds=3 --from_scratch --scratch_epochs=100 --scratch_learning_rate=1e-3 --out_dir=$(EVIDENCE)/seed$(1)
+means_of = $(RUN) eval.reporting.seeds --only_run --seeds=$(SEEDS) --out_dir=$(EVIDENCE) $(EACH_SEED:%=$(EVIDENCE)/seed%/$(1).json)
+
+.PHONY: evidence
+evidence: $(READY)  ## Tables 2 and 3 on real recordings and photographs (ESC10= ESC50= SPOKEN_DIGITS= PHOTOS= folders, SEEDS=0,1,2)
+	@test -n "$(strip $(RECORDINGS)$(PHOTOS))" || { echo "error: give folders: make $@ ESC50=data/ESC-50 PHOTOS=data/caltech" >&2; exit 1; }
+	@for data in $(SOURCES); do for seed in $(EACH_SEED); do \
+	  runs=runs/$$data; test $$seed = 0 || runs=$$runs/seed$$seed; \
+	  $(MAKE) --no-print-directory DATA=$$data SEED=$$seed $$runs/{l3_net,supervised_audio,supervised_vision}/.made || exit 1; \
+	done; done
+	$(if $(strip $(RECORDINGS)),$(foreach seed,$(EACH_SEED),$(call sounds_of,$(seed)) && ) $(call means_of,table2))
+	$(if $(PHOTOS),$(foreach seed,$(EACH_SEED),$(call photos_of,$(seed)) && ) $(call means_of,table3))
 
 # --- Figures and the page of everything -----------------------------------------------------------
 FIGURES := $(RUNS)/figures
