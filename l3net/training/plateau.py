@@ -2,7 +2,7 @@
 
 import math
 
-# Our choice: three times what L3-Net and AVOL-Net took to leave the plateau (docs/measurements.md).
+# Our choice: some five times what small networks took to leave the plateau (docs/measurements.md).
 FIRST_PAIRS = 200_000
 _DEVIATIONS = 3.0
 
@@ -29,7 +29,7 @@ def warning(accuracy: float, *, num_pairs: int, pairs_before: int, pairs_now: in
         return None
     return (
         f"after {pairs_now:,} pairs the network still guesses: accuracy {accuracy:.1%} on the last "
-        f"{num_pairs:,}; try --paired_negatives, --global_batch_size of 128 or more, "
-        "--learning_rate from 1e-3 down to 1e-4, more and more different videos, or, for AVOL-Net, "
-        "--init_from an AVE-Net of the same data"
+        f"{num_pairs:,}; in a new --run_dir try --paired_negatives, --global_batch_size=128 or "
+        "more, --learning_rate from 1e-3 down to 1e-4, more different videos, and for AVOL-Net "
+        "--soft_max_gradient"
     )

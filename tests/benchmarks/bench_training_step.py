@@ -6,7 +6,8 @@ The step is `Trainer`'s own, on one replica (a GPU if there is one): jitter, log
 forward, backward, L2 penalty, Adam; the batch lies ready in memory. GFLOP/s counts the
 convolutions' and fully connected layers' multiplications and additions, three times the forward
 pass (the gradient of the first layer's input, which nobody computes, left out); the matrix product
-beside it is measured in the same run, float32 and bfloat16.
+beside it is measured in the same run, float32 and bfloat16. "paired" is the step with
+--paired_negatives, which computes every frame and sound once for two pairs.
 
 --pytorch also measures a plain PyTorch channels-last step of the same network (forward, backward,
 Adam; inputs prepared beforehand) where torch is installed (`pip install torch`): the yardstick.
@@ -40,6 +41,7 @@ class Size:
     batch_size: int
 
 
+PAIRED = "paired"  # ours with --paired_negatives: half of the arithmetic
 SIZES = {
     "stride1": Size(models.ModelConfig("l3_net"), 8),
     "stride2": Size(models.ModelConfig("l3_net_ots"), 16),
@@ -72,11 +74,12 @@ def main(config: Config) -> None:
         gflop = training_gflop_per_pair(size.config)
         for engine, precision, step in _steps(size, config):
             rate = size.batch_size / seconds_per_step(step, config.seconds)
-            share = rate * gflop / limits[precision]
-            rows.append([name, engine, precision, rate, rate * gflop, share])
+            done = rate * gflop / (2 if engine == PAIRED else 1)
+            share = done / limits[precision]
+            rows.append([name, engine, precision, rate, done, share])
             say(
                 f"{name:18s} {engine:10s} {precision:8s} {rate:8.1f} pairs/s "
-                f"{rate * gflop:7.0f} GFLOP/s  {share:5.2f} of the matrix product"
+                f"{done:7.0f} GFLOP/s  {share:5.2f} of the matrix product"
             )
     if config.out:
         pathlib.Path(config.out).write_text(json.dumps({"limits": limits, "rows": rows}, indent=1))
@@ -85,6 +88,7 @@ def main(config: Config) -> None:
 def _steps(size: Size, config: Config) -> Iterator[tuple[str, str, Callable[[], None]]]:
     for precision in config.precisions:
         yield "ours", precision, _our_step(size, precision)
+        yield PAIRED, precision, _our_step(size, precision, paired_negatives=True)
     if config.pytorch and importlib.util.find_spec("torch"):
         for precision in config.precisions:
             yield "pytorch", precision, _torch_step(size, precision)
@@ -121,22 +125,24 @@ def training_gflop_per_pair(config: models.ModelConfig) -> float:
     return total / 1e9
 
 
-def _our_step(size: Size, precision: str) -> Callable[[], None]:
+def _our_step(size: Size, precision: str, *, paired_negatives: bool = False) -> Callable[[], None]:
     config = dataclasses.replace(size.config, precision=precision)
-    pipeline = input_pipeline.PipelineConfig(size.batch_size, frame_px=config.frame_px)
+    pipeline = input_pipeline.PipelineConfig(
+        size.batch_size, frame_px=config.frame_px, paired_negatives=paired_negatives
+    )
     with tempfile.TemporaryDirectory() as folder:
         clips = [tiny_shards.make_clip(number) for number in (1, 2)]
         shards = tiny_shards.write_shards(pathlib.Path(folder), clips)
         strategy = tf.distribute.MirroredStrategy(_one_device())
         trainer = Trainer(strategy, config, pipeline, TrainingConfig(folder), shards)
     rng = np.random.default_rng(0)
-    side, num = config.frame_px, size.batch_size
+    side, num = config.frame_px, pipeline.clips_per_batch
     batch = {
         "image": tf.constant(rng.integers(0, 256, (num, side, side, 3)).astype(np.uint8)),
         "waveform": tf.constant(
             rng.integers(-9000, 9000, (num, constants.AUDIO_SAMPLES)).astype(np.int16)
         ),
-        "corresponds": tf.constant([1, 0] * (num // 2)),
+        "corresponds": tf.constant([1, 0] * (size.batch_size // 2)),
         "draws": tf.random.uniform([num, augment.NUM_DRAWS]),
     }
     forever = iter(lambda: batch, None)
