@@ -38,11 +38,12 @@ shards, results = sys.argv[1], {}
 one = tf.distribute.get_strategy()
 two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
-def run(name, strategy, config=None, num_steps=2, **changes):
+def run(name, strategy, config=None, num_steps=2, pipeline=(), **changes):
     # With an epsilon of 1e-8 rounding decides the updates whose gradients are all but 0.
     config = {"adam_epsilon": 1e-7, **(config or {})}
     trainer = make_trainer(
-        shards, strategy=strategy, model=dataclasses.replace(AUDIO, **changes), config=config
+        shards, strategy=strategy, model=dataclasses.replace(AUDIO, **changes), config=config,
+        **dict(pipeline),
     )
     batches = trainer.batches(0)
     losses = [float(trainer.step(batches)[0]) for _ in range(num_steps)]
@@ -62,6 +63,8 @@ def compare(name, a, b):
 whole, parts = run("whole", one), run("parts", two)
 compare("per replica", whole, parts)
 compare("accumulation", run("accumulation", one, {"accumulation_steps": 2}), parts)
+pairs = {"pipeline": {"paired_negatives": True}, "model": "l3_net_ots"}
+compare("paired", run("a", one, {"accumulation_steps": 2}, **pairs), run("b", two, **pairs))
 synchronized = run("synchronized", two, synchronized_batch_norm=True)
 compare("synchronized", whole, synchronized)
 half = run("half", two, precision="float16")
@@ -117,6 +120,11 @@ def test_without_it_each_replica_normalizes_its_own_part(replicas):
     assert replicas["per replica"]["moments"] > 2e-2
     # Two momentum steps, or the mean of two first ones.
     assert replicas["accumulation"]["averages"] > 1e-3
+
+
+def test_replicas_pair_up_their_own_clips(replicas):
+    """As the micro-batches of one: a match and its mismatch are never parted."""
+    assert replicas["paired"]["loss"] < 1e-5 and replicas["paired"]["moments"] < 1e-3
 
 
 def test_float16_on_two_replicas(replicas):
