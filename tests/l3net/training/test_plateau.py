@@ -25,7 +25,11 @@ def test_when_a_run_says_that_it_learns_nothing(accuracy, before, now, is_due):
     line = plateau.warning(accuracy, num_pairs=6400, pairs_before=before, pairs_now=now)
     assert bool(line) == is_due
     if line:
-        assert f"{now:,} pairs" in line and f"{accuracy:.1%}" in line and "try --paired_negatives" in line
+        assert (
+            f"{now:,} pairs" in line
+            and f"{accuracy:.1%}" in line
+            and "try --paired_negatives" in line
+        )
 
 
 @pytest.mark.parametrize("model", [None, CLASSIFIER], ids=["pairs", "labels"])
