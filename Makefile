@@ -165,12 +165,13 @@ $(TABLE_TARGETS):
 	@$(if $(ARGS),,cat $(<:.json=.md))
 
 # L3 Table 2 on ESC-50 with untrained networks at the papers' width, of stride 1 and 2 (l3_net_ots),
-# whose batch norm has the statistics of $(SHARDS). What is done is kept in $(ESC50_RUNS)/cache.
+# with the statistics of $(SHARDS) for batch norm and with none. What is done is kept in cache/.
 ESC50_RUNS := runs/esc50
 $(ESC50_RUNS)/%/.made: $(SHARDS)/outcomes.csv | $(READY)
 	@mkdir -p $(@D)
 	echo '{"model": "$*"}' > $(@D)/model.json
 	$(RUN) l3net.export --run_dir=$(@D) --random_weights --shards=$(SHARDS) --seed=$(SEED)
+	$(RUN) l3net.export --run_dir=$(@D) --random_weights --out=$(@D)/saved_model_identity --seed=$(SEED)
 	@touch $@
 
 # Twice: Piczak's ConvNet takes most of the time, so the other rows are written before.
@@ -179,7 +180,7 @@ reproduce-esc50: $(if $(ESC50),$(patsubst %,$(ESC50_RUNS)/%/.made,l3_net l3_net_
 	@test -n "$(ESC50)" || { echo "error: got no ESC50=; give the folder that holds ESC-50's audio/ and meta/: make $@ ESC50=data/ESC-50" >&2; exit 1; }
 	for piczak in off paper; do \
 	  $(RUN) eval.table2_sound --esc50=$(ESC50) --random_saved_model=$(ESC50_RUNS)/l3_net/saved_model_random \
-	    --further_saved_models=$(ESC50_RUNS)/l3_net_ots/saved_model_random --piczak=$$piczak --seed=$(SEED) \
+	    --further_saved_models=$(call joined,$(addprefix $(ESC50_RUNS)/,l3_net/saved_model_identity l3_net_ots/saved_model_random l3_net_ots/saved_model_identity)) --piczak=$$piczak --seed=$(SEED) \
 	    --cache_dir=$(ESC50_RUNS)/cache --out_dir=$(ESC50_RUNS) || exit 1; \
 	done
 

@@ -223,15 +223,25 @@ def test_make_reproduces_esc50_in_a_folder_of_its_own_and_goes_on_from_its_cache
     commands_of = functools.partial(subprocess.run, capture_output=True, text=True, cwd=ROOT)
     lines = commands_of([*asked, "ESC50=sounds"], check=True).stdout.splitlines()
     exports = [line for line in lines if "l3net.export" in line]
+    # Each network with batch norm's statistics of shards, then without.
     assert [line.split("--run_dir=")[1].split()[0] for line in exports] == [
-        "runs/esc50/l3_net",
-        "runs/esc50/l3_net_ots",
+        *2 * ["runs/esc50/l3_net"],
+        *2 * ["runs/esc50/l3_net_ots"],
     ]
-    assert all("--random_weights --shards=" in line for line in exports)
+    assert all("--random_weights" in line for line in exports)
+    assert ["--shards=" in line for line in exports] == 2 * [True, False]
     text = " ".join(lines)
     assert "for piczak in off paper" in text and "--esc50=sounds" in text
     assert "--random_saved_model=runs/esc50/l3_net/saved_model_random" in text
-    assert "--further_saved_models=runs/esc50/l3_net_ots/saved_model_random" in text
+    further = text.split("--further_saved_models=")[1].split()[0].split(",")
+    assert further == [
+        f"runs/esc50/{name}"
+        for name in (
+            "l3_net/saved_model_identity",
+            "l3_net_ots/saved_model_random",
+            "l3_net_ots/saved_model_identity",
+        )
+    ]
     assert "--cache_dir=runs/esc50/cache" in text
     refused = commands_of(["make", "reproduce-esc50"])
     assert refused.returncode and "error: got no ESC50=; give the folder" in refused.stderr
