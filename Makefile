@@ -211,8 +211,8 @@ check-claims: tables-of-seeds  ## Check the papers' orderings on the tables of S
 	@$(RUN) eval.reporting.claims $(if $(STRICT),--strict) --out_dir=runs/$(DATA) $(TABLES_OF_SEEDS)
 
 # --- Real recordings and photographs --------------------------------------------------------------
-# L3-Nets trained on the first of SOURCES (the rows "Ours"), on the others, with labels, and not at all,
-# on what is given of ESC10=, ESC50=, SPOKEN_DIGITS= and PHOTOS= (train/ and val/ with class folders).
+# L3-Nets trained on the first of SOURCES (the rows "Ours"), on the others, with labels, and not at all
+# (batch norm measured on the same data, or identity), on what is given of ESC10=, ESC50=, SPOKEN_DIGITS= and PHOTOS= (train/ and val/ with class folders).
 SOURCES ?= av_digits demo
 EVIDENCE := runs/evidence
 RECORDINGS = $(if $(ESC10),--esc10=$(ESC10)) $(if $(ESC50),--esc50=$(ESC50)) $(if $(SPOKEN_DIGITS),--spoken_digits=$(SPOKEN_DIGITS))
@@ -220,7 +220,7 @@ run_of = runs/$(1)$(if $(filter 0,$(2)),,/seed$(2))
 # The flags that name a seed's networks; "supervised" is that of the table's half.
 named = --saved_model=$(call run_of,$(firstword $(SOURCES)),$(1))/l3_net/saved_model \
   --random_saved_model=$(call run_of,$(firstword $(SOURCES)),$(1))/l3_net/saved_model_random \
-  --further_saved_models=$(call joined,$(foreach data,$(SOURCES),$(call run_of,$(data),$(1))/supervised_$(2)/saved_model) \
+  --further_saved_models=$(call joined,$(EVIDENCE)/seed$(1)/identity $(foreach data,$(SOURCES),$(call run_of,$(data),$(1))/supervised_$(2)/saved_model) \
     $(foreach data,$(wordlist 2,9,$(SOURCES)),$(addprefix $(call run_of,$(data),$(1))/l3_net/,saved_model saved_model_random)))
 sounds_of = $(RUN) eval.table2_sound $(call named,$(1),audio) $(RECORDINGS) --out_dir=$(EVIDENCE)/seed$(1)
 photos_of = $(RUN) eval.table3_imagenet $(call named,$(1),vision) --imagenet=$(PHOTOS) --augmentation=none --epochs=50 \
@@ -234,6 +234,8 @@ evidence: $(READY)  ## Tables 2 and 3 on real recordings and photographs (ESC10=
 	  runs=runs/$$data; test $$seed = 0 || runs=$$runs/seed$$seed; \
 	  $(MAKE) --no-print-directory DATA=$$data SEED=$$seed $$runs/{l3_net,supervised_audio,supervised_vision}/.made || exit 1; \
 	done; done
+	$(foreach seed,$(EACH_SEED),test -e $(EVIDENCE)/seed$(seed)/identity || $(RUN) l3net.export --run_dir=$(call run_of,$(firstword $(SOURCES)),$(seed))/l3_net \
+	  --random_weights --batch_norm_batches=0 --seed=$(seed) --out=$(EVIDENCE)/seed$(seed)/identity || exit 1; )
 	$(if $(strip $(RECORDINGS)),$(foreach seed,$(EACH_SEED),$(call sounds_of,$(seed)) && ) $(call means_of,table2))
 	$(if $(PHOTOS),$(foreach seed,$(EACH_SEED),$(call photos_of,$(seed)) && ) $(call means_of,table3))
 
@@ -271,12 +273,15 @@ bench: $(READY)  ## Measure input pipeline, training step and linear probe (idle
 	$(RUN) tests.benchmarks.bench_linear_probe
 
 .PHONY: readme
-readme: $(READY)  ## Put the tables of the last run on the demo data into README.md and docs/
+readme: $(READY)  ## Put the tables of the last runs on the demo data, av_digits and real material into README.md and docs/
 	$(RUN) eval.reporting.docs_tables --readme=docs/measurements.md runs/demo/learning_curves.md
 	$(RUN) eval.reporting.docs_tables --readme=docs/demo_results.md --names=networks,table2,table3,table4,retrieval,localization,claims \
 	  $(patsubst %,runs/demo/%.md,avc_accuracy table2 table3 table4 retrieval localization claims)
 	$(RUN) eval.reporting.docs_tables --readme=docs/demo_results.md --results=docs/demo_results.md
-	$(RUN) eval.reporting.docs_tables --results=docs/demo_results.md
+	$(RUN) eval.reporting.docs_tables --readme=docs/evidence.md \
+	  --names=digits_networks,digits_retrieval,digits_localization,digits_claims,sounds,photographs,esc50 \
+	  $(patsubst %,runs/%.md,$(addprefix av_digits/over_seeds/,avc_accuracy retrieval localization) av_digits/claims evidence/table2 evidence/table3 esc50/table2)
+	$(RUN) eval.reporting.docs_tables --results=docs/demo_results.md,docs/evidence.md
 
 # The names of these targets before there was DATA.
 .PHONY: demo-data train-demo report-demo
