@@ -217,14 +217,15 @@ SOURCES ?= av_digits demo
 EVIDENCE := runs/evidence
 RECORDINGS = $(if $(ESC10),--esc10=$(ESC10)) $(if $(ESC50),--esc50=$(ESC50)) $(if $(SPOKEN_DIGITS),--spoken_digits=$(SPOKEN_DIGITS))
 run_of = runs/$(1)$(if $(filter 0,$(2)),,/seed$(2))
-# The flags that name a seed's networks; "supervised" is that of the table's half.
+# The flags that name a seed's networks, and further ones.
 named = --saved_model=$(call run_of,$(firstword $(SOURCES)),$(1))/l3_net/saved_model \
   --random_saved_model=$(call run_of,$(firstword $(SOURCES)),$(1))/l3_net/saved_model_random \
-  --further_saved_models=$(call joined,$(EVIDENCE)/seed$(1)/identity $(foreach data,$(SOURCES),$(call run_of,$(data),$(1))/supervised_$(2)/saved_model) \
-    $(foreach data,$(wordlist 2,9,$(SOURCES)),$(addprefix $(call run_of,$(data),$(1))/l3_net/,saved_model saved_model_random)))
-sounds_of = $(RUN) eval.table2_sound $(call named,$(1),audio) $(RECORDINGS) --out_dir=$(EVIDENCE)/seed$(1)
-photos_of = $(RUN) eval.table3_imagenet $(call named,$(1),vision) --imagenet=$(PHOTOS) --augmentation=none --epochs=50 \
-  --batch_size=32 --seeds=3 --from_scratch --scratch_epochs=100 --scratch_learning_rate=1e-3 --out_dir=$(EVIDENCE)/seed$(1)
+  --further_saved_models=$(call joined,$(EVIDENCE)/seed$(1)/identity \
+    $(foreach data,$(wordlist 2,9,$(SOURCES)),$(addprefix $(call run_of,$(data),$(1))/l3_net/,saved_model saved_model_random)) $(2))
+with_labels = $(foreach data,$(SOURCES),$(call run_of,$(data),$(1))/supervised_vision/saved_model)
+sounds_of = $(RUN) eval.table2_sound $(call named,$(1)) $(RECORDINGS) --out_dir=$(EVIDENCE)/seed$(1)
+photos_of = $(RUN) eval.table3_imagenet $(call named,$(1),$(call with_labels,$(1))) --imagenet=$(PHOTOS) --augmentation=none \
+  --epochs=50 --batch_size=32 --from_scratch --scratch_epochs=100 --scratch_learning_rate=1e-3 --seed=$(1) --out_dir=$(EVIDENCE)/seed$(1)
 means_of = $(RUN) eval.reporting.seeds --only_run --seeds=$(SEEDS) --out_dir=$(EVIDENCE) $(EACH_SEED:%=$(EVIDENCE)/seed%/$(1).json)
 
 .PHONY: evidence
@@ -232,7 +233,7 @@ evidence: $(READY)  ## Tables 2 and 3 on real recordings and photographs (ESC10=
 	@test -n "$(strip $(RECORDINGS)$(PHOTOS))" || { echo "error: give folders: make $@ ESC50=data/ESC-50 PHOTOS=data/caltech" >&2; exit 1; }
 	@for data in $(SOURCES); do for seed in $(EACH_SEED); do \
 	  runs=runs/$$data; test $$seed = 0 || runs=$$runs/seed$$seed; \
-	  $(MAKE) --no-print-directory DATA=$$data SEED=$$seed $$runs/{l3_net,supervised_audio,supervised_vision}/.made || exit 1; \
+	  $(MAKE) --no-print-directory DATA=$$data SEED=$$seed $$runs/{l3_net,supervised_vision}/.made || exit 1; \
 	done; done
 	$(foreach seed,$(EACH_SEED),test -e $(EVIDENCE)/seed$(seed)/identity || $(RUN) l3net.export --run_dir=$(call run_of,$(firstword $(SOURCES)),$(seed))/l3_net \
 	  --random_weights --batch_norm_batches=0 --seed=$(seed) --out=$(EVIDENCE)/seed$(seed)/identity || exit 1; )
