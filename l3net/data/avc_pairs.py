@@ -156,36 +156,54 @@ def mix_pairs(media_ids: tf.Tensor, partner_draws: tf.Tensor) -> tuple[tf.Tensor
     return 1 - tf.cast(negative, tf.int32), partner
 
 
-def paired_targets(media_ids: tf.Tensor) -> tf.Tensor:
-    """Says which pairs correspond if every clip gives a match and a mismatch (our choice).
+def paired_targets(media_ids: tf.Tensor, num_mismatches: int) -> tf.Tensor:
+    """Says which pairs correspond if every clip gives a match and some mismatches (our choice).
 
-    Clip k gives row 2k, its own frame and sound, and row 2k + 1, its frame with the sound of the
-    next clip, the last one with that of the first (`frames_of_pairs`, `sounds_of_pairs`). So a
-    sound, too, is in one match and in one mismatch: what a frame or a sound alone does to the loss
-    cancels, and the gradient is about which go together. The papers draw every pair independently.
+    Clip k gives a group of 1 + num_mismatches rows: its frame with its own sound, and with those of
+    the next clips; after the last clip comes the first (`frames_of_pairs`, `sounds_of_pairs`). So a
+    sound, too, is in one match and in as many mismatches: what a frame or a sound alone does to
+    the loss cancels, and the gradient is about which go together. The papers draw every pair
+    independently.
 
     Args:
         media_ids: int64 [num_clips], equal for clips of the same video.
+        num_mismatches: of each frame and sound, less than num_clips.
 
     Returns:
-        int32 [2 * num_clips]: a row 2k + 1 of two clips of one video is a match, too.
+        int32 [num_rows]: a mismatch of two clips of one video is a match, too.
     """
-    same = tf.cast(media_ids == tf.roll(media_ids, -1, axis=0), tf.int32)
-    return tf.reshape(tf.stack([tf.ones_like(same), same], axis=1), [-1])
+    of_clips = tf.range(tf.size(media_ids))
+    same = tf.gather(media_ids, frames_of_pairs(of_clips, num_mismatches)) == tf.gather(
+        media_ids, sounds_of_pairs(of_clips, num_mismatches)
+    )
+    return tf.cast(same, tf.int32)
 
 
-def frames_of_pairs(of_clips: tf.Tensor) -> tf.Tensor:
-    """Puts what each clip's frame gave into the rows of `paired_targets`: [2 * num_clips, ...]."""
-    return tf.repeat(of_clips, 2, axis=0)
+def frames_of_pairs(of_clips: tf.Tensor, num_mismatches: int) -> tf.Tensor:
+    """Puts what each clip's frame gave into the rows of `paired_targets`: [num_rows, ...]."""
+    return tf.repeat(of_clips, 1 + num_mismatches, axis=0)
 
 
-def sounds_of_pairs(of_clips: tf.Tensor, of_mismatches: tf.Tensor | None = None) -> tf.Tensor:
-    """Puts what each clip's sound gave into the rows of `paired_targets`: [2 * num_clips, ...].
+def sounds_of_pairs(
+    of_clips: tf.Tensor, num_mismatches: int, of_mismatches: tf.Tensor | None = None
+) -> tf.Tensor:
+    """Puts what each clip's sound gave into the rows of `paired_targets`: [num_rows, ...].
 
     Args:
         of_clips: [num_clips, ...].
-        of_mismatches: the same of the sounds that mismatches get, if it is another second.
+        num_mismatches: as of `paired_targets`.
+        of_mismatches: the same of the seconds that mismatches get, if they have their own.
     """
     others = of_clips if of_mismatches is None else of_mismatches
-    rows = tf.stack([of_clips, tf.roll(others, -1, axis=0)], axis=1)
+    next_ones = [tf.roll(others, -shift, axis=0) for shift in range(1, 1 + num_mismatches)]
+    rows = tf.stack([of_clips, *next_ones], axis=1)
     return tf.reshape(rows, tf.concat([[-1], tf.shape(of_clips)[1:]], axis=0))
+
+
+def weights_of_pairs(num_clips: int, num_mismatches: int) -> tf.Tensor:
+    """Returns the weights of rows in the loss: a clip's match weighs as much as its mismatches.
+
+    Returns:
+        float32 [num_rows], which add up to 2 * num_clips: a match and a mismatch of each clip.
+    """
+    return tf.tile(tf.constant([1.0, *[1.0 / num_mismatches] * num_mismatches]), [num_clips])

@@ -70,11 +70,13 @@ class PipelineConfig:
         "1 s, which 0.5 reads as the span of the shifts and 1.0 as the largest one.",
         at_least=0,
     )
-    paired_negatives: bool = setting(
-        False,
-        "Whether a step takes half as many clips and shows every frame and every sound twice, in a "
-        "match and in a mismatch, which leaves the plateau at 50 % much sooner and costs half as "
-        "much per pair; the papers draw every pair independently.",
+    paired_negatives: int = setting(
+        0,
+        "Mismatches of every frame and of every sound of a batch, which make one match, too, and "
+        "weigh as much together; a step then takes half as many clips. It leaves the plateau at 50 "
+        "% much sooner and costs half as much. 0: every pair is drawn independently, as in the "
+        "papers.",
+        at_least=0,
     )
     pairs_per_clip: int = setting(
         1,
@@ -113,7 +115,10 @@ def training_batches(
         and, by `config.inputs`, "waveform": int16 [batch, 48000], "image": uint8 [batch, frame_px,
         frame_px, 3], "images": the same of 25 frames [batch, 25, ...], "flow": uint8 [batch,
         frame_px, frame_px, 20]; with `config.labels` "frame_label" and "audio_label": int32
-        [batch]. To be finished by `prepare_batch`.
+        [batch]. To be finished by `prepare_batch`. With `config.paired_negatives` all have a row
+        for each clip, [batch / 2, ...], but "corresponds", which has those of
+        `avc_pairs.paired_targets`; in "naive" the seconds of all matches come first in "waveform",
+        then those of all mismatches.
 
     Raises:
         UserError: if there are fewer than two videos, the batch size is odd, or the shards lack the
@@ -212,7 +217,7 @@ def prepare_batch(
         waveform = tf.cast(batch["waveform"], tf.float32) * (1.0 / schema.INT16_SCALE)
         if draws is not None:
             times = tf.shape(waveform)[0] // tf.shape(draws)[0]
-            waveform = augment.jitter_volume(waveform, tf.repeat(draws, times, axis=0))
+            waveform = augment.jitter_volume(waveform, tf.tile(draws, [times, 1]))
         inputs[constants.LOG_SPECTROGRAM] = log_spectrogram(waveform, **spectrogram_settings)
     return inputs
 
@@ -450,16 +455,14 @@ def _mix(batch: dict[str, tf.Tensor], config: PipelineConfig) -> dict[str, tf.Te
 
 
 def _pair_up(batch: dict[str, tf.Tensor], config: PipelineConfig) -> dict[str, tf.Tensor]:
-    """Makes a match and a mismatch of every clip.
+    """Makes a match and mismatches of every clip.
 
-    Both get the same second of sound, which the network then sees once: row k is of clip k. Not so
-    in "naive", whose mismatches have seconds of their own: there rows are those of the pairs.
+    All get the same second of its sound, which the network then sees once. Not so in "naive", whose
+    mismatches have a second of their own.
     """
-    matching, *other = tf.unstack(batch["sounds"], axis=1)
-    return {
-        "waveform": avc_pairs.sounds_of_pairs(matching, *other) if other else matching,
-        constants.CORRESPONDS_KEY: avc_pairs.paired_targets(batch["media_id"]),
-    }
+    targets = avc_pairs.paired_targets(batch["media_id"], config.paired_negatives)
+    sounds = tf.unstack(batch["sounds"], axis=1)
+    return {"waveform": tf.concat(sounds, axis=0), constants.CORRESPONDS_KEY: targets}
 
 
 def _check(shards: list[Shard], config: PipelineConfig) -> None:
@@ -478,10 +481,10 @@ def _check(shards: list[Shard], config: PipelineConfig) -> None:
             f"--global_batch_size={config.batch_size}: need an even number, half of the pairs "
             "are negatives"
         )
-    if config.paired_negatives and (config.labels or config.batch_size < 4):
+    if config.paired_negatives and config.labels:
         raise UserError(
-            "--paired_negatives is for networks that learn from pairs, at least 4 at a time; "
-            "got a classifier, or a smaller --global_batch_size: give --nopaired_negatives"
+            f"--paired_negatives={config.paired_negatives} is for networks that learn from pairs, "
+            "and this one learns labels: give --paired_negatives=0"
         )
     if config.sampling not in avc_pairs.SAMPLINGS:
         raise UserError(

@@ -34,7 +34,7 @@ class Network:
         target: what the loss compares with: constants.CORRESPONDS_KEY, or FRAME_LABEL or
             AUDIO_LABEL (supervised baselines).
         loss: see `losses`.
-        num_correct: see `losses`.
+        is_correct: see `losses`.
     """
 
     builder: Callable[..., keras.Model]
@@ -43,7 +43,7 @@ class Network:
     inputs: tuple[str, ...] = (constants.FRAME, constants.LOG_SPECTROGRAM)
     target: str = constants.CORRESPONDS_KEY
     loss: losses.Loss = losses.softmax_cross_entropy
-    num_correct: losses.Loss = losses.num_correct_pairs
+    is_correct: losses.Loss = losses.correct_pairs
 
     @property
     def is_classifier(self) -> bool:
@@ -58,7 +58,7 @@ def _supervised(modality: str, seen: str, target: str) -> Network:
         pad_end=False,
         inputs=(seen,),
         target=target,
-        num_correct=losses.num_correct_classes,
+        is_correct=losses.correct_classes,
     )
 
 

@@ -1,4 +1,4 @@
-"""Losses of the networks, and how many of a batch they classify correctly.
+"""Losses of the networks, and which of a batch they classify correctly.
 
 All take the outputs of a model and the target, int32 [batch]: 1 = match, 0 = mismatch, or a class.
 """
@@ -24,16 +24,11 @@ def logistic_loss(outputs: dict[str, tf.Tensor], target: tf.Tensor) -> tf.Tensor
     return tf.nn.sigmoid_cross_entropy_with_logits(labels=tf.cast(target, tf.float32), logits=logit)
 
 
-def num_correct_pairs(outputs: dict[str, tf.Tensor], target: tf.Tensor) -> tf.Tensor:
-    """Returns how many pairs are classified correctly as match or mismatch; int32 []."""
-    says_match = outputs["corresponds"] > 0.5
-    return _count(says_match == (target == constants.CORRESPONDS))
+def correct_pairs(outputs: dict[str, tf.Tensor], target: tf.Tensor) -> tf.Tensor:
+    """Returns which pairs are classified correctly as match or mismatch; bool [batch]."""
+    return (outputs["corresponds"] > 0.5) == (target == constants.CORRESPONDS)
 
 
-def num_correct_classes(outputs: dict[str, tf.Tensor], target: tf.Tensor) -> tf.Tensor:
-    """Returns how many of a batch get their class; int32 []."""
-    return _count(tf.argmax(outputs["logits"], axis=-1, output_type=tf.int32) == target)
-
-
-def _count(is_correct: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_sum(tf.cast(is_correct, tf.int32))
+def correct_classes(outputs: dict[str, tf.Tensor], target: tf.Tensor) -> tf.Tensor:
+    """Returns which of a batch get their class; bool [batch]."""
+    return tf.argmax(outputs["logits"], axis=-1, output_type=tf.int32) == target

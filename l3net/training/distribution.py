@@ -185,7 +185,7 @@ def training_batches(
     own_shards = shards_of_worker(shards, position)
 
     def batches(_):
-        if config.paired_negatives:  # a match and its mismatch stay together
+        if config.paired_negatives:  # a match and its mismatches stay together
             parts = own.batch_size // micro_batch
             part = dataclasses.replace(own, batch_size=micro_batch)
             return input_pipeline.training_batches(own_shards, part, start_step=start_step * parts)

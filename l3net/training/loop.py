@@ -215,7 +215,7 @@ class _Run:
         first, start = standing.step, time.perf_counter()
         while standing.step < schedule.num_steps:
             step_loss, step_correct = trainer.step(batches)
-            loss, num_correct = loss + step_loss, num_correct + tf.cast(step_correct, tf.float32)
+            loss, num_correct = loss + step_loss, num_correct + step_correct
             standing.step += 1
             self._journal.advance()
             if self._is_eval_step() or _due(standing.step, schedule.log_every_steps):
@@ -239,8 +239,9 @@ class _Run:
             local = {k: self._strategy.experimental_local_results(v)[0] for k, v in first.items()}
             target = self._trainer.model_config.network.target
             shown = {**local, **self._trainer.prepare(local)}
-            if self._trainer.pipeline_config.paired_negatives:
-                shown = paired.pairs_of(shown)
+            num_mismatches = self._trainer.pipeline_config.paired_negatives
+            if num_mismatches:
+                shown = paired.pairs_of(shown, num_mismatches)
             self._journal.show_pairs(self._standing.step, shown, target)
         return itertools.chain([first], batches)
 

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from l3net import constants, models
-from l3net.data import input_pipeline
+from l3net.data import avc_pairs, input_pipeline
 from l3net.data.shards import Shard, find_shards
 from l3net.errors import UserError
 from l3net.flags import REQUIRED, setting
@@ -140,11 +140,11 @@ class Trainer:
         with strategy.scope():
             self.model = models.build_model(model_config, seed=config.seed)
             # The same layers and weights.
-            self._trained = (
-                paired.on_clips(self.model, sampling=pipeline_config.sampling)
-                if pipeline_config.paired_negatives
-                else self.model
-            )
+            self._trained = self.model
+            if num_mismatches := pipeline_config.paired_negatives:
+                self._trained = paired.on_clips(
+                    self.model, num_mismatches, sampling=pipeline_config.sampling
+                )
             self.optimizer = optimization.adam(
                 self.learning_rate,
                 epsilon=config.adam_epsilon,
@@ -174,7 +174,8 @@ class Trainer:
         """Takes one global batch of `batches` and updates the weights once.
 
         Returns:
-            The loss, float32 [], and the number of pairs classified correctly, int32 [].
+            The loss, and the number of pairs classified correctly, float32 []; of paired negatives
+            all mismatches of a clip count as one pair.
         """
         if self._sums is None:
             return self._single_step(next(batches))
@@ -203,7 +204,7 @@ class Trainer:
 
     def _replica_micro_step(self, batch):
         gradients, loss, num_correct = self._gradients(batch)
-        parts = [*gradients, loss, tf.cast(num_correct, tf.float32)]
+        parts = [*gradients, loss, num_correct]
         for total, part in zip(self._sums, parts, strict=True):
             total.assign_add(part)
 
@@ -214,7 +215,7 @@ class Trainer:
         with tf.control_dependencies([loss]):
             for total in self._sums:
                 total.assign(tf.zeros_like(total))
-        return loss, tf.cast(num_correct, tf.int32)
+        return loss, num_correct
 
     def _gradients(self, batch):
         """Returns gradients, loss and number of correct pairs of this replica's micro-batch."""
@@ -223,11 +224,21 @@ class Trainer:
     def _forward_backward(self, inputs, target):
         with tf.GradientTape() as tape:
             outputs = self._trained(inputs, training=True)
-            losses = self._network.loss(outputs, target)
+            weights = self._weights(target)
+            losses = self._network.loss(outputs, target) * weights
             loss = tf.reduce_sum(losses) / self.pipeline_config.batch_size
             scaled = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, self.model.trainable_variables)
-        return gradients, loss, self._network.num_correct(outputs, target)
+        is_correct = tf.cast(self._network.is_correct(outputs, target), tf.float32)
+        return gradients, loss, tf.reduce_sum(is_correct * weights)
+
+    def _weights(self, target: tf.Tensor) -> tf.Tensor:
+        """Returns how much each row counts: float32 [rows], or [] for all alike."""
+        num_mismatches = self.pipeline_config.paired_negatives
+        if not num_mismatches:
+            return tf.constant(1.0)
+        num_clips = tf.size(target) // (1 + num_mismatches)
+        return avc_pairs.weights_of_pairs(num_clips, num_mismatches)
 
     def _update(self, gradients: list[tf.Tensor]) -> tf.Tensor:
         """Adds the L2 penalty, once for each global batch, and updates; returns the penalty."""
@@ -273,10 +284,12 @@ def _learning_rate(config, pipeline_config, shards) -> optimization.LearningRate
 
 
 def _check_pairing(config: input_pipeline.PipelineConfig, micro_batch: int) -> None:
-    if config.paired_negatives and (micro_batch % 2 or micro_batch < 4):
+    num_mismatches = config.paired_negatives
+    if num_mismatches and (micro_batch % 2 or micro_batch <= 2 * num_mismatches):
         raise UserError(
-            f"--paired_negatives: {micro_batch} pair(s) on a device at once; need an even number "
-            "of at least 4: change --global_batch_size or --accumulation_steps"
+            f"--paired_negatives={num_mismatches}: {micro_batch} pair(s) on a device at once; need "
+            f"an even number of at least {2 * num_mismatches + 2}: change it, --global_batch_size "
+            "or --accumulation_steps"
         )
 
 

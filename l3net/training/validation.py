@@ -33,7 +33,7 @@ def batches_of_statistics(
     They are drawn and augmented as in training, by another seed that follows from the pipeline's.
     """
     seed = pipeline_config.seed + _SEED_OF_STATISTICS
-    config = dataclasses.replace(pipeline_config, seed=seed, paired_negatives=False)
+    config = dataclasses.replace(pipeline_config, seed=seed, paired_negatives=0)
     for batch in input_pipeline.training_batches(shards, config).rebatch(size):
         yield input_pipeline.prepare_batch(
             batch, spectrogram_settings=model_config.spectrogram_settings
@@ -97,4 +97,5 @@ class Validator:
     @tf.function(reduce_retracing=True)
     def _count_correct(self, batch):
         outputs = self.model(self._trainer.prepare(batch), training=False)
-        return self._network.num_correct(outputs, batch[self._network.target])
+        is_correct = self._network.is_correct(outputs, batch[self._network.target])
+        return tf.reduce_sum(tf.cast(is_correct, tf.int32))

@@ -88,7 +88,7 @@ def main(config: Config) -> None:
 def _steps(size: Size, config: Config) -> Iterator[tuple[str, str, Callable[[], None]]]:
     for precision in config.precisions:
         yield "ours", precision, _our_step(size, precision)
-        yield PAIRED, precision, _our_step(size, precision, paired_negatives=True)
+        yield PAIRED, precision, _our_step(size, precision, paired_negatives=1)
     if config.pytorch and importlib.util.find_spec("torch"):
         for precision in config.precisions:
             yield "pytorch", precision, _torch_step(size, precision)
@@ -125,7 +125,7 @@ def training_gflop_per_pair(config: models.ModelConfig) -> float:
     return total / 1e9
 
 
-def _our_step(size: Size, precision: str, *, paired_negatives: bool = False) -> Callable[[], None]:
+def _our_step(size: Size, precision: str, *, paired_negatives: int = 0) -> Callable[[], None]:
     config = dataclasses.replace(size.config, precision=precision)
     pipeline = input_pipeline.PipelineConfig(
         size.batch_size, frame_px=config.frame_px, paired_negatives=paired_negatives

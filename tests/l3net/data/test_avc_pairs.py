@@ -134,24 +134,29 @@ def test_negatives_come_from_another_video(media_ids, seed):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(0, 4), min_size=2, max_size=16))
-def test_every_clip_gives_a_match_and_a_mismatch(media_ids):
+@given(st.lists(st.integers(0, 4), min_size=2, max_size=16), st.data())
+def test_every_clip_gives_a_match_and_mismatches(media_ids, data):
     """Which clip a row's frame and sound are of is read from the clips' numbers, sent along."""
+    num = data.draw(st.integers(1, len(media_ids) - 1))
     ids, clips = np.asarray(media_ids), tf.range(len(media_ids))
-    targets = avc_pairs.paired_targets(tf.constant(media_ids, tf.int64)).numpy()
-    frames = avc_pairs.frames_of_pairs(clips).numpy()
-    sounds = avc_pairs.sounds_of_pairs(clips).numpy()
+    targets = avc_pairs.paired_targets(tf.constant(media_ids, tf.int64), num).numpy()
+    frames = avc_pairs.frames_of_pairs(clips, num).numpy()
+    sounds = avc_pairs.sounds_of_pairs(clips, num).numpy()
     np.testing.assert_array_equal(targets, ids[frames] == ids[sounds])
-    np.testing.assert_array_equal(frames[::2], sounds[::2])
-    assert all(frames[1::2] != sounds[1::2])
-    for part in (frames[::2], frames[1::2], sounds[1::2]):
-        assert sorted(part) == list(range(len(ids)))
+    assert len(set(zip(frames, sounds, strict=True))) == len(frames) == len(ids) * (1 + num)
+    is_match = np.arange(len(frames)) % (1 + num) == 0
+    np.testing.assert_array_equal(frames == sounds, is_match)
+    for of_rows in (frames, sounds):
+        np.testing.assert_array_equal(np.bincount(of_rows[~is_match]), num)
+    weights = avc_pairs.weights_of_pairs(len(ids), num).numpy()
+    assert np.all(weights[is_match] == 1)
+    assert weights[~is_match].sum() == pytest.approx(len(ids)) and len(weights) == len(frames)
 
 
 def test_sounds_of_mismatches_may_be_others():
     matching, others = tf.constant([[1], [2], [3]]), tf.constant([[10], [20], [30]])
-    rows = avc_pairs.sounds_of_pairs(matching, others)
-    assert rows.numpy().ravel().tolist() == [1, 20, 2, 30, 3, 10]
+    rows = avc_pairs.sounds_of_pairs(matching, 2, others)
+    assert rows.numpy().ravel().tolist() == [1, 20, 30, 2, 30, 10, 3, 10, 20]
 
 
 def test_partner_is_chosen_evenly():

@@ -56,35 +56,33 @@ def test_labels_are_true_and_balanced(tmp_path, sampling, start_us, pairs_per_cl
 @pytest.mark.parametrize("sampling", ["l3", "ots", "naive"])
 def test_paired_negatives_give_each_clip_once(tmp_path, sampling, pairs_per_clip):
     config = _config(
-        sampling=sampling, pairs_per_clip=pairs_per_clip, paired_negatives=True, batch_size=16
+        sampling=sampling, pairs_per_clip=pairs_per_clip, paired_negatives=3, batch_size=16
     )
     for batch in _batches(_shards(tmp_path), config, 6):
-        frame, sound = np.repeat(_frame_clip(batch), 2), _sound_clip(batch)
         assert len(batch["image"]) == len(batch["draws"]) == 8
-        assert len(batch["corresponds"]) == 16
-        if sampling != "naive":
-            np.testing.assert_array_equal(frame[::2], sound)
-            sound = avc_pairs.sounds_of_pairs(tf.constant(sound)).numpy()
-        else:  # mismatches have seconds of their own
-            seconds = [set(map(bytes, batch["waveform"][first::2])) for first in (0, 1)]
-            assert seconds[0] != seconds[1]
+        sounds = np.split(_sound_clip(batch), 2 if sampling == "naive" else 1)
+        for of_clips in sounds:  # the clips of the matches, in "naive" then of the mismatches
+            np.testing.assert_array_equal(of_clips, _frame_clip(batch))
+        if sampling == "naive":
+            matching, others = np.split(batch["waveform"], 2)
+            assert not (matching[:, 0] == others[:, 0]).all()
+        frame = avc_pairs.frames_of_pairs(tf.constant(sounds[0]), 3).numpy()
+        sound = avc_pairs.sounds_of_pairs(tf.constant(sounds[0]), 3).numpy()
         np.testing.assert_array_equal(batch["corresponds"], (frame == sound).astype(int))
-        np.testing.assert_array_equal(batch["corresponds"][::2], 1)
         prepared = input_pipeline.prepare_batch(
             {name: tf.constant(value) for name, value in batch.items()}, spectrogram_settings={}
         )
         assert len(prepared["log_spectrogram"]) == len(batch["waveform"])
 
 
-@pytest.mark.parametrize("changes", [{"labels": True}, {"batch_size": 2}])
-def test_paired_negatives_need_pairs(tmp_path, changes):
-    with pytest.raises(UserError, match="--nopaired_negatives"):
-        _batches(_shards(tmp_path), _config(paired_negatives=True, **changes), 1)
+def test_paired_negatives_are_for_pairs(tmp_path):
+    with pytest.raises(UserError, match="learns labels: give --paired_negatives=0"):
+        _batches(_shards(tmp_path), _config(paired_negatives=3, labels=True), 1)
 
 
 def test_a_step_with_paired_negatives_takes_half_as_many_clips(tmp_path):
     shards = _shards(tmp_path)
-    config = _config(pairs_per_clip=1, paired_negatives=True, batch_size=10)
+    config = _config(pairs_per_clip=1, paired_negatives=1, batch_size=10)
     assert config.clips_per_batch == 5
     frames = np.concatenate([_frame_clip(batch) for batch in _batches(shards, config, 2)])
     assert np.bincount(frames)[1:].tolist() == [1] * 10

@@ -63,7 +63,7 @@ def compare(name, a, b):
 whole, parts = run("whole", one), run("parts", two)
 compare("per replica", whole, parts)
 compare("accumulation", run("accumulation", one, {"accumulation_steps": 2}), parts)
-pairs = {"pipeline": {"paired_negatives": True}, "model": "l3_net_ots"}
+pairs = {"pipeline": {"paired_negatives": 1}, "model": "l3_net_ots"}
 compare("paired", run("a", one, {"accumulation_steps": 2}, **pairs), run("b", two, **pairs))
 synchronized = run("synchronized", two, synchronized_batch_norm=True)
 compare("synchronized", whole, synchronized)
