@@ -112,12 +112,6 @@ class ModelConfig:
     synchronized_batch_norm: bool = setting(
         False, "Batch norm over the pairs of all replicas, not over those of each replica alone."
     )
-    soft_max_gradient: bool = setting(
-        False,
-        "Whether the gradient of AVOL-Net's score, the maximum of its map, goes to all positions "
-        "by their softmax, which leaves the plateau at 50 %, and not to the best one alone, as in "
-        "the paper.",
-    )
     num_classes: int = setting(
         constants.NUM_KINETICS_SOUNDS_CLASSES,
         "Number of classes of the supervised baselines; 34 in L3 (Kinetics-Sounds); 0: as many as "
@@ -183,7 +177,6 @@ def build_model(config: ModelConfig, *, seed: int = 0, any_frame_size: bool = Fa
         width=config.width,
         batch_norm_momentum=config.batch_norm_momentum,
         synchronized_batch_norm=config.synchronized_batch_norm,
-        soft_max_gradient=config.soft_max_gradient,
         seed=seed,
     )
     classes = {"num_classes": config.num_classes} if network.is_classifier else {}

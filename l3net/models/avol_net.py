@@ -1,6 +1,6 @@
 """AVOL-Net: where in the image is what sounds? (OTS §4, Fig. 4)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import keras
 import tensorflow as tf
@@ -22,7 +22,7 @@ def avol_net(
     Audio as in AVE-Net up to fc2, without L2 norm. Vision keeps conv4_2's 14x14 positions: conv5
     1x1 128, ReLU -> conv6 1x1 128; the scalar product with the audio embedding at each position ->
     conv7 1x1 (scale and shift) -> sigmoid: the localization map. Its maximum is the
-    correspondence score; `settings.soft_max_gradient` decides where its gradient goes.
+    correspondence score.
 
     The inputs are "frame" (224, 224, 3) and "log_spectrogram" (257, 200, 1) in the paper.
 
@@ -64,43 +64,14 @@ def avol_net(
         dtype="float32",
         name="conv7",
     )(similarity)
-    outputs = _outputs(logits, soft_max_gradient=settings.soft_max_gradient)
-    return keras.Model(inputs, outputs, name="avol_net")
+    return keras.Model(inputs, _outputs(logits), name="avol_net")
 
 
-@tf.custom_gradient
-def max_of_map(logits: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-    """The maximum over all positions, whose gradient goes to all of them (our choice).
-
-    The gradient of the maximum alone trains the position that was taken. In an untrained network
-    that is any position, mostly one without the object, and the network stays at chance. Here each
-    position gets its share of the softmax over the map: at first all of them much the same, later
-    nearly all goes to the best one, as the map becomes sharp.
-
-    Args:
-        logits: float32 [batch, height, width, 1].
-
-    Returns:
-        float32 [batch, 1], and the function that computes its gradient.
-    """
-    axes = (1, 2)
-
-    def gradient(upstream):
-        shares = tf.exp(logits - tf.reduce_logsumexp(logits, axis=axes, keepdims=True))
-        return upstream[:, tf.newaxis, tf.newaxis] * shares
-
-    return tf.reduce_max(logits, axis=axes), gradient
-
-
-def _outputs(logits, *, soft_max_gradient: bool) -> dict[str, keras.KerasTensor]:
+def _outputs(logits: keras.KerasTensor) -> dict[str, keras.KerasTensor]:
     def sigmoid(name):
         return keras.layers.Activation("sigmoid", dtype="float32", name=name)
 
-    if soft_max_gradient:
-        largest = keras.layers.Lambda(max_of_map, output_shape=(1,), dtype="float32", name="max")
-    else:
-        largest = convnets.GlobalMax(dtype="float32", name="max")
-    pooled = largest(logits)
+    pooled = convnets.GlobalMax(dtype="float32", name="max")(logits)
     logit = keras.layers.Reshape((), dtype="float32", name="logit")(pooled)
     positions = keras.layers.Lambda(
         lambda x: x[..., 0], output_shape=lambda shape: shape[:3], dtype="float32", name="positions"

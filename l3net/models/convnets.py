@@ -45,7 +45,6 @@ class ConvNetSettings:
     width: float = 1.0
     batch_norm_momentum: float = 0.99
     synchronized_batch_norm: bool = False
-    soft_max_gradient: bool = False
     seed: int = 0
 
     def __post_init__(self):

@@ -30,6 +30,5 @@ def warning(accuracy: float, *, num_pairs: int, pairs_before: int, pairs_now: in
     return (
         f"after {pairs_now:,} pairs the network still guesses: accuracy {accuracy:.1%} on the last "
         f"{num_pairs:,}; in a new --run_dir try --paired_negatives=7, --global_batch_size=128 or "
-        "more, --learning_rate from 1e-3 down to 1e-4, more different videos, and for AVOL-Net "
-        "--soft_max_gradient"
+        "more, --learning_rate from 1e-3 down to 1e-4, and more different videos"
     )

@@ -193,30 +193,6 @@ def test_avol_map_is_the_sigmoid_per_position_and_its_maximum_the_score():
     np.testing.assert_allclose(outputs["logit"], score.max(axis=(1, 2)), rtol=1e-3, atol=1e-4)
 
 
-def test_a_soft_gradient_leaves_the_score_and_goes_to_all_positions():
-    config = _small(model="avol_net", frame_px=96)
-    inputs = _inputs(config)
-    gradients = {}
-    for soft in (False, True):
-        model = models.build_model(dataclasses.replace(config, soft_max_gradient=soft))
-        embedded = model.get_layer("vision")(inputs["frame"], training=False)["embedding_map"]
-        sound = model.get_layer("audio")(inputs["log_spectrogram"], training=False)["embedding"]
-        with tf.GradientTape() as tape:
-            tape.watch(embedded)
-            map_ = model.get_layer("conv7")(model.get_layer("similarity")([embedded, sound]))
-            score = model.get_layer("max")(map_)
-        np.testing.assert_array_equal(score[:, 0], map_.numpy().max(axis=(1, 2, 3)))
-        of_positions = tape.gradient(score, embedded).numpy()
-        sound = sound.numpy()
-        shares = np.einsum("bhwc,bc->bhw", of_positions, sound) / (sound**2).sum(-1)[:, None, None]
-        gradients[soft] = shares / model.get_layer("conv7").get_weights()[0].item()
-    taken = map_.numpy()[..., 0] == map_.numpy().max(axis=(1, 2, 3))[:, None, None]
-    np.testing.assert_allclose(gradients[False], taken, atol=1e-4)
-    expected = np.exp(map_.numpy()[..., 0])
-    expected /= expected.sum(axis=(1, 2), keepdims=True)
-    np.testing.assert_allclose(gradients[True], expected, rtol=1e-3)
-
-
 def test_frozen_subnetworks_do_not_follow_the_batch():
     config = _small(model="supervised_pretraining", conv1_1_stride=2)
     model, inputs = models.build_model(config), _inputs(config)
