@@ -47,3 +47,32 @@ def test_evidence_is_of_every_seed_and_source():
 def test_evidence_without_a_folder_says_what_to_give():
     done = _make("evidence")
     assert done.returncode and "error: give folders: make evidence ESC50=" in done.stderr
+
+
+def test_make_reproduces_esc50_in_a_folder_of_its_own_and_goes_on_from_its_cache():
+    asked = ("--dry-run", "--always-make", "reproduce-esc50", "ESC50=sounds")
+    lines = _make(*asked).stdout.splitlines()
+    exports = [line for line in lines if "l3net.export" in line]
+    # Each network with batch norm's statistics of shards, then without.
+    assert [line.split("--run_dir=")[1].split()[0] for line in exports] == [
+        *2 * ["runs/esc50/l3_net"],
+        *2 * ["runs/esc50/l3_net_ots"],
+    ]
+    assert all("--random_weights" in line for line in exports)
+    assert ["--shards=" in line for line in exports] == 2 * [True, False]
+    text = " ".join(lines)
+    assert "for piczak in off paper" in text and "--esc50=sounds" in text
+    assert "--random_saved_model=runs/esc50/l3_net/saved_model_random" in text
+    further = text.split("--further_saved_models=")[1].split()[0].split(",")
+    assert further == [
+        f"runs/esc50/{name}"
+        for name in (
+            "l3_net/saved_model_identity",
+            "l3_net_ots/saved_model_random",
+            "l3_net_ots/saved_model_identity",
+        )
+    ]
+    assert "--cache_dir=runs/esc50/cache" in text
+    refused = _make("reproduce-esc50")
+    assert refused.returncode and "error: got no ESC50=; give the folder" in refused.stderr
+    assert not refused.stdout

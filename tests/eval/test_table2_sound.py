@@ -1,8 +1,6 @@
 import functools
 import json
 import pathlib
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
@@ -215,34 +213,3 @@ def test_command_line(tmp_path):
     assert record["flags"]["svm_c"] == "cv"
     assert list(record["flags"]) == sorted(record["flags"]) and record["seconds"] > 0
     assert (tmp_path / "out" / "table2.md").read_text() == done.stdout
-
-
-@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
-def test_make_reproduces_esc50_in_a_folder_of_its_own_and_goes_on_from_its_cache():
-    asked = ["make", "--dry-run", "--always-make", "reproduce-esc50"]
-    commands_of = functools.partial(subprocess.run, capture_output=True, text=True, cwd=ROOT)
-    lines = commands_of([*asked, "ESC50=sounds"], check=True).stdout.splitlines()
-    exports = [line for line in lines if "l3net.export" in line]
-    # Each network with batch norm's statistics of shards, then without.
-    assert [line.split("--run_dir=")[1].split()[0] for line in exports] == [
-        *2 * ["runs/esc50/l3_net"],
-        *2 * ["runs/esc50/l3_net_ots"],
-    ]
-    assert all("--random_weights" in line for line in exports)
-    assert ["--shards=" in line for line in exports] == 2 * [True, False]
-    text = " ".join(lines)
-    assert "for piczak in off paper" in text and "--esc50=sounds" in text
-    assert "--random_saved_model=runs/esc50/l3_net/saved_model_random" in text
-    further = text.split("--further_saved_models=")[1].split()[0].split(",")
-    assert further == [
-        f"runs/esc50/{name}"
-        for name in (
-            "l3_net/saved_model_identity",
-            "l3_net_ots/saved_model_random",
-            "l3_net_ots/saved_model_identity",
-        )
-    ]
-    assert "--cache_dir=runs/esc50/cache" in text
-    refused = commands_of(["make", "reproduce-esc50"])
-    assert refused.returncode and "error: got no ESC50=; give the folder" in refused.stderr
-    assert not refused.stdout
