@@ -274,12 +274,15 @@ bench: $(READY)  ## Measure input pipeline, training step and linear probe (idle
 	$(RUN) tests.benchmarks.bench_linear_probe
 
 .PHONY: readme
-readme: $(READY)  ## Put the tables of the last run on the demo data into README.md and docs/
+readme: $(READY)  ## Put the tables of the last runs on the demo data, av_digits and real material into README.md and docs/
 	$(RUN) eval.reporting.docs_tables --readme=docs/measurements.md runs/demo/learning_curves.md
 	$(RUN) eval.reporting.docs_tables --readme=docs/demo_results.md --names=networks,table2,table3,table4,retrieval,localization,claims \
 	  $(patsubst %,runs/demo/%.md,avc_accuracy table2 table3 table4 retrieval localization claims)
 	$(RUN) eval.reporting.docs_tables --readme=docs/demo_results.md --results=docs/demo_results.md
-	$(RUN) eval.reporting.docs_tables --results=docs/demo_results.md
+	$(RUN) eval.reporting.docs_tables --readme=docs/evidence.md \
+	  --names=digits_networks,digits_retrieval,digits_localization,digits_claims,sounds,photographs \
+	  $(patsubst %,runs/%.md,$(addprefix av_digits/over_seeds/,avc_accuracy retrieval localization) av_digits/claims evidence/table2 evidence/table3)
+	$(RUN) eval.reporting.docs_tables --results=docs/demo_results.md,docs/evidence.md
 
 # The names of these targets before there was DATA.
 .PHONY: demo-data train-demo report-demo

@@ -4,9 +4,9 @@
     python -m eval.reporting.docs_tables --results=docs/demo_results.md
 
 Each table replaces the text between `<!-- NAME -->` and `<!-- /NAME -->`, where NAME is the file's
-name without suffix, or what --names gives. With --results it is `<!-- summary -->` and
-`<!-- claims_count -->` instead, as far as the document has them, put together from the tables of a
-document, perhaps the same.
+name without suffix, or what --names gives. With --results it is `<!-- summary -->`,
+`<!-- claims_count -->` and `<!-- evidence -->` instead, as far as the document has them, put
+together from the tables of documents, perhaps the same.
 """
 
 import dataclasses
@@ -32,8 +32,10 @@ class Config:
         "Names of the tables' marks in the file, separated by commas, one for each table. Without "
         "it: the tables' file names.",
     )
-    results: str | None = setting(
-        None, "Document with tables to sum up in the file's places named summary and claims_count."
+    results: tuple[str, ...] = setting(
+        (),
+        "Documents with tables, separated by commas, to sum up in the file's places named summary, "
+        "claims_count and evidence.",
     )
 
 
@@ -72,8 +74,12 @@ def main(arguments: Sequence[str], config: Config) -> None:
     document = pathlib.Path(config.readme)
     text = document.read_text()
     if config.results:
-        results = pathlib.Path(config.results).read_text()
-        made = {"summary": summary.summary, "claims_count": summary.claims_count}
+        results = "\n".join(pathlib.Path(path).read_text() for path in config.results)
+        made = {
+            "summary": summary.summary,
+            "claims_count": summary.claims_count,
+            "evidence": summary.evidence,
+        }
         places = [name for name in made if f"<!-- {name} -->" in text] or list(made)
         tables |= {name: made[name](results) for name in places}
     for name, table in tables.items():

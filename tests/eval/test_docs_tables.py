@@ -8,6 +8,7 @@ from l3net.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[2]
 MARKS = "<!-- claims -->\n<!-- /claims -->\n"
+RESULTS_FILES = tuple(str(ROOT / "docs" / name) for name in ("demo_results.md", "evidence.md"))
 RESULTS = (ROOT / "docs" / "demo_results.md").read_text()
 
 
@@ -28,7 +29,9 @@ def test_put_replaces_what_is_between_the_marks_which_must_be_there_once():
         ("docs/demo_results.md", "claims_count claims networks table2 table3 table4 retrieval"),
         ("docs/demo_results.md", "localization"),
         ("docs/measurements.md", "learning_curves"),
-        ("docs/real_results.md", "table2_esc10"),
+        ("README.md", "evidence"),
+        ("docs/evidence.md", "digits_networks digits_retrieval digits_localization digits_claims"),
+        ("docs/evidence.md", "sounds photographs"),
     ],
 )
 def test_every_document_has_the_marks_of_its_tables(document, names):
@@ -39,10 +42,15 @@ def test_every_document_has_the_marks_of_its_tables(document, names):
 def test_the_readme_sums_up_the_results(tmp_path):
     copy = tmp_path / "README.md"
     copy.write_bytes((ROOT / "README.md").read_bytes())
-    config = docs_tables.Config(readme=str(copy), results=str(ROOT / "docs" / "demo_results.md"))
+    config = docs_tables.Config(readme=str(copy), results=RESULTS_FILES)
     docs_tables.main([], config)
     assert copy.read_text() == (ROOT / "README.md").read_text()
     assert len(summary.summary(RESULTS).splitlines()) == 2 + len(summary.ROWS)
+    of_real = (ROOT / "docs" / "evidence.md").read_text()
+    lines = summary.evidence(of_real).splitlines()
+    assert len(lines) == 2 + sum(len(methods) for *_, methods in summary.EVIDENCE)
+    with pytest.raises(UserError, match="no table 'digits_networks' with a row 'L3-Net"):
+        summary.evidence(RESULTS)
     with pytest.raises(UserError, match="no table 'networks' with a row 'Supervised direct'"):
         summary.summary("")
     other = RESULTS.replace("accuracy %", "hits %")
@@ -59,7 +67,7 @@ def test_the_claims_that_hold_are_counted_by_what_checked_them(tmp_path):
     document = tmp_path / "results.md"
     for body in (MARKS, docs_tables.put(MARKS, "claims", made)):
         document.write_text(body + "<!-- claims_count -->\n<!-- /claims_count -->\n")
-        docs_tables.main([], docs_tables.Config(readme=str(document), results=str(document)))
+        docs_tables.main([], docs_tables.Config(readme=str(document), results=(str(document),)))
         written = " ".join(document.read_text().split("<!-- claims_count -->\n")[1].split())
         assert all(what in written for what in ("coarse", "cut off", "a camera ticks"))
         number = len(claims.CLAIMS)
@@ -70,9 +78,7 @@ def test_the_claims_that_hold_are_counted_by_what_checked_them(tmp_path):
     with pytest.raises(UserError, match="need exactly one"):
         docs_tables.main(
             [],
-            docs_tables.Config(
-                readme=str(document), results=str(ROOT / "docs" / "demo_results.md")
-            ),
+            docs_tables.Config(readme=str(document), results=RESULTS_FILES),
         )
 
 
