@@ -180,7 +180,6 @@ class _Run:
         self._standing = self._checkpoints.restore()
         distribution.check_agreement(self._strategy, str(self._standing.step), "the checkpoint")
         self._evaluates = schedule.num_eval_pairs > 0 or config.batch_norm_batches > 0
-        self._reported_step = self._standing.step
         self._eval_seconds = 0.0
         self._last_save = time.monotonic()
 
@@ -202,13 +201,14 @@ class _Run:
     def _train(self) -> None:
         with contextlib.closing(self._journal):
             self._journal.start(self._standing.step)
-            for metrics in self._intervals():
+            for metrics, num_pairs in self._intervals():
                 self._report(metrics)
+                self._warn_on_plateau(metrics["accuracy"], num_pairs)
                 is_better = self._is_eval_step() and self._evaluate()
                 self._save_if_due(is_better)
 
-    def _intervals(self) -> Iterator[dict[str, float]]:
-        """Runs steps; yields the mean metrics since the last time whenever they are due."""
+    def _intervals(self) -> Iterator[tuple[dict[str, float], int]]:
+        """Runs steps; yields mean metrics and number of pairs since the last time, when due."""
         standing, schedule, trainer = self._standing, self._schedule, self._trainer
         batches = self._batches()
         loss = num_correct = tf.zeros([])
@@ -227,7 +227,7 @@ class _Run:
                 }
                 seconds = time.perf_counter() - start
                 standing.seconds += seconds
-                yield {**metrics, "pairs_per_second": num_pairs / seconds}
+                yield {**metrics, "pairs_per_second": num_pairs / seconds}, num_pairs
                 loss = num_correct = tf.zeros([])
                 first, start = standing.step, time.perf_counter()
 
@@ -258,18 +258,10 @@ class _Run:
         metrics = {"step": step, "split": "train", **interval, "learning_rate": rate}
         self._journal.record({**metrics, "seconds": round(self._standing.seconds, 3)})
         self._journal.show(metrics, self._seconds_left(interval["pairs_per_second"]))
-        self._warn_on_plateau(step, interval["accuracy"])
 
-    def _warn_on_plateau(self, step: int, accuracy: float) -> None:
-        batch_size = self._trainer.pipeline_config.batch_size
-        num_pairs = (step - self._reported_step) * batch_size
-        warning = plateau.warning(
-            accuracy,
-            num_pairs=num_pairs,
-            pairs_before=self._reported_step * batch_size,
-            pairs_now=step * batch_size,
-        )
-        self._reported_step = step
+    def _warn_on_plateau(self, accuracy: float, num_pairs: int) -> None:
+        pairs_now = self._standing.step * self._trainer.pipeline_config.batch_size
+        warning = plateau.warning(accuracy, num_pairs=num_pairs, pairs_now=pairs_now)
         if warning and not self._trainer.model_config.network.is_classifier:
             _log.warning("%s", warning)
 

@@ -1,4 +1,4 @@
-"""With paired negatives every frame and sound is in two pairs: each is computed once."""
+"""With paired negatives every frame and sound is in several pairs: each is computed once."""
 
 import keras
 import tensorflow as tf

@@ -7,23 +7,22 @@ FIRST_PAIRS = 200_000
 _DEVIATIONS = 3.0
 
 
-def warning(accuracy: float, *, num_pairs: int, pairs_before: int, pairs_now: int) -> str | None:
+def warning(accuracy: float, *, num_pairs: int, pairs_now: int) -> str | None:
     """Returns a line for the log if training stands at chance after many pairs.
 
     It is due when `FIRST_PAIRS` were seen, and each time their number has doubled.
 
     Args:
-        accuracy: of the last pairs, in [0, 1]; half of all pairs are matches.
-        num_pairs: how many pairs that is measured on.
-        pairs_before: seen when the accuracy was reported the last time.
-        pairs_now: seen now.
+        accuracy: share of the last pairs classified correctly, in [0, 1]; half of all are matches.
+        num_pairs: how many pairs that is measured on, all since the last call.
+        pairs_now: how many pairs were seen since training began.
 
     Returns:
         What was got and what to try, or None if it is not due or the network is above chance by
         more than three standard deviations.
     """
     doublings = math.floor(math.log2(max(pairs_now, 1) / FIRST_PAIRS))
-    if doublings < 0 or pairs_before >= FIRST_PAIRS * 2**doublings:
+    if doublings < 0 or pairs_now - num_pairs >= FIRST_PAIRS * 2**doublings:
         return None
     if accuracy > 0.5 + _DEVIATIONS * math.sqrt(0.25 / num_pairs):
         return None
