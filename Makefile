@@ -66,7 +66,9 @@ joined = $(subst $(space),$(comma),$(strip $(1)))
 FOLDER := data/$(DATA)
 SHARDS := $(FOLDER)/shards
 FLOW_SHARDS := $(FOLDER)/flow_shards
-runs_of = runs/$(DATA)$(if $(filter 0,$(1)),,/seed$(1))
+# The folder of a data set's runs with a seed; runs_of: of DATA's.
+run_of = runs/$(1)$(if $(filter 0,$(2)),,/seed$(2))
+runs_of = $(call run_of,$(DATA),$(1))
 RUNS := $(call runs_of,$(SEED))
 OUT := $(RUNS)$(if $(ARGS),/own)
 saved_models = $(call joined,$(1:%=$(RUNS)/%/saved_model))
@@ -212,11 +214,11 @@ check-claims: tables-of-seeds  ## Check the papers' orderings on the tables of S
 
 # --- Real recordings and photographs --------------------------------------------------------------
 # L3-Nets trained on the first of SOURCES (the rows "Ours"), on the others, with labels, and not at all
-# (batch norm measured on the same data, or identity), on what is given of ESC10=, ESC50=, SPOKEN_DIGITS= and PHOTOS= (train/ and val/ with class folders).
+# (batch norm measured on the same data, or identity), on what is given of ESC10=, ESC50=,
+# SPOKEN_DIGITS= and PHOTOS= (train/ and val/ with class folders).
 SOURCES ?= av_digits demo
 EVIDENCE := runs/evidence
 RECORDINGS = $(if $(ESC10),--esc10=$(ESC10)) $(if $(ESC50),--esc50=$(ESC50)) $(if $(SPOKEN_DIGITS),--spoken_digits=$(SPOKEN_DIGITS))
-run_of = runs/$(1)$(if $(filter 0,$(2)),,/seed$(2))
 # The flags that name a seed's networks, and further ones.
 named = --saved_model=$(call run_of,$(firstword $(SOURCES)),$(1))/l3_net/saved_model \
   --random_saved_model=$(call run_of,$(firstword $(SOURCES)),$(1))/l3_net/saved_model_random \
@@ -231,10 +233,8 @@ means_of = $(RUN) eval.reporting.seeds --only_run --seeds=$(SEEDS) --out_dir=$(E
 .PHONY: evidence
 evidence: $(READY)  ## Tables 2 and 3 on real recordings and photographs (ESC10= ESC50= SPOKEN_DIGITS= PHOTOS= folders, SEEDS=0,1,2)
 	@test -n "$(strip $(RECORDINGS)$(PHOTOS))" || { echo "error: give folders: make $@ ESC50=data/ESC-50 PHOTOS=data/caltech" >&2; exit 1; }
-	@for data in $(SOURCES); do for seed in $(EACH_SEED); do \
-	  runs=runs/$$data; test $$seed = 0 || runs=$$runs/seed$$seed; \
-	  $(MAKE) --no-print-directory DATA=$$data SEED=$$seed $$runs/{l3_net,supervised_vision}/.made || exit 1; \
-	done; done
+	@$(foreach data,$(SOURCES),$(foreach seed,$(EACH_SEED),\
+	  $(MAKE) --no-print-directory DATA=$(data) SEED=$(seed) $(call run_of,$(data),$(seed))/{l3_net,supervised_vision}/.made && )) true
 	$(foreach seed,$(EACH_SEED),test -e $(EVIDENCE)/seed$(seed)/identity || $(RUN) l3net.export --run_dir=$(call run_of,$(firstword $(SOURCES)),$(seed))/l3_net \
 	  --random_weights --batch_norm_batches=0 --seed=$(seed) --out=$(EVIDENCE)/seed$(seed)/identity || exit 1; )
 	$(if $(strip $(RECORDINGS)),$(foreach seed,$(EACH_SEED),$(call sounds_of,$(seed)) && ) $(call means_of,table2))
