@@ -294,11 +294,7 @@ def main(table: FrozenNetworksConfig, config: Config) -> None:
     _ = config.c  # a value that is not allowed is refused before anything is read
 
     def make() -> tables.Table:
-        paths = {OURS_RANDOM: table.random_saved_model, OURS: table.saved_model}
-        exported = {name: features.AudioNetwork(path) for name, path in paths.items() if path}
-        exported |= networks.by_method(
-            [features.AudioNetwork(path) for path in table.further_saved_models]
-        )
+        exported = networks.of_table(table, (OURS_RANDOM, OURS), features.AudioNetwork)
         cache_dir = pathlib.Path(table.cache_dir)
         return make_table(read_sets(config), config, exported=exported, cache_dir=cache_dir)
 

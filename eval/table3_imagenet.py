@@ -351,13 +351,9 @@ def _like(network: linear_layer.VisionNetwork | None) -> image_classifier.ModelC
 def main(table: FrozenNetworksConfig, given: Images, settings: Settings) -> None:
     """Makes the table and writes it."""
     _ = settings.rate  # a value that is not allowed is refused before anything is read
-    paths = {OURS_RANDOM: table.random_saved_model, OURS: table.saved_model}
 
     def make() -> tables.Table:
-        frozen = {name: linear_layer.VisionNetwork(path) for name, path in paths.items() if path}
-        frozen |= networks.by_method(
-            [linear_layer.VisionNetwork(path) for path in table.further_saved_models]
-        )
+        frozen = networks.of_table(table, (OURS_RANDOM, OURS), linear_layer.VisionNetwork)
         return make_table(
             read_images(given),
             frozen=frozen,

@@ -2,10 +2,11 @@
 
 import functools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from eval.reporting import cache
+from eval.reporting.table_config import FrozenNetworksConfig
 from l3net.errors import UserError
 from l3net.files import sha256_of
 from l3net.inference import saved_model
@@ -82,6 +83,21 @@ def by_method(further: Sequence[Exported]) -> dict[str, Exported]:
             "run the command once for each of those that are alike"
         )
     return found
+
+
+def of_table(
+    config: FrozenNetworksConfig, rows: tuple[str, str], load: Callable[[str], Exported]
+) -> dict[str, Exported]:
+    """Returns a table's networks by method, as far as given.
+
+    Args:
+        config: names their SavedModels.
+        rows: the methods of its random and of its trained network; further ones have `method_of`.
+        load: reads a SavedModel.
+    """
+    own = zip(rows, (config.random_saved_model, config.saved_model), strict=True)
+    named = {method: load(path) for method, path in own if path}
+    return named | by_method([load(path) for path in config.further_saved_models])
 
 
 def in_words(model: saved_model.SavedModel | ExportedNetwork, *, width: bool = False) -> str:
