@@ -14,29 +14,22 @@ where the weights come from.
 # 2.16, float32, full-width stride-2 audio tower, batch 8) that gave 1.04 times the speed, for
 # TensorFlow fuses the two itself. The tower runs 42 windows a second there.
 
-import contextlib
 import dataclasses
-import datetime
-import hashlib
 import itertools
 import json
 import logging
 import pathlib
-import shutil
-import tempfile
-from collections.abc import Iterator
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from l3net import flags, models, provenance
+from l3net import flags, models
 from l3net.data import input_pipeline
 from l3net.data.shards import find_shards
 from l3net.errors import UserError
 from l3net.flags import REQUIRED, setting
-from l3net.inference import saved_model
-from l3net.inference.signatures import check, signatures
+from l3net.inference import saved_model_writer
+from l3net.inference.signatures import signatures
 from l3net.log_spectrogram import log_spectrogram_shape
 from l3net.models.batch_norm import PreciseBatchNorm
 from l3net.training import checkpoints
@@ -120,7 +113,7 @@ def export(
     run_dir = pathlib.Path(run_dir)
     default_name = "saved_model_random" if random_weights else "saved_model"
     out = run_dir / default_name if out is None else pathlib.Path(out)
-    _check_replaceable(out)
+    saved_model_writer.check_replaceable(out)
     if random_weights:
         config, trained_steps = checkpoints.load_model_config(run_dir), 0
         model = models.build_model(config, seed=seed)
@@ -130,21 +123,25 @@ def export(
     batch_norm = None
     if random_weights:
         batch_norm = _calibrate(model, config, shards, num_batches=batch_norm_batches, seed=seed)
-    weights = {
+    metadata = {
+        **_describe(config),
         "trained_steps": trained_steps,
         "random_weights": random_weights,
         "seed": seed if random_weights else None,
         "random_batch_norm": batch_norm,
         "num_parameters": sum(int(np.prod(v.shape)) for v in model.trainable_variables),
-        "weights_sha256": _weights_digest(model),
         "trained_on": None if random_weights else _training_data(run_dir),
         "training": None if random_weights else run_files.read_summary(run_dir),
         "run_flags": _run_flags(run_dir),
     }
-    with _replaced_when_complete(out) as folder:
-        feature_sizes = _write(model, config, folder)
-        _write_metadata(folder, config, feature_sizes, weights)
-        check(folder, model, config)
+    network = _of_any_frame_size(model, config)
+    feature_sizes = saved_model_writer.write(
+        out,
+        signatures(network, config),
+        network,
+        metadata,
+        expected=signatures(model, config),
+    )
     _log.info("wrote %s: %d steps, features %s", out, trained_steps, feature_sizes)
     return out
 
@@ -200,47 +197,20 @@ def _calibrate(
     return {"statistics": CALIBRATED, "num_pairs": num_pairs, "data": name}
 
 
-def _write(model: keras.Model, config: models.ModelConfig, folder: pathlib.Path) -> dict:
-    """Saves the signatures; returns the size of each feature by signature."""
+def _of_any_frame_size(model: keras.Model, config: models.ModelConfig) -> keras.Model:
     network = models.build_model(config, any_frame_size=True)
     network.set_weights(model.get_weights())
-    # keras.Model is not a tf.Module, and saving one would drag its classes into the SavedModel: a
-    # plain module holds the variables and the functions, nothing of Keras.
-    module = tf.Module()
-    module.network_variables = [variable.value for variable in network.variables]
-    made = signatures(network, config)
-    for name, function in made.items():
-        setattr(module, name, function)
-    tf.saved_model.save(module, str(folder), signatures=made)
-    return {
-        name: {
-            output: spec.shape[-1]
-            for output, spec in function.get_concrete_function().structured_outputs.items()
-            if spec.shape.rank == 2
-        }
-        for name, function in made.items()
-    }
+    return network
 
 
 # --- Metadata ------------------------------------------------------------------------------------
-def _write_metadata(
-    folder: pathlib.Path, config: models.ModelConfig, feature_sizes: dict, weights: dict
-) -> None:
-    metadata = {
-        "format": 1,
+def _describe(config: models.ModelConfig) -> dict:
+    return {
         "model_config": dataclasses.asdict(config),
         "inputs": config.network.inputs,
         "frame_px": config.frame_px,
         "log_spectrogram_shape": log_spectrogram_shape(**config.spectrogram_settings),
-        "feature_sizes": feature_sizes,
-        **weights,
-        "exported_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "versions": provenance.versions(),
-        "git_commit": provenance.commit(),
     }
-    path = folder / saved_model.METADATA_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(metadata, indent=1) + "\n")
 
 
 def _training_data(run_dir: pathlib.Path) -> str | None:
@@ -253,43 +223,6 @@ def _run_flags(run_dir: pathlib.Path) -> list[str]:
     """Returns the training flags; none for a run without them."""
     path = run_dir / run_files.FLAGS_FILE
     return path.read_text().splitlines() if path.is_file() else []
-
-
-def _weights_digest(model: keras.Model) -> str:
-    digest = hashlib.sha256()
-    for array in model.get_weights():
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
-
-
-# --- The folder ----------------------------------------------------------------------------------
-def _check_replaceable(out: pathlib.Path) -> None:
-    """Refuses to replace anything but a SavedModel of ours or an empty folder."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    try:
-        saved_model.read_metadata(out)
-    except UserError as error:
-        raise UserError(
-            f"--out={out} exists and is no SavedModel of ours; name another folder"
-        ) from error
-
-
-@contextlib.contextmanager
-def _replaced_when_complete(out: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields a folder to fill; it takes the name `out` only if nothing was raised."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    # Beside `out`, so that both renames stay on one file system.
-    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        new = temporary / "new"
-        new.mkdir()
-        yield new
-        if out.exists():
-            out.rename(temporary / "old")
-        new.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def main(config: Config) -> None:

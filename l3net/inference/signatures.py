@@ -1,23 +1,17 @@
-"""The SavedModel's signatures: how each is made of a network, and checked; see `saved_model`."""
+"""The SavedModel's signatures: how each is made of a network; see `saved_model`."""
 
-import pathlib
 from collections.abc import Sequence
-from typing import TypeAlias
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from l3net import constants, models
 from l3net.constants import AUDIO_GRID, IMAGE_GRID
 from l3net.data import augment
-from l3net.errors import UserError
 from l3net.inference import saved_model
+from l3net.inference.saved_model_writer import Function
 from l3net.log_spectrogram import log_spectrogram
 from l3net.models import convnets
-
-RELATIVE_TOLERANCE = 1e-4
-Function: TypeAlias = tf.types.experimental.PolymorphicFunction  # what tf.function makes
 
 
 def signatures(network: keras.Model, config: models.ModelConfig) -> dict[str, Function]:
@@ -147,47 +141,3 @@ def _to_inputs(config: models.ModelConfig, given: Sequence[tf.Tensor]) -> dict[s
     # `vision` is given less than the network takes: the sound comes last.
     named = zip(config.network.inputs, given, strict=False)
     return {name: to_input[name](value) for name, value in named}
-
-
-# --- Check ---------------------------------------------------------------------------------------
-def check(folder: pathlib.Path, model: keras.Model, config: models.ModelConfig) -> None:
-    """Reloads a SavedModel and compares it on random inputs with the Keras model it was made from.
-
-    Raises:
-        UserError: if an output differs by more than 1e-4 of the largest value.
-    """
-    inputs = _random_inputs(config)
-    loaded = tf.saved_model.load(str(folder))
-    for name, function in signatures(model, config).items():
-        reloaded = loaded.signatures[name]
-        taken = {key: inputs[key] for key in reloaded.structured_input_signature[1]}
-        results = reloaded(**taken)
-        # Without tracing: faster, and the written graph is compared with no graph at all.
-        # The inputs come in the signature's order, for its function takes them by position.
-        ordered = [taken[spec.name] for spec in function.input_signature]
-        for output, expected in function.python_function(*ordered).items():
-            _compare(f"{name}/{output}", results[output].numpy(), expected.numpy())
-
-
-def _random_inputs(config: models.ModelConfig) -> dict[str, tf.Tensor]:
-    """Returns two random examples of each input of the signatures."""
-    rng = np.random.default_rng(0)
-    made = {}
-    for spec in [*_seen(config, config.frame_px), _waveform_spec()]:
-        shape = [2, *spec.shape[1:]]
-        floats = rng.uniform(-1, 1, shape).astype(np.float32)
-        pixels = rng.integers(0, 256, shape).astype(np.uint8)
-        made[spec.name] = tf.constant(pixels if spec.dtype == tf.uint8 else floats)
-    return made
-
-
-def _compare(name: str, got: np.ndarray, expected: np.ndarray) -> None:
-    scale = np.abs(expected).max()
-    if not np.isfinite(scale):
-        raise UserError(f"{name} of the network is not finite; did the training diverge?")
-    difference = np.abs(got - expected).max() if got.shape == expected.shape else np.inf
-    if not difference <= RELATIVE_TOLERANCE * scale:
-        raise UserError(
-            f"the written SavedModel is wrong: {name} differs from the Keras model by "
-            f"{difference:g} of {scale:g}, more than {RELATIVE_TOLERANCE:g} of it; nothing was kept"
-        )

@@ -10,8 +10,7 @@ import tensorflow as tf
 from l3net import constants, export, models
 from l3net.data import augment
 from l3net.errors import UserError
-from l3net.inference import saved_model
-from l3net.inference import signatures as made
+from l3net.inference import saved_model, saved_model_writer
 from l3net.inference.saved_model import METADATA_FILE
 from l3net.log_spectrogram import log_spectrogram
 from l3net.training import checkpoints
@@ -180,7 +179,7 @@ def test_random_weights_repeat_by_seed_and_need_no_checkpoint(signatures, tmp_pa
     for metadata, seed in ((first, 0), (second, 2)):
         assert metadata["random_weights"] is True and metadata["seed"] == seed
         assert metadata["trained_steps"] == 0
-        again = export._weights_digest(models.build_model(TINY, seed=seed))
+        again = saved_model_writer.weights_digest(models.build_model(TINY, seed=seed))
         assert metadata["weights_sha256"] == again
     assert first["weights_sha256"] != second["weights_sha256"]
     waveform = random_inputs(2)["waveform"]
@@ -292,15 +291,15 @@ def test_no_run_and_a_folder_that_is_not_its_own(run_dir, tmp_path):
 def test_a_wrong_saved_model_is_not_kept(run_dir, exported, monkeypatch):
     before = (exported / METADATA_FILE).read_text()
     other = models.build_model(TINY, seed=99)
-    save = export._write
-    monkeypatch.setattr(export, "_write", lambda _, *rest: save(other, *rest))
+    enlarge = export._of_any_frame_size
+    monkeypatch.setattr(export, "_of_any_frame_size", lambda _, config: enlarge(other, config))
     with pytest.raises(UserError, match="differs from the Keras model"):
         export.export(run_dir)
     assert (exported / METADATA_FILE).read_text() == before
     assert not list(run_dir.glob(".saved_model*"))
     diverged = np.full((2, 3), np.nan, np.float32)
     with pytest.raises(UserError, match="audio/pool4 of the network is not finite"):
-        made._compare("audio/pool4", diverged, diverged)
+        saved_model_writer._compare("audio/pool4", diverged, diverged)
 
 
 FEATURES = {"pool4": (2, 16)}

@@ -1,0 +1,157 @@
+"""Signatures and metadata as a SavedModel of ours: written, reloaded, compared, then named."""
+
+import contextlib
+import datetime
+import hashlib
+import json
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from l3net import provenance
+from l3net.errors import UserError
+from l3net.inference import saved_model
+
+RELATIVE_TOLERANCE = 1e-4
+Function: TypeAlias = tf.types.experimental.PolymorphicFunction  # what tf.function makes
+Functions: TypeAlias = Mapping[str, Function]
+
+
+def check_replaceable(out: pathlib.Path) -> None:
+    """Raises UserError unless `out` is free, an empty folder, or a SavedModel of ours."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    try:
+        saved_model.read_metadata(out)
+    except UserError as error:
+        raise UserError(
+            f"--out={out} exists and is no SavedModel of ours; name another folder"
+        ) from error
+
+
+def write(
+    out: pathlib.Path,
+    made: Functions,
+    network: keras.Model,
+    metadata: Mapping[str, Any],
+    *,
+    expected: Functions,
+) -> dict[str, dict[str, int]]:
+    """Writes a SavedModel, which takes its name when it gives the same numbers after reloading.
+
+    Args:
+        out: the folder, replaced if it exists.
+        made: signature -> function, each with an input signature.
+        network: what the functions compute with; its variables are saved, nothing else of Keras.
+        metadata: of assets.extra/l3net.json, "frame_px" among it; versions and the size of each
+            feature are added here.
+        expected: signature -> function whose numbers the reloaded one must give.
+
+    Returns:
+        Signature -> output -> number of features of a row.
+
+    Raises:
+        UserError: if an output differs by more than 1e-4 of the largest value.
+    """
+    with _replaced_when_complete(out) as folder:
+        _save(made, network, folder)
+        sizes = {name: _feature_sizes(function) for name, function in made.items()}
+        added = {
+            "feature_sizes": sizes,
+            "weights_sha256": weights_digest(network),
+            "exported_at": datetime.datetime.now(datetime.timezone.utc).isoformat(
+                timespec="seconds"
+            ),
+            "versions": provenance.versions(),
+            "git_commit": provenance.commit(),
+        }
+        path = folder / saved_model.METADATA_FILE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"format": 1, **metadata, **added}, indent=1) + "\n")
+        check(folder, expected, side_px=metadata["frame_px"])
+    return sizes
+
+
+def _save(made: Functions, network: keras.Model, folder: pathlib.Path) -> None:
+    # keras.Model is not a tf.Module, and saving one would drag its classes into the SavedModel: a
+    # plain module holds the variables and the functions, nothing of Keras.
+    module = tf.Module()
+    module.network_variables = [variable.value for variable in network.variables]
+    for name, function in made.items():
+        setattr(module, name, function)
+    tf.saved_model.save(module, str(folder), signatures=dict(made))
+
+
+def _feature_sizes(function: Function) -> dict[str, int]:
+    outputs = function.get_concrete_function().structured_outputs
+    return {name: spec.shape[-1] for name, spec in outputs.items() if spec.shape.rank == 2}
+
+
+def weights_digest(network: keras.Model) -> str:
+    """Returns the SHA-256 of a network's weights, in Keras' order."""
+    digest = hashlib.sha256()
+    for array in network.get_weights():
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+# --- Check ---------------------------------------------------------------------------------------
+def check(folder: pathlib.Path, expected: Functions, *, side_px: int) -> None:
+    """Reloads a SavedModel and compares it on random inputs with functions.
+
+    Images are of `side_px` where a signature takes any size. Raises UserError if an output differs
+    by more than 1e-4 of the largest value.
+    """
+    loaded = tf.saved_model.load(str(folder))
+    for name, function in expected.items():
+        inputs = [_random_input(spec, side_px) for spec in function.input_signature]
+        named = zip(function.input_signature, inputs, strict=True)
+        results = loaded.signatures[name](**{spec.name: value for spec, value in named})
+        # Without tracing: faster, and the written graph is compared with no graph at all.
+        for output, values in function.python_function(*inputs).items():
+            _compare(f"{name}/{output}", results[output].numpy(), values.numpy())
+
+
+def _random_input(spec: tf.TensorSpec, side_px: int) -> tf.Tensor:
+    """Returns two random examples of an input of a signature."""
+    rng = np.random.default_rng(0)
+    shape = [2, *(size or side_px for size in spec.shape[1:])]
+    if spec.dtype == tf.uint8:
+        return tf.constant(rng.integers(0, 256, shape).astype(np.uint8))
+    return tf.constant(rng.uniform(-1, 1, shape).astype(np.float32))
+
+
+def _compare(name: str, got: np.ndarray, expected: np.ndarray) -> None:
+    scale = np.abs(expected).max()
+    if not np.isfinite(scale):
+        raise UserError(f"{name} of the network is not finite; did the training diverge?")
+    difference = np.abs(got - expected).max() if got.shape == expected.shape else np.inf
+    if not difference <= RELATIVE_TOLERANCE * scale:
+        raise UserError(
+            f"the written SavedModel is wrong: {name} differs from the Keras model by "
+            f"{difference:g} of {scale:g}, more than {RELATIVE_TOLERANCE:g} of it; nothing was kept"
+        )
+
+
+# --- The folder ----------------------------------------------------------------------------------
+@contextlib.contextmanager
+def _replaced_when_complete(out: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields a folder to fill; it takes the name `out` only if nothing was raised."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # Beside `out`, so that both renames stay on one file system.
+    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        new = temporary / "new"
+        new.mkdir()
+        yield new
+        if out.exists():
+            out.rename(temporary / "old")
+        new.rename(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
