@@ -1,5 +1,8 @@
 """Errors for people: one line that says what was got, what is allowed and what to do."""
 
+import contextlib
+from collections.abc import Iterator
+
 
 class UserError(Exception):
     """A mistake that the user can mend; its message is one complete line.
@@ -11,3 +14,26 @@ class UserError(Exception):
 def first_line(error: BaseException) -> str:
     """Returns the first line of an error's message; its type if it has none."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+@contextlib.contextmanager
+def needs_extra(extra: str, purpose: str) -> Iterator[None]:
+    """Guards imports of optional packages, done where they are used and nowhere else.
+
+        with needs_extra("flow", "optical flow"):
+            import cv2
+
+    Args:
+        extra: which of the package's extras brings them (setup.cfg).
+        purpose: what needs them, the beginning of the message.
+
+    Raises:
+        UserError: if one is not installed; it names the extra.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise UserError(
+            f"{purpose} needs a package that is not installed ({first_line(error)}); "
+            f"run pip install 'l3net[{extra}]'"
+        ) from error

@@ -1,5 +1,6 @@
 import dataclasses
 import hashlib
+import sys
 
 import numpy as np
 import pytest
@@ -52,20 +53,12 @@ def test_bytes_are_those_that_protobuf_writes(encoding, flow):
     assert example.SerializeToString(deterministic=True) == record
 
 
-def _encodings_of_the_graph():
-    try:
-        import tensorflow_io  # noqa: F401
-    except ImportError:
-        return [schema.PCM16, schema.FLOATS]
-    return list(schema.AUDIO_ENCODINGS)
-
-
 def _decoded(clip: schema.Clip, **asked) -> dict:
     records = tf.data.Dataset.from_tensors(schema.encode_clip(clip))
     return next(iter(records.map(lambda record: schema.decode_clip(record, **asked))))
 
 
-@pytest.mark.parametrize("encoding", _encodings_of_the_graph())
+@pytest.mark.parametrize("encoding", schema.AUDIO_ENCODINGS)
 def test_graph_reader_agrees(encoding):
     clip = _clip(audio_encoding=encoding, num_padding_frames=1)
     decoded = _decoded(clip, audio_encoding=encoding)
@@ -92,11 +85,52 @@ def test_graph_reader_gives_flow_and_labels_only_if_asked():
         _decoded(_clip(), with_flow=True)
 
 
-def test_flac_without_tensorflow_io_is_refused_clearly(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "tensorflow_io", None)
-    record = schema.encode_clip(_clip(audio_encoding=schema.FLAC))
-    with pytest.raises(UserError, match="FLAC sound.*--audio_encoding=pcm16"):
-        schema.decode_clip(tf.constant(record), audio_encoding=schema.FLAC)
+def test_flac_gives_every_sample_in_a_parallel_pipeline():
+    levels = np.random.default_rng(0).integers(-(2**15), 2**15, (20, 4800)).astype(np.int16)
+    levels[0, :2] = -(2**15), 2**15 - 1
+    clips = [_clip(audio_encoding=schema.FLAC, waveform=waveform) for waveform in levels]
+    records = tf.data.Dataset.from_tensor_slices([schema.encode_clip(clip) for clip in clips])
+
+    def waveform(record):
+        return schema.decode_clip(record, audio_encoding=schema.FLAC)["waveform"]
+
+    read = list(records.map(waveform, num_parallel_calls=4).as_numpy_iterator())
+    np.testing.assert_array_equal(read, levels)
+
+
+def test_damaged_flac_is_an_error_in_the_graph():
+    record = schema.encode_clip(_clip(audio_encoding=schema.FLAC)).replace(b"fLaC", b"gone")
+    records = tf.data.Dataset.from_tensors(record)
+    decoded = records.map(lambda each: schema.decode_clip(each, audio_encoding=schema.FLAC))
+    with pytest.raises(tf.errors.OpError, match="Format not recognised"):
+        next(iter(decoded))
+
+
+def _ops_of_a_decoder(encoding: str, **asked) -> tuple[set[str], tf.types.experimental.Callable]:
+    decode = tf.function(
+        lambda record: schema.decode_clip(record, audio_encoding=encoding, **asked)["waveform"],
+        input_signature=[tf.TensorSpec([], tf.string)],
+    )
+    graph = decode.get_concrete_function().graph
+    return {operation.type for operation in graph.get_operations()}, decode
+
+
+def test_a_serializable_graph_decodes_the_same_flac_without_python():
+    pytest.importorskip("tensorflow_io")
+    clip = _clip(audio_encoding=schema.FLAC)
+    ops, _ = _ops_of_a_decoder(schema.FLAC)
+    assert any("PyFunc" in op for op in ops)
+    ops, decode = _ops_of_a_decoder(schema.FLAC, serializable=True)
+    assert not any("PyFunc" in op for op in ops)
+    np.testing.assert_array_equal(decode(schema.encode_clip(clip)), clip.waveform)
+
+
+def test_a_serializable_graph_without_tensorflow_io_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_io", None)
+    with pytest.raises(UserError, match=r"FLAC sound.*pip install 'l3net\[io\]'"):
+        _ops_of_a_decoder(schema.FLAC, serializable=True)
+    ops, _ = _ops_of_a_decoder(schema.PCM16, serializable=True)
+    assert not any("PyFunc" in op for op in ops)
 
 
 def test_records_without_flow_stay_as_they_were_and_same_clips_give_same_bytes():
