@@ -393,7 +393,8 @@ def _at_rate(frame_rate_hz: float, lead_seconds: float, num_frames: int | None, 
 
 def _sound_output(first: int, sample_rate_hz: int, num_channels: int = 1) -> list[str]:
     # async=1 fills gaps of more than 0.1 s, so that sound after one keeps its time.
-    filters = f"{_print_first('a', first)},aresample={sample_rate_hz}:async=1,{_MIX[num_channels]}"
+    filters = f"{_print_first('a', first)},{ffmpeg_process.sound_check()}"
+    filters += f"aresample={sample_rate_hz}:async=1,{_MIX[num_channels]}"
     filters += f":sample_fmts=s16:sample_rates={sample_rate_hz}"
     return ["-map", SOUND, "-af", filters, "-f", "s16le"]
 

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import IO, NoReturn, cast
 
+from l3net import constants
 from l3net.errors import UserError
 
 try:
@@ -54,6 +55,8 @@ _STALL_SECONDS = 120.0
 _DIAGNOSIS_SECONDS = 60.0
 # ffmpeg's word, at exit status 0, for a gap in the sound too long to be filled.
 _LOST_TIME = b"Failed to compensate for timestamp delta"
+# What the filters of `sound_check` write among the error messages.
+_IMPLAUSIBLE = b"lavfi.silence_end"
 
 
 class MediaError(UserError):
@@ -62,7 +65,7 @@ class MediaError(UserError):
     Attributes:
         outcome: "skipped" (a valid file that is no use to us) or "failed".
         reason: skipped: "no_audio", "no_video", "too_short"; failed: "missing", "refused",
-            "not_media", "decode", "timeout", "killed".
+            "not_media", "decode", "bad_samples", "timeout", "killed".
         detail: more words, such as the end of ffmpeg's messages.
     """
 
@@ -186,6 +189,20 @@ def input_arguments(
         *(["-t", f"{seconds:.6f}"] if seconds is not None else []),
         *("-i", f"file:{path}", "-sn", "-dn"),
     ]
+
+
+def sound_check() -> str:
+    """Returns filters that end the decoding with "bad_samples" at the first implausible sample.
+
+    Those are NaN, infinite or beyond `MAX_LEVEL`, which 16-bit sound cannot show any more. They
+    look at a copy as floats and leave the sound as it is. What is within the level is `silence` to
+    them, a millisecond of zeros put in front the first of it, so the first other sample ends it.
+    """
+    return (
+        "asplit[sound],aresample,aformat=sample_fmts=fltp|dblp,adelay=1:all=1,"
+        f"silencedetect=n={constants.MAX_LEVEL}:d=0,"
+        "ametadata=mode=print:key=lavfi.silence_end:direct=1:file='pipe\\:2',anullsink;[sound]"
+    )
 
 
 # --- Running it -----------------------------------------------------------------------------------
@@ -314,6 +331,9 @@ class _Child:
     def _keep_message(self, message: bytes) -> None:
         tail = self._error_tail + message
         self._has_lost_time |= _LOST_TIME in tail  # later messages may push it out
+        if _IMPLAUSIBLE in tail:
+            detail = f"sound with NaN, infinite values or beyond {constants.MAX_LEVEL} x full scale"
+            raise MediaError(self._path, "failed", "bad_samples", detail)
         self._error_tail = tail[-_ERROR_TAIL_BYTES:]
 
     def check(self, strict: bool = False) -> None:

@@ -9,6 +9,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 from l3net.errors import UserError
@@ -434,6 +435,46 @@ def test_damage_passes_unless_strict(tmp_path):
 
 
 # --- The child process ---------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("where", "value", "settings"),
+    [
+        (0, np.nan, {}),
+        (47_999, np.nan, {"channels": 3, "rate": 44_100}),
+        (slice(None), np.nan, {"suffix": "aiff"}),
+        (700, np.inf, {"subtype": "DOUBLE"}),
+        (700, -np.inf, {"rate": 8000}),
+        (700, 16.1, {}),
+        (slice(None, None, 2), 20_000.0, {"suffix": "caf"}),
+    ],
+)
+def test_samples_that_16_bits_cannot_show_are_refused(tmp_path, where, value, settings):
+    samples = np.full((48_000, settings.get("channels", 1)), 0.5)
+    samples[where, -1] = value
+    path = tmp_path / f"sound.{settings.get('suffix', 'wav')}"
+    subtype = settings.get("subtype", "FLOAT")
+    soundfile.write(path, samples, settings.get("rate", 48_000), subtype=subtype)
+    with pytest.raises(ffmpeg.MediaError, match="NaN, infinite values or beyond 16") as raised:
+        list(ffmpeg.stream_audio(path))
+    assert (raised.value.outcome, raised.value.reason) == ("failed", "bad_samples")
+    run_ffmpeg(
+        *("-f", "lavfi", "-i", "color=gray:s=64x48:r=25:d=1.5", "-i", str(path)),
+        *("-c:v", "mpeg4", "-c:a", "pcm_f64le", str(tmp_path / "film.mov")),
+    )
+    assert outcome_of(tmp_path / "film.mov") == ("failed", "bad_samples")
+
+
+@pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE", "PCM_U8", "PCM_16", "PCM_24", "PCM_32"])
+@pytest.mark.parametrize("num_samples", [1, 30, 5000])
+def test_plausible_samples_are_left_as_they_are(tmp_path, subtype, num_samples):
+    samples = np.random.default_rng(0).uniform(-1, 1, num_samples)
+    samples[0] = 1.5 if subtype in ("FLOAT", "DOUBLE") else -1.0
+    soundfile.write(tmp_path / "sound.wav", samples, 48_000, subtype=subtype)
+    got = np.concatenate(list(ffmpeg.stream_audio(tmp_path / "sound.wav")))
+    as_written = soundfile.read(tmp_path / "sound.wav")[0]
+    expected = np.clip(as_written * 32_768, -32_768, 32_767)
+    np.testing.assert_allclose(got, expected, atol=1)
+
+
 def test_a_hanging_ffmpeg_and_its_children_are_killed(tmp_path, monkeypatch, tone):
     pid_file = tmp_path / "pid"
     monkeypatch.setattr(ffmpeg_process, "_limit", lambda *_: None)  # it may write no file
