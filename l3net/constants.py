@@ -47,8 +47,8 @@ CORRESPONDS_KEY, FRAME_LABEL, AUDIO_LABEL = "corresponds", "frame_label", "audio
 CORRESPONDS = 1  # index of "match" in the 2-way softmax, and the value of `corresponds`
 # Flow frames in shards: level = 128 + 127 * displacement / (20/256 of the smallest side).
 FLOW_ZERO_LEVEL, FLOW_LEVELS, FLOW_BOUND = 128, 127, 20 / 256
-# Of samples, full scale being 1: decoders of lossy sound go somewhat beyond; +24 dB is another scale
-# (16-bit values in floats) or damage. Louder sound is refused wherever it comes in.
+# Samples beyond full scale, 1: decoders of lossy sound go somewhat beyond it; +24 dB is another
+# scale (16-bit values in floats) or damage. Louder sound is refused wherever it comes in.
 MAX_LEVEL = 16
 LOG_OFFSET = 1e-3  # added to the magnitude before the logarithm; see log_spectrogram.py
 MICROSECONDS = 1_000_000  # per second; timestamps in shards are int64 microseconds
