@@ -8,6 +8,9 @@ built: a network is its signatures.
     avc       image uint8 [N, P, P, 3], waveform       -> corresponds float32 [N]
     localize  image uint8 [N, height, width, 3], waveform -> map, corresponds (AVOL-Net)
 
+`serving_default`, what TensorFlow Serving and `keras.layers.TFSMLayer` take where no name is given,
+is `audio` where the network hears, else `vision`.
+
 `audio` and `vision` also give `conv4_2_map` float32 [N, rows, columns, channels] after the ReLU:
 the activations whose maxima are pool4, for heat maps (L3 Fig. 4 and 9).
 
@@ -29,6 +32,7 @@ from l3net.errors import UserError, first_line
 
 METADATA_FILE = "assets.extra/l3net.json"
 AUDIO, VISION, AVC, LOCALIZE = "audio", "vision", "avc", "localize"
+DEFAULT = "serving_default"
 WAVEFORM, IMAGE, IMAGES, FLOW = "waveform", "image", "images", "flow"  # the signatures' inputs
 
 Batch = np.ndarray | Mapping[str, np.ndarray]
@@ -100,7 +104,7 @@ class SavedModel:
         """
         function = self._loaded.signatures.get(name)
         if function is None:
-            have = ", ".join(sorted(self._loaded.signatures)) or "none"
+            have = ", ".join(sorted(set(self._loaded.signatures) - {DEFAULT})) or "none"
             raise UserError(
                 f"{self._folder} has no signature {name!r} (it has {have}); it is another "
                 "network's SavedModel"

@@ -85,7 +85,12 @@ def _save(made: Functions, network: keras.Model, folder: pathlib.Path) -> None:
     module.network_variables = [variable.value for variable in network.variables]
     for name, function in made.items():
         setattr(module, name, function)
-    tf.saved_model.save(module, str(folder), signatures=dict(made))
+    served = dict(made)
+    # What is taken where no name is given, our choice: `audio` where the network hears, else
+    # `vision`. TensorFlow Serving looks for the signature, keras.layers.TFSMLayer for `serve`.
+    for name in [name for name in (saved_model.AUDIO, saved_model.VISION) if name in made][:1]:
+        served[saved_model.DEFAULT] = module.serve = made[name]
+    tf.saved_model.save(module, str(folder), signatures=served)
 
 
 def _feature_sizes(function: Function) -> dict[str, int]:

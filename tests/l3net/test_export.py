@@ -11,6 +11,7 @@ from l3net import constants, export, models
 from l3net.data import augment
 from l3net.errors import UserError
 from l3net.inference import saved_model, saved_model_writer
+from l3net.inference import signatures as made
 from l3net.inference.saved_model import METADATA_FILE
 from l3net.log_spectrogram import log_spectrogram
 from l3net.training import checkpoints
@@ -339,7 +340,7 @@ def test_every_network_answers_its_signatures(exported_once, name):
     loaded = saved_model.SavedModel(folder)
     assert loaded.inputs == models.MODELS[name].inputs
     signatures = tf.saved_model.load(str(folder)).signatures
-    assert set(signatures) == set(SIGNATURES[name])
+    assert set(signatures) == {*SIGNATURES[name], "serving_default"}
     rng = np.random.default_rng(0)
     for signature, expected in SIGNATURES[name].items():
         inputs = {}
@@ -353,6 +354,34 @@ def test_every_network_answers_its_signatures(exported_once, name):
         assert {key: outputs[key].shape for key in expected} == expected
         if name.startswith("ave_net") and "embedding" in outputs:
             np.testing.assert_allclose(np.linalg.norm(outputs["embedding"], axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "modality"), [("avol_net", "audio"), ("supervised_vision", "vision")]
+)
+def test_default_endpoint_is_the_sound_or_else_the_picture(exported_once, name, modality):
+    layer = keras.layers.TFSMLayer(str(exported_once(name)), call_endpoint="serving_default")
+    inputs = random_inputs(3)["waveform" if modality == "audio" else "image"]
+    loaded = tf.saved_model.load(str(exported_once(name)))
+    expected = loaded.signatures[modality](tf.constant(inputs))
+    for endpoint in (layer, keras.layers.TFSMLayer(str(exported_once(name)))):
+        outputs = endpoint(inputs)
+        assert set(outputs) == set(expected)
+        np.testing.assert_array_equal(outputs["pool4"], expected["pool4"])
+
+
+def test_the_spectrogram_is_what_onnx_converters_take(exported_once):
+    # tf2onnx wants a Fourier transform of rank 2 and known width, and its magnitude alone.
+    config = models.ModelConfig("avol_net", **SMALLEST)
+    network = models.build_model(config, any_frame_size=True)
+    for name, function in made.signatures(network, config).items():
+        operations = function.get_concrete_function().graph.get_operations()
+        transforms = [operation for operation in operations if "FFT" in operation.type]
+        assert len(transforms) == (name != "vision")
+        for transform in transforms:
+            assert transform.type == "RFFT" and transform.inputs[0].shape.as_list() == [None, 512]
+            (consumer,) = transform.outputs[0].consumers()
+            assert consumer.type == "ComplexAbs"
 
 
 def test_half_precision_runs_are_exported_in_float32(tmp_path, exported_once):

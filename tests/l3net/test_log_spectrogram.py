@@ -51,6 +51,15 @@ def test_equals_numpy():
     np.testing.assert_allclose(log_spectrogram(noise)[0, :, :, 0], expected, atol=2e-3)
 
 
+@pytest.mark.parametrize("pad_end", [False, True])
+def test_equals_tensorflows_stft(pad_end):
+    noise = np.random.default_rng(0).uniform(-1, 1, (3, 48_000)).astype(np.float32)
+    magnitude = tf.abs(tf.signal.stft(noise, 480, 240, 512, pad_end=pad_end))
+    expected = np.log(magnitude.numpy() + constants.LOG_OFFSET).transpose(0, 2, 1)
+    got = log_spectrogram(noise, pad_end=pad_end)[..., 0]
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-6)
+
+
 def test_last_window_of_ots_is_padded_with_zeros():
     noise = np.random.default_rng(0).uniform(-1, 1, (1, 48_000)).astype(np.float32)
     padded = log_spectrogram(noise, pad_end=True)
