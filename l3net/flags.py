@@ -33,11 +33,13 @@ from typing import Any
 from absl import flags as absl_flags
 from absl import logging as absl_logging
 
+from l3net import __version__
 from l3net.errors import UserError
 
 REQUIRED = dataclasses.MISSING
 CONFIGS = pathlib.Path(__file__).parent / "configs"
-_HELP_FLAGS = {"-h", "-help", "--help", "--helpshort", "--helpfull"}
+HELP_FLAGS = {"-h", "-?", "-help", "--help", "--helpshort", "--helpfull"}
+VERSION_FLAG = "--version"
 _HELP_COLUMNS = 96
 
 
@@ -74,7 +76,8 @@ def setting(
 def run(main: Callable[..., object], *configs: type, arguments: str | None = None) -> None:
     """Runs a command: reads its flags, logs to stderr, turns errors for people into one line.
 
-    Exit status: 0 done; 1 a `UserError`; 2 unusable flags; 130 interrupted (Ctrl-C).
+    Exit status: 0 done, --help or --version; 1 a `UserError`; 2 unusable flags; 130 interrupted
+    (Ctrl-C).
 
     Args:
         main: takes an instance of each configuration; before them the list of arguments that are
@@ -84,8 +87,11 @@ def run(main: Callable[..., object], *configs: type, arguments: str | None = Non
     """
     _show_own_logs()
     try:
-        if _HELP_FLAGS & set(sys.argv[1:]):
+        if HELP_FLAGS & set(sys.argv[1:]):
             sys.stdout.write(help_text(sys.modules["__main__"].__doc__ or "", configs, arguments))
+            return
+        if VERSION_FLAG in sys.argv[1:]:
+            sys.stdout.write(f"l3net {__version__}\n")
             return
         rest, given = parse(sys.argv[1:], *configs)
         if rest and arguments is None:

@@ -22,10 +22,9 @@ uint8 [N, 25, height, width, 3] in place of `image`; AVE+OF takes `flow` float32
 import json
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import tensorflow as tf
 
 from l3net import constants
 from l3net.errors import UserError, first_line
@@ -35,8 +34,12 @@ AUDIO, VISION, AVC, LOCALIZE = "audio", "vision", "avc", "localize"
 DEFAULT = "serving_default"
 WAVEFORM, IMAGE, IMAGES, FLOW = "waveform", "image", "images", "flow"  # the signatures' inputs
 
+# TensorFlow takes seconds to import: only what runs a network does, so that --help need not.
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 Batch = np.ndarray | Mapping[str, np.ndarray]
-Function: TypeAlias = tf.types.experimental.ConcreteFunction
+Function: TypeAlias = "tf.types.experimental.ConcreteFunction"
 
 
 class SavedModel:
@@ -49,6 +52,8 @@ class SavedModel:
 
     def __init__(self, folder: str | pathlib.Path):
         """Loads what `l3net.export` wrote; UserError if it is missing, damaged or not ours."""
+        import tensorflow as tf
+
         self.metadata = read_metadata(folder)
         self.frame_px: int = self.metadata["frame_px"]
         self._folder = folder
@@ -114,6 +119,8 @@ class SavedModel:
 
 def _on_arrays(function: Function, output: str) -> Callable[[Batch], np.ndarray]:
     """Returns one output of a signature as a function of arrays, by name if there are several."""
+    import tensorflow as tf
+
     names = list(function.structured_input_signature[1])
 
     def run(batch: Batch) -> np.ndarray:

@@ -7,6 +7,7 @@ import sys
 import pytest
 from absl import flags as absl_flags
 
+import l3net
 from l3net import flags
 from l3net.flags import REQUIRED, setting
 
@@ -198,6 +199,17 @@ def test_help_lists_every_flag_once_with_its_default(run):
     assert "Prepared folder. (required)" in done.stdout
     assert "(default: 2)" in done.stdout and "(default: off)" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("flag", ["-h", "-?", "--helpshort", "--helpfull"])
+def test_every_way_to_ask_for_help_succeeds(run, flag):
+    done, expected = run("--steps=0", flag), run("--help")
+    assert (done.returncode, done.stdout, done.stderr) == (0, expected.stdout, "")
+
+
+def test_every_command_says_its_version(run):
+    done = run("--shards=s", "--version")
+    assert (done.returncode, done.stdout) == (0, f"l3net {l3net.__version__}\n")
 
 
 def test_help_of_configurations_that_share_a_flag():
