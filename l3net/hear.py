@@ -69,7 +69,7 @@ def get_timestamp_embeddings(audio: tf.Tensor, model: HearModel) -> tuple[tf.Ten
     The embedding at time t is of the second from t - 0.5 s to t + 0.5 s; outside the sound there is
     silence. Times go from 0 to the last multiple of 50 ms inside the sound. `audio` is float32
     [n_sounds, n_samples] in [-1, 1], 48 kHz; a UserError if it has another shape or type, is empty
-    or not finite.
+    or has samples that are NaN, infinite or of another scale.
 
     Returns:
         (float32 [n_sounds, n_timestamps, D], float32 [n_sounds, n_timestamps]): embeddings, and
@@ -108,6 +108,5 @@ def _checked(audio: tf.Tensor) -> np.ndarray:
         raise UserError(
             f"audio of shape {sounds.shape}: need [n_sounds, n_samples], at least one of each"
         )
-    if not np.isfinite(sounds).all():
-        raise UserError("audio holds NaN or infinite samples")
+    sound.check_samples(sounds, "audio")
     return sounds.astype(np.float32, copy=False)

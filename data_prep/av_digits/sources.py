@@ -10,8 +10,10 @@ import pathlib
 import struct
 
 import numpy as np
+import resampy
 import soundfile
 
+from l3net import constants
 from l3net.data.spoken_digits import WORDS
 from l3net.errors import UserError
 from l3net.media import sound
@@ -57,7 +59,12 @@ def _read_idx(folder: str | pathlib.Path, name: str, num_axes: int) -> np.ndarra
 def read_recording(path: pathlib.Path) -> np.ndarray:
     """Reads a recording, float32 [num_samples], 48 kHz mono; UserError if it cannot be decoded."""
     try:
-        waveform, sample_rate_hz = soundfile.read(path)
+        samples, rate_hz = soundfile.read(path, always_2d=True)
     except (RuntimeError, OSError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
-    return sound.mono_48k(waveform, sample_rate_hz)
+    if not len(samples):
+        raise UserError(f"the recording {path} holds no sound")
+    sound.check_samples(samples, f"the recording {path}")
+    # By resampy's own filter, as version 1 of the data set was made.
+    mono = resampy.resample(samples.mean(axis=1), rate_hz, constants.SAMPLE_RATE_HZ)
+    return mono.astype(np.float32)

@@ -24,6 +24,7 @@ from l3net import constants
 from l3net.data import schema, spoken_digits
 from l3net.errors import UserError, first_line
 from l3net.files import sha256_of
+from l3net.media import sound
 
 # Our choice, the papers name no resampler: resampy's more exact filter.
 RESAMPLING = "kaiser_best"
@@ -110,7 +111,7 @@ def load_file(
         float32 [num_samples] in [-1, 1], the mean of the channels.
 
     Raises:
-        UserError: if the file cannot be read, or holds no sound.
+        UserError: if the file cannot be read, or holds no sound or samples that sound has not.
     """
     try:
         samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
@@ -118,6 +119,7 @@ def load_file(
         raise UserError(f"cannot read the recording {path}: {first_line(error)}") from error
     if not len(samples):
         raise UserError(f"the recording {path} holds no sound")
+    sound.check_samples(samples, f"the recording {path}")
     mono = samples.mean(axis=1)
     if rate_hz != sample_rate_hz:
         mono = resampy.resample(mono, rate_hz, sample_rate_hz, filter=RESAMPLING)

@@ -15,45 +15,68 @@ The numbers are those that `l3net.extract` writes for files. All three functions
     hop_size    seconds between two windows or steps, rounded to whole samples at 48 kHz.
     batch_size  windows or images that go through the network at once.
 
+The functions of sound and of images also take openl3's further arguments, in openl3's order, so
+that its calls work once they name a model:
+
+    embedding_size  the output of this size, where `output` names none.
+    input_repr, content_type  "linear", "mel128" or "mel256"; "music" or "env". The network has its
+                own: another one is refused where the network is known to have been made otherwise.
+    frontend, verbose  without effect: the spectrogram is part of the network, and nothing is
+                printed.
+
 They raise `UserError` if what they are given has a wrong type, shape or value, or the network does
 not give this output.
 """
 
 import contextlib
 import itertools
+import math
+import numbers
 import os
 import pathlib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from l3net import constants
-from l3net.errors import UserError
+from l3net.errors import UserError, first_line
 from l3net.inference import saved_model
 from l3net.inference.saved_model import AUDIO, VISION, SavedModel
 from l3net.media import file_kinds, images, sound
 
 EMBEDDING, POOL4 = "embedding", "pool4"
 Model = str | os.PathLike | SavedModel
+# openl3's values of its further arguments.
+INPUT_REPRS, CONTENT_TYPES = ("linear", "mel128", "mel256"), ("music", "env")
+FRONTENDS = ("kapre", "librosa")
 
 
 # --- Sound ---------------------------------------------------------------------------------------
 def get_audio_embedding(
     audio: np.ndarray | Sequence[np.ndarray],
     sr: float | Sequence[float],
-    *,
-    model: Model,
-    output: str | None = None,
+    model: Model | None = None,
+    input_repr: str | None = None,
+    content_type: str | None = None,
+    embedding_size: int | None = None,
     center: bool = True,
     hop_size: float = 0.1,
     batch_size: int = 32,
+    frontend: str | None = None,
+    verbose: bool = True,
+    *,
+    output: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray] | tuple[list[np.ndarray], list[np.ndarray]]:
     """Gives the embedding of one second of sound every `hop_size` seconds.
 
-    `audio` is [samples] or [samples, channels], integer (its type's full range) or float in
-    [-1, 1]; channels are averaged. Or a list of such sounds. `sr` is its sample rate in Hz, or one
-    per sound; any but 48000 is resampled.
+    `audio` is [samples] or [samples, channels], int8, int16 or int32 (its type's full range) or
+    float in [-1, 1]; channels are averaged. Or a list of such sounds. `sr` is its sample rate in
+    Hz, 1000 or more, or one per sound; any but 48000 is resampled: as files are, for a
+    network of openl3's as openl3 does. [1, samples] is taken as one channel, and samples from 1 to
+    16 are cut off at 1, both with a warning. Refused is what has a doubtful meaning or none:
+    [channels, samples], values of 16 bits in floats or in int32, other types, NaN and infinity.
 
     With `center` window i is centred on i * hop_size, with half a second of silence before the
     sound; otherwise it starts there. The last window is the first that reaches the end of the
@@ -64,68 +87,94 @@ def get_audio_embedding(
         start if not `center`). For a list of sounds two lists of these.
     """
     _check_batch_size(batch_size)
+    _check_choice("frontend", frontend, FRONTENDS)
     network = _load(model)
-    function = network.features(AUDIO, choose_output(network, output, AUDIO))
+    _check_made_so(network, input_repr, content_type)
+    function = network.features(AUDIO, _output_of_size(network, output, AUDIO, embedding_size))
     hop = sound.hop_samples(hop_size)
+    resampling = sound.AS_OPENL3 if _openl3_kind(network) else sound.AS_FFMPEG
 
     def embed(waveform: np.ndarray, sample_rate_hz: float) -> tuple[np.ndarray, np.ndarray]:
-        mono = sound.mono_48k(np.asarray(waveform), sample_rate_hz)
+        mono = sound.mono_48k(waveform, sample_rate_hz, resampling)
         embedding = _embed(function, sound.windows([mono], hop=hop, center=center), batch_size)
         return embedding, sound.window_times(len(embedding), hop)
 
     sounds: Sequence[Any] = audio if isinstance(audio, list | tuple) else [audio]
-    rates = _one_rate_per_sound(sr, len(sounds))
+    rates = _one_each(sr, len(sounds), "sounds", "sample rates")
     pairs = [embed(waveform, rate) for waveform, rate in zip(sounds, rates, strict=True)]
     if sounds is not audio:
         return pairs[0]
     return [embedding for embedding, _ in pairs], [times for _, times in pairs]
 
 
-def _one_rate_per_sound(sr: float | Sequence[float], num_sounds: int) -> list[float]:
-    rates = (np.full(num_sounds, sr) if np.ndim(sr) == 0 else np.asarray(sr)).tolist()
-    if len(rates) != num_sounds:
-        raise UserError(f"{num_sounds} sounds with {len(rates)} sample rates: need one, or as many")
-    return rates
-
-
 # --- Images --------------------------------------------------------------------------------------
 def get_image_embedding(
     image: np.ndarray | Sequence[np.ndarray],
-    *,
-    model: Model,
-    output: str | None = None,
+    frame_rate: float | Sequence[float] | None = None,
+    model: Model | None = None,
+    input_repr: str | None = None,
+    content_type: str | None = None,
+    embedding_size: int | None = None,
     batch_size: int = 32,
-) -> np.ndarray | list[np.ndarray]:
+    verbose: bool = True,
+    *,
+    output: str | None = None,
+) -> Any:
     """Gives the embedding of images: float32 [N, D], where N is 1 for a single image.
 
     `image` is uint8 [height, width, 3] or [N, height, width, 3], RGB. A list of these, of any
     sizes, gives a list. Of each image the network sees the centre square of 224/256 of the smallest
-    side, scaled to the size of its training (`images.center_crop`).
+    side, scaled to the size of its training (`images.center_crop`). Nothing else is taken: floats
+    may be meant in [0, 1], [-1, 1] or [0, 255], and [3, height, width] may be three grey images.
+
+    With `frame_rate`, images per second (or one for each item of a list), it gives a pair: the
+    embeddings, and their times in seconds, float64 [N], or a list of these.
     """
     _check_batch_size(batch_size)
     given: Sequence[Any] = image if isinstance(image, list | tuple) else [image]
     stacks = [_stack(each) for each in given]
-    if not stacks:
-        return []
+    rates = _one_each(frame_rate, len(stacks), "items of images", "frame rates")
+    times = [_frame_times(stack, rate) for stack, rate in zip(stacks, rates, strict=True)]
     network = _load(model)
-    function = _image_function(network, choose_output(network, output, VISION))
-    crops = (images.center_crop(each, network.frame_px) for each in itertools.chain(*stacks))
-    embedding = _embed(function, crops, batch_size)
-    ends = np.cumsum([len(stack) for stack in stacks])
-    return np.split(embedding, ends[:-1]) if given is image else embedding
+    _check_made_so(network, input_repr, content_type)
+    output = _output_of_size(network, output, VISION, embedding_size)
+    function = _image_function(network, output)
+    embedded: list[np.ndarray] = []
+    if stacks:
+        crops = (images.center_crop(each, network.frame_px) for each in itertools.chain(*stacks))
+        ends = np.cumsum([len(stack) for stack in stacks])
+        embedded = np.split(_embed(function, crops, batch_size), ends[:-1])
+    if given is image:
+        return embedded if frame_rate is None else (embedded, times)
+    return embedded[0] if frame_rate is None else (embedded[0], times[0])
 
 
-def _stack(image: np.ndarray) -> np.ndarray:
+def _stack(image: Any) -> np.ndarray:
     """Checks an image or a stack of them; returns a stack."""
-    image = np.asarray(image)
-    if image.dtype != np.uint8:
-        raise UserError(f"image of type {image.dtype}: need uint8, 0 to 255, RGB")
-    if image.ndim not in (3, 4) or image.shape[-1] != 3 or image.size == 0:
+    try:
+        stack = np.asarray(image)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, tensors on a GPU
+        raise UserError(f"image of type {type(image).__name__}: {first_line(error)}") from error
+    if stack.dtype != np.uint8:
         raise UserError(
-            f"image of shape {image.shape}: need [height, width, 3] or [N, height, width, 3], "
-            "not empty"
+            f"image of type {stack.dtype}: need uint8, 0 to 255, RGB; from floats in [0, 1] it is "
+            "(255 * image).round().astype('uint8')"
         )
-    return image if image.ndim == 4 else image[np.newaxis]
+    if stack.ndim not in (3, 4) or stack.shape[-1] != 3 or stack.size == 0:
+        raise UserError(
+            f"image of shape {stack.shape}: need [height, width, 3] or [N, height, width, 3], "
+            "not empty; channels go last, grey ones are repeated, transparency is dropped"
+        )
+    return stack if stack.ndim == 4 else stack[np.newaxis]
+
+
+def _frame_times(stack: np.ndarray, frame_rate: float | None) -> np.ndarray | None:
+    """Returns when the images of a stack are shown, seconds, from 0 on; None without a rate."""
+    if frame_rate is None:
+        return None
+    if not (_is_number(frame_rate) and frame_rate > 0):
+        raise UserError(f"frame rate of {frame_rate!r}: need a positive number of images a second")
+    return np.arange(len(stack)) / frame_rate
 
 
 def _image_function(network: SavedModel, output: str) -> Callable[[np.ndarray], np.ndarray]:
@@ -160,6 +209,8 @@ def get_video_embedding(
         times in seconds.
     """
     _check_batch_size(batch_size)
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"video of type {type(path).__name__}: need the path of a file")
     path, hop = pathlib.Path(path), sound.hop_samples(hop_size)
     if file_kinds.kind_of(path) != file_kinds.VIDEO:
         raise UserError(f"{path}: not a video by its suffix; l3net.extract takes sounds and images")
@@ -186,20 +237,74 @@ def choose_output(network: SavedModel, output: str | None, *signatures: str) -> 
     return EMBEDDING if all(EMBEDDING in sizes.get(name, ()) for name in signatures) else POOL4
 
 
-def _load(model: Model) -> SavedModel:
+def _output_of_size(
+    network: SavedModel, output: str | None, signature: str, size: int | None
+) -> str:
+    """Returns the wanted output, for None the first that has this size."""
+    if size is None:
+        return choose_output(network, output, signature)
+    sizes = network.metadata.get("feature_sizes", {}).get(signature, {})
+    candidates = [output] if output else [EMBEDDING, POOL4, *sizes]
+    for name in candidates:
+        if sizes.get(name) == size:
+            return name
+    have = ", ".join(f"{name} {number}" for name, number in sizes.items()) or "no known sizes"
+    wanted = f"{output} of " if output else ""
+    raise UserError(f"embedding_size={size}: got a request for {wanted}{size}; there is {have}")
+
+
+def _check_made_so(network: SavedModel, input_repr: Any, content_type: Any) -> None:
+    """Raises UserError if openl3's names are not its, or known not to be this network's."""
+    known_repr, known_content = _openl3_kind(network) or (INPUT_REPRS[0], None)
+    for name, value, allowed, known in (
+        ("input_repr", input_repr, INPUT_REPRS, known_repr),
+        ("content_type", content_type, CONTENT_TYPES, known_content),
+    ):
+        _check_choice(name, value, allowed)
+        if None not in (value, known) and value != known:
+            raise UserError(f"{name}={value!r}: this network has {known!r}; give None")
+
+
+def _openl3_kind(network: SavedModel) -> tuple[str, str] | None:
+    """Returns input_repr and content_type of a network that l3net.import_openl3 wrote."""
+    name = network.metadata.get("model_config", {}).get("model", "")
+    match = re.fullmatch(r"openl3_[a-z]+_([a-z0-9]+)_([a-z]+)", name)
+    return (match[1], match[2]) if match else None
+
+
+def _check_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
+    if value is not None and value not in allowed:
+        raise UserError(f"{name}={value!r}: need one of {', '.join(allowed)}, or None")
+
+
+def _one_each(value: Any, num: int, items: str, values: str) -> list[Any]:
+    """Returns one value for each item, from one for all or a sequence."""
+    each = [value] * num if np.ndim(value) == 0 else list(value)
+    if len(each) != num:
+        raise UserError(f"{num} {items} with {len(each)} {values}: need one, or as many")
+    return [one.item() if isinstance(one, np.ndarray | np.generic) else one for one in each]
+
+
+def _is_number(value: Any) -> bool:
+    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return is_real and math.isfinite(value)
+
+
+def _load(model: Model | None) -> SavedModel:
     if isinstance(model, SavedModel):
         return model
     if not isinstance(model, str | os.PathLike):
+        got = "no model" if model is None else f"model of type {type(model).__name__}"
         raise UserError(
-            f"model of type {type(model).__name__}: need the path of a SavedModel that "
-            "l3net.export wrote, or l3net.SavedModel(path)"
+            f"{got}: need the path of a SavedModel that l3net.export wrote, or "
+            "l3net.SavedModel(path); no weights come with this package"
         )
     return SavedModel(pathlib.Path(model))
 
 
 def _check_batch_size(batch_size: int) -> None:
-    if batch_size < 1:
-        raise UserError(f"batch size of {batch_size}: need at least 1")
+    if not (_is_number(batch_size) and batch_size >= 1 and batch_size == int(batch_size)):
+        raise UserError(f"batch size of {batch_size}: need a whole number of at least 1")
 
 
 def _embed(

@@ -1,15 +1,26 @@
 """Sound as the networks take it: 48 kHz, mono, float in [-1, 1], a second at a time."""
 
+import math
+import numbers
 import pathlib
+import warnings
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
 from l3net import constants
-from l3net.errors import UserError
+from l3net.errors import UserError, first_line
 from l3net.media import ffmpeg, file_kinds
 
+# Ways to resample sound in memory.
+AS_FFMPEG, AS_OPENL3 = "ffmpeg", "openl3"
+
 _LENGTH = constants.AUDIO_SAMPLES
+_INTEGERS = (np.int8, np.int16, np.int32)
+_LEAST_RATE_HZ = 1000
+_MAX_CHANNELS = 64
+_ROUNDED_FULL_SCALE = 1.001  # -32768 / 32767, for one
 
 
 def sound_blocks(path: pathlib.Path) -> Iterator[np.ndarray]:
@@ -22,41 +33,122 @@ def sound_blocks(path: pathlib.Path) -> Iterator[np.ndarray]:
         yield from ffmpeg.stream_audio(path)
 
 
-def mono_48k(waveform: np.ndarray, sample_rate_hz: float) -> np.ndarray:
+# --- Sound in memory -----------------------------------------------------------------------------
+def mono_48k(waveform: Any, sample_rate_hz: float, resampling: str = AS_FFMPEG) -> np.ndarray:
     """Returns any sound in memory as the networks take it.
 
-    `waveform` is [samples] or [samples, channels], integer (its type's full range) or float in
-    [-1, 1]. Channels are averaged, other rates than 48000 resampled with resampy. Returns float32
-    [samples]; UserError if the sound is empty, not finite or of a wrong shape, or the rate invalid.
+    `waveform` is [samples] or [samples, channels], int8, int16 or int32 (its type's full range) or
+    float in [-1, 1]. Channels are averaged, other rates than 48000 resampled: `AS_FFMPEG`, as all
+    sound of files is, in training, too, or `AS_OPENL3`, by resampy's default. Our choices: [1,
+    samples] is one channel, and samples somewhat beyond 1 are cut off there, both with a warning.
+    Returns float32 [samples] in [-1, 1].
+
+    Raises UserError for anything else: a rate that `checked_rate` refuses; no array, an empty one,
+    one of another shape ([channels, samples] could be several sounds, too) or type; values that
+    `check_samples` refuses, or that are of 16 bits in int32.
     """
-    if not (np.isfinite(sample_rate_hz) and sample_rate_hz > 0):
-        raise UserError(f"sample rate of {sample_rate_hz} Hz: need a positive number")
-    if waveform.ndim not in (1, 2) or waveform.size == 0:
-        raise UserError(
-            f"sound of shape {waveform.shape}: need [samples] or [samples, channels], not empty"
-        )
-    if np.issubdtype(waveform.dtype, np.signedinteger):
-        waveform = waveform / -float(np.iinfo(waveform.dtype).min)
-    elif not np.issubdtype(waveform.dtype, np.floating):
-        raise UserError(
-            f"sound of type {waveform.dtype}: need floats in [-1, 1] or signed integers"
-        )
-    mono = waveform if waveform.ndim == 1 else waveform.mean(axis=1)
-    if not np.isfinite(mono).all():
-        raise UserError("sound holds NaN or infinite samples")
+    sample_rate_hz = checked_rate(sample_rate_hz)
+    samples = _samples_by_channels(waveform)
+    if np.issubdtype(samples.dtype, np.floating):
+        if check_samples(samples) > _ROUNDED_FULL_SCALE:
+            warnings.warn("samples beyond 1 are cut off there, as in 16-bit files", stacklevel=2)
+    else:
+        samples = samples / -float(np.iinfo(samples.dtype).min)
+    mono = samples.mean(axis=1)
     if sample_rate_hz != constants.SAMPLE_RATE_HZ:
-        mono = _resample(mono, sample_rate_hz)
-    return mono.astype(np.float32)
+        mono = _resample(mono, sample_rate_hz, resampling)
+    return np.clip(mono, -1, 1).astype(np.float32)
 
 
-def _resample(mono: np.ndarray, sample_rate_hz: float) -> np.ndarray:
+def checked_rate(sample_rate_hz: float) -> float:
+    """Returns a sample rate; UserError unless it is a number of at least 1000 Hz (our choice)."""
+    if isinstance(sample_rate_hz, bool) or not isinstance(sample_rate_hz, numbers.Real):
+        raise UserError(f"sample rate of {sample_rate_hz!r}: need a number, in Hz")
+    if not (math.isfinite(sample_rate_hz) and sample_rate_hz >= _LEAST_RATE_HZ):
+        raise UserError(
+            f"sample rate of {sample_rate_hz} Hz: need at least {_LEAST_RATE_HZ}; if it is in kHz, "
+            "multiply it by 1000"
+        )
+    return float(sample_rate_hz)
+
+
+def check_samples(samples: np.ndarray, name: str = "sound") -> float:
+    """Returns the largest magnitude of float samples, any shape but empty.
+
+    Raises UserError, as ffmpeg's decoding does, if some are NaN, infinite or beyond
+    `constants.MAX_LEVEL`.
+    """
+    peak = max(float(samples.max()), -float(samples.min()))
+    if not math.isfinite(peak):
+        raise UserError(f"{name} holds NaN or infinite samples")
+    if peak > constants.MAX_LEVEL:
+        raise UserError(
+            f"{name} holds samples up to {peak:g}: need floats in [-1, 1]; values of 16 bits are "
+            "taken as int16, or divided by 32768"
+        )
+    return peak
+
+
+def _samples_by_channels(waveform: Any) -> np.ndarray:
+    """Returns samples as they are, [samples, channels], of a type and shape that sound has."""
+    try:
+        samples = np.asarray(waveform)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, tensors on a GPU
+        raise UserError(f"sound of type {type(waveform).__name__}: {first_line(error)}") from error
+    is_float = np.issubdtype(samples.dtype, np.floating)
+    if not is_float and samples.dtype not in _INTEGERS:
+        raise UserError(
+            f"sound of type {samples.dtype}: need floats in [-1, 1], int8, int16 or int32; for "
+            "files there is l3net.extract"
+        )
+    if samples.ndim not in (1, 2) or samples.size == 0:
+        raise UserError(
+            f"sound of shape {samples.shape}: need [samples] or [samples, channels], not empty"
+        )
+    if samples.dtype == np.int32 and samples.any() and _is_within(samples, np.iinfo(np.int16)):
+        raise UserError("int32 samples within the range of 16 bits: give them as int16")
+    if samples.ndim == 1:
+        return samples[:, np.newaxis]
+    num_samples, num_channels = samples.shape
+    if num_samples == 1 < num_channels:
+        warnings.warn("sound of shape [1, samples] is taken as one channel", stacklevel=3)
+        return samples.T
+    if num_channels > min(num_samples, _MAX_CHANNELS):
+        raise UserError(
+            f"sound of shape {samples.shape}: need [samples, channels]; if it is [channels, "
+            "samples], as torchaudio and librosa have it, give its transpose, if several sounds, "
+            "a list"
+        )
+    return samples
+
+
+def _is_within(samples: np.ndarray, limits: np.iinfo) -> bool:
+    return limits.min <= samples.min() and samples.max() <= limits.max
+
+
+def _resample(mono: np.ndarray, sample_rate_hz: float, resampling: str) -> np.ndarray:
     # Imported here: numba takes a second, and files come at 48 kHz from ffmpeg.
     import resampy
+    from scipy.signal import windows as tapers
 
+    # The filter of ffmpeg's resampler: a sinc of 16 zero crossings under a Kaiser window of beta 9.
+    # Where the rate rises it is cut off at half the old rate, so that it lets more of the image
+    # above pass than resampy's own, which a network hears in sound of 8 or 16 kHz.
+    ffmpegs = {
+        "filter": "sinc_window",
+        "num_zeros": 16,
+        "window": lambda length: tapers.kaiser(length, 9.0),
+        "rolloff": 1.0 if sample_rate_hz < constants.SAMPLE_RATE_HZ else 0.97,
+    }
+    settings = ffmpegs if resampling == AS_FFMPEG else {}
     try:
-        return resampy.resample(mono.astype(np.float64), sample_rate_hz, constants.SAMPLE_RATE_HZ)
+        mono = resampy.resample(
+            mono.astype(np.float64), sample_rate_hz, constants.SAMPLE_RATE_HZ, **settings
+        )
     except ValueError as error:  # too short for one sample at 48 kHz
         raise UserError(f"cannot resample {len(mono)} samples from {sample_rate_hz} Hz") from error
+    # Also as ffmpeg: 16 bits, whose noise is all there is in the bands that the old rate had not.
+    return np.round(mono * 32_768) / 32_768 if resampling == AS_FFMPEG else mono
 
 
 def _to_float(block: np.ndarray) -> np.ndarray:
@@ -69,7 +161,8 @@ def _to_float(block: np.ndarray) -> np.ndarray:
 # --- Windows at regular times --------------------------------------------------------------------
 def hop_samples(hop_seconds: float) -> int:
     """Returns seconds between two windows in samples at 48 kHz; UserError if less than one."""
-    samples = round(hop_seconds * constants.SAMPLE_RATE_HZ) if np.isfinite(hop_seconds) else 0
+    is_number = isinstance(hop_seconds, numbers.Real) and math.isfinite(hop_seconds)
+    samples = round(hop_seconds * constants.SAMPLE_RATE_HZ) if is_number else 0
     if samples < 1:
         raise UserError(f"hop of {hop_seconds} s: need at least one sample at 48 kHz, 1/48000 s")
     return samples

@@ -158,11 +158,14 @@ def test_missing_and_empty_folders_are_one_line(tmp_path, read):
     _refused("missing|no ESC-10|no folder of recordings", read, tmp_path)
 
 
-def test_text_or_no_samples_in_a_wav_is_one_line_but_silence_is_fine(tmp_path):
+def test_a_wav_without_sound_is_one_line_but_silence_is_fine(tmp_path):
     path = tmp_path / "a.wav"
     path.write_text("not sound")
     _refused("cannot read the recording", recordings.load_file, path)
     soundfile.write(path, np.zeros(0), 48_000)
     _refused("holds no sound", recordings.load_file, path)
+    for value, message in ((np.nan, "NaN or infinite"), (-np.inf, "NaN"), (3e4, "up to 30000")):
+        soundfile.write(path, np.array([0.1, value]), 44_100, subtype="FLOAT")
+        _refused(f"a.wav holds .*{message}", recordings.load_file, path)
     soundfile.write(path, np.zeros(48_000), 48_000)
     assert not recordings.load_file(path).any()

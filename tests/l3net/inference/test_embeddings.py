@@ -1,9 +1,11 @@
+import pathlib
 import subprocess
 import sys
 import types
 
 import numpy as np
 import pytest
+import resampy
 import soundfile
 from PIL import Image
 
@@ -114,6 +116,112 @@ def test_invalid_sounds_are_refused(model, sound, rate, hop_size, message):
         l3net.get_audio_embedding(sound, rate, model=model, hop_size=hop_size)
 
 
+SHARED = pathlib.Path(__file__).parents[4] / "shared/data"
+REAL = [
+    path
+    for folder in ("esc10/001 - Dog bark", "esc10/009 - Rooster", "digits/recordings")
+    for path in sorted((SHARED / folder).glob("*"))[:2]
+]
+# Sample rate, channels, subtype and gain of noise with a tone.
+MADE = {
+    "same.wav": (RATE, 1, "PCM_16", 1),
+    "deep.wav": (RATE, 2, "PCM_24", 1),
+    "disc.wav": (44_100, 2, "FLOAT", 1),
+    "speech.wav": (16_000, 1, "PCM_16", 1),
+    "telephone.wav": (8000, 2, "PCM_U8", 1),
+    "studio.wav": (96_000, 1, "DOUBLE", 1),
+    "loud.wav": (44_100, 1, "FLOAT", 6),
+    "of_16_bits.wav": (RATE, 1, "FLOAT", 32_767),
+    "nan.wav": (22_050, 1, "FLOAT", np.nan),
+    "infinite.wav": (RATE, 2, "DOUBLE", np.inf),
+}
+REFUSED = ("of_16_bits.wav", "nan.wav", "infinite.wav")
+
+
+@pytest.fixture(scope="module")
+def extracted(network, tmp_path_factory):
+    """Sound files by name, and what extract made of each: features, or why it failed."""
+    folder = tmp_path_factory.mktemp("sounds")
+    for name, (rate, channels, subtype, gain) in MADE.items():
+        noise = np.random.default_rng(0).normal(0, 0.1, (3 * rate // 2, channels))
+        samples = gain * (noise + tone(1.5, rate)[:, np.newaxis])
+        soundfile.write(folder / name, samples, rate, subtype=subtype)
+    config = extract.Config(saved_model=network, out_dir=folder)
+    settings = extract.Settings(features="pool4")
+    outcomes = extract.extract_files([folder, *REAL], config, settings)
+    made = {}
+    for outcome in outcomes:
+        if outcome.status == "done":
+            with np.load(folder / f"{outcome.path.name}.npz") as npz:
+                made[outcome.path.name] = outcome.path, npz["embedding"]
+        else:
+            made[outcome.path.name] = outcome.path, outcome.reason
+    return made
+
+
+@pytest.mark.filterwarnings("ignore:samples beyond 1")
+@pytest.mark.parametrize("name", [*MADE, *(path.name for path in REAL)])
+def test_the_command_and_the_function_agree(model, extracted, name):
+    path, got = extracted[name]
+    samples, rate = soundfile.read(path)
+    settings = {"output": "pool4", "hop_size": 0.5, "center": False}
+    if name in REFUSED:
+        assert "bad_samples" in got
+        with pytest.raises(UserError, match="NaN or infinite|samples up to"):
+            l3net.get_audio_embedding(samples, rate, model, **settings)
+        return
+    expected, _ = l3net.get_audio_embedding(samples, rate, model, **settings)
+    errors = np.linalg.norm(got - expected, axis=1) / np.linalg.norm(expected, axis=1)
+    assert got.shape == expected.shape and errors.max() < 0.02
+
+
+def test_openl3s_calls_go_through(model, monkeypatch):
+    sound, settings = tone(1.5), {"model": model, "hop_size": 0.5, "center": False}
+    expected, times = l3net.get_audio_embedding(sound, RATE, output="pool4", **settings)
+    # audio, sr, model, input_repr, content_type, embedding_size, center, hop_size, batch_size,
+    # frontend, verbose
+    openl3s = (sound, RATE, model, "linear", "music", POOL4, False, 0.5, 2, "kapre", True)
+    got = l3net.get_audio_embedding(*openl3s)
+    close(got[0], expected)
+    np.testing.assert_array_equal(got[1], times)
+    got = l3net.get_audio_embedding(sound, RATE, frontend="librosa", verbose=False, **settings)
+    assert got[0].shape == (2, 128)  # no size: as before
+    stack = pictures(3, 70, 80)
+    # image, frame_rate, model, input_repr, content_type, embedding_size, batch_size, verbose
+    embedding, times = l3net.get_image_embedding(stack, 25, model, "linear", "env", POOL4, 2, False)
+    close(embedding, l3net.get_image_embedding(stack, model=model, output="pool4"))
+    np.testing.assert_allclose(times, [0, 0.04, 0.08])
+    lists = l3net.get_image_embedding([stack, stack[0]], [25, 2.0], model)
+    assert [len(one) for one in lists[0]] == [len(one) for one in lists[1]] == [3, 1]
+    assert l3net.get_image_embedding([], 25, model=model) == ([], [])
+
+
+def test_what_openl3s_arguments_would_change_is_refused(model, monkeypatch):
+    def refused(message, **settings):
+        with pytest.raises(UserError, match=message):
+            l3net.get_audio_embedding(tone(1.0), RATE, **{"model": model, **settings})
+
+    refused("no model: .* no weights come with this package", model=None)
+    refused("input_repr='mel256': this network has 'linear'; give None", input_repr="mel256")
+    refused("input_repr='mel64': need one of linear, mel128, mel256", input_repr="mel64")
+    refused("content_type='speech': need one of music, env", content_type="speech")
+    refused("frontend='nnaudio': need one of kapre, librosa", frontend="nnaudio")
+    refused("embedding_size=6144: .*; there is .*pool4 15", embedding_size=6144)
+    refused("request for embedding of 15", embedding_size=POOL4, output="embedding")
+    monkeypatch.setitem(model.metadata, "model_config", {"model": "openl3_audio_mel128_env"})
+    refused("input_repr='linear': this network has 'mel128'", input_repr="linear")
+    refused("content_type='music': this network has 'env'", content_type="music")
+    l3net.get_audio_embedding(tone(1.0), RATE, model, "mel128", "env")
+
+
+def test_networks_of_openl3_hear_sound_resampled_by_it(model, monkeypatch):
+    noise = np.random.default_rng(0).normal(0, 0.1, 16_000)
+    resampled = resampy.resample(noise, 16_000, RATE)
+    monkeypatch.setitem(model.metadata, "model_config", {"model": "openl3_audio_linear_env"})
+    got, _ = l3net.get_audio_embedding(noise, 16_000, model, center=False)
+    close(got, l3net.get_audio_embedding(resampled, RATE, model, center=False)[0])
+
+
 def test_a_list_of_sounds_gives_lists(model):
     sounds = [tone(1.0), np.stack([tone(1.5, 44_100)] * 2, axis=1)]
     lists, times = l3net.get_audio_embedding(sounds, [RATE, 44_100], model=model, hop_size=0.5)
@@ -156,11 +264,22 @@ def test_stacks_and_lists_of_images(model):
         (np.zeros((64, 64), np.uint8), r"shape \(64, 64\)"),
         (np.zeros((64, 64, 4), np.uint8), r"shape \(64, 64, 4\)"),
         (np.zeros((0, 64, 64, 3), np.uint8), "not empty"),
+        (np.zeros((3, 64, 64), np.uint8), "channels go last"),
+        (np.full((64, 64, 3), np.nan), "float64: need uint8"),
+        (np.zeros((64, 64, 3), int), "int64: need uint8"),
+        ("a.png", "type <U5"),
+        ([], "type float64"),
     ],
 )
 def test_images_that_are_none(model, image, message):
     with pytest.raises(UserError, match=message):
-        l3net.get_image_embedding(image, model=model)
+        l3net.get_image_embedding([image], model=model)
+
+
+@pytest.mark.parametrize("rate", [0, -25.0, "25", np.nan, True])
+def test_frame_rates_that_are_none(model, rate):
+    with pytest.raises(UserError, match="frame rate of"):
+        l3net.get_image_embedding(pictures(64, 64), rate, model)
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +322,7 @@ def test_files_that_are_no_video_with_both(model, tmp_path):
     mute = conftest.make_video(tmp_path / "mute.mp4", sound=None, seconds=0.5)
     for path, message in (
         (tmp_path / "tone.wav", "not a video by its suffix"),
+        (np.zeros(3), "video of type ndarray"),
         (tmp_path / "none.mp4", "no such file"),
         (mute, "no audio track"),
     ):
@@ -235,7 +355,11 @@ def test_networks_that_see_more_than_an_image_are_refused(model, monkeypatch):
         ({"model": "no/such/folder"}, "does not exist"),
         ({"output": "softmax"}, "got a request for 'softmax'"),
         ({"batch_size": 0}, "batch size of 0"),
+        ({"batch_size": 2.5}, "batch size of 2.5"),
+        ({"batch_size": None}, "batch size of None"),
         ({"hop_size": 0.0}, "hop of 0.0"),
+        ({"hop_size": "0.1"}, "hop of 0.1"),
+        ({"hop_size": None}, "hop of None"),
     ],
 )
 def test_invalid_settings_are_refused(model, video, settings, message):

@@ -166,6 +166,7 @@ def test_windows_of_many_sounds_share_batches(network, monkeypatch):
         (np.zeros((2, 0), np.float32), r"shape \(2, 0\)"),
         (np.zeros((1, RATE), np.int16), "type int16"),
         (np.full((1, RATE), np.nan, np.float32), "NaN"),
+        (np.full((1, RATE), 20_000, np.float32), "audio holds samples up to 20000"),
     ],
 )
 def test_invalid_audio_is_refused(model, audio, message):

@@ -1,9 +1,13 @@
+import warnings
+
 import numpy as np
 import pytest
+import soundfile
 
+from l3net.errors import UserError
 from l3net.inference import saved_model
 from l3net.media import sound
-from tests.tiny_sounds import RATE
+from tests.tiny_sounds import RATE, tone
 
 
 def starts_of(
@@ -102,3 +106,93 @@ def test_the_second_is_centred_and_moved_inwards_at_the_ends(block):
 def test_beyond_the_sound_is_silence_and_short_sound_is_padded():
     check_seconds(2 * RATE, [1.9, 2.25, 4.0], [1, 1.75, 3.5])
     check_seconds(RATE // 4, [0.0, 0.1, 0.25], [0, 0, 0])
+
+
+# --- Sound in memory -----------------------------------------------------------------------------
+SHORT = np.round(tone(0.1) * 32_767).astype(np.int16)
+
+
+@pytest.mark.parametrize(
+    "waveform",
+    [
+        SHORT,
+        SHORT.astype(np.int32) * 65_536,
+        SHORT / 32_768,
+        (SHORT / 32_768).tolist(),
+        np.stack([SHORT, SHORT], axis=1),
+        np.stack([2 * (SHORT / 32_768), np.zeros(len(SHORT))], axis=1),
+    ],
+)
+def test_one_sound_in_many_forms(waveform):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mono = sound.mono_48k(waveform, RATE)
+    assert mono.dtype == np.float32
+    np.testing.assert_allclose(mono, SHORT / 32_768, atol=1e-6)
+
+
+def test_what_is_repaired_is_said():
+    with pytest.warns(UserWarning, match=r"shape \[1, samples\] is taken as one channel"):
+        mono = sound.mono_48k(SHORT[np.newaxis], RATE)
+    np.testing.assert_allclose(mono, SHORT / 32_768, atol=1e-6)
+    with pytest.warns(UserWarning, match="beyond 1 are cut off"):
+        mono = sound.mono_48k(10 * tone(0.1), RATE)
+    np.testing.assert_array_equal(mono, np.clip(10 * tone(0.1), -1, 1))
+
+
+class Unreadable:
+    def __array__(self, *args, **kwargs):
+        raise RuntimeError("call cpu() first\nmore")
+
+
+def spoilt(value: float, where: int) -> np.ndarray:
+    return np.where(np.arange(4800)[:, np.newaxis] == [where, -1], value, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("waveform", "message"),
+    [
+        (np.zeros((2, 4800)), r"shape \(2, 4800\).*give its transpose, if several sounds, a list"),
+        (np.zeros((4800, 65)), "need .samples, channels."),
+        (np.zeros((2, 3, 4)), "shape"),
+        (0.5, "shape"),
+        ([], "not empty"),
+        (SHORT.astype(np.float32), "samples up to 1.*values of 16 bits"),
+        (SHORT.astype(np.int32), "int32 samples within the range of 16 bits"),
+        (SHORT.astype(int), "type int64"),
+        (SHORT.astype(np.uint16), "type uint16"),
+        (SHORT > 0, "type bool"),
+        (SHORT * 1j, "type complex128"),
+        ("a.wav", "type <U5: .* l3net.extract"),
+        ([[0.1, 0.2], [0.1]], "type list"),
+        (Unreadable(), "type Unreadable: call cpu.. first$"),
+        *((spoilt(value, 0), "NaN or infinite") for value in (np.nan, np.inf, -np.inf)),
+        (spoilt(-16.5, 4799), "samples up to 16.5"),
+    ],
+)
+def test_doubtful_sounds_are_refused(waveform, message):
+    with pytest.raises(UserError, match=message):
+        sound.mono_48k(waveform, RATE)
+
+
+@pytest.mark.parametrize("rate", ["44100", None, True, np.nan, np.inf, 0, -1, 1, 44.1, 999.9, 1j])
+def test_rates_that_are_none_or_in_khz_are_refused(rate):
+    with pytest.raises(UserError, match="sample rate of .*: need"):
+        sound.mono_48k(SHORT, rate)
+
+
+@pytest.mark.parametrize("rate", [8000, 16_000, 22_050, 44_100, 96_000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_sound_in_memory_is_resampled_as_files_are(tmp_path, rate, channels):
+    # Noise shows all of a filter.
+    noise = np.random.default_rng(0).normal(0, 0.1, (rate // 2, channels)).clip(-1, 1)
+    soundfile.write(tmp_path / "noise.wav", noise, rate, subtype="FLOAT")
+    from_file = np.concatenate(list(sound.sound_blocks(tmp_path / "noise.wav"))) / 32_768
+
+    def difference(resampling: str) -> float:
+        ours = sound.mono_48k(noise, rate, resampling)
+        assert abs(len(ours) - len(from_file)) <= 1
+        ends = slice(500, len(ours) - 500)
+        return np.std(ours[ends] - from_file[ends]) / np.std(from_file)
+
+    assert difference(sound.AS_FFMPEG) < 0.01 < 0.1 < difference(sound.AS_OPENL3)
