@@ -39,6 +39,23 @@ test: $(READY)  ## Run the tests (under 6 minutes on two cores)
 test-slow: $(READY)  ## Run the proofs that take minutes
 	$(BIN)/python -m pytest -m slow -n 0
 
+# The real openl3 0.4.2 and kapre 0.4.1, without weights; openl3's setup.py ends at Python 3.11.
+OPENL3_PYTHON ?= python3.11
+OPENL3 := .venv/openl3
+OPENL3_SETUP := tests/benchmarks/openl3_setup
+
+$(OPENL3)/.ready: $(OPENL3_SETUP)/requirements.txt $(OPENL3_SETUP)/sitecustomize.py
+	$(OPENL3_PYTHON) -m venv $(OPENL3)
+	$(OPENL3)/bin/pip install --quiet --requirement $<
+	PYTHONPATH=$(OPENL3_SETUP) $(OPENL3)/bin/pip install --quiet --no-deps --no-build-isolation --no-binary openl3 openl3==0.4.2
+	@touch $@
+
+.PHONY: prove-openl3
+prove-openl3: $(READY) $(OPENL3)/.ready  ## Compare imported networks with the real openl3 (its own environment, 10 minutes)
+	$(OPENL3)/bin/python -m tests.benchmarks.openl3_real runs/openl3/real.npz
+	$(RUN) tests.benchmarks.openl3_compare runs/openl3/real.npz
+	$(RUN) eval.reporting.docs_tables --readme=docs/openl3.md runs/openl3/differences.md
+
 .PHONY: lint
 lint: $(READY)  ## Check style (ruff) and types (mypy)
 	$(BIN)/ruff check .

@@ -130,6 +130,7 @@ def export(
         "seed": seed if random_weights else None,
         "random_batch_norm": batch_norm,
         "num_parameters": sum(int(np.prod(v.shape)) for v in model.trainable_variables),
+        "weights_sha256": saved_model_writer.weights_digest(model),
         "trained_on": None if random_weights else _training_data(run_dir),
         "training": None if random_weights else run_files.read_summary(run_dir),
         "run_flags": _run_flags(run_dir),

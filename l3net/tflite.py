@@ -39,6 +39,10 @@ FLOAT32, FLOAT16, DYNAMIC = "none", "float16", "dynamic"
 # Measured on the demo networks: up to 5e-5, 6.5e-2 and 3e-2, all on pure tones: between their lines
 # the logarithm enlarges what the FFT rounds, and float16 rounds the Hann window, too.
 TOLERANCES = {FLOAT32: 1e-3, FLOAT16: 1e-1, DYNAMIC: 1e-1}
+# openl3's spectrogram reaches to 80 dB below its maximum, where a pure tone's holds the FFT's
+# rounding alone: 0.1 % less volume changes the SavedModel's own outputs by up to 1.2e-2. Measured:
+# up to 2e-2 on tones, below 2e-6 on sounds with noise.
+OPENL3_TOLERANCE = 5e-2
 
 _log = logging.getLogger(__name__)
 
@@ -84,9 +88,12 @@ def convert(config: Config) -> dict[str, float]:
     outputs = list(config.outputs) or _default_outputs(network)
     references = {name: network.features(saved_model.AUDIO, name) for name in outputs}
     signature = network.signature(saved_model.AUDIO)
+    tolerance = TOLERANCES[config.quantize]
+    if saved_model.IMPORTED in network.metadata:
+        tolerance = max(tolerance, OPENL3_TOLERANCE)
     with progress("converting"):
         content = _convert(signature, outputs, config.quantize, config.batch_size)
-        differences = check(content, references, TOLERANCES[config.quantize])
+        differences = check(content, references, tolerance)
     files.write_whole(out, content)
     description = {
         "outputs": outputs,

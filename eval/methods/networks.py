@@ -106,7 +106,8 @@ def in_words(model: saved_model.SavedModel | ExportedNetwork, *, width: bool = F
     multiplier = model.metadata.get("model_config", {}).get("width")
     if width and multiplier is not None:
         words.append(f"width {multiplier:g}")
-    words.append(f"{model.metadata.get('trained_steps', '?')} steps")
+    if saved_model.IMPORTED not in model.metadata:
+        words.append(f"{model.metadata.get('trained_steps', '?')} steps")
     if model.metadata.get("trained_on"):
         words.append(f"on {model.metadata['trained_on']}")
     if batch_norm := model.metadata.get("random_batch_norm"):

@@ -5,7 +5,7 @@ import itertools
 import logging
 import math
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,12 @@ MODALITIES = (ANY, IMAGE, SOUND)
 # A long query is thinned out evenly: every entry of the index is compared with each of these.
 MAX_QUERY_VECTORS = 256
 _LENGTH_TOLERANCE = 1e-3
+# The signatures of a network -> the streams of a video that it embeds.
+_STREAMS = {
+    (saved_model.VISION, saved_model.AUDIO): file_features.BOTH,
+    (saved_model.AUDIO,): file_features.SOUND,
+    (saved_model.VISION,): file_features.PICTURE,
+}
 _Streams = Iterator[tuple[str, Iterable[np.ndarray], float]]
 
 _log = logging.getLogger(__name__)
@@ -66,6 +72,9 @@ def open_index(
 ) -> tuple[search_index.SearchIndex, file_features.Settings]:
     """Opens an index for an AVE-Net, or makes one if `create` and there is none.
 
+    A network of sound or of images alone, as openl3's, has an index of that alone. Its embeddings
+    are scaled to length 1 (our choice: no distance was trained).
+
     Returns:
         The index, and how its entries are made.
 
@@ -73,14 +82,16 @@ def open_index(
         UserError: if there is none and none is to be made, it is damaged or made with another
             network or other settings, or the network gives no embeddings to compare.
     """
+    signatures = _signatures(model)
     fingerprint = _fingerprint(model)
     given = {k: v for k, v in dataclasses.asdict(entries).items() if v is not None}
     if create and not search_index.is_index(folder):
         chosen = file_features.Settings(features="embedding", **given)
         chosen.check()
         settings = {name: getattr(chosen, name) for name in dataclasses.asdict(entries)}
+        size = model.signature(signatures[0]).structured_outputs["embedding"].shape[-1]
         search_index.SearchIndex.create(
-            folder, fingerprint=fingerprint, size=constants.EMBEDDING_UNITS, settings=settings
+            folder, fingerprint=fingerprint, size=size, settings=settings
         )
     index = search_index.SearchIndex(folder)
     index.check_network(fingerprint)
@@ -91,18 +102,27 @@ def open_index(
                 f"{folder} was made with --{name}={own}, not {value}; leave the flag out, or name "
                 "another --index"
             )
-    return index, file_features.Settings(features="embedding", **index.settings)
+    streams = _STREAMS[signatures]
+    return index, file_features.Settings(
+        features="embedding", video_streams=streams, **index.settings
+    )
 
 
-def _fingerprint(model: saved_model.SavedModel) -> str:
-    """Returns the fingerprint of a network that gives embeddings of both modalities."""
-    if model.inputs != (constants.FRAME, constants.LOG_SPECTROGRAM):
+def _signatures(model: saved_model.SavedModel) -> tuple[str, ...]:
+    """Returns the signatures of a network that embeds single pictures, sounds or both."""
+    takes = {constants.FRAME: saved_model.VISION, constants.LOG_SPECTROGRAM: saved_model.AUDIO}
+    signatures = tuple(takes[name] for name in model.inputs if name in takes)
+    if len(signatures) != len(model.inputs):
         raise UserError(
             f"a network that takes {', '.join(model.inputs)} cannot embed single pictures and "
             "sounds; need an AVE-Net"
         )
-    for signature in (saved_model.AUDIO, saved_model.VISION):
+    for signature in signatures:
         model.features(signature, "embedding")
+    return signatures
+
+
+def _fingerprint(model: saved_model.SavedModel) -> str:
     fingerprint = model.metadata.get("weights_sha256")
     if not isinstance(fingerprint, str):
         raise UserError("the SavedModel has no weights_sha256; run l3net.export again")
@@ -164,12 +184,12 @@ def _add(
 
 def _streams(features: file_features.FileFeatures, path: pathlib.Path, kind: str) -> _Streams:
     """Yields the streams that a file has; a video may lack one of them."""
-    num_missing, lacking = 0, None
+    num_streams, num_missing, lacking = 0, 0, None
 
     def chunks_there_are(stream: file_features.Stream) -> Iterator[np.ndarray]:
         nonlocal num_missing, lacking
         try:
-            yield from map(_of_length_one, stream.chunks)
+            yield from map(_unit_vectors(features), stream.chunks)
         except UserError as error:
             reason = getattr(error.__cause__, "reason", getattr(error, "reason", None))
             if kind != VIDEO or reason not in ("no_audio", "no_video"):
@@ -177,9 +197,19 @@ def _streams(features: file_features.FileFeatures, path: pathlib.Path, kind: str
             num_missing, lacking = num_missing + 1, error
 
     for stream in features.streams(path, kind):
+        num_streams += 1
         yield stream.kind, chunks_there_are(stream), stream.step_seconds
-    if num_missing == 2:
-        raise UserError(f"{path}: neither sound nor picture") from lacking
+    if num_missing == num_streams:
+        lacks = {file_features.BOTH: "neither sound nor picture"}.get(
+            features.settings.video_streams, f"no {features.settings.video_streams}"
+        )
+        raise UserError(f"{path}: {lacks}") from lacking
+
+
+def _unit_vectors(features: file_features.FileFeatures) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns what is done with vectors before their distances mean something."""
+    both = features.settings.video_streams == file_features.BOTH
+    return _of_length_one if both else _scaled_to_length_one
 
 
 def _of_length_one(vectors: np.ndarray) -> np.ndarray:
@@ -191,6 +221,11 @@ def _of_length_one(vectors: np.ndarray) -> np.ndarray:
             "an AVE-Net"
         )
     return vectors
+
+
+def _scaled_to_length_one(vectors: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
 
 
 # --- Queries -------------------------------------------------------------------------------------
@@ -258,19 +293,20 @@ def _at(
     modality: str,
 ) -> _Streams:
     """Yields the second of sound that begins at a time, and the frame in its middle."""
-    if kind == SOUND or modality in (ANY, SOUND):
+    streams = features.settings.video_streams
+    if kind == SOUND or (modality in (ANY, SOUND) and streams != file_features.PICTURE):
         blocks = ffmpeg.stream_audio(
             path, start_seconds=start_seconds, seconds=constants.AUDIO_SECONDS
         )
         waveform = np.concatenate([np.zeros(0, np.int16), *blocks])
         sound = features.sound([waveform[: constants.AUDIO_SAMPLES]])
-        yield SOUND, map(_of_length_one, itertools.islice(sound.chunks, 1)), 0.0
-    if kind == VIDEO and modality in (ANY, IMAGE):
+        yield SOUND, map(_unit_vectors(features), itertools.islice(sound.chunks, 1)), 0.0
+    if kind == VIDEO and modality in (ANY, IMAGE) and streams != file_features.SOUND:
         middle = start_seconds + constants.AUDIO_SECONDS / 2
         frame_px = features.model.frame_px
         image = search_page.frame_at(path, middle, images.uncropped_px(frame_px))
         pictures = features.pictures([images.center_crop(image, frame_px)], 0.0)
-        yield IMAGE, map(_of_length_one, pictures.chunks), 0.0
+        yield IMAGE, map(_unit_vectors(features), pictures.chunks), 0.0
 
 
 def nearest_files(

@@ -30,6 +30,7 @@ from l3net import constants
 from l3net.errors import UserError, first_line
 
 METADATA_FILE = "assets.extra/l3net.json"
+IMPORTED = "imported"  # in the metadata of openl3's networks: where their weights come from
 AUDIO, VISION, AVC, LOCALIZE = "audio", "vision", "avc", "localize"
 DEFAULT = "serving_default"
 WAVEFORM, IMAGE, IMAGES, FLOW = "waveform", "image", "images", "flow"  # the signatures' inputs

@@ -49,8 +49,8 @@ def write(
         out: the folder, replaced if it exists.
         made: signature -> function, each with an input signature.
         network: what the functions compute with; its variables are saved, nothing else of Keras.
-        metadata: of assets.extra/l3net.json, "frame_px" among it; versions and the size of each
-            feature are added here.
+        metadata: of assets.extra/l3net.json, "frame_px" and "weights_sha256" among it; versions
+            and the size of each feature are added here.
         expected: signature -> function whose numbers the reloaded one must give.
 
     Returns:
@@ -64,7 +64,6 @@ def write(
         sizes = {name: _feature_sizes(function) for name, function in made.items()}
         added = {
             "feature_sizes": sizes,
-            "weights_sha256": weights_digest(network),
             "exported_at": datetime.datetime.now(datetime.timezone.utc).isoformat(
                 timespec="seconds"
             ),
@@ -98,9 +97,12 @@ def _feature_sizes(function: Function) -> dict[str, int]:
     return {name: spec.shape[-1] for name, spec in outputs.items() if spec.shape.rank == 2}
 
 
-def weights_digest(network: keras.Model) -> str:
-    """Returns the SHA-256 of a network's weights, in Keras' order."""
-    digest = hashlib.sha256()
+def weights_digest(network: keras.Model, setting: str = "") -> str:
+    """Returns the SHA-256 of a network's weights, in Keras' order, after what else is in its graph.
+
+    Features of equal digests are the same network's: extraction and search go on with them.
+    """
+    digest = hashlib.sha256(setting.encode())
     for array in network.get_weights():
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

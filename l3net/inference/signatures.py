@@ -44,7 +44,7 @@ def audio_signature(network: keras.Model, config: models.ModelConfig) -> Functio
     """
     audio = network.get_layer("audio")
 
-    @tf.function(input_signature=[_waveform_spec()])
+    @tf.function(input_signature=[waveform_spec()])
     def signature(waveform):
         outputs = audio(log_spectrogram(waveform, **config.spectrogram_settings), training=False)
         conv4_2 = convnets.pool_to_grid(outputs["conv4_2_before_relu"], *AUDIO_GRID)
@@ -74,16 +74,23 @@ def vision_signature(network: keras.Model, config: models.ModelConfig) -> Functi
         conv4_2 = outputs["conv4_2"]
         if len(conv4_2.shape) == 5:
             conv4_2 = tf.reduce_max(conv4_2, axis=1)
-        large_enough = tf.debugging.assert_greater_equal(
-            tf.shape(conv4_2)[1:3],
-            IMAGE_GRID,
-            message="image too small: conv4_2 must be at least 4x4",
-        )
-        with tf.control_dependencies([large_enough] if large_enough is not None else []):
-            grid = convnets.pool_to_grid(conv4_2, *IMAGE_GRID)
-        return {"conv4_2": grid, "conv4_2_map": conv4_2, **_rows(outputs)}
+        return {"conv4_2": image_grid(conv4_2), "conv4_2_map": conv4_2, **_rows(outputs)}
 
     return signature
+
+
+def image_grid(conv4_2: tf.Tensor) -> tf.Tensor:
+    """Pools conv4_2 of images to 4x4: float32 [N, rows, columns, channels] to [N, 16 * channels].
+
+    Images too small for it are refused when the graph runs.
+    """
+    large_enough = tf.debugging.assert_greater_equal(
+        tf.shape(conv4_2)[1:3],
+        IMAGE_GRID,
+        message="image too small: conv4_2 must be at least 4x4",
+    )
+    with tf.control_dependencies([large_enough] if large_enough is not None else []):
+        return convnets.pool_to_grid(conv4_2, *IMAGE_GRID)
 
 
 def pairs_signature(
@@ -96,7 +103,7 @@ def pairs_signature(
     width / 16] in [0, 1] (AVOL-Net) that are named and that the network has.
     """
 
-    @tf.function(input_signature=[*_seen(config, side_px), _waveform_spec()])
+    @tf.function(input_signature=[*_seen(config, side_px), waveform_spec()])
     def signature(*pair):
         outputs = network(_to_inputs(config, pair), training=False)
         return {name: outputs[name] for name in names if name in outputs}
@@ -110,7 +117,8 @@ def _rows(outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
 
 
 # --- Inputs --------------------------------------------------------------------------------------
-def _waveform_spec() -> tf.TensorSpec:
+def waveform_spec() -> tf.TensorSpec:
+    """Returns the input of `audio`: float32 [N, 48000] in [-1, 1]."""
     return tf.TensorSpec([None, constants.AUDIO_SAMPLES], tf.float32, name=saved_model.WAVEFORM)
 
 
