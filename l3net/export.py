@@ -4,10 +4,12 @@
     python -m l3net.export --run_dir=runs/x --checkpoint=last # not the best on validation
     python -m l3net.export --run_dir=runs/x --random_weights --shards=data/x/shards
                                                               # -> runs/x/saved_model_random
+    python -m l3net.export --run_dir=runs/x --license=cc-by-4.0 --push_to_hub=owner/name
 
 The SavedModel needs TensorFlow and nothing else: `tf.saved_model.load(folder).signatures["audio"]`.
 See `l3net.inference.saved_model` for the signatures; assets.extra/l3net.json inside the folder says
-where the weights come from.
+where the weights come from, README.md is a model card. --push_to_hub uploads all to the Hugging
+Face Hub (after `hf auth login`); `l3net.SavedModel.from_pretrained("owner/name")` loads it.
 """
 
 # Batch norm is not folded into the convolutions: measured on two CPU cores (AMD EPYC, TensorFlow
@@ -28,7 +30,7 @@ from l3net.data import input_pipeline
 from l3net.data.shards import find_shards
 from l3net.errors import UserError
 from l3net.flags import REQUIRED, setting
-from l3net.inference import saved_model_writer
+from l3net.inference import hub, model_card, saved_model, saved_model_writer
 from l3net.inference.signatures import signatures
 from l3net.log_spectrogram import log_spectrogram_shape
 from l3net.models.batch_norm import PreciseBatchNorm
@@ -80,6 +82,16 @@ class Config:
         "0: identity, mean 0 and variance 1, as where no shards are given.",
         at_least=0,
     )
+    license: str = setting(
+        model_card.UNKNOWN_LICENSE,
+        "Licence of the weights for the model card, an identifier of the Hugging Face Hub such as "
+        "cc-by-4.0; it depends on the data, so only you can know.",
+    )
+    push_to_hub: str | None = setting(
+        None,
+        "Model on the Hugging Face Hub, owner/name, to upload the SavedModel to; made if need be, "
+        "as public or private as the owner's settings say.",
+    )
 
 
 def export(
@@ -91,10 +103,12 @@ def export(
     seed: int = 0,
     shards: str | pathlib.Path | None = None,
     batch_norm_batches: int = _BATCHES,
+    license: str = model_card.UNKNOWN_LICENSE,
 ) -> pathlib.Path:
     """Writes a run's network as a SavedModel, which takes its name when it has been checked.
 
-    The arguments are those of `Config`. "best" is the last checkpoint if nothing was evaluated.
+    The arguments are those of `Config` but for the push. "best" is the last checkpoint if nothing
+    was evaluated.
     A random network's batch norm has the statistics of real input, as the trained one's has, where
     shards are given (our choice; the papers do not say).
 
@@ -134,6 +148,7 @@ def export(
         "trained_on": None if random_weights else _training_data(run_dir),
         "training": None if random_weights else run_files.read_summary(run_dir),
         "run_flags": _run_flags(run_dir),
+        "license": model_card.check_license(license),
     }
     network = _of_any_frame_size(model, config)
     feature_sizes = saved_model_writer.write(
@@ -227,8 +242,16 @@ def _run_flags(run_dir: pathlib.Path) -> list[str]:
 
 
 def main(config: Config) -> None:
-    """Exports."""
-    export(**dataclasses.asdict(config))
+    """Exports, and pushes if asked for."""
+    settings = dataclasses.asdict(config)
+    name = settings.pop("push_to_hub")
+    if name is not None:
+        hub.check_name(name)  # before the work
+    folder = export(**settings)
+    if name is not None:
+        card = model_card.model_card(saved_model.read_metadata(folder), name)
+        (folder / model_card.FILE).write_text(card)
+        _log.info("pushed: %s", hub.push(folder, name))
 
 
 if __name__ == "__main__":

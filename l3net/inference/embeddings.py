@@ -299,7 +299,7 @@ def _load(model: Model | None) -> SavedModel:
             f"{got}: need the path of a SavedModel that l3net.export wrote, or "
             "l3net.SavedModel(path); no weights come with this package"
         )
-    return SavedModel(pathlib.Path(model))
+    return SavedModel(model)
 
 
 def _check_batch_size(batch_size: int) -> None:

@@ -20,6 +20,7 @@ uint8 [N, 25, height, width, 3] in place of `image`; AVE+OF takes `flow` float32
 """
 
 import json
+import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeAlias
@@ -28,6 +29,7 @@ import numpy as np
 
 from l3net import constants
 from l3net.errors import UserError, first_line
+from l3net.inference import hub
 
 METADATA_FILE = "assets.extra/l3net.json"
 IMPORTED = "imported"  # in the metadata of openl3's networks: where their weights come from
@@ -51,10 +53,16 @@ class SavedModel:
         frame_px: height and width of the image that `avc` takes and `vision` was trained on.
     """
 
-    def __init__(self, folder: str | pathlib.Path):
-        """Loads what `l3net.export` wrote; UserError if it is missing, damaged or not ours."""
+    def __init__(self, folder: str | os.PathLike):
+        """Loads what `l3net.export` wrote; UserError if it is missing, damaged or not ours.
+
+        "hf://owner/name" is fetched from the Hugging Face Hub, as by `from_pretrained`: so every
+        command that takes a SavedModel takes that, too.
+        """
         import tensorflow as tf
 
+        if str(folder).startswith(hub.URI):
+            folder = hub.local_folder(folder)
         self.metadata = read_metadata(folder)
         self.frame_px: int = self.metadata["frame_px"]
         self._folder = folder
@@ -65,6 +73,24 @@ class SavedModel:
             raise UserError(
                 f"{folder} is a damaged SavedModel ({first_line(error)}); run l3net.export again"
             ) from error
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | os.PathLike, *, revision: str | None = None
+    ) -> "SavedModel":
+        """Loads a SavedModel of ours from the Hugging Face Hub, or from a folder that exists.
+
+        A SavedModel is a program that TensorFlow runs: load only those whose owner you trust.
+
+        Args:
+            name: "owner/name", or a folder. Files come into huggingface_hub's cache, once; with
+                HF_HUB_OFFLINE=1 from there alone. Needs the extra `hub`.
+            revision: a branch, tag or commit; None: "main".
+
+        Raises:
+            UserError: see `hub.local_folder`, and as the class itself.
+        """
+        return cls(hub.local_folder(name, revision))
 
     def features(self, signature: str, output: str) -> Callable[[Batch], np.ndarray]:
         """Returns one output of `AUDIO` or `VISION` as a function from a batch to features.
@@ -131,7 +157,7 @@ def _on_arrays(function: Function, output: str) -> Callable[[Batch], np.ndarray]
     return run
 
 
-def read_metadata(folder: str | pathlib.Path) -> dict:
+def read_metadata(folder: str | os.PathLike) -> dict:
     """Returns the content of assets.extra/l3net.json; UserError if it is not ours."""
     path = pathlib.Path(folder) / METADATA_FILE
     if not pathlib.Path(folder).is_dir():

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from l3net import provenance
 from l3net.errors import UserError
-from l3net.inference import saved_model
+from l3net.inference import model_card, saved_model
 
 RELATIVE_TOLERANCE = 1e-4
 Function: TypeAlias = tf.types.experimental.PolymorphicFunction  # what tf.function makes
@@ -45,12 +45,14 @@ def write(
 ) -> dict[str, dict[str, int]]:
     """Writes a SavedModel, which takes its name when it gives the same numbers after reloading.
 
+    Beside the weights is a model card, README.md.
+
     Args:
         out: the folder, replaced if it exists.
         made: signature -> function, each with an input signature.
         network: what the functions compute with; its variables are saved, nothing else of Keras.
-        metadata: of assets.extra/l3net.json, "frame_px" and "weights_sha256" among it; versions
-            and the size of each feature are added here.
+        metadata: of assets.extra/l3net.json, "frame_px" and "weights_sha256" among it, and
+            "license" for the model card; versions and the size of each feature are added here.
         expected: signature -> function whose numbers the reloaded one must give.
 
     Returns:
@@ -72,7 +74,9 @@ def write(
         }
         path = folder / saved_model.METADATA_FILE
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"format": 1, **metadata, **added}, indent=1) + "\n")
+        content = {"format": 1, **metadata, **added}
+        path.write_text(json.dumps(content, indent=1) + "\n")
+        (folder / model_card.FILE).write_text(model_card.model_card(content))
         check(folder, expected, side_px=metadata["frame_px"])
     return sizes
 
