@@ -48,7 +48,9 @@ _log = logging.getLogger(__name__)
 class Config:
     """Where features come from and go to."""
 
-    saved_model: str = setting(REQUIRED, "Folder that l3net.export wrote.")
+    saved_model: str = setting(
+        REQUIRED, "Folder that l3net.export wrote, or hf://owner/name on the Hub."
+    )
     out_dir: str = setting(REQUIRED, "Folder for the .npz files; made if need be.")
     batch_size: int = setting(
         32, "Windows or pictures that go through the network at once.", at_least=1

@@ -51,7 +51,9 @@ _log = logging.getLogger(__name__)
 class Config:
     """What is converted, and how."""
 
-    saved_model: str = setting(REQUIRED, "Folder that l3net.export wrote.")
+    saved_model: str = setting(
+        REQUIRED, "Folder that l3net.export wrote, or hf://owner/name on the Hub."
+    )
     out: str = setting(
         REQUIRED,
         "File to write, such as audio.tflite, replaced if it exists; OUT.json goes beside it.",

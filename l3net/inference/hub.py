@@ -23,8 +23,8 @@ def local_folder(name: str | os.PathLike, revision: str | None = None) -> str | 
     """Returns the folder of a SavedModel: of a name on the Hub the one in the cache.
 
     Args:
-        name: a folder that exists, or "owner/name", with or without "hf://" before it. What is
-            neither is returned as it is.
+        name: a folder that exists, "owner/name", or "hf://owner/name" and "hf://owner/name@revision"
+            as huggingface_hub writes them. What is none of these is returned as it is.
         revision: a branch, tag or commit of the model on the Hub; None: "main".
 
     Raises:
@@ -38,6 +38,9 @@ def local_folder(name: str | os.PathLike, revision: str | None = None) -> str | 
                 f"revision {revision!r} of the folder {text}: only models on the Hub have one"
             )
         return name
+    if text.startswith(URI) and revision is None:
+        text, _, at = text.partition("@")
+        revision = at or None
     on_hub = text.removeprefix(URI)
     if not text.startswith(URI) and not re.fullmatch(r"[\w.-]+/[\w.-]+", text):
         return name

@@ -56,8 +56,8 @@ class SavedModel:
     def __init__(self, folder: str | os.PathLike):
         """Loads what `l3net.export` wrote; UserError if it is missing, damaged or not ours.
 
-        "hf://owner/name" is fetched from the Hugging Face Hub, as by `from_pretrained`: so every
-        command that takes a SavedModel takes that, too.
+        "hf://owner/name@revision" is fetched from the Hugging Face Hub, as by `from_pretrained`: so
+        every command that takes a SavedModel takes that, too.
         """
         import tensorflow as tf
 

@@ -70,7 +70,7 @@ def cached(home: pathlib.Path, network: pathlib.Path, *, revision: str = "main")
 
 def test_offline_a_model_comes_from_the_cache(network, tmp_path):
     cached(tmp_path, network, revision="v1")
-    assert load(tmp_path, NAME, "v1") == LOADED
+    assert load(tmp_path, NAME, "v1") == load(tmp_path, f"hf://{NAME}@v1") == LOADED
     assert load(tmp_path, NAME, SHA) == LOADED
     missing = load(tmp_path, NAME)  # nothing is known of its main
     assert missing.startswith(f"UserError: {NAME} is no folder, not complete in the cache")
