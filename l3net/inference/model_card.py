@@ -6,6 +6,7 @@ from typing import Any
 
 from l3net import constants
 from l3net.errors import UserError
+from l3net.inference import saved_model
 
 FILE = "README.md"
 UNKNOWN_LICENSE = "unknown"
@@ -44,7 +45,8 @@ def model_card(metadata: Mapping[str, Any], name: str = "owner/name") -> str:
         name: that of the model on the Hub.
     """
     model = (metadata.get("model_config") or {}).get("model", "")
-    title, source = _NETWORKS.get(model, (model or "A network", None))
+    imported = (metadata.get(saved_model.IMPORTED) or {}).get("from")
+    title, source = _NETWORKS.get(model, (model or "A network", imported))
     signatures = list(metadata.get("feature_sizes", {}))
     license_id = check_license(metadata.get("license") or UNKNOWN_LICENSE)
     tags = ["audio-visual", "self-supervised", *(s for s in ("audio", "vision") if s in signatures)]

@@ -111,6 +111,7 @@ def _describe(read: Weights, network: keras.Model, embedding_size: int) -> dict:
         "model_config": {"model": read.name},
         "inputs": [constants.LOG_SPECTROGRAM if is_audio else constants.FRAME],
         "frame_px": constants.FRAME_PX,
+        "license": "cc-by-4.0",
         "random_weights": False,
         "trained_on": _CONTENTS[read.content],
         "num_parameters": sum(int(np.prod(v.shape)) for v in network.trainable_variables),

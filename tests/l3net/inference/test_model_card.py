@@ -71,8 +71,9 @@ def test_six_lines_of_use_that_load_it_by_its_name():
 def test_random_weights_unknown_networks_and_runs_without_a_summary():
     random = model_card.model_card({**METADATA, "random_weights": True, "training": None})
     assert "nothing: random weights" in random and "accuracy" not in random
-    bare = model_card.model_card({"model_config": {"model": "openl3"}, "frame_px": 224})
-    assert "# openl3\n" in bare and "| Trained on | not recorded |" in bare
+    imported = {"imported": {"from": "https://example.org"}}
+    bare = model_card.model_card({"model_config": {"model": "x"}, "frame_px": 224, **imported})
+    assert "# x\n\nFrom https://example.org, as" in bare and "| Trained on | not recorded |" in bare
     assert "# A network\n" in model_card.model_card({"frame_px": 224})
 
 
