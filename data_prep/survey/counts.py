@@ -8,6 +8,7 @@ import csv
 import dataclasses
 import json
 import math
+import os
 import pathlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -233,7 +234,7 @@ def _read_clips(survey: Survey, shards: Sequence[tuple[str, Shard]], sampling: S
                     f"shard {shard.path} has {position - first} clips, its marker says "
                     f"{shard.num_clips}; delete both and run data_prep.write_shards again"
                 )
-            survey.num_bytes_read += shard.path.stat().st_size
+            survey.num_bytes_read += os.stat(str(shard.path)).st_size
     survey.num_clips_read = position
 
 

@@ -8,7 +8,6 @@ They are in the order in which the clips that they need were read.
 """
 
 import collections
-import pathlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,8 +17,8 @@ from l3net import constants
 from l3net.data import augment, avc_pairs, input_pipeline, schema
 from l3net.data.sequence_example import BYTES, INTS, pack
 from l3net.data.shards import content_digest, find_shards, read_clips
+from l3net.data.storage import Location, locate, written_whole
 from l3net.errors import UserError
-from l3net.files import written_whole
 from l3net.progress import Progress, progress
 
 FOLDER = "fixed_pairs"
@@ -34,7 +33,7 @@ FRAME_CLIP, AUDIO_CLIP = "frame_clip", "audio_clip"
 
 
 def fixed_pairs(
-    folder: str | pathlib.Path,
+    folder: str | Location,
     split: str,
     *,
     num_pairs: int,
@@ -42,14 +41,14 @@ def fixed_pairs(
     misalignment_seconds: float = 0.0,
     inputs: tuple[str, ...] = (constants.FRAME, constants.LOG_SPECTROGRAM),
     seed: int = 0,
-) -> pathlib.Path:
+) -> Location:
     """Returns the file of a split's fixed pairs; makes it if it does not exist.
 
     Which pairs are drawn depends on the clips, the sampling and the seed, not on the inputs: all
     networks see the same pairs.
 
     Args:
-        folder: a prepared folder.
+        folder: a prepared folder, where the file is kept; perhaps an address (`storage.locate`).
         split: such as "val".
         num_pairs: even; see `balanced_num_pairs`. While the file is made, negatives of which one
             half was read wait in memory: 12 kB of sound per pair in all, and the frames' JPEGs.
@@ -61,7 +60,7 @@ def fixed_pairs(
 
     Raises:
         UserError: if num_pairs is odd, or the split holds fewer than two videos or no flow for a
-            network that takes it.
+            network that takes it, or nothing can be written at the address.
     """
     shards = find_shards(folder, split)
     num_videos = len({media_id for shard in shards for media_id in shard.media_ids})
@@ -74,14 +73,14 @@ def fixed_pairs(
     digest = content_digest(shards)
     shift = f"-shift{misalignment_seconds:g}s" if sampling == "ots" else ""
     name = f"{split}-{sampling}{shift}-{num_pairs}-seed{seed}{kept}-{digest}.tfrecord"
-    path = pathlib.Path(folder) / FOLDER / name
+    path = locate(folder) / FOLDER / name
     if not path.exists():
         how = {"sampling": sampling, "misalignment_seconds": misalignment_seconds}
         _write(path, shards, num_pairs, how, inputs, seed)
     return path
 
 
-def balanced_num_pairs(folder: str | pathlib.Path, split: str) -> int:
+def balanced_num_pairs(folder: str | Location, split: str) -> int:
     """Returns how many pairs are at least MIN_PAIRS and as many of every clip (our choice).
 
     Each clip is once a positive and once a negative per turn: 1,000 clips give 10,000 pairs, 126
@@ -92,7 +91,7 @@ def balanced_num_pairs(folder: str | pathlib.Path, split: str) -> int:
 
 
 def read_pairs(
-    path: pathlib.Path,
+    path: Location,
     *,
     batch_size: int,
     frame_px: int,
@@ -192,7 +191,7 @@ def _other_video(clips: list[dict], clip: int, rng: np.random.Generator) -> int:
             return other
 
 
-def _write(path: pathlib.Path, shards, num_pairs, how, inputs, seed) -> None:
+def _write(path: Location, shards, num_pairs, how, inputs, seed) -> None:
     """Reads the shards twice: for what draws the pairs, then for their frames and sounds."""
     input_pipeline.check_pictures(shards, schema.read_format(shards[0].path), inputs)
     total = 2 * sum(shard.num_clips for shard in shards)

@@ -21,6 +21,7 @@ import tensorflow as tf
 from l3net import constants
 from l3net.data import schema
 from l3net.data.shards import Shard
+from l3net.data.storage import Location, RemotePath
 
 _MAX_KEPT = 1_000_000
 _LENGTH_BYTES, _CRC_BYTES = 8, 4  # a TFRecord: length, its CRC, the record, its CRC
@@ -60,7 +61,8 @@ class ClipFacts:
 class PartialRecords:
     """The clips of some shards, numbered from 0 in the shards' order; used by many threads.
 
-    Every method raises ValueError if a shard is damaged, OSError if it cannot be read.
+    Every method raises ValueError if a shard is damaged, OSError (at an address
+    tf.errors.OpError) if it cannot be read.
     """
 
     def __init__(self, shards: list[Shard], audio_encoding: str):
@@ -137,12 +139,15 @@ class PartialRecords:
 
 
 class _File:
-    """A file that is read at positions here and there; nothing is read ahead."""
+    """A file that is read at positions here and there; on a disk nothing is read ahead."""
 
-    def __init__(self, path):
+    def __init__(self, path: Location):
         self._path = path
 
     def __enter__(self) -> "_File":
+        if isinstance(self._path, RemotePath):
+            self._file = self._path.open()
+            return self
         self._file = open(self._path, "rb", buffering=0)  # noqa: SIM115
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
@@ -153,14 +158,21 @@ class _File:
 
     def read_at(self, position: int, count: int) -> bytes:
         """Reads so many bytes; ValueError if there are fewer."""
-        self._file.seek(position)
-        parts, left = [], count
+        parts: list[bytes] = []
+        left = count
+        try:
+            self._file.seek(position)
+        except tf.errors.OutOfRangeError:  # an address's; a disk's seek goes anywhere
+            raise self._cut_off() from None
         while left:
             if not (part := self._file.read(left)):
-                raise ValueError(f"shard {self._path} is cut off; data_prep.write_shards mends it")
+                raise self._cut_off()
             parts.append(part)
             left -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _cut_off(self) -> ValueError:
+        return ValueError(f"shard {self._path} is cut off; data_prep.write_shards mends it")
 
 
 def _record_borders(file: _File, num_clips: int) -> np.ndarray:

@@ -9,7 +9,6 @@ a tf.data graph) follow it.
 import dataclasses
 import io
 import itertools
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +18,7 @@ import tensorflow as tf
 
 from l3net import constants
 from l3net.data.sequence_example import BYTES, INTS, REALS, feature_list, feature_lists, pack
+from l3net.data.storage import Location
 from l3net.errors import UserError, needs_extra
 
 PCM16, FLAC, FLOATS = AUDIO_ENCODINGS = ("pcm16", "flac", "floats")
@@ -393,7 +393,7 @@ class Format:
     has_flow: bool
 
 
-def read_format(path: pathlib.Path) -> Format:
+def read_format(path: Location) -> Format:
     """Returns how the clips of a shard are stored, the same for every shard of a prepared folder.
 
     Raises:

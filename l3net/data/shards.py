@@ -7,6 +7,8 @@ A prepared folder holds, for a data set called `demo`:
     demo-train-00000-of-00004          a shard
     demo-train-00000-of-00004.json     its commit marker, written last: counts and outcomes
     outcomes.csv                       one row per input video
+
+It is written on a disk, and read from there or from object storage (`storage.locate`).
 """
 
 import dataclasses
@@ -15,17 +17,19 @@ import json
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import tensorflow as tf
 
 from l3net.data.schema import Clip, clip_from_bytes
+from l3net.data.storage import Location, RemotePath, locate
 from l3net.errors import UserError, first_line
 from l3net.files import write_whole
 
 LABELS_FILE = "labels.txt"
 PREP_FILE = "prep.json"
 OUTCOMES_FILE = "outcomes.csv"
+_Path = TypeVar("_Path", pathlib.Path, RemotePath, Location)
 _SHARD_NAME = re.compile(r"(?P<name>.+)-(?P<split>[^-]+)-(?P<index>\d{5})-of-(?P<count>\d{5})")
 
 
@@ -33,7 +37,7 @@ _SHARD_NAME = re.compile(r"(?P<name>.+)-(?P<split>[^-]+)-(?P<index>\d{5})-of-(?P
 class Shard:
     """A finished shard: its file, number of clips, their media ids, sha256 (hex), data set."""
 
-    path: pathlib.Path
+    path: Location
     num_clips: int
     media_ids: tuple[str, ...]
     sha256: str = ""
@@ -67,7 +71,7 @@ def shard_name(dataset_name: str, split: str, index: int, num_shards: int) -> st
 
 
 # --- Commit markers ------------------------------------------------------------------------------
-def marker_path(shard_path: pathlib.Path) -> pathlib.Path:
+def marker_path(shard_path: _Path) -> _Path:
     """Returns the path of a shard's commit marker."""
     return shard_path.with_name(shard_path.name + ".json")
 
@@ -78,7 +82,7 @@ def write_marker(shard_path: pathlib.Path, marker: Marker) -> None:
     write_whole(marker_path(shard_path), f"{text}\n")
 
 
-def read_marker(shard_path: pathlib.Path) -> Marker:
+def read_marker(shard_path: Location) -> Marker:
     """Reads a shard's commit marker; it may hold more than `Marker`.
 
     Raises:
@@ -120,16 +124,15 @@ def fitting_marker(shard_path: pathlib.Path, config_hash: str) -> Marker | None:
 
 
 # --- Shards of a split ---------------------------------------------------------------------------
-def find_shards(folder: str | pathlib.Path, split: str) -> list[Shard]:
+def find_shards(folder: str | Location, split: str) -> list[Shard]:
     """Lists the finished shards of one split of a prepared folder, in order, but for empty ones.
 
     Raises:
-        UserError: if the folder does not exist, has no shard of that split, or misses some.
+        UserError: if the folder does not exist or cannot be read, has no shard of that split, or
+            misses some.
     """
-    folder = pathlib.Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"shard folder {folder} does not exist; data_prep.write_shards makes one")
-    names = sorted(path.name for path in folder.iterdir())
+    folder = locate(folder)
+    names = _names_in(folder)
     matches = [match for name in names if (match := _SHARD_NAME.fullmatch(name))]
     splits = {match["split"] for match in matches}
     matches = [match for match in matches if match["split"] == split]
@@ -146,27 +149,39 @@ def find_shards(folder: str | pathlib.Path, split: str) -> list[Shard]:
     return [shard for shard in shards if shard.num_clips]
 
 
+def _names_in(folder: Location) -> list[str]:
+    try:
+        if folder.is_dir():
+            return sorted(path.name for path in folder.iterdir())
+    except OSError as error:
+        raise UserError(f"cannot read shard folder {folder}: {first_line(error)}") from error
+    raise UserError(f"shard folder {folder} does not exist; data_prep.write_shards makes one")
+
+
 def content_digest(shards: list[Shard]) -> str:
     """Returns a short hash of the shards' content, from their commit markers."""
     identity = repr([(s.path.name, s.num_clips, s.media_ids, s.sha256) for s in shards])
     return hashlib.sha256(identity.encode()).hexdigest()[:8]
 
 
-def _finished_shard(path: pathlib.Path, dataset_name: str) -> Shard:
+def _finished_shard(path: Location, dataset_name: str) -> Shard:
     marker = read_marker(path)
     return Shard(path, marker.num_clips, marker.media_ids, marker.sha256 or "", dataset_name)
 
 
-def read_labels(folder: str | pathlib.Path) -> list[str]:
+def read_labels(folder: str | Location) -> list[str]:
     """Returns the label strings of a prepared folder; their positions are the label indices.
 
     Raises:
         UserError: if it has no list of labels.
     """
-    path = pathlib.Path(folder) / LABELS_FILE
-    if not path.is_file():
-        raise UserError(f"{folder} has no {LABELS_FILE}; data_prep.write_shards writes it")
-    return path.read_text().splitlines()
+    path = locate(folder) / LABELS_FILE
+    try:
+        return path.read_text().splitlines()
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{folder} has no {LABELS_FILE}; data_prep.write_shards writes it"
+        ) from error
 
 
 def read_clips(shards: list[Shard]) -> Iterator[Clip]:

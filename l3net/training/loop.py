@@ -19,6 +19,7 @@ import tensorflow as tf
 from l3net import models
 from l3net.data import fixed_pairs, input_pipeline
 from l3net.data.shards import read_labels
+from l3net.data.storage import Location
 from l3net.errors import UserError
 from l3net.files import write_whole
 from l3net.flags import REQUIRED, setting
@@ -151,7 +152,7 @@ def _without_seen_pairs(schedule: Schedule, config: TrainingConfig) -> Schedule:
     return dataclasses.replace(schedule, num_eval_pairs=0)
 
 
-def _evaluation_pairs(shards: str, schedule: Schedule, config, position) -> pathlib.Path | None:
+def _evaluation_pairs(shards: str, schedule: Schedule, config, position) -> Location | None:
     if schedule.eval_split == "test":
         raise UserError("--eval_split=test: test sets are touched once, by eval; use val here")
     if not schedule.num_eval_pairs or not position.is_chief:

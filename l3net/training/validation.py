@@ -7,7 +7,6 @@ moving averages.
 
 import dataclasses
 import itertools
-import pathlib
 from collections.abc import Iterator
 
 import tensorflow as tf
@@ -15,6 +14,7 @@ import tensorflow as tf
 from l3net import models
 from l3net.data import fixed_pairs, input_pipeline
 from l3net.data.shards import Shard
+from l3net.data.storage import Location
 from l3net.models.batch_norm import PreciseBatchNorm
 from l3net.training.step import Trainer
 
@@ -47,7 +47,7 @@ class Validator:
         model: the copy; has the trained network's weights after `take`.
     """
 
-    def __init__(self, trainer: Trainer, pairs: pathlib.Path | None, *, batch_norm_batches: int):
+    def __init__(self, trainer: Trainer, pairs: Location | None, *, batch_norm_batches: int):
         """Builds the copy; `pairs` is a file of `fixed_pairs.fixed_pairs`, or None."""
         self._trainer, self._pairs, self._num_batches = trainer, pairs, batch_norm_batches
         self.model = models.build_model(trainer.model_config)

@@ -152,8 +152,16 @@ def test_a_second_run_makes_nothing_and_another_seed_is_refused(made, monkeypatc
     [
         ("t10k-images-idx3-ubyte.gz", None, "has no t10k-images"),
         ("t10k-images-idx3-ubyte.gz", b"no gzip", "is no IDX file"),
-        ("t10k-labels-idx1-ubyte.gz", gzip.compress(b"\0\0\x08\x03" + bytes(4)), "is no IDX file"),
-        ("t10k-labels-idx1-ubyte.gz", gzip.compress(b"\0\0\x08\x01" + bytes(4)), "do not go"),
+        (
+            "t10k-labels-idx1-ubyte.gz",
+            gzip.compress(b"\0\0\x08\x03" + bytes(4), mtime=0),
+            "is no IDX file",
+        ),
+        (
+            "t10k-labels-idx1-ubyte.gz",
+            gzip.compress(b"\0\0\x08\x01" + bytes(4), mtime=0),
+            "do not go",
+        ),
         ("recordings/0_anna_0.wav", b"no sound", "cannot read"),
     ],
 )
