@@ -12,6 +12,10 @@ VENV ?= .venv/$(PYTHON_VERSION)
 BIN := $(VENV)/bin
 RUN := $(BIN)/python -m
 READY := $(VENV)/.ready
+NEWEST := $(VENV)-newest
+comma := ,
+# tensorflow-io has wheels for Python 3.10 to 3.12.
+EXTRAS := $(if $(filter 3.10 3.11 3.12,$(PYTHON_VERSION)),io$(comma))test
 
 .PHONY: help
 help:  ## List every target
@@ -28,12 +32,23 @@ $(READY): setup.cfg pyproject.toml tests/constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 	  { echo "error: $(PYTHON) cannot make a virtual environment; install its venv module (Debian: python3-venv)" >&2; exit 1; }
 	@echo "Installing the tested set of packages into $(VENV) (a few minutes, once)"
-	@$(BIN)/python -m pip install --quiet --constraint tests/constraints.txt --editable '.[test]'
+	@$(BIN)/python -m pip install --quiet --constraint tests/constraints.txt --editable '.[$(EXTRAS)]'
+	@touch $@
+
+# The same Python with the newest TensorFlow and NumPy instead; --upgrade: made again, it is newer.
+$(NEWEST)/.ready: setup.cfg pyproject.toml
+	@test -x $(NEWEST)/bin/python || $(PYTHON) -m venv $(NEWEST)
+	@echo "Installing the newest TensorFlow and what goes with it into $(NEWEST)"
+	@$(NEWEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[test]' 'tensorflow>=2.21' 'numpy>=2'
 	@touch $@
 
 .PHONY: test
 test: $(READY)  ## Run the tests (under 6 minutes on two cores)
 	$(BIN)/python -m pytest
+
+.PHONY: test-newest
+test-newest: $(NEWEST)/.ready  ## Run the tests with the newest TensorFlow and NumPy
+	$(NEWEST)/bin/python -m pytest
 
 .PHONY: test-slow
 test-slow: $(READY)  ## Run the proofs that take minutes
@@ -76,7 +91,6 @@ ARGS ?=
 $(foreach old,RUN_DIR NETWORK_DIRS AVOL_DIR DEMO_NETWORKS DCASE2013 IMAGENET FLICKR_SOUNDNET KINETICS_SOUNDS AUDIOSET BOXES ONTOLOGY,\
   $(if $(filter command line,$(origin $(old))),$(error $(old)= is not read any more; README.md shows the command for your own data)))
 
-comma := ,
 empty :=
 space := $(empty) $(empty)
 joined = $(subst $(space),$(comma),$(strip $(1)))

@@ -8,9 +8,9 @@ as it is; the page says so. The same folder and flags give the same bytes.
 
 import dataclasses
 
-from data_prep.survey.page import write_report
 from data_prep.survey.sample import Sampling
 from l3net import flags
+from l3net.errors import needs_extra
 from l3net.flags import REQUIRED, setting
 
 
@@ -25,6 +25,8 @@ class Config:
 
 def main(config: Config, sampling: Sampling) -> None:
     """Writes the page."""
+    with needs_extra("prep", "data_prep.report"):
+        from data_prep.survey.page import write_report
     write_report(config.shards_dir, sampling)
 
 

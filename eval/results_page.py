@@ -16,10 +16,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from eval.figures import drawings
 from eval.reporting import tables
 from l3net import flags, html_pages, provenance
-from l3net.errors import UserError
+from l3net.errors import UserError, needs_extra
 from l3net.files import write_whole
 from l3net.flags import setting
 
@@ -93,7 +92,11 @@ def _entry(table: tables.Table, facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_figures(folder: str | pathlib.Path | None) -> list[dict[str, Any]]:
     """Reads the list of figures; see `drawings.write_list`. None or no list gives none."""
-    if folder is None or not (pathlib.Path(folder) / drawings.LIST_FILE).is_file():
+    if folder is None:
+        return []
+    with needs_extra("eval", "a page with figures"):
+        from eval.figures import drawings
+    if not (pathlib.Path(folder) / drawings.LIST_FILE).is_file():
         return []
     return drawings.read_list(folder)["figures"]
 
@@ -114,7 +117,7 @@ def write_page(config: Config) -> pathlib.Path:
     out_dir = pathlib.Path(config.out_dir)
     copy = functools.partial(_copied, out_dir)
     folder = pathlib.Path(config.figures or ".")
-    page = html_pages.environment("eval").get_template("results.html.j2")
+    page = html_pages.environment("eval", extra="eval").get_template("results.html.j2")
     text = page.render(
         title=config.title,
         tables=shown,
@@ -133,7 +136,7 @@ def _with_copies(
     figure: Mapping[str, Any], folder: pathlib.Path, copy: Callable[[pathlib.Path], str]
 ) -> dict[str, Any]:
     """Returns a figure's entry with its files copied beside the page."""
-    if figure["status"] == drawings.NOT_RUN:
+    if "png" not in figure:
         return dict(figure)
     sounds = [{**sound, "path": copy(folder / sound["path"])} for sound in figure["sounds"]]
     files = {kind: copy(folder / figure[kind]) for kind in ("png", "pdf")}

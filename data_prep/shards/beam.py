@@ -21,7 +21,7 @@ from data_prep.lists.manifest import ManifestRow
 from data_prep.shards import folder, writer
 from data_prep.shards.writer import Job, Shard
 from l3net.data.shards import marker_path
-from l3net.errors import UserError
+from l3net.errors import UserError, needs_extra
 from l3net.progress import Progress, progress
 
 _SECONDS_BETWEEN_LOOKS = 10.0  # at the markers, over a network
@@ -73,13 +73,9 @@ def _pipeline_options(options: Sequence[str]):
 
 def _beam() -> types.ModuleType:
     # Here, not above: everything else works without it.
-    try:
+    with needs_extra("beam", "--runner=beam"):
         import apache_beam
         import apache_beam.options.pipeline_options
-    except ImportError as error:
-        raise UserError(
-            f"--runner=beam needs Apache Beam ({error}); run pip install 'l3net[beam]'"
-        ) from error
     return apache_beam
 
 

@@ -26,7 +26,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from l3net import constants
-from l3net.errors import UserError
+from l3net.errors import UserError, needs_extra
 
 MIN_SMALLEST_SIDE_PX = 16  # of OpenCV's coarsest level
 JPEG_QUALITY = 90
@@ -99,15 +99,13 @@ def opencv_version() -> str:
 @functools.cache
 def _opencv() -> types.ModuleType:
     # Here, not above: preparation without flow need neither wait for OpenCV nor have it.
-    try:
+    with needs_extra("flow", "optical flow"):
         import cv2
-
-        _ = cv2.optflow.DualTVL1OpticalFlow_create  # type: ignore[attr-defined]
-    except (ImportError, AttributeError) as error:
+    if not hasattr(cv2, "optflow"):
         raise UserError(
-            f"optical flow needs OpenCV with its contrib modules ({error}); "
-            "run pip install opencv-contrib-python-headless"
-        ) from error
+            f"the OpenCV {cv2.__version__} that is installed lacks the contrib modules, which have "
+            "TV-L1; put opencv-contrib-python-headless in its place"
+        )
     cv2.setNumThreads(1)  # write_shards runs a process per processor
     return cv2
 

@@ -48,7 +48,7 @@ def render(survey: Survey, *, seed: int) -> str:
 
     Whatever comes from the folder is escaped: file names are strangers' words.
     """
-    environment = html_pages.environment("data_prep")
+    environment = html_pages.environment("data_prep", extra="prep")
     filters = {"count": _count, "decimal": _decimal, "duration": _duration, "size": _size}
     environment.filters |= filters
     environment.tests["infinite"] = lambda level: level == float("-inf")

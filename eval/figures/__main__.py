@@ -12,19 +12,21 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from eval.figures import confusion, curves, drawings, embeddings, gallery, heat_maps, units
 from eval.figures.clip_source import ClipSource
 from eval.reporting import tables
 from eval.reporting.table_config import TrainedAndRandomConfig
 from eval.sets import clips, sounding_frames
 from l3net import flags, provenance
 from l3net.data.shards import read_labels
-from l3net.errors import UserError
+from l3net.errors import UserError, needs_extra
 from l3net.flags import setting
 from l3net.inference import saved_model
 from l3net.progress import track
+
+if TYPE_CHECKING:
+    from eval.figures import drawings
 
 _log = logging.getLogger(__name__)
 
@@ -71,8 +73,10 @@ def _source(table: TrainedAndRandomConfig, split: str) -> ClipSource:
 
 def _jobs(
     table: TrainedAndRandomConfig, config: Config
-) -> list[tuple[Sequence[drawings.Subject], Callable[[], list[drawings.Drawing]]]]:
+) -> list[tuple[Sequence["drawings.Subject"], Callable[[], list["drawings.Drawing"]]]]:
     """Returns what can be drawn: subjects, in case it fails, and a function that draws them."""
+    from eval.figures import confusion, curves, embeddings, gallery, heat_maps, units
+
     source = _source(table, config.split)
 
     def given(flag: str) -> str:
@@ -95,7 +99,7 @@ def _jobs(
     def localizer() -> heat_maps.Localizer:
         return heat_maps.Localizer(network("avol_saved_model"))
 
-    def localizations() -> list[drawings.Drawing]:
+    def localizations() -> list["drawings.Drawing"]:
         boxes = sounding_frames.read_boxes(given("boxes"))
         annotated = sounding_frames.from_shards(source.shards, source.split, boxes)
         frames = heat_maps.first_frames(annotated)
@@ -117,6 +121,8 @@ def _jobs(
 
 def main(table: TrainedAndRandomConfig, config: Config) -> None:
     """Draws what can be drawn and writes the list of figures."""
+    with needs_extra("eval", "drawing figures"):
+        from eval.figures import drawings
     entries: list[dict[str, Any]] = []
     for subjects, draw in track(_jobs(table, config), "drawing", unit="figure"):
         try:

@@ -10,16 +10,17 @@ with their mean and standard deviation across frames", librosa's defaults, frame
 import logging
 import pathlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import librosa
 import numpy as np
-import sklearn.base
-import sklearn.ensemble
-import sklearn.svm
 
 from eval.reporting import cache
 from eval.sets.recordings import RESAMPLING, Recording
+from l3net.errors import needs_extra
 from l3net.progress import track
+
+if TYPE_CHECKING:
+    from sklearn.base import ClassifierMixin
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ def mfcc_statistics(waveform: np.ndarray) -> np.ndarray:
         float64 [26]: 12 means and 12 standard deviations of the MFCCs 1 to 12 over frames, then
         mean and standard deviation of the zero-crossing rate.
     """
+    with needs_extra("eval", "Table 2's baselines"):
+        import librosa
     padded = np.pad(waveform, (0, max(0, FFT_SAMPLES - len(waveform))))
     mel = librosa.feature.melspectrogram(
         y=padded, sr=SAMPLE_RATE_HZ, n_fft=FFT_SAMPLES, hop_length=HOP_SAMPLES
@@ -87,11 +90,13 @@ def feature_key(recording: Recording) -> str:
     return cache.key_of(PROTOCOL, recording.content_hash())
 
 
-def classifier(name: str, seed: int) -> sklearn.base.ClassifierMixin:
+def classifier(name: str, seed: int) -> "ClassifierMixin":
     """Returns the untrained SVM, which draws nothing, or FOREST."""
+    with needs_extra("eval", "Table 2's baselines"):
+        from sklearn import ensemble, svm
     if name == FOREST:
-        return sklearn.ensemble.RandomForestClassifier(NUM_TREES, random_state=seed, n_jobs=-1)
-    return sklearn.svm.SVC(kernel="linear", C=SVM_C)
+        return ensemble.RandomForestClassifier(NUM_TREES, random_state=seed, n_jobs=-1)
+    return svm.SVC(kernel="linear", C=SVM_C)
 
 
 def evaluate(

@@ -19,7 +19,6 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 import keras
-import librosa
 import numpy as np
 import scipy.signal
 import tensorflow as tf
@@ -27,6 +26,7 @@ import tensorflow as tf
 from eval.methods import epochs
 from eval.reporting import cache
 from eval.sets.recordings import RESAMPLING, Recording, RecordingSet
+from l3net.errors import needs_extra
 from l3net.progress import track
 
 _log = logging.getLogger(__name__)
@@ -137,6 +137,8 @@ def _log_mels(waveforms: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _mel_bands() -> np.ndarray:
+    with needs_extra("eval", "Piczak's ConvNet"):
+        import librosa
     return librosa.filters.mel(sr=SAMPLE_RATE_HZ, n_fft=FFT_SAMPLES, n_mels=NUM_BANDS)
 
 
@@ -148,6 +150,8 @@ def augment(
     rate = rng.uniform(slowest, fastest)
     delay = rng.integers(DELAY_SAMPLES)
     changed = waveform.astype(np.float32)
+    with needs_extra("eval", "Piczak's ConvNet"):
+        import librosa
     if half_steps:
         changed = librosa.effects.pitch_shift(changed, sr=SAMPLE_RATE_HZ, n_steps=half_steps)
     if rate != 1:

@@ -8,8 +8,8 @@ import dataclasses
 
 import numpy as np
 import scipy.special
-import sklearn.cluster
-import sklearn.metrics
+
+from l3net.errors import needs_extra
 
 # Each k-means is the best of as many starts by k-means++ (our choice; the paper gives none).
 NUM_INITS = 10
@@ -37,14 +37,18 @@ def nmi(classes: np.ndarray, clusters: np.ndarray) -> float:
     .165 of L3 Table 4. Classes a a b b and clusters 0 0 0 1 share 0.3113 bit; the entropies are 1
     and 0.8113 bit, so it is 0.3437.
     """
+    with needs_extra("eval", "comparing clusters"):
+        from sklearn import metrics
     return float(
-        sklearn.metrics.normalized_mutual_info_score(classes, clusters, average_method="arithmetic")
+        metrics.normalized_mutual_info_score(classes, clusters, average_method="arithmetic")
     )
 
 
 def agreement(classes: np.ndarray, clusterings: list[np.ndarray]) -> Agreement:
     """Compares clusterings, int [num] each, with classes [num]."""
-    adjusted = sklearn.metrics.adjusted_mutual_info_score
+    with needs_extra("eval", "comparing clusters"):
+        from sklearn import metrics
+    adjusted = metrics.adjusted_mutual_info_score
     return Agreement(
         tuple(nmi(classes, clusters) for clusters in clusterings),
         tuple(float(adjusted(classes, clusters)) for clusters in clusterings),
@@ -94,7 +98,9 @@ def random_clusterings(
 
 def kmeans_clustering(features: np.ndarray, num_clusters: int, *, seed: int) -> np.ndarray:
     """Clusters features [num_items, num_features] by k-means, the best of `NUM_INITS` starts."""
-    kmeans = sklearn.cluster.KMeans(num_clusters, n_init=NUM_INITS, random_state=seed)
+    with needs_extra("eval", "k-means"):
+        from sklearn import cluster
+    kmeans = cluster.KMeans(num_clusters, n_init=NUM_INITS, random_state=seed)
     return kmeans.fit_predict(features)
 
 

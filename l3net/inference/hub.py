@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import NoReturn
 
 import l3net
-from l3net.errors import UserError, first_line
+from l3net.errors import UserError, first_line, needs_extra
 
 URI = "hf://"
 # What a SavedModel of ours consists of; nothing else is fetched or pushed.
@@ -119,12 +119,8 @@ def _explain(error: Exception, name: str, revision: str | None) -> NoReturn:
 
 
 def _client() -> ModuleType:
-    try:
+    with needs_extra("hub", "the Hugging Face Hub"):
         import huggingface_hub
         import huggingface_hub.errors
         import huggingface_hub.utils
-    except ImportError as error:
-        raise UserError(
-            'models on the Hugging Face Hub need huggingface_hub: pip install "l3net[hub]"'
-        ) from error
     return huggingface_hub

@@ -40,7 +40,7 @@ def render(
         return {**file, "name": name, "link": link(path, folder), "thumbnail": picture}
 
     cards = [shown(result, result["path"]) for result in results]
-    environment = html_pages.environment("l3net")
+    environment = html_pages.environment("l3net", extra="search")
     return environment.get_template(_TEMPLATE).render(
         query=shown(query, query["query"]), results=cards
     )

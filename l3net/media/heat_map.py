@@ -9,11 +9,10 @@ value (our choice), so that a value of 0 shows the picture alone.
 import math
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
 from PIL import Image
 
-from l3net.errors import UserError
+from l3net.errors import UserError, needs_extra
 
 DEFAULT_COLOUR_MAP = "turbo"
 DEFAULT_OPACITY = 0.6
@@ -81,6 +80,8 @@ class Painter:
         """
         if not 0 <= opacity <= 1:
             raise UserError(f"an opacity of {opacity}: need a number from 0 to 1")
+        with needs_extra("localize", "painting maps over pictures"):
+            import matplotlib
         try:
             colours = matplotlib.colormaps[colour_map].resampled(_NUM_LEVELS)
         except KeyError:

@@ -1,6 +1,7 @@
 import io
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -223,7 +224,17 @@ def test_a_lack_of_opencv_is_an_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     _opencv.cache_clear()
     try:
-        with pytest.raises(UserError, match="pip install opencv-contrib-python-headless"):
+        with pytest.raises(UserError, match=r"optical flow .*pip install 'l3net\[flow\]'"):
+            opencv_version()
+    finally:
+        _opencv.cache_clear()
+
+
+def test_an_opencv_without_contrib_modules_is_an_error(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", types.SimpleNamespace(__version__="4.13.0"))
+    _opencv.cache_clear()
+    try:
+        with pytest.raises(UserError, match="OpenCV 4.13.0 .* put opencv-contrib-python-headless"):
             opencv_version()
     finally:
         _opencv.cache_clear()

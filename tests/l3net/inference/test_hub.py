@@ -202,9 +202,9 @@ def test_impossible_names_are_refused(name):
 
 def test_the_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(UserError, match=r'pip install "l3net\[hub\]"'):
+    with pytest.raises(UserError, match=r"pip install 'l3net\[hub\]'"):
         l3net.SavedModel.from_pretrained(NAME)
-    with pytest.raises(UserError, match=r'pip install "l3net\[hub\]"'):
+    with pytest.raises(UserError, match=r"pip install 'l3net\[hub\]'"):
         export.main(export.Config(run_dir="none", push_to_hub=NAME))
 
 
