@@ -304,6 +304,17 @@ bench: $(READY)  ## Measure input pipeline, training step and linear probe (idle
 	$(RUN) tests.benchmarks.bench_training_step
 	$(RUN) tests.benchmarks.bench_linear_probe
 
+# Where tf2onnx is, beside the newest TensorFlow.
+FORMATS := .venv/formats
+$(FORMATS)/.ready:
+	$(PYTHON) -m venv $(FORMATS)
+	$(FORMATS)/bin/pip install --quiet tensorflow tf2onnx onnxruntime
+	@touch $@
+
+.PHONY: bench-formats
+bench-formats: $(READY) $(FORMATS)/.ready  ## Compare SavedModel (two TensorFlows), TFSMLayer, TFLite and ONNX (some minutes)
+	$(RUN) tests.benchmarks.bench_export_formats --other_python=$(FORMATS)/bin/python
+
 .PHONY: readme
 readme: $(READY)  ## Put the tables of the last runs on the demo data, av_digits and real material into README.md and docs/
 	$(RUN) eval.reporting.docs_tables --readme=docs/measurements.md runs/demo/learning_curves.md
