@@ -8,7 +8,12 @@ class UserError(Exception):
     """A mistake that the user can mend; its message is one complete line.
 
     Any module may raise it; `l3net.flags.run` shows it.
+
+    Attributes:
+        status: the command's exit status.
     """
+
+    status = 1
 
 
 def first_line(error: BaseException) -> str:

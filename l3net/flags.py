@@ -16,12 +16,14 @@ A field made without `setting` is no flag of its own, but takes the value of ano
 flag of the same name, if the command has one.
 """
 
+import atexit
 import csv
 import dataclasses
 import difflib
 import io
 import itertools
 import logging
+import os
 import pathlib
 import sys
 import textwrap
@@ -41,6 +43,7 @@ CONFIGS = pathlib.Path(__file__).parent / "configs"
 HELP_FLAGS = {"-h", "-?", "-help", "--help", "--helpshort", "--helpfull"}
 VERSION_FLAG = "--version"
 _HELP_COLUMNS = 96
+_INTERRUPTED = 130
 
 
 def setting(
@@ -76,8 +79,8 @@ def setting(
 def run(main: Callable[..., object], *configs: type, arguments: str | None = None) -> None:
     """Runs a command: reads its flags, logs to stderr, turns errors for people into one line.
 
-    Exit status: 0 done, --help or --version; 1 a `UserError`; 2 unusable flags; 130 interrupted
-    (Ctrl-C).
+    Exit status: 0 done, --help or --version; 1 a `UserError`; 2 unusable flags; 130 by Ctrl-C; 143 by
+    SIGTERM.
 
     Args:
         main: takes an instance of each configuration; before them the list of arguments that are
@@ -100,9 +103,9 @@ def run(main: Callable[..., object], *configs: type, arguments: str | None = Non
     except absl_flags.Error as error:
         _exit(2, f"{' '.join(str(error).split())} (--help lists the flags)")
     except UserError as error:
-        _exit(1, str(error))
+        _exit(error.status, str(error))
     except KeyboardInterrupt:
-        _exit(130, "interrupted; finished work is kept, run the same command to go on")
+        _exit(_INTERRUPTED, "interrupted; finished work is kept, run the same command to go on")
 
 
 def _show_own_logs() -> None:
@@ -120,6 +123,10 @@ def _show_own_logs() -> None:
 def _exit(status: int, message: str) -> None:
     sys.stderr.write(f"error: {message}\n")
     sys.stderr.flush()
+    if status > 128:  # by a signal: at once, without half a minute of TensorFlow's clearing up
+        sys.stdout.flush()
+        atexit._run_exitfuncs()
+        os._exit(status)
     sys.exit(status)
 
 

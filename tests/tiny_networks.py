@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from l3net import models
 from l3net.inference.saved_model import METADATA_FILE
-from l3net.training import checkpoints
+from l3net.training import checkpoint_files, checkpoints
 
 TINY = models.ModelConfig("l3_net_ots", width=0.0625, frame_px=64, spectrogram_average=2)
 SMALLEST = {"width": 0.03125, "frame_px": 64, "spectrogram_average": 2, "conv1_1_stride": 2}
@@ -27,11 +27,8 @@ def save_tiny_run(
     for variable in model.variables:
         if "moving_" in variable.path or "beta" in variable.path:
             variable.assign(rng.uniform(0.5, 1.5, variable.shape))
-    checkpoint = tf.train.Checkpoint(model=model, step=tf.Variable(TRAINED_STEPS, dtype=tf.int64))
-    manager = tf.train.CheckpointManager(
-        checkpoint, str(run_dir / checkpoints.CHECKPOINTS), max_to_keep=1
-    )
-    manager.save(checkpoint_number=TRAINED_STEPS)
+    folder = run_dir / checkpoints.CHECKPOINTS
+    checkpoint_files.write(tf.train.Checkpoint(model=model), folder, TRAINED_STEPS)
     return run_dir
 
 

@@ -8,8 +8,8 @@ runs/<name>/best/            the network of the best validation accuracy, with s
 import dataclasses
 import json
 import logging
+import math
 import pathlib
-import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 
@@ -20,6 +20,7 @@ from l3net import models
 from l3net.errors import UserError, first_line
 from l3net.files import write_whole
 from l3net.models.batch_norm import statistics
+from l3net.training import checkpoint_files
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ MODEL_FILE = "model.json"
 CHECKPOINTS = "checkpoints"
 BEST = "best"
 WHICH = ("last", "best")
-_STATE_FILE = "checkpoint"  # TensorFlow's name of it
+_NOT_KEPT = -1  # by versions that evaluated before they saved
 
 
 def save_model_config(run_dir: pathlib.Path, config: models.ModelConfig) -> None:
@@ -63,22 +64,40 @@ def load_model(
     if which not in WHICH:
         raise UserError(f"got checkpoint {which!r}; need one of {', '.join(WHICH)}")
     config = load_model_config(run_dir)
-    best = tf.train.latest_checkpoint(str(pathlib.Path(run_dir) / BEST))
-    folder = pathlib.Path(run_dir) / CHECKPOINTS
-    path = (which == "best" and best) or tf.train.latest_checkpoint(str(folder))
-    if path is None:
-        raise UserError(f"{folder} holds no checkpoint; was the run stopped before its first one?")
+    folder, step = _find(pathlib.Path(run_dir), which)
+    path = str(checkpoint_files.path_of(folder, step))
     model = models.build_model(config)
     precise = [tf.Variable(value) for value in statistics(model)]
-    step = tf.Variable(0, dtype=tf.int64, trainable=False)
     precise_at = tf.Variable(-1, dtype=tf.int64, trainable=False)
-    tf.train.Checkpoint(
-        model=model, step=step, statistics=precise, statistics_step=precise_at
-    ).read(path).expect_partial()
-    if path != best and int(precise_at) == int(step):
+    tf.train.Checkpoint(model=model, statistics=precise, statistics_step=precise_at).read(
+        path
+    ).expect_partial()
+    if folder.name != BEST and int(precise_at) == step:
         for variable, value in zip(statistics(model), precise, strict=True):
             variable.assign(value)
-    return model, config, int(step)
+    return model, config, step
+
+
+def _find(run_dir: pathlib.Path, which: str) -> tuple[pathlib.Path, int]:
+    """Returns folder and step of the checkpoint to load; the last one knows which was the best."""
+    folder, best_folder = run_dir / CHECKPOINTS, run_dir / BEST
+    last = checkpoint_files.newest(folder)
+    if which == "best":
+        best_step = None if last is None else _best_step_of(folder, last)
+        best = checkpoint_files.newest(
+            best_folder, up_to=math.inf if best_step is None else best_step
+        )
+        if best is not None:
+            return best_folder, best
+    if last is None:
+        raise UserError(f"{folder} holds no checkpoint; give the --run_dir of l3net.train")
+    return folder, last
+
+
+def _best_step_of(folder: pathlib.Path, step: int) -> int | None:
+    reader = tf.train.load_checkpoint(str(checkpoint_files.path_of(folder, step)))
+    name = "best_step/.ATTRIBUTES/VARIABLE_VALUE"
+    return int(reader.get_tensor(name)) if reader.has_tensor(name) else None
 
 
 # --- Weights of other runs -----------------------------------------------------------------------
@@ -143,6 +162,10 @@ class Standing:
         best_step: step of the network in best/; -1 if there is none.
         best_accuracy: that network's.
         statistics_step: when precise batch norm statistics were last computed; -1 if never.
+        evaluated_step: when the network was last evaluated; 0 if never.
+        steps_summed: steps since the last line of metrics, of a training that a signal stopped.
+        loss_sum: their losses' sum.
+        correct_sum: the sum of their numbers of correct pairs.
     """
 
     step: int = 0
@@ -150,6 +173,10 @@ class Standing:
     best_step: int = -1
     best_accuracy: float = -1.0
     statistics_step: int = -1
+    evaluated_step: int = 0
+    steps_summed: int = 0
+    loss_sum: float = 0.0
+    correct_sum: float = 0.0
 
 
 class RunCheckpoints:
@@ -176,64 +203,80 @@ class RunCheckpoints:
         self._folder, self._best_folder = run_dir / CHECKPOINTS, run_dir / BEST
         self._is_chief = is_chief
         self._trained = tf.train.Checkpoint(model=model, optimizer=optimizer)
-        self._variables = _variables_of(Standing())
+        self._variables = _variables_of(Standing(evaluated_step=_NOT_KEPT))
         self._rest = {"statistics": statistics(copy), **self._variables}
-        everything = tf.train.Checkpoint(model=model, optimizer=optimizer, **self._rest)
-        folder = str(self._folder)
+        self._everything = tf.train.Checkpoint(model=model, optimizer=optimizer, **self._rest)
+        self._written_to = self._folder
         if not is_chief:
             self._scratch = tempfile.TemporaryDirectory(prefix="l3net-worker-")
-            folder = self._scratch.name
-        self._manager = tf.train.CheckpointManager(everything, folder, max_to_keep=2)
+            self._written_to = pathlib.Path(self._scratch.name)
+        self._kept: list[int] = []  # steps of checkpoints that were read as a whole, oldest first
         self._best_step = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._best_accuracy = tf.Variable(0.0, dtype=tf.float64, trainable=False)
         self._best = tf.train.Checkpoint(
             model=copy, step=self._best_step, accuracy=self._best_accuracy
         )
 
-    @property
-    def exists(self) -> bool:
-        """Whether there is a checkpoint to resume from."""
-        return tf.train.latest_checkpoint(str(self._folder)) is not None
+    def restore(self) -> Standing | None:
+        """Goes back to the newest checkpoint that can be read; returns how far that is.
 
-    def restore(self) -> Standing:
-        """Goes back to the last complete checkpoint, if there is one; returns how far that is.
+        Nothing is deleted. None: there is no checkpoint.
 
         Raises:
-            UserError: if the checkpoint is of another network or version.
+            UserError: if the checkpoint is of another network or version, or there are some and
+                none can be read.
         """
-        latest = tf.train.latest_checkpoint(str(self._folder))
-        if latest is not None:
-            try:
-                status = self._trained.read(latest)
-                status.assert_existing_objects_matched().expect_partial()
-            except (AssertionError, ValueError, tf.errors.OpError) as error:
-                raise UserError(
-                    f"{latest} does not fit this network ({first_line(error)[:150]}); it "
-                    "is of another version of this code: take that, or a new --run_dir"
-                ) from error
-            tf.train.Checkpoint(**self._rest).read(latest).expect_partial()
-            _log.info("resuming at step %d from %s", int(self._variables["step"]), latest)
+        step = checkpoint_files.newest(self._folder)
+        if step is None:
+            return None
+        latest = str(checkpoint_files.path_of(self._folder, step))
+        try:
+            status = self._trained.read(latest)
+            status.assert_existing_objects_matched().expect_partial()
+        except (AssertionError, ValueError, tf.errors.OpError) as error:
+            raise UserError(
+                f"{latest} does not fit this network ({first_line(error)[:150]}); it "
+                "is of another version of this code: take that, or a new --run_dir"
+            ) from error
+        tf.train.Checkpoint(**self._rest).read(latest).expect_partial()
+        _log.info("resuming at step %d from %s", step, latest)
+        self._kept = [step]
         standing = Standing(**{name: v.numpy().item() for name, v in self._variables.items()})
-        if self._is_chief:
-            _forget_after(self._folder, standing.step)
-            _forget_after(self._best_folder, standing.best_step)
+        if standing.evaluated_step == _NOT_KEPT:
+            standing.evaluated_step = step
         return standing
 
     def save(self, standing: Standing) -> None:
-        """Saves the training's state; all workers must call it."""
+        """Saves the training's state; all workers must call it.
+
+        What it supersedes goes after it was read back: all checkpoints up to this step but for it
+        and the one before, and in best/ all but the best network and the one before.
+
+        Raises:
+            UserError: if it cannot be written; the ones before stay.
+        """
         for name, value in dataclasses.asdict(standing).items():
             self._variables[name].assign(value)
-        self._manager.save(checkpoint_number=standing.step)
+        checkpoint_files.write(self._everything, self._written_to, standing.step)
+        self._kept = [*(step for step in self._kept if step != standing.step), standing.step][-2:]
+        _supersede(self._written_to, standing.step, self._kept)
+        if self._is_chief:
+            before = [
+                s for s in checkpoint_files.steps(self._best_folder) if s < standing.best_step
+            ]
+            _supersede(self._best_folder, standing.step, [*before[-1:], standing.best_step])
 
     def save_best(self, standing: Standing) -> None:
-        """Keeps the copy as the best network, and the best one before it.
+        """Keeps the copy as the best network.
 
         If the training is killed before `save`, it resumes from before this evaluation.
+
+        Raises:
+            UserError: if it cannot be written.
         """
         self._best_step.assign(standing.best_step)
         self._best_accuracy.assign(standing.best_accuracy)
-        manager = tf.train.CheckpointManager(self._best, str(self._best_folder), max_to_keep=2)
-        manager.save(checkpoint_number=standing.best_step)
+        checkpoint_files.write(self._best, self._best_folder, standing.best_step)
 
 
 def _variables_of(standing: Standing) -> dict[str, tf.Variable]:
@@ -245,38 +288,7 @@ def _variables_of(standing: Standing) -> dict[str, tf.Variable]:
     }
 
 
-def _forget_after(folder: pathlib.Path, step: int) -> None:
-    """Deletes checkpoints of a later step and what a killed writer left half-written."""
-    state = tf.train.get_checkpoint_state(str(folder))
-    kept = {}
-    if state is not None:
-        names = [pathlib.Path(path).name for path in state.all_model_checkpoint_paths]
-        times = state.all_model_checkpoint_timestamps
-        kept = {name: t for name, t in zip(names, times, strict=True) if _step_of(name) <= step}
-        if len(kept) < len(names):
-            _write_state(folder, state, kept)
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if path.name != _STATE_FILE and path.name.split(".")[0] not in kept:
-            _remove(path)
-
-
-def _step_of(name: str) -> int:
-    return int(name.rsplit("-", 1)[1])
-
-
-def _write_state(folder: pathlib.Path, state, kept: dict[str, float]) -> None:
-    """Rewrites TensorFlow's list of complete checkpoints."""
-    if not kept:
-        _remove(folder / _STATE_FILE)
-        return
-    state.model_checkpoint_path = list(kept)[-1]
-    state.all_model_checkpoint_paths[:] = list(kept)
-    state.all_model_checkpoint_timestamps[:] = list(kept.values())
-    write_whole(folder / _STATE_FILE, str(state))
-
-
-def _remove(path: pathlib.Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _supersede(folder: pathlib.Path, step: int, kept: Sequence[int]) -> None:
+    """Deletes the checkpoints up to a step but for those kept; later ones stay."""
+    old = {each for each in checkpoint_files.steps(folder) if each <= step}
+    checkpoint_files.remove(folder, old - set(kept))

@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import pathlib
+import signal
 import time
 from collections.abc import Iterator, Mapping
 
@@ -23,7 +24,7 @@ from l3net.data.storage import Location
 from l3net.errors import UserError
 from l3net.files import write_whole
 from l3net.flags import REQUIRED, setting
-from l3net.training import checkpoints, distribution, paired, plateau, run_dir
+from l3net.training import checkpoints, distribution, paired, plateau, run_dir, stop
 from l3net.training.journal import Journal
 from l3net.training.step import Trainer, TrainingConfig, training_shards
 from l3net.training.validation import Validator
@@ -176,9 +177,13 @@ class _Run:
         self._validator = Validator(trainer, pairs, batch_norm_batches=config.batch_norm_batches)
         parts = (trainer.model, trainer.optimizer, self._validator.model)
         self._checkpoints = checkpoints.RunCheckpoints(folder, *parts, is_chief=self._is_chief)
-        if config.init_from and not self._checkpoints.exists:
-            checkpoints.initialize_from(trainer.model, config.init_from)
-        self._standing = self._checkpoints.restore()
+        restored = self._checkpoints.restore()
+        self._is_new = restored is None
+        if self._is_new:
+            run_dir.check_nothing_lost(folder)
+            if config.init_from:
+                checkpoints.initialize_from(trainer.model, config.init_from)
+        self._standing = restored or checkpoints.Standing()
         distribution.check_agreement(self._strategy, str(self._standing.step), "the checkpoint")
         self._evaluates = schedule.num_eval_pairs > 0 or config.batch_norm_batches > 0
         self._eval_seconds = 0.0
@@ -189,32 +194,45 @@ class _Run:
         self._journal = Journal(
             self._folder, num_steps=self._schedule.num_steps, is_chief=self._is_chief
         )
+        if self._is_new:  # so a run without a checkpoint is one that lost it
+            self._checkpoints.save(self._standing)
         if self._standing.step < self._schedule.num_steps:
             self._train()
         else:
             step = self._standing.step
             _log.info("%s has %d steps already; nothing to train", self._folder, step)
-            if not self._checkpoints.exists:
-                self._checkpoints.save(self._standing)
         self._write_summary()
         return run_dir.last_metrics(self._folder)
 
     def _train(self) -> None:
-        with contextlib.closing(self._journal):
-            self._journal.start(self._standing.step)
-            for metrics, num_pairs in self._intervals():
-                self._report(metrics)
-                self._warn_on_plateau(metrics["accuracy"], num_pairs)
-                is_better = self._is_eval_step() and self._evaluate()
-                self._save_if_due(is_better)
+        start = self._standing.step
+        with contextlib.closing(self._journal), stop.on_signals() as self._stop:
+            self._journal.start(start)
+            try:
+                if self._is_eval_step() and self._standing.evaluated_step < start:
+                    self._save_if_due(self._evaluate())
+                for metrics, num_pairs in self._intervals():
+                    self._report(metrics)
+                    self._warn_on_plateau(metrics["accuracy"], num_pairs)
+                    self._save_if_due(self._is_eval_step() and self._evaluate())
+            except stop.StoppedError:
+                if self._standing.step > start:
+                    self._checkpoints.save(self._standing)
+                raise
 
     def _intervals(self) -> Iterator[tuple[dict[str, float], int]]:
         """Runs steps; yields mean metrics and number of pairs since the last time, when due."""
         standing, schedule, trainer = self._standing, self._schedule, self._trainer
-        batches = self._batches()
-        loss = num_correct = tf.zeros([])
-        first, start = standing.step, time.perf_counter()
+        with self._at_once():
+            batches = self._batches()
+        loss, num_correct = tf.constant(standing.loss_sum), tf.constant(standing.correct_sum)
+        first, start = standing.step - standing.steps_summed, time.perf_counter()
         while standing.step < schedule.num_steps:
+            if self._must_stop(is_between=standing.step == first):
+                standing.steps_summed = standing.step - first
+                standing.loss_sum, standing.correct_sum = float(loss), float(num_correct)
+                standing.seconds += time.perf_counter() - start
+                raise stop.StoppedError(self._stop.signal or signal.SIGTERM)
             step_loss, step_correct = trainer.step(batches)
             loss, num_correct = loss + step_loss, num_correct + step_correct
             standing.step += 1
@@ -228,9 +246,24 @@ class _Run:
                 }
                 seconds = time.perf_counter() - start
                 standing.seconds += seconds
-                yield {**metrics, "pairs_per_second": num_pairs / seconds}, num_pairs
+                num_now = (num_steps - standing.steps_summed) * trainer.pipeline_config.batch_size
+                standing.steps_summed, standing.loss_sum, standing.correct_sum = 0, 0.0, 0.0
+                yield {**metrics, "pairs_per_second": num_now / seconds}, num_pairs
                 loss = num_correct = tf.zeros([])
                 first, start = standing.step, time.perf_counter()
+
+    def _must_stop(self, *, is_between: bool) -> bool:
+        """Whether a signal asked for the end; several workers look between intervals, together."""
+        asked = self._stop.signal != 0
+        if distribution.position_of(self._strategy).num_workers == 1:
+            return asked
+        return is_between and distribution.any_worker(self._strategy, asked)
+
+    def _at_once(self) -> contextlib.AbstractContextManager:
+        """Lets a signal break off what changes no weight; a worker alone would leave the others."""
+        if distribution.position_of(self._strategy).num_workers == 1:
+            return self._stop.at_once()
+        return contextlib.nullcontext()
 
     def _batches(self) -> Iterator:
         """Yields micro-batches; shows some pairs of the first one."""
@@ -289,17 +322,21 @@ class _Run:
             return False
         start = time.perf_counter()
         standing, is_better = self._standing, False
-        self._validator.take()
-        if self._is_chief:
-            if self._validator.recompute_statistics():
+        with self._at_once():
+            self._validator.take()
+            if self._is_chief and self._validator.recompute_statistics():
                 standing.statistics_step = standing.step
-            is_better = self._schedule.num_eval_pairs > 0 and self._measure_accuracy()
+            measures = self._is_chief and self._schedule.num_eval_pairs > 0
+            accuracy, num_pairs = self._validator.accuracy() if measures else (0.0, 0)
+        if measures:
+            is_better = self._keep_accuracy(accuracy, num_pairs)
+        standing.evaluated_step = standing.step
         self._eval_seconds = time.perf_counter() - start
         return distribution.any_worker(self._strategy, is_better)
 
-    def _measure_accuracy(self) -> bool:
+    def _keep_accuracy(self, accuracy: float, num_pairs: int) -> bool:
+        """Records it, and keeps the network if it is the best so far; returns whether it is."""
         standing, split = self._standing, self._schedule.eval_split
-        accuracy, num_pairs = self._validator.accuracy()
         metrics = {"step": standing.step, "split": split, "accuracy": accuracy, "pairs": num_pairs}
         self._journal.record({**metrics, "seconds": round(standing.seconds, 3)})
         what = accuracy_name(self._trainer.model_config)

@@ -130,6 +130,21 @@ def forget_metrics_after(run_dir: pathlib.Path, step: int) -> None:
     write_whole(run_dir / METRICS_FILE, "".join(json.dumps(line) + "\n" for line in kept))
 
 
+def check_nothing_lost(run_dir: pathlib.Path) -> None:
+    """Refuses to begin a run anew in a folder whose checkpoints are gone.
+
+    Raises:
+        UserError: if its metrics say that it was trained.
+    """
+    last = max((line["step"] for line in read_metrics(run_dir)), default=0)
+    if last > 0:
+        raise UserError(
+            f"{run_dir} has metrics up to step {last} and no checkpoint; nothing was changed: put "
+            f"a copy of its checkpoints there, delete {METRICS_FILE} to begin again, or take a new "
+            "--run_dir"
+        )
+
+
 def last_metrics(run_dir: pathlib.Path) -> dict[str, float]:
     """Returns the last value of each metric: "train_loss", "val_accuracy" and so on."""
     return {

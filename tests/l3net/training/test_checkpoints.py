@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from l3net import models
 from l3net.errors import UserError
-from l3net.training import checkpoints
+from l3net.training import checkpoint_files, checkpoints
 from tests.tiny_training import MODEL
 
 
@@ -27,8 +27,7 @@ def _keep(folder, config, *, seed, which="last", step=7):
     checkpoints.save_model_config(folder, config)
     model = models.build_model(config, seed=seed)
     name = {"last": checkpoints.CHECKPOINTS, "best": checkpoints.BEST}[which]
-    kept = tf.train.Checkpoint(model=model, step=tf.Variable(step, dtype=tf.int64))
-    tf.train.CheckpointManager(kept, str(folder / name), max_to_keep=2).save(checkpoint_number=step)
+    checkpoint_files.write(tf.train.Checkpoint(model=model), folder / name, step)
     return model
 
 

@@ -1,7 +1,11 @@
 import dataclasses
+import itertools
 import json
+import logging
+import os
 import re
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -11,7 +15,15 @@ from l3net import models
 from l3net.data import input_pipeline
 from l3net.data.shards import LABELS_FILE, find_shards
 from l3net.errors import UserError
-from l3net.training import checkpoints, distribution, loop, optimization, run_dir
+from l3net.training import (
+    checkpoint_files,
+    checkpoints,
+    distribution,
+    loop,
+    optimization,
+    run_dir,
+    stop,
+)
 from l3net.training.step import Trainer, TrainingConfig, training_shards
 from l3net.training.validation import Validator
 from tests import tiny_shards, tiny_training
@@ -23,9 +35,13 @@ def _assert_same_weights(a, b):
         np.testing.assert_array_equal(x, y)
 
 
+def _newest(folder) -> str:
+    return str(checkpoint_files.path_of(folder, checkpoint_files.newest(folder)))
+
+
 def _read_checkpoint(folder) -> dict[str, np.ndarray]:
     """Reads all that a run folder's newest checkpoint holds, but for what differs with time."""
-    path = tf.train.latest_checkpoint(str(folder))
+    path = _newest(folder)
     left_out = ("_CHECKPOINTABLE_OBJECT_GRAPH", "save_counter", "seconds")
     names = [name for name, _ in tf.train.list_variables(path) if not name.startswith(left_out)]
     assert any(name.startswith("model/") for name in names)
@@ -82,13 +98,69 @@ def test_a_stopped_run_goes_on_as_if_unbroken(tmp_path, shards, precise):
     assert not list((tmp_path / "stopped" / "checkpoints").glob("ckpt-5.*"))
 
 
+def _signal_at(monkeypatch, owner, name, *, call, number):
+    """Sends a signal to this process in a method's n-th call."""
+    method, calls = getattr(owner, name), itertools.count(1)
+
+    def with_signal(*args, **kwargs):
+        if next(calls) == call:
+            os.kill(os.getpid(), number)
+        return method(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, with_signal)
+
+
+def test_signals_stop_with_a_checkpoint_and_the_run_goes_on_as_if_unbroken(
+    tmp_path, shards, precise, capsys
+):
+    """Between two lines of metrics, in an evaluation, and before the first step."""
+    stops = [
+        (Trainer, "batches", 1, signal.SIGINT, 0),
+        (Trainer, "step", 3, signal.SIGTERM, 3),
+        (Validator, "accuracy", 1, signal.SIGINT, 4),
+    ]
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    for owner, name, call, number, step in stops:
+        with pytest.MonkeyPatch.context() as patch:
+            _signal_at(patch, owner, name, call=call, number=number)
+            with pytest.raises(stop.StoppedError, match=f"stopped by {number.name}") as error:
+                train(tmp_path / "run", shards, num_steps=6, **PRECISE)
+        assert error.value.status == 128 + number
+        assert checkpoints.load_model(tmp_path / "run")[2] == step
+        assert f"{number.name}: stopping after this step" in capsys.readouterr().err
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    train(tmp_path / "run", shards, num_steps=6, **PRECISE)
+    assert metrics_of(precise) == metrics_of(tmp_path / "run")
+    for which in (checkpoints.CHECKPOINTS, checkpoints.BEST):
+        expected = _read_checkpoint(precise / which)
+        _assert_same_weights(expected.values(), _read_checkpoint(tmp_path / "run" / which).values())
+
+
+def test_a_run_that_lost_its_checkpoints_is_not_begun_again(tmp_path, shards, finished):
+    run = shutil.copytree(finished[0], tmp_path / "run")
+    shutil.rmtree(run / checkpoints.CHECKPOINTS)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match="has metrics up to step 2 and no checkpoint; nothing was"):
+        train(run, shards, num_steps=4)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_damaged_last_checkpoint_costs_the_steps_since_the_one_before(
+    tmp_path, shards, precise, caplog
+):
+    run = shutil.copytree(precise, tmp_path / "run")
+    (run / checkpoints.CHECKPOINTS / "ckpt-6.index").unlink()
+    with caplog.at_level(logging.INFO, "l3net.training"):
+        train(run, shards, num_steps=6, **PRECISE)
+    assert "ckpt-6 is damaged" in caplog.text and "resuming at step 4" in caplog.text
+    assert metrics_of(precise) == metrics_of(run)
+    assert checkpoint_files.newest(run / checkpoints.CHECKPOINTS) == 6
+
+
 def _keep_a_best_of_the_future(folder):
     model = models.build_model(CLASSIFIER, seed=99)
-    step, accuracy = tf.Variable(5, dtype=tf.int64), tf.Variable(1.0, dtype=tf.float64)
-    best = tf.train.Checkpoint(model=model, step=step, accuracy=accuracy)
-    manager = tf.train.CheckpointManager(best, str(folder / checkpoints.BEST), max_to_keep=2)
-    manager.save(checkpoint_number=5)
-    assert checkpoints.load_model(folder, "best")[2] == 5
+    checkpoint_files.write(tf.train.Checkpoint(model=model), folder / checkpoints.BEST, 5)
+    assert checkpoint_files.newest(folder / checkpoints.BEST) == 5
 
 
 def test_a_finished_run_is_left_alone_and_goes_on_with_more_steps(tmp_path, shards, finished):
@@ -184,7 +256,7 @@ def test_precise_batch_norm_is_exported_and_leaves_training_alone(tmp_path, shar
     if best_step == 6:
         _assert_same_weights(of_precise.get_weights(), best.get_weights())
     # The training itself has the moving averages of a run that knows of no other.
-    paths = [tf.train.latest_checkpoint(str(run / checkpoints.CHECKPOINTS)) for run in runs]
+    paths = [_newest(run / checkpoints.CHECKPOINTS) for run in runs]
     names = [name for name, _ in tf.train.list_variables(paths[0]) if "moving_mean" in name]
     names = [name for name in names if name.startswith("model/")]
     assert names
@@ -226,15 +298,13 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path, shar
     model = models.build_model(CLASSIFIER)
     kernel = model.get_layer("vision").get_layer("fc1").kernel
     kernel.assign(np.full(kernel.shape, np.nan, np.float32))
-    step = tf.Variable(0, dtype=tf.int64)
     adam = optimization.adam(optimization.LearningRate(1e-3, steps_per_epoch=1))
     adam.build(model.trainable_variables)
-    broken = tf.train.Checkpoint(model=model, optimizer=adam, step=step)
-    manager = tf.train.CheckpointManager(broken, str(run / "checkpoints"), max_to_keep=1)
-    before = manager.save(checkpoint_number=0)
+    broken = tf.train.Checkpoint(model=model, optimizer=adam)
+    checkpoint_files.write(broken, run / "checkpoints", 0)
     with pytest.raises(loop.LossNotFiniteError, match="became nan.*lower --learning_rate"):
         train(run, shards, num_steps=2, model=CLASSIFIER)
-    assert tf.train.latest_checkpoint(str(run / "checkpoints")) == before
+    assert checkpoint_files.steps(run / "checkpoints") == [0]
     assert "became nan" in run_dir.read_summary(run)["diverged"]
 
 
