@@ -37,6 +37,7 @@ from absl import logging as absl_logging
 
 from l3net import __version__
 from l3net.errors import UserError
+from l3net.files import disk_errors
 
 REQUIRED = dataclasses.MISSING
 CONFIGS = pathlib.Path(__file__).parent / "configs"
@@ -79,8 +80,8 @@ def setting(
 def run(main: Callable[..., object], *configs: type, arguments: str | None = None) -> None:
     """Runs a command: reads its flags, logs to stderr, turns errors for people into one line.
 
-    Exit status: 0 done, --help or --version; 1 a `UserError`; 2 unusable flags; 130 by Ctrl-C; 143 by
-    SIGTERM.
+    Exit status: 0 done, --help or --version; 1 a `UserError`; 2 unusable flags; 130 by Ctrl-C; 143
+    by SIGTERM.
 
     Args:
         main: takes an instance of each configuration; before them the list of arguments that are
@@ -99,11 +100,16 @@ def run(main: Callable[..., object], *configs: type, arguments: str | None = Non
         rest, given = parse(sys.argv[1:], *configs)
         if rest and arguments is None:
             raise UserError(f"unknown argument {rest[0]!r}; settings are flags, see --help")
-        main(*([] if arguments is None else [rest]), *given)
+        with disk_errors("results"):
+            main(*([] if arguments is None else [rest]), *given)
     except absl_flags.Error as error:
         _exit(2, f"{' '.join(str(error).split())} (--help lists the flags)")
     except UserError as error:
         _exit(error.status, str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _exit(UserError.status, f"{os.fsdecode(error.filename)}: {error.strerror}")
     except KeyboardInterrupt:
         _exit(_INTERRUPTED, "interrupted; finished work is kept, run the same command to go on")
 

@@ -66,7 +66,7 @@ def write_folder(
     (folder / LABELS_FILE).write_text("".join(f"{label}\n" for label in labels))
     (folder / OUTCOMES_FILE).write_text("example_id\n")
     config = {"dataset_name": name, "num_shards": dict.fromkeys(clips, num_shards)}
-    config |= {"max_seconds": 10.0, "prep_version": "1"}
+    config |= {"manifest_hash": "0" * 16, "max_seconds": 10.0, "prep_version": "1"}
     prep = {"config_hash": CONFIG_HASH, "config": config, "ffmpeg_version": "7.0"}
     (folder / PREP_FILE).write_text(json.dumps(prep))
     return folder
@@ -75,7 +75,9 @@ def write_folder(
 def change_marker(folder: pathlib.Path, shard: str, **changes) -> None:
     """Writes a commit marker again with changes."""
     path = marker_path(folder / shard)
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    content = json.loads(path.read_text()) | changes
+    content.pop("checksum", None)
+    path.write_text(json.dumps(content))
 
 
 def flip_byte(path: pathlib.Path) -> None:

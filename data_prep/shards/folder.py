@@ -4,14 +4,12 @@ One run at a time works in a folder. The files beside the shards are written fir
 manifest.csv, prep.json) and last (outcomes.csv), each completely or not at all.
 """
 
-import contextlib
 import dataclasses
-import fcntl
-import json
 import logging
 import pathlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from data_prep.lists import manifest
 from data_prep.lists.manifest import ManifestRow
@@ -22,23 +20,11 @@ from data_prep.shards.writer import Job, Shard, read_outcomes
 from l3net.data.shards import LABELS_FILE, OUTCOMES_FILE, PREP_FILE
 from l3net.errors import UserError
 from l3net.files import write_csv, write_whole
+from l3net.json_files import check, read_json, write_json
 from l3net.media import ffmpeg
 
 MANIFEST_FILE = "manifest.csv"  # the rows a folder was made from, kept beside its shards
-_LOCK_FILE = ".lock"
 _log = logging.getLogger(__name__)
-
-
-@contextlib.contextmanager
-def locked(out_dir: pathlib.Path) -> Iterator[None]:
-    """Keeps a second run out of the folder; the system drops the lock of a killed run."""
-    out_dir.mkdir(parents=True, exist_ok=True)
-    with open(out_dir / _LOCK_FILE, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another write_shards is at work in {out_dir}; wait for it") from None
-        yield
 
 
 # --- Begin ---------------------------------------------------------------------------------------
@@ -48,8 +34,9 @@ def begin(out_dir: pathlib.Path, config: Config, rows: Sequence[ManifestRow]) ->
     Raises:
         UserError: if the folder was made with another configuration, or OpenCV is missing.
     """
-    before, versions = _read_prep(out_dir), _versions(config)
-    if before is not None:
+    versions = _versions(config)
+    if (out_dir / PREP_FILE).exists():
+        before, _ = read_prep(out_dir)
         _check_same_config(out_dir, before, config)
         # Those it was begun with stay, so that every later run with others warns.
         versions = _warned_versions(out_dir, before, versions)
@@ -59,7 +46,7 @@ def begin(out_dir: pathlib.Path, config: Config, rows: Sequence[ManifestRow]) ->
     write_whole(out_dir / LABELS_FILE, "".join(f"{label}\n" for label in labels))
     manifest.write_manifest(out_dir / MANIFEST_FILE, rows)
     # Last: a folder with this file has the others.
-    write_whole(out_dir / PREP_FILE, json.dumps(prep, indent=1, sort_keys=True) + "\n")
+    write_json(out_dir / PREP_FILE, prep, sort_keys=True)
     return {label: index for index, label in enumerate(labels)}
 
 
@@ -71,15 +58,26 @@ def _versions(config: Config) -> dict[str, str]:
     return versions
 
 
-def _read_prep(out_dir: pathlib.Path) -> dict | None:
+@dataclasses.dataclass(frozen=True)
+class _Prep:
+    """What prep.json holds at least."""
+
+    config_hash: str
+    config: dict[str, Any]
+
+
+def read_prep(out_dir: pathlib.Path) -> tuple[dict[str, Any], Config]:
+    """Returns what prep.json holds, and the configuration in it.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        UserError: if it is damaged.
+    """
     path = out_dir / PREP_FILE
-    if not path.exists():
-        return None
-    try:
-        prep = json.loads(path.read_text())
-        return {**prep, "config": LATER_SETTINGS | prep["config"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}); delete {out_dir} and start again") from error
+    advice = "put a copy of it there, or prepare a new folder with data_prep.write_shards"
+    prep = read_json(path, dict[str, Any], advice)
+    config = LATER_SETTINGS | check(path, prep, _Prep, advice).config
+    return {**prep, "config": config}, check(path, config, Config, advice)
 
 
 def _check_same_config(out_dir: pathlib.Path, prep: Mapping, config: Config) -> None:
@@ -113,7 +111,7 @@ def _warned_versions(
 
 def _delete_leftovers(out_dir: pathlib.Path, dataset_name: str) -> None:
     beside = (LABELS_FILE, MANIFEST_FILE, PREP_FILE, OUTCOMES_FILE)
-    for pattern in (f"{dataset_name}-*.tmp", *(f"{name}.*tmp" for name in beside)):
+    for pattern in (f".{dataset_name}-*.tmp", *(f".{name}.*.tmp" for name in beside)):
         for leftover in out_dir.glob(pattern):
             # A worker that outlives its killed run for a moment deletes its own.
             leftover.unlink(missing_ok=True)

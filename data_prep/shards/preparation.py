@@ -13,6 +13,7 @@ from data_prep.lists.manifest import (
 from data_prep.shards import beam, clip_records, folder, processes, writer
 from data_prep.shards.config import Media, Target, make_config
 from l3net.errors import UserError
+from l3net.files import disk_errors, locked
 from l3net.flags import setting
 from l3net.media import ffmpeg
 
@@ -124,7 +125,7 @@ def prepare(source: Source, target: Target, media: Media, run: Run) -> dict[str,
     rows = source.rows(media.max_seconds)
     config = make_config(rows, media, target)
     videos_dir, out_dir = source.root(), pathlib.Path(target.out_dir)
-    with writer.disk_errors(out_dir), folder.locked(out_dir):
+    with disk_errors(out_dir), locked(out_dir):
         label_indices = folder.begin(out_dir, config, rows)
         recipe = clip_records.Recipe(config, label_indices, videos_dir, run.timeout_seconds)
         job = writer.Job(out_dir, recipe, run.retry_failed)

@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import itertools
-import json
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -11,13 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from data_prep.shards import flow
-from data_prep.shards.config import Config
+from data_prep.shards.folder import read_prep
 from l3net import constants
 from l3net.data import schema
 from l3net.data.shards import (
     LABELS_FILE,
     OUTCOMES_FILE,
-    PREP_FILE,
     Marker,
     marker_path,
     read_labels,
@@ -57,10 +55,9 @@ class _Folder:
     def __init__(self, path: pathlib.Path, frames_per_clip: int) -> None:
         self.path, self.frames_per_clip = path, frames_per_clip
         try:
-            prep = json.loads((path / PREP_FILE).read_text())
-            self.config, self.config_hash = Config(**prep["config"]), prep["config_hash"]
-            self.labels = read_labels(path)
-        except (KeyError, TypeError, OSError, ValueError) as error:
+            prep, self.config = read_prep(path)
+            self.config_hash, self.labels = prep["config_hash"], read_labels(path)
+        except OSError as error:
             raise UserError(
                 f"{path} is no folder of shards ({error}); data_prep.write_shards makes one"
             ) from error

@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import tensorflow as tf
@@ -26,8 +25,7 @@ from l3net.data.shards import (
     shard_name,
     write_marker,
 )
-from l3net.errors import UserError, first_line
-from l3net.files import sha256_of
+from l3net.files import disk_errors, sha256_of, temporary_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,20 +98,6 @@ def _marker(shard: Shard, job: Job) -> Marker | None:
     return fitting_marker(job.out_dir / shard.name, job.recipe.config.hash())
 
 
-@contextlib.contextmanager
-def disk_errors(path: pathlib.Path) -> Iterator[None]:
-    """Turns a full disk and its like into one line."""
-    try:
-        yield
-    except ConnectionError:
-        raise  # from a pipe between processes
-    except (OSError, tf.errors.OpError) as error:
-        raise UserError(
-            f"cannot write {path}: {first_line(error)}; make room, then the same command goes on "
-            "from here"
-        ) from error
-
-
 # --- Writing -------------------------------------------------------------------------------------
 def write_shard(shard: Shard, job: Job, report: Callable[[Outcome], None]) -> None:
     """Writes a shard and its marker; calls `report` with every outcome as it comes.
@@ -122,8 +106,7 @@ def write_shard(shard: Shard, job: Job, report: Callable[[Outcome], None]) -> No
         UserError: if the disk refuses, or ffmpeg or OpenCV is missing.
     """
     path = job.out_dir / shard.name
-    # Drawn: of two workers of a cluster that write the same shard each has a file of its own.
-    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    partial = temporary_name(path)  # of two workers of a cluster each has one of its own
     try:
         with disk_errors(path):
             outcomes = []

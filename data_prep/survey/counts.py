@@ -6,7 +6,6 @@ once, one clip in memory at a time.
 
 import csv
 import dataclasses
-import json
 import math
 import os
 import pathlib
@@ -19,13 +18,12 @@ import tensorflow as tf
 
 from data_prep.lists import manifest
 from data_prep.shards.clip_records import OK
-from data_prep.shards.folder import MANIFEST_FILE
+from data_prep.shards.folder import MANIFEST_FILE, read_prep
 from data_prep.survey.loudness import Histogram, Sound
 from data_prep.survey.sample import SampleClip, Sampling, sample_clip
 from l3net.data.schema import Clip
 from l3net.data.shards import (
     OUTCOMES_FILE,
-    PREP_FILE,
     Shard,
     fitting_marker,
     marker_path,
@@ -135,18 +133,16 @@ def survey_folder(folder: str | pathlib.Path, sampling: Sampling) -> Survey:
 def _begin(folder: pathlib.Path) -> Survey:
     """Returns a survey of the files beside the shards."""
     try:
-        prep = json.loads((folder / PREP_FILE).read_text())
-        config = prep["config"]
-        splits = {split: Split(int(count)) for split, count in sorted(config["num_shards"].items())}
-        edges = np.linspace(0, float(config["max_seconds"]), _NUM_DURATION_BINS + 1)
-        dataset_name, _ = str(config["dataset_name"]), prep["config_hash"]
+        prep, config = read_prep(folder)
         num_rows, label_rows = _count_rows(folder / MANIFEST_FILE)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
+    except (OSError, ValueError, LookupError, csv.Error) as error:
         raise UserError(
             f"{folder} is no folder of shards ({error}); data_prep.write_shards makes one"
         ) from error
+    splits = {split: Split(count) for split, count in sorted(config.num_shards.items())}
+    edges = np.linspace(0, config.max_seconds, _NUM_DURATION_BINS + 1)
     return Survey(
-        dataset_name=dataset_name,
+        dataset_name=config.dataset_name,
         prep=prep,
         splits=splits,
         has_outcomes_file=(folder / OUTCOMES_FILE).is_file(),

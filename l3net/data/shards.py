@@ -13,7 +13,6 @@ It is written on a disk, and read from there or from object storage (`storage.lo
 
 import dataclasses
 import hashlib
-import json
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ import tensorflow as tf
 from l3net.data.schema import Clip, clip_from_bytes
 from l3net.data.storage import Location, RemotePath, locate
 from l3net.errors import UserError, first_line
-from l3net.files import write_whole
+from l3net.json_files import read_json, write_json
 
 LABELS_FILE = "labels.txt"
 PREP_FILE = "prep.json"
@@ -78,8 +77,7 @@ def marker_path(shard_path: _Path) -> _Path:
 
 def write_marker(shard_path: pathlib.Path, marker: Marker) -> None:
     """Writes a shard's commit marker; the shard must be there already."""
-    text = json.dumps(dataclasses.asdict(marker), indent=1)
-    write_whole(marker_path(shard_path), f"{text}\n")
+    write_json(marker_path(shard_path), dataclasses.asdict(marker))
 
 
 def read_marker(shard_path: Location) -> Marker:
@@ -90,21 +88,11 @@ def read_marker(shard_path: Location) -> Marker:
     """
     path = marker_path(shard_path)
     try:
-        content = json.loads(path.read_text())
-        names = [field.name for field in dataclasses.fields(Marker) if field.name in content]
-        if not {"num_clips", "media_ids"} <= set(names):
-            raise ValueError("it lacks num_clips or media_ids")
-        given = {name: content[name] for name in names}
-        return Marker(**given | {"media_ids": tuple(content["media_ids"])})
+        return read_json(path, Marker, "delete it and run data_prep.write_shards again")
     except FileNotFoundError as error:
         raise UserError(
             f"shard {shard_path} has no commit marker {path.name}, so it may be half-written; "
             "run data_prep.write_shards again to finish it"
-        ) from error
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(
-            f"{path} is damaged ({first_line(error)}); delete it and run data_prep.write_shards "
-            "again"
         ) from error
 
 

@@ -22,12 +22,12 @@ import numpy as np
 from scipy.spatial import distance
 
 from l3net.errors import UserError
-from l3net.files import written_whole
+from l3net.files import disk_errors, locked, written_whole
 from l3net.media.file_kinds import IMAGE, SOUND
 
 MODALITIES = (SOUND, IMAGE)
 _FORMAT = 2
-_DATABASE, _LOCK = "index.sqlite", "adding.lock"
+_DATABASE = "index.sqlite"
 _CONFIG_1 = "index.json"  # of an index of format 1
 _SCHEMA = f"""
 PRAGMA page_size = 32768;
@@ -91,7 +91,7 @@ class SearchIndex:
         if not is_index(folder):
             raise UserError(f"--index={folder} is no index; give --add to make one")
         if not self._path.is_file():
-            with _lock(self.folder):
+            with locked(self.folder):
                 _convert(self.folder)
         with _open(self._path) as db:
             (version,) = db.execute("PRAGMA user_version").fetchone()
@@ -113,11 +113,7 @@ class SearchIndex:
         folder = pathlib.Path(folder)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"--index={folder} exists and is no index of ours; name a new folder")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot write --index={folder}: {error.strerror or error}") from error
-        with _lock(folder), _new_database(folder, fingerprint, size, settings):
+        with locked(folder), _new_database(folder, fingerprint, size, settings):
             pass
         return cls(folder)
 
@@ -142,7 +138,7 @@ class SearchIndex:
     # --- Adding ----------------------------------------------------------------------------------
     def adding(self) -> contextlib.AbstractContextManager[None]:
         """Keeps other processes from adding; raises UserError if one does or cannot write."""
-        return _lock(self.folder)
+        return locked(self.folder)
 
     def find(self, sha256: str) -> pathlib.Path | None:
         """Returns where the file of this content was when it was added."""
@@ -282,28 +278,13 @@ def _open(path: pathlib.Path) -> Iterator[sqlite3.Connection]:
             db.execute("PRAGMA foreign_keys = ON")
             yield db
     except sqlite3.OperationalError as error:
-        raise UserError(f"cannot read or write {path}: {error}") from error
+        with disk_errors(path):
+            raise UserError(f"cannot read or write {path}: {error}") from error
     except sqlite3.DatabaseError as error:
         raise UserError(
             f"{path} is damaged ({error}); copy the index again, or name a new --index and --add "
             "the files again"
         ) from error
-
-
-@contextlib.contextmanager
-def _lock(folder: pathlib.Path) -> Iterator[None]:
-    """Holds a lock that ends with the process, however it ends."""
-    with contextlib.ExitStack() as stack:
-        try:
-            lock = stack.enter_context(
-                contextlib.closing(sqlite3.connect(folder / _LOCK, 0, isolation_level=None))
-            )
-            lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
-            if "locked" in str(error):
-                raise UserError(f"another process is adding to {folder}; wait for it") from error
-            raise UserError(f"cannot write --index={folder}: {error}") from error
-        yield
 
 
 @contextlib.contextmanager

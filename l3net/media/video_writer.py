@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import os
 import pathlib
 import subprocess
 import tempfile
@@ -13,6 +12,7 @@ import numpy as np
 
 from l3net import constants
 from l3net.errors import UserError
+from l3net.files import temporary_name, written_whole
 from l3net.media import ffmpeg, ffmpeg_process
 
 _QUALITY = 20  # x264's constant rate factor: 0 loses nothing, 51 is the smallest file
@@ -108,10 +108,9 @@ def _encode(
 
     The sound goes to disk first: ffmpeg takes turns reading its inputs, and nobody knows when.
     """
-    # Always the same names: what a killed run left is written over.
-    partial, pcm = path.with_name(f".{path.name}.tmp"), path.with_name(f".{path.name}.pcm.tmp")
-    frames = iter(frames)
-    try:
+    frames, pcm = iter(frames), temporary_name(path)
+    with written_whole(path) as partial, contextlib.ExitStack() as stack:
+        stack.callback(pcm.unlink, missing_ok=True)
         with open(pcm, "wb") as file:
             file.writelines(pcm_chunks)
         first = _even(next(frames))
@@ -125,12 +124,6 @@ def _encode(
             *("-f", "mp4", f"file:{partial}"),
         ]
         _run(arguments, path, itertools.chain([first], map(_even, frames)))
-        os.replace(partial, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        for leftover in (partial, pcm):
-            leftover.unlink(missing_ok=True)
 
 
 def _run(arguments: Sequence[str], path: pathlib.Path, frames: Iterable[np.ndarray]) -> None:

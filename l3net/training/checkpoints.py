@@ -6,7 +6,6 @@ runs/<name>/best/            the network of the best validation accuracy, with s
 """
 
 import dataclasses
-import json
 import logging
 import math
 import pathlib
@@ -18,7 +17,7 @@ import tensorflow as tf
 
 from l3net import models
 from l3net.errors import UserError, first_line
-from l3net.files import write_whole
+from l3net.json_files import read_json, write_json
 from l3net.models.batch_norm import statistics
 from l3net.training import checkpoint_files
 
@@ -33,7 +32,7 @@ _NOT_KEPT = -1  # by versions that evaluated before they saved
 
 def save_model_config(run_dir: pathlib.Path, config: models.ModelConfig) -> None:
     """Writes a network's configuration into its run directory."""
-    write_whole(run_dir / MODEL_FILE, json.dumps(dataclasses.asdict(config), indent=1) + "\n")
+    write_json(run_dir / MODEL_FILE, dataclasses.asdict(config))
 
 
 def load_model_config(run_dir: str | pathlib.Path) -> models.ModelConfig:
@@ -41,7 +40,7 @@ def load_model_config(run_dir: str | pathlib.Path) -> models.ModelConfig:
     path = pathlib.Path(run_dir) / MODEL_FILE
     if not path.is_file():
         raise UserError(f"{run_dir} holds no {MODEL_FILE}; give the --run_dir of l3net.train")
-    return models.ModelConfig(**json.loads(path.read_text()))
+    return read_json(path, models.ModelConfig, "l3net.train writes it again from its flags.txt")
 
 
 def load_model(

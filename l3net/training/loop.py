@@ -22,7 +22,7 @@ from l3net.data import fixed_pairs, input_pipeline
 from l3net.data.shards import read_labels
 from l3net.data.storage import Location
 from l3net.errors import UserError
-from l3net.files import write_whole
+from l3net.files import disk_errors, locked, write_whole
 from l3net.flags import REQUIRED, setting
 from l3net.training import checkpoints, distribution, paired, plateau, run_dir, stop
 from l3net.training.journal import Journal
@@ -92,7 +92,8 @@ def train(
 
     Raises:
         LossNotFiniteError: if training diverged; the last checkpoint is kept.
-        UserError: for unusable shards, a folder of another configuration, or a lost worker.
+        UserError: for unusable shards, a folder of another configuration or another process, a full
+            disk, a signal, or a lost worker.
     """
     folder = pathlib.Path(folder)
     strategy = strategy or distribution.make_strategy("mirrored")
@@ -103,17 +104,19 @@ def train(
     content = run_dir.describe(model_config, pipeline_config, config, shards)
     everything = json.dumps([content, dataclasses.asdict(schedule)])
     distribution.check_agreement(strategy, everything, "flags, data or version")
-    run_dir.check_same(folder, content, position)
-    pairs = _evaluation_pairs(config.shards, schedule, pipeline_config, position)
-    trainer = Trainer(strategy, model_config, pipeline_config, config, shards)
-    run = _Run(folder, trainer, schedule, pairs, config)
-    # Nothing is written before everything has been found usable.
-    if position.is_chief:
-        run_dir.write_description(folder, content, position)
-        checkpoints.save_model_config(folder, model_config)
-        for name, text in (notes or {}).items():
-            write_whole(folder / name, text)
-    return run.go()
+    lock = locked(folder) if position.is_chief else contextlib.nullcontext()
+    with disk_errors(folder), lock:
+        run_dir.check_same(folder, content, position)
+        pairs = _evaluation_pairs(config.shards, schedule, pipeline_config, position)
+        trainer = Trainer(strategy, model_config, pipeline_config, config, shards)
+        run = _Run(folder, trainer, schedule, pairs, config)
+        # Nothing is written before everything has been found usable.
+        if position.is_chief:
+            run_dir.write_description(folder, content, position)
+            checkpoints.save_model_config(folder, model_config)
+            for name, text in (notes or {}).items():
+                write_whole(folder / name, text)
+        return run.go()
 
 
 def accuracy_name(model_config: models.ModelConfig) -> str:

@@ -12,12 +12,16 @@ import json
 import logging
 import pathlib
 import statistics
+from typing import Any
+
+import msgspec
 
 from l3net import models, provenance
 from l3net.data import input_pipeline
 from l3net.data.shards import Shard, content_digest
 from l3net.errors import UserError
 from l3net.files import write_whole
+from l3net.json_files import plain, read_json, write_json
 from l3net.training.checkpoints import Standing
 from l3net.training.distribution import Position
 from l3net.training.step import TrainingConfig
@@ -39,6 +43,7 @@ _CONFIGS = {
 # What a version before had fixed, where the default has changed since.
 _BEFORE = {"training": {"adam_epsilon": 1e-7}}
 _DEVICES = "distribution"
+_ADVICE = "put a copy of it there, or take a new --run_dir"
 
 
 def describe(
@@ -73,7 +78,7 @@ def check_same(run_dir: pathlib.Path, content: dict[str, dict], position: Positi
     path = run_dir / CONFIG_FILE
     if not path.exists():
         return
-    before, changed = json.loads(path.read_text()), []
+    before, changed = read_json(path, dict[str, dict[str, Any]], _ADVICE), []
     if before.get(_DEVICES, _devices(position)) != _devices(position):
         _log.warning(
             "this run was on %(num_workers)d worker(s) and %(num_replicas)d replica(s); on "
@@ -97,9 +102,8 @@ def check_same(run_dir: pathlib.Path, content: dict[str, dict], position: Positi
 
 def write_description(run_dir: pathlib.Path, content: dict[str, dict], position: Position) -> None:
     """Writes training.json and versions.json; see `describe`."""
-    write_whole(run_dir / VERSIONS_FILE, json.dumps(provenance.versions(), indent=1) + "\n")
-    content = {**content, _DEVICES: _devices(position)}
-    write_whole(run_dir / CONFIG_FILE, json.dumps(content, indent=1) + "\n")
+    write_json(run_dir / VERSIONS_FILE, provenance.versions())
+    write_json(run_dir / CONFIG_FILE, {**content, _DEVICES: _devices(position)})
 
 
 def _devices(position: Position) -> dict[str, int]:
@@ -112,16 +116,35 @@ def _defaults(part: str) -> dict:
     return json.loads(json.dumps(known))
 
 
+@dataclasses.dataclass(frozen=True)
+class _Line:
+    """What every line of metrics has; all else is numbers, too."""
+
+    step: int
+    split: str
+
+
 # --- Metrics -------------------------------------------------------------------------------------
 def read_metrics(run_dir: str | pathlib.Path) -> list[dict]:
     """Returns the lines of a run's metrics.jsonl; none if there is no such file."""
     path = pathlib.Path(run_dir) / METRICS_FILE
     if not path.exists():
         return []
-    text = path.read_text()
+    text = path.read_text(errors="replace")
     lines = text.splitlines()
     complete = lines if text.endswith("\n") else lines[:-1]  # a killed write
-    return [json.loads(line) for line in complete]
+    return [_metrics_line(path, number, line) for number, line in enumerate(complete, 1)]
+
+
+def _metrics_line(path: pathlib.Path, number: int, line: str) -> dict:
+    try:
+        content = json.loads(line)
+        msgspec.convert(content, _Line)
+        return content
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"line {number} of {path} is damaged ({plain(error)}); delete that line"
+        ) from error
 
 
 def forget_metrics_after(run_dir: pathlib.Path, step: int) -> None:
@@ -178,10 +201,10 @@ def write_summary(
         "last": last_metrics(run_dir),
         "diverged": diverged,
     }
-    write_whole(run_dir / SUMMARY_FILE, json.dumps(content, indent=1) + "\n")
+    write_json(run_dir / SUMMARY_FILE, content)
 
 
 def read_summary(run_dir: str | pathlib.Path) -> dict | None:
     """Returns a run's summary.json; None if it never ended."""
     path = pathlib.Path(run_dir) / SUMMARY_FILE
-    return json.loads(path.read_text()) if path.is_file() else None
+    return read_json(path, dict, _ADVICE) if path.is_file() else None

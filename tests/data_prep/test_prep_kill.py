@@ -86,7 +86,7 @@ def test_twenty_kills_change_nothing(tiny_videos, tmp_path):
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         reached.append(_num_markers(out_dir))
-        half_written += bool(list(out_dir.glob("killed-*.tmp")))
+        half_written += bool(list(out_dir.glob(".killed-*.tmp")))
     # The kills did hit: there was progress, not all of it, and shards were cut off half-written.
     assert 0 < reached[-1] < 2 * NUM_SHARDS, reached
     assert len(set(reached)) > 4 and half_written > 4, (reached, half_written)

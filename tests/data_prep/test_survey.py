@@ -289,7 +289,9 @@ def test_no_prepared_folder(folder, name, content):
     (folder / name).unlink()
     if content is not None:
         (folder / name).write_text(content)
-    assert "\n" not in refusal(folder, "is no folder of shards .*write_shards makes one")
+    assert "\n" not in refusal(
+        folder, "(is no folder of shards|prep.json is damaged) .*write_shards"
+    )
 
 
 def test_a_missing_folder_and_one_without_clips(tmp_path):
@@ -304,9 +306,7 @@ def test_no_shard_is_finished(folder):
     refusal(folder, "has no clip, for no shard is finished")
 
 
-@pytest.mark.parametrize(
-    "changes", [{"num_clips": 1}, {"outcomes": [{"outcome": "ok"}]}, {"outcomes": 3}]
-)
+@pytest.mark.parametrize("changes", [{"num_clips": 1}, {"outcomes": [{"outcome": "ok"}]}])
 def test_a_damaged_marker_is_named(folder, changes):
     change_marker(folder, SHARD, **changes)
     refusal(folder, f"{SHARD}.json is damaged")

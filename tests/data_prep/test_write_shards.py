@@ -329,7 +329,7 @@ def test_only_unfinished_shards_are_made_again(tiny_shards, tiny_videos, tmp_pat
     (out_dir / "tiny-train-00000-of-00002.json").unlink()  # killed before the marker
     (out_dir / "tiny-val-00001-of-00002").unlink()
     (out_dir / "tiny-test-00000-of-00002").write_bytes(b"cut")
-    (out_dir / "tiny-test-00001-of-00002.123.tmp").write_bytes(b"left over")
+    (out_dir / ".tiny-test-00001-of-00002.123.tmp").write_bytes(b"left over")
     before = times(out_dir)
     prepare(tiny_videos, out_dir)
     assert contents(out_dir) == contents(tiny_shards)
@@ -434,7 +434,7 @@ def test_a_killed_run_goes_on(tiny_shards, tiny_videos, tmp_path):
 def test_a_worker_that_outlives_its_killed_run_does_not_disturb_the_next(
     tiny_shards, tiny_videos, tmp_path, monkeypatch
 ):
-    (tmp_path / "tiny-train-00000-of-00002.0a1b2c3d.tmp").touch()
+    (tmp_path / ".tiny-train-00000-of-00002.0a1b2c3d.tmp").touch()
     real = pathlib.Path.glob
 
     def glob(folder, pattern):
@@ -464,7 +464,7 @@ def test_two_runs_in_one_folder_are_refused(tiny_videos, tmp_path):
     (tmp_path / "out").mkdir()
     with open(tmp_path / "out" / ".lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="another write_shards"):
+        with pytest.raises(UserError, match="another process is at work"):
             prepare(tiny_videos, tmp_path / "out")
 
 

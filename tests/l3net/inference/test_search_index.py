@@ -163,7 +163,7 @@ def test_a_killed_process_loses_nothing_that_was_added(filled):
     for _ in range(2):
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             said = [process.stdout.readline() for _ in range(5)]
-            with pytest.raises(UserError, match="another process is adding to .*; wait for it"):
+            with pytest.raises(UserError, match="another process is at work in .*; wait for it"):
                 index.adding().__enter__()
             assert index.query(vectors["7.mp4"][0][:1], top=1)[0].distance < 1e-6
             process.kill()
@@ -231,7 +231,7 @@ def test_an_index_of_format_1_is_converted(filled, tmp_path):
     assert old.query(queries, top=20) == index.query(queries, top=20)
     assert {path.name for path in old.folder.iterdir()} == {
         *("index.json", "files.jsonl", "vectors.npy"),  # as they were, and no longer needed
-        *("index.sqlite", "adding.lock"),
+        *("index.sqlite", ".lock"),
     }
     add(old, "new.mp4", queries)
     assert names_in(old)[-1] == "new.mp4"

@@ -54,7 +54,7 @@ def test_what_cannot_be_encoded_or_written_is_one_line(tmp_path, monkeypatch):
             tmp_path / "out.mp4", noise(64, 64), sound_of=video, frame_rate_hz=25
         )
     assert list(tmp_path.iterdir()) == [video]
-    with pytest.raises(UserError, match="cannot write .*out.mp4: No such file or directory"):
+    with pytest.raises(UserError, match="cannot write .*out.mp4: (Not a directory|File ex)"):
         video_writer.write_same_video(
-            tmp_path / "none" / "out.mp4", noise(64, 64), np.zeros((48_000, 1), np.int16)
+            video / "out.mp4", noise(64, 64), np.zeros((48_000, 1), np.int16)
         )

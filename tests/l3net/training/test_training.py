@@ -189,8 +189,8 @@ def test_run_directory_holds_what_design_says(finished):
     folder, metrics = finished
     names = {path.name for path in folder.iterdir()}
     assert names == {
-        "best", "checkpoints", "metrics.jsonl", "model.json", "summary.json", "tensorboard",
-        "training.json", "versions.json",
+        ".lock", "best", "checkpoints", "metrics.jsonl", "model.json", "summary.json",
+        "tensorboard", "training.json", "versions.json",
     }  # fmt: skip
     assert checkpoints.load_model_config(folder) == MODEL
     assert checkpoints.load_model(folder)[2] == 2
@@ -286,6 +286,7 @@ def test_another_configuration_is_refused(tmp_path, shards, untrained):
     # A run of a version that did not know a setting had its default.
     path = run / run_dir.CONFIG_FILE
     content = json.loads(path.read_text())
+    del content["checksum"]
     del content["training"]["accumulation_steps"]
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"training.accumulation_steps: 1 -> 2\)"):
@@ -376,6 +377,7 @@ def test_a_run_from_before_there_were_splits_goes_on(tmp_path, shards, untrained
     run = shutil.copytree(untrained, tmp_path / "run")
     path = run / run_dir.CONFIG_FILE
     content = json.loads(path.read_text())
+    del content["checksum"]
     assert content["training"].pop("train_splits") == ["train"]
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match="train_splits"):

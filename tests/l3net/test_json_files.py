@@ -1,0 +1,71 @@
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from l3net.errors import UserError
+from l3net.json_files import read_json, write_json
+
+
+@dataclasses.dataclass(frozen=True)
+class Content:
+    num_clips: int
+    names: tuple[str, ...]
+    seconds: float | None = None
+    rest: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+WHOLE = {"num_clips": 3, "names": ["a", "ä"], "seconds": 1.5, "rest": {"x": [1, None]}}
+
+
+def test_what_was_written_is_read(tmp_path):
+    path = tmp_path / "folder" / "a.json"
+    write_json(path, WHOLE)
+    assert read_json(path, Content, "") == Content(3, ("a", "ä"), 1.5, {"x": [1, None]})
+    assert read_json(path, dict, "") == WHOLE
+    path.write_text(json.dumps({"num_clips": 3, "names": [], "more": 1}))  # by hand
+    assert read_json(path, Content, "") == Content(3, ())
+    with pytest.raises(FileNotFoundError):
+        read_json(tmp_path / "none.json", Content, "")
+
+
+DAMAGES = {
+    '{"num_clips": "3", "names": []}': "num_clips: expected `int`, got `str`",
+    '{"names": []}': "missing required field `num_clips`",
+    '{"num_clips": 3, "names": "ab"}': "names: expected `array`, got `str`",
+    '{"num_clips": 3, "names": ["a", 2]}': r"names\[1\]: expected `str`, got `int`",
+    '{"num_clips": 3, "names": [], "seconds": [1]}': "seconds: expected `float",
+    "[3]": "[Ee]xpected `object`, got `array`",
+    "": "Expecting value",
+    "{": "Expecting",
+    "[" * 100_000: "recursion",
+    '{"num_clips": 1' + "0" * 5000 + ', "names": []}': "num_clips|digits",
+    b"\xff\xfe{}".decode("latin1"): "Expecting value|codec",
+}
+
+
+@pytest.mark.parametrize("number", range(len(DAMAGES)))
+def test_damage_is_one_line_that_names_file_and_field(tmp_path, number):
+    text, reason = list(DAMAGES.items())[number]
+    (tmp_path / "a.json").write_text(text, encoding="latin1")
+    with pytest.raises(UserError, match=rf"a.json is damaged \(.*({reason}).*\); copy it") as error:
+        read_json(tmp_path / "a.json", Content, "copy it again")
+    assert "\n" not in str(error.value)
+
+
+def test_any_changed_byte_is_found_or_changes_nothing(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, WHOLE)
+    whole = path.read_bytes()
+    num_found = 0
+    for place in range(len(whole)):
+        for bit in (0, 1, 4):
+            changed = bytearray(whole)
+            changed[place] ^= 1 << bit
+            path.write_bytes(changed)
+            try:
+                assert read_json(path, dict, "") in (WHOLE, {**WHOLE}) or b"checksum" not in changed
+            except UserError:
+                num_found += 1
+    assert num_found > len(whole)
