@@ -26,7 +26,7 @@ from eval.sets import image_sets
 from l3net import flags
 from l3net.errors import UserError
 from l3net.flags import setting
-from l3net.inference import image_classifier
+from l3net.inference import image_classifier, saved_model
 
 OURS, OURS_RANDOM, FROM_SCRATCH = "Ours", "Ours random", "Ours, trained from scratch"
 # The paper's rows, in its order.
@@ -344,8 +344,9 @@ def _measured(
 
 def _like(network: linear_layer.VisionNetwork | None) -> image_classifier.ModelConfig:
     """Returns the configuration of a network; without one that of the paper's L3-Net."""
-    known = {} if network is None else network.metadata.get("model_config", {})
-    return image_classifier.ModelConfig(**known)
+    if network is None or saved_model.IMPORTED in network.metadata:
+        return image_classifier.ModelConfig()
+    return image_classifier.ModelConfig(**network.metadata.get("model_config", {}))
 
 
 def main(table: FrozenNetworksConfig, given: Images, settings: Settings) -> None:

@@ -22,6 +22,7 @@ NAMES = [
 ]
 _CHANNELS = (64, 64, 128, 128, 256, 256, 512, 512)
 NUM_PICKED = 24
+RATES_HZ = (48_000, 44_100)  # of `sound`: as the networks hear it, and to be resampled
 
 
 def sizes_of(name: str) -> tuple[int, int]:
@@ -98,7 +99,7 @@ def waveforms() -> np.ndarray:
 
 
 def sound() -> np.ndarray:
-    """Returns 1.7 s of a sound at 48 kHz, float32 [81600]."""
+    """Returns a sound longer than a window, of any of `RATES_HZ`: float32 [81600]."""
     return np.concatenate([waveforms()[0], waveforms()[1][:33_600] * np.float32(0.1)])
 
 

@@ -84,10 +84,15 @@ class FileFeatures:
         """Raises UserError unless the network gives the features of these kinds of files."""
         kinds = set(kinds)
         streams = self.settings.video_streams if file_kinds.VIDEO in kinds else None
-        if file_kinds.SOUND in kinds or streams in (BOTH, SOUND):
-            self._function(saved_model.AUDIO)
-        if file_kinds.IMAGE in kinds or streams in (BOTH, PICTURE):
-            self._function(saved_model.VISION)
+        hears = file_kinds.SOUND in kinds or streams in (BOTH, SOUND)
+        sees = file_kinds.IMAGE in kinds or streams in (BOTH, PICTURE)
+        try:
+            for signature in [saved_model.AUDIO] * hears + [saved_model.VISION] * sees:
+                self._function(signature)
+        except UserError as error:
+            if streams != BOTH:
+                raise
+            raise UserError(f"{error}; of videos --video_streams takes one stream") from error
 
     def streams(self, path: pathlib.Path, kind: str) -> Iterator[Stream]:
         """Yields what a file gives, sound first; take a stream's chunks before the next stream.

@@ -184,6 +184,9 @@ def _add(
 
 def _streams(features: file_features.FileFeatures, path: pathlib.Path, kind: str) -> _Streams:
     """Yields the streams that a file has; a video may lack one of them."""
+    alone = features.settings.video_streams
+    if (kind, alone) in ((IMAGE, file_features.SOUND), (SOUND, file_features.PICTURE)):
+        raise UserError(f"{path}: this network embeds {alone}s alone")
     num_streams, num_missing, lacking = 0, 0, None
 
     def chunks_there_are(stream: file_features.Stream) -> Iterator[np.ndarray]:
@@ -200,9 +203,7 @@ def _streams(features: file_features.FileFeatures, path: pathlib.Path, kind: str
         num_streams += 1
         yield stream.kind, chunks_there_are(stream), stream.step_seconds
     if num_missing == num_streams:
-        lacks = {file_features.BOTH: "neither sound nor picture"}.get(
-            features.settings.video_streams, f"no {features.settings.video_streams}"
-        )
+        lacks = "neither sound nor picture" if alone == file_features.BOTH else f"no {alone}"
         raise UserError(f"{path}: {lacks}") from lacking
 
 

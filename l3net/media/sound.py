@@ -39,7 +39,7 @@ def mono_48k(waveform: Any, sample_rate_hz: float, resampling: str = AS_FFMPEG) 
 
     `waveform` is [samples] or [samples, channels], int8, int16 or int32 (its type's full range) or
     float in [-1, 1]. Channels are averaged, other rates than 48000 resampled: `AS_FFMPEG`, as all
-    sound of files is, in training, too, or `AS_OPENL3`, by resampy's default. Our choices: [1,
+    sound of files is, in training, too, or `AS_OPENL3`, as openl3 does. Our choices: [1,
     samples] is one channel, and samples somewhat beyond 1 are cut off there, both with a warning.
     Returns float32 [samples] in [-1, 1].
 
@@ -140,7 +140,15 @@ def _resample(mono: np.ndarray, sample_rate_hz: float, resampling: str) -> np.nd
         "window": lambda length: tapers.kaiser(length, 9.0),
         "rolloff": 1.0 if sample_rate_hz < constants.SAMPLE_RATE_HZ else 0.97,
     }
-    settings = ffmpegs if resampling == AS_FFMPEG else {}
+    # What resampy before 0.3, which openl3 requires, calls "kaiser_best"; it has another one now.
+    openl3s = {
+        "filter": "sinc_window",
+        "num_zeros": 64,
+        "precision": 9,
+        "window": lambda length: tapers.kaiser(length, 14.769656459379492),
+        "rolloff": 0.9475937167399596,
+    }
+    settings = ffmpegs if resampling == AS_FFMPEG else openl3s
     try:
         mono = resampy.resample(
             mono.astype(np.float64), sample_rate_hz, constants.SAMPLE_RATE_HZ, **settings

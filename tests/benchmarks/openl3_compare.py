@@ -4,8 +4,9 @@
 
 Each of the twelve layouts, with weights made from a seed, is imported by `l3net.import_openl3` at
 both sizes. A difference is the largest one of an output, as a share of the output's largest value;
-1e-5 or more is an error. Writes differences.md beside the file, and some of the real outputs to
-tests/l3net/inference/openl3_expected.json, with which a fast test compares.
+1e-5 or more is an error, but for sound that is resampled: the last bits of two resamplers are all
+that there is above half the old rate. Writes differences.md beside the file, and some of the real
+outputs to tests/l3net/inference/openl3_expected.json, with which a fast test compares.
 """
 
 import json
@@ -32,7 +33,7 @@ def difference(got: np.ndarray, expected: np.ndarray) -> float:
 
 
 def differences(name: str, real: dict[str, np.ndarray], folder: pathlib.Path) -> list[float]:
-    """Returns the differences of both sizes and, for sound, of `get_audio_embedding`."""
+    """Returns the differences of both sizes and, for sound, of `get_audio_embedding` at rates."""
     path = tiny_openl3.write_weights(folder / f"{name}-v0_4_0.h5.gz", tiny_openl3.layers(name))
     is_audio = "_audio_" in name
     signature = saved_model.AUDIO if is_audio else saved_model.VISION
@@ -44,10 +45,10 @@ def differences(name: str, real: dict[str, np.ndarray], folder: pathlib.Path) ->
         model = l3net.SavedModel(out)
         got = model.features(signature, "embedding")(batch)
         found.append(difference(got, real[f"{name}/{size}"]))
-    if is_audio:
-        whole, times = l3net.get_audio_embedding(tiny_openl3.sound(), 48_000, model=model)
-        np.testing.assert_allclose(times, real[f"{name}/times"], atol=1e-9)
-        found.append(difference(whole, real[f"{name}/whole"]))
+    for rate in tiny_openl3.RATES_HZ if is_audio else ():
+        whole, times = l3net.get_audio_embedding(tiny_openl3.sound(), rate, model=model)
+        np.testing.assert_allclose(times, real[f"{name}/{rate}/times"], atol=1e-9)
+        found.append(difference(whole, real[f"{name}/{rate}"]))
     path.unlink()
     return found
 
@@ -72,17 +73,17 @@ def main(real_outputs: str) -> None:
     with np.load(real_outputs) as file:
         real = dict(file)
     table = [
-        "| file | larger embedding | 512 | `get_audio_embedding` |",
-        "|---|---|---|---|",
+        "| file | larger embedding | 512 | `get_audio_embedding` | of 44.1 kHz |",
+        "|---|---|---|---|---|",
     ]
     worst = 0.0
     with tempfile.TemporaryDirectory() as folder:
         for name in tiny_openl3.NAMES:
             found = differences(name, real, pathlib.Path(folder))
-            cells = [f"{value:.1e}" for value in found] + ["–"] * (3 - len(found))
+            cells = [f"{value:.1e}" for value in found] + ["–"] * (4 - len(found))
             table.append(f"| {name} | {' | '.join(cells)} |")
             sys.stdout.write(table[-1] + "\n")
-            worst = max(worst, *found)
+            worst = max(worst, *found[:3])
     pathlib.Path(real_outputs).with_name("differences.md").write_text("\n".join(table) + "\n")
     EXPECTED.write_text(json.dumps(expected_outputs(real), indent=0) + "\n")
     if not worst < LARGEST_DIFFERENCE:

