@@ -126,6 +126,9 @@ def test_files_and_hear_take_an_imported_network(audio, model, tmp_path):
     largest = np.abs(expected).max()
     with np.load(tmp_path / "out/a.wav.npz") as npz:
         np.testing.assert_allclose(npz["embedding"], expected, rtol=0, atol=1e-5 * largest)
+    (tmp_path / "b.mp4").touch()
+    with pytest.raises(UserError, match="no signature 'vision'.*--video_streams takes one"):
+        extract.extract_files([tmp_path], config, settings)
     heard = hear.load_model(str(audio))
     assert heard.scene_embedding_size == 512
     scene = hear.get_scene_embeddings(tf.constant(waveform[np.newaxis]), heard)
