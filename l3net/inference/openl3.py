@@ -169,10 +169,16 @@ def _keras_layers(content: bytes) -> list[tuple[str, list[np.ndarray]]]:
     with h5py.File(io.BytesIO(content)) as file:
         for name in map(_text, file.attrs["layer_names"]):
             group = file[name]
-            arrays = [np.asarray(group[_text(key)]) for key in group.attrs["weight_names"]]
+            arrays = [_array(group[_text(key)]) for key in group.attrs["weight_names"]]
             if arrays:
                 layers.append((name, arrays))
     return layers
+
+
+def _array(dataset: h5py.Dataset) -> np.ndarray:
+    if dataset.nbytes > _MOST_BYTES:  # it may be declared so, and packed
+        raise ValueError(f"{dataset.name} has {dataset.nbytes} bytes")
+    return np.asarray(dataset, np.float32)
 
 
 def _text(name: bytes | str) -> str:
@@ -193,7 +199,7 @@ def build(weights: Weights) -> keras.Model:
     for layer, (_, arrays) in zip(layers, weights.layers, strict=True):
         if not all(np.isfinite(array).all() for array in arrays):
             raise UserError(f"{weights.name}: {layer.name} is not finite; download the file again")
-        layer.set_weights([array.astype(np.float32) for array in arrays])
+        layer.set_weights(arrays)
     return network
 
 

@@ -175,6 +175,16 @@ def test_damaged_files_are_refused(tmp_path):
         refuse(path, "is damaged or holds no weights of openl3 .*github.com/marl/openl3")
 
 
+def test_arrays_that_are_no_weights_are_refused(tmp_path, monkeypatch):
+    made = tiny_openl3.layers(AUDIO)[:2]
+    path = tiny_openl3.write_weights(tmp_path / f"{AUDIO}.h5", made)
+    monkeypatch.setattr(openl3, "_MOST_BYTES", 2000)
+    refuse(path, "is damaged or holds no weights of openl3 .*conv2d_2/kernel:0 has 2304 bytes")
+    made[0][0] = np.array([b"x"])
+    tiny_openl3.write_weights(path, made)
+    refuse(path, "is damaged or holds no weights of openl3 .*conver")
+
+
 def test_weights_of_another_network_are_refused(tmp_path):
     made = tiny_openl3.layers(AUDIO)
     path = tmp_path / f"{AUDIO}.h5"
