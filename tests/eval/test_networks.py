@@ -18,6 +18,8 @@ def test_kind_and_words_and_random_weights():
     assert networks.in_words(narrow) == "l3_net, 0 steps"
     assert networks.in_words(narrow, width=True) == "l3_net, width 0.5, 0 steps"
     assert networks.in_words(_model()) == "network, ? steps"
+    openl3s = _model(model_config={"model": "openl3_x"}, trained_on="music", imported={})
+    assert networks.in_words(openl3s) == "openl3_x, on music"
     for num_pairs, words in ((384, "batch norm of 384 pairs"), (0, "batch norm identity")):
         random = _model(trained_steps=0, random_batch_norm={"num_pairs": num_pairs})
         assert networks.in_words(random) == f"network, 0 steps, {words}"

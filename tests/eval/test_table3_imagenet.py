@@ -173,6 +173,8 @@ def test_from_scratch_is_like_the_network_it_is_compared_with():
     assert (paper.model, paper.stride, paper.width, paper.frame_px) == ("l3_net", 1, 1.0, 224)
     given = {"model": "l3_net_ots", "width": 0.25, "frame_px": 112}
     like = table3_imagenet._like(types.SimpleNamespace(metadata={"model_config": given}))
+    openl3s = {"model_config": {"model": "openl3_image_mel256_music"}, "imported": {}}
+    assert table3_imagenet._like(types.SimpleNamespace(metadata=openl3s)) == paper
     assert (like.stride, like.width, like.frame_px) == (2, 0.25, 112)
 
 

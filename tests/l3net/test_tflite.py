@@ -8,7 +8,7 @@ import tensorflow as tf
 from l3net import export, flags, models, tflite
 from l3net.errors import UserError
 from l3net.inference import saved_model
-from tests.tiny_networks import save_tiny_run
+from tests.tiny_networks import save_tiny_network, save_tiny_run
 
 TINY = models.ModelConfig("ave_net", width=0.03, frame_px=64, spectrogram_average=2)
 
@@ -73,6 +73,17 @@ def test_a_file_that_differs_is_not_kept(network, converted, tmp_path, monkeypat
     with pytest.raises(UserError, match="nothing was kept"):
         convert(network, out)
     assert out.read_text() == "of before" and list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "tolerance"), [({}, 1e-3), ({saved_model.IMPORTED: {}}, tflite.OPENL3_TOLERANCE)]
+)
+def test_openl3s_networks_may_differ_more(metadata, tolerance, tmp_path, monkeypatch):
+    network = save_tiny_network(tmp_path / "net", metadata=metadata)
+    asked = []
+    monkeypatch.setattr(tflite, "check", lambda *given: asked.append(given[-1]) or {"pool4": 0.0})
+    convert(network, tmp_path / "audio.tflite")
+    assert asked == [tolerance]
 
 
 def test_check_refuses_other_numbers_and_nan(converted):
