@@ -5,7 +5,6 @@ import types
 
 import numpy as np
 import pytest
-import resampy
 import soundfile
 from PIL import Image
 
@@ -14,7 +13,7 @@ from l3net import export, extract, models
 from l3net.errors import UserError
 from l3net.inference import embeddings, saved_model
 from l3net.media import images
-from l3net.media.sound import sound_blocks, windows
+from l3net.media.sound import AS_OPENL3, mono_48k, sound_blocks, windows
 from tests import conftest
 from tests.tiny_networks import save_tiny_run
 from tests.tiny_sounds import RATE, pictures, tone
@@ -216,7 +215,7 @@ def test_what_openl3s_arguments_would_change_is_refused(model, monkeypatch):
 
 def test_networks_of_openl3_hear_sound_resampled_by_it(model, monkeypatch):
     noise = np.random.default_rng(0).normal(0, 0.1, 16_000)
-    resampled = resampy.resample(noise, 16_000, RATE)
+    resampled = mono_48k(noise, 16_000, AS_OPENL3)
     monkeypatch.setitem(model.metadata, "model_config", {"model": "openl3_audio_linear_env"})
     got, _ = l3net.get_audio_embedding(noise, 16_000, model, center=False)
     close(got, l3net.get_audio_embedding(resampled, RATE, model, center=False)[0])
