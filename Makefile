@@ -71,6 +71,10 @@ prove-openl3: $(READY) $(OPENL3)/.ready  ## Compare imported networks with the r
 	$(RUN) tests.benchmarks.openl3_compare runs/openl3/real.npz
 	$(RUN) eval.reporting.docs_tables --readme=docs/openl3.md runs/openl3/differences.md
 
+.PHONY: quickstart-page
+quickstart-page: $(READY)  ## Run docs/examples/quickstart.ipynb and write docs/quickstart.md (two minutes)
+	$(BIN)/python docs/quickstart_page.py
+
 .PHONY: lint
 lint: $(READY)  ## Check style (ruff) and types (mypy)
 	$(BIN)/ruff check .
