@@ -14,7 +14,7 @@ import pytest
 from l3net import flags
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
-NOTEBOOK = DOCS / "examples/quickstart.ipynb"
+NOTEBOOK, PAGE = DOCS / "examples/quickstart.ipynb", DOCS / "quickstart.md"
 CELLS = json.loads(NOTEBOOK.read_text())["cells"]
 CODE = "\n\n".join("".join(cell["source"]) for cell in CELLS if cell["cell_type"] == "code")
 TREE = ast.parse(CODE)
@@ -99,6 +99,16 @@ def test_its_calls_fit_our_functions():
     assert checked >= {
         *("get_audio_embedding", "get_image_embedding", "get_video_embedding", "localize"),
     }
+
+
+def test_the_page_is_the_notebooks():
+    page = PAGE.read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    assert "\n\n".join(block.rstrip("\n") for block in blocks) == CODE
+    words = ["".join(cell["source"]) for cell in CELLS if cell["cell_type"] == "markdown"]
+    assert all(text.replace("](../", "](") in page for text in words)
+    links = re.findall(r"\]\(([^)#]+)", page)
+    assert links and all((PAGE.parent / path).exists() for path in links)
 
 
 @pytest.mark.slow
