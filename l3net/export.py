@@ -73,8 +73,9 @@ class Config:
     )
     shards: str | None = setting(
         None,
-        "With --random_weights: prepared folder of data_prep.write_shards, whose training clips, "
-        "without their labels, give batch norm its mean and variance.",
+        "With --random_weights: prepared folder of data_prep.write_shards, or its address on "
+        "object storage, whose training clips, without their labels, give batch norm "
+        "its mean and variance.",
     )
     batch_norm_batches: int = setting(
         _BATCHES,

@@ -14,7 +14,9 @@ class TableConfig:
         None, "SavedModel of the trained network, as l3net.export writes it."
     )
     shards: str | None = setting(
-        None, "Folder of shards that data_prep.write_shards made, the data of the table."
+        None,
+        "Folder of shards that data_prep.write_shards made, or its address on object storage "
+        "(s3://, gs://): the data of the table.",
     )
     out_dir: str = setting("runs/tables", "Folder for the table's .json and .md.")
     cache_dir: str = setting(

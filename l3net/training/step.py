@@ -23,7 +23,9 @@ class TrainingConfig:
     """
 
     shards: str = setting(
-        REQUIRED, "Prepared folder of data_prep.write_shards; see --train_splits."
+        REQUIRED,
+        "Prepared folder of data_prep.write_shards, or its address on object storage (s3://, "
+        "gs://); see --train_splits.",
     )
     train_splits: tuple[str, ...] = setting(
         ("train",),
