@@ -72,7 +72,7 @@ prove-openl3: $(READY) $(OPENL3)/.ready  ## Compare imported networks with the r
 	$(RUN) eval.reporting.docs_tables --readme=docs/openl3.md runs/openl3/differences.md
 
 .PHONY: quickstart-page
-quickstart-page: $(READY)  ## Run docs/examples/quickstart.ipynb and write docs/quickstart.md (two minutes)
+quickstart-page: $(READY)  ## Run docs/examples/quickstart.ipynb and write docs/quickstart.md (some minutes)
 	$(BIN)/python docs/quickstart_page.py
 
 .PHONY: lint
