@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import soundfile
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from l3net import constants
 from l3net.data.sequence_example import BYTES, INTS, REALS, feature_list, feature_lists, pack
@@ -84,6 +85,7 @@ class Clip:
 # --- What a record holds -------------------------------------------------------------------------
 ONE, MANY, SERIES = "one", "many", "series"
 SAMPLE_RATE = "WAVEFORM/feature/sample_rate"
+MEDIA_ID = "clip/media_id"
 # The feature list with the sound: by its encoding one or the other.
 AUDIO_BYTES, AUDIO_FLOATS = "WAVEFORM/feature/bytes", "WAVEFORM/feature/floats"
 # What those bytes are; MediaSequence prescribes no names (our choice: ffmpeg's, in capitals).
@@ -125,7 +127,7 @@ class Feature:
 FEATURES = (
     Feature("example/id", BYTES, "example_id", required=True, in_graph=True),
     Feature("example/dataset_name", BYTES, "dataset_name"),
-    Feature("clip/media_id", BYTES, "media_id", required=True, in_graph=True),
+    Feature(MEDIA_ID, BYTES, "media_id", required=True, in_graph=True),
     Feature("clip/data_path", BYTES, "data_path"),
     Feature("clip/start/timestamp", INTS, "start_us", required=True, in_graph=True),
     Feature("clip/end/timestamp", INTS, "end_us", required=True),
@@ -284,6 +286,27 @@ def read_fields(example: tf.train.SequenceExample) -> dict[str, Any]:
         else:
             fields[feature.field] = tuple(values)
     return fields | {"audio_encoding": fields["audio_encoding"] or encoding}
+
+
+def media_id_of(head: bytes) -> str:
+    """Returns the media id of a record from its first kilobytes, its context is in front.
+
+    Raises:
+        ValueError: if there is no such record.
+    """
+    kind, size, start = head[:1], 0, 1
+    for start, byte in enumerate(head[1:11], 2):
+        size |= (byte & 0x7F) << 7 * (start - 2)
+        if byte < 0x80:
+            break
+    try:
+        context = tf.train.Features.FromString(head[start : start + size])
+    except DecodeError as error:
+        raise ValueError("its first record is no SequenceExample") from error
+    values = context.feature[MEDIA_ID].bytes_list.value
+    if kind != b"\n" or not values:
+        raise ValueError(f"its first record has no {MEDIA_ID}")
+    return values[0].decode()
 
 
 def _check_sample_rate(example: tf.train.SequenceExample) -> None:

@@ -16,18 +16,22 @@ import hashlib
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent import futures
 from typing import Any, TypeVar
 
 import tensorflow as tf
 
-from l3net.data.schema import Clip, clip_from_bytes
-from l3net.data.storage import Location, RemotePath, locate
+from l3net.data.schema import Clip, clip_from_bytes, media_id_of
+from l3net.data.storage import Location, RemotePath, locate, read_head
 from l3net.errors import UserError, first_line
 from l3net.json_files import read_json, write_json
 
 LABELS_FILE = "labels.txt"
 PREP_FILE = "prep.json"
 OUTCOMES_FILE = "outcomes.csv"
+_HEAD_BYTES = 1 << 16  # of a shard: more than its first record's context takes
+_RECORD_START = 12  # after the record's length and that length's checksum
+_READERS = 16
 _Path = TypeVar("_Path", pathlib.Path, RemotePath, Location)
 _SHARD_NAME = re.compile(r"(?P<name>.+)-(?P<split>[^-]+)-(?P<index>\d{5})-of-(?P<count>\d{5})")
 
@@ -117,7 +121,7 @@ def find_shards(folder: str | Location, split: str) -> list[Shard]:
 
     Raises:
         UserError: if the folder does not exist or cannot be read, has no shard of that split, or
-            misses some.
+            misses some, or a shard is not the one that its marker belongs to.
     """
     folder = locate(folder)
     names = _names_in(folder)
@@ -133,7 +137,9 @@ def find_shards(folder: str | Location, split: str) -> list[Shard]:
             f"{folder} has {len(matches)} of {count} {split} shards; "
             "run data_prep.write_shards again to finish it"
         )
-    shards = [_finished_shard(folder / match.string, match["name"]) for match in matches]
+    with futures.ThreadPoolExecutor(_READERS) as pool:  # an address answers slowly
+        paths = [folder / match.string for match in matches]
+        shards = list(pool.map(_finished_shard, paths, [match["name"] for match in matches]))
     return [shard for shard in shards if shard.num_clips]
 
 
@@ -154,7 +160,25 @@ def content_digest(shards: list[Shard]) -> str:
 
 def _finished_shard(path: Location, dataset_name: str) -> Shard:
     marker = read_marker(path)
+    problem = _mismatch(path, marker) if marker.num_clips else None
+    if problem is not None:
+        raise UserError(
+            f"shard {path} is not the one that {marker_path(path).name} belongs to ({problem}); "
+            "copy both again, or run data_prep.write_shards again to make it"
+        )
     return Shard(path, marker.num_clips, marker.media_ids, marker.sha256 or "", dataset_name)
+
+
+def _mismatch(path: Location, marker: Marker) -> str | None:
+    """Says how a shard's size or its first record differs from its marker's; None if neither."""
+    try:
+        head, num_bytes = read_head(path, _HEAD_BYTES)
+        if marker.num_bytes not in (None, num_bytes):
+            return f"it has {num_bytes} bytes, not {marker.num_bytes}"
+        media_id = media_id_of(head[_RECORD_START:])
+    except (OSError, ValueError) as error:
+        return first_line(error)
+    return None if media_id in marker.media_ids else f"it begins with video {media_id!r}"
 
 
 def read_labels(folder: str | Location) -> list[str]:

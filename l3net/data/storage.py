@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import dataclasses
 import functools
+import os
 import pathlib
 import secrets
 from collections.abc import Iterator
@@ -77,12 +78,26 @@ class RemotePath:
         with _os_errors(), self.open() as file:
             return file.read().decode()
 
+    def num_bytes(self) -> int:
+        """Returns a file's size."""
+        with _os_errors():
+            return tf.io.gfile.stat(self.address).length
+
     def open(self) -> tf.io.gfile.GFile:
         """Opens a file for reading bytes; it reads half a megabyte ahead."""
         return tf.io.gfile.GFile(self.address, "rb")
 
 
 Location = pathlib.Path | RemotePath
+
+
+def read_head(path: Location, num_bytes: int) -> tuple[bytes, int]:
+    """Returns a file's first bytes, and its size; OSError if it cannot be read."""
+    if isinstance(path, RemotePath):
+        with _os_errors(), path.open() as file:
+            return file.read(num_bytes), path.num_bytes()
+    with open(path, "rb", buffering=0) as file:
+        return file.read(num_bytes), os.fstat(file.fileno()).st_size
 
 
 def locate(address: str | Location) -> Location:

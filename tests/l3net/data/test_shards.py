@@ -2,13 +2,17 @@ import dataclasses
 import json
 
 import pytest
+import tensorflow as tf
 
 from l3net.data import shards as shard_files
 from l3net.data.shards import Marker, find_shards, marker_path, read_clips
 from l3net.errors import UserError
 from tests import tiny_shards
 
-MARKER = Marker(1, ("video0001",), 7, "ab", "config", [{"outcome": "ok"}])
+
+def _marker_of(shard) -> Marker:
+    outcomes = [{"outcome": "ok"}]
+    return Marker(1, ("video0001",), shard.stat().st_size, "ab", "config", outcomes)
 
 
 def test_find_shards_reads_counts_and_leaves_out_empty_ones(tmp_path):
@@ -46,10 +50,44 @@ def test_damaged_shard_is_one_clear_line(tmp_path):
 
 @pytest.fixture
 def shard(tmp_path):
-    path = tmp_path / "demo-train-00000-of-00001"
-    path.write_bytes(b"7 bytes")
-    shard_files.write_marker(path, MARKER)
-    return path
+    (made,) = tiny_shards.write_shards(tmp_path, [tiny_shards.make_clip(1)], name="demo")
+    shard_files.write_marker(made.path, _marker_of(made.path))
+    return made.path
+
+
+def _swap(a, b):
+    content = a.path.read_bytes()
+    a.path.write_bytes(b.path.read_bytes())
+    b.path.write_bytes(content)
+
+
+MIX_UPS = {
+    "another shard": lambda a, b: _swap(a, b),
+    "cut": lambda a, b: a.path.write_bytes(a.path.read_bytes()[:-1]),
+    "grown": lambda a, b: a.path.write_bytes(a.path.read_bytes() + b"x"),
+    "empty": lambda a, b: a.path.write_bytes(b""),
+    "no record": lambda a, b: a.path.write_bytes(b"text " * 99),
+    "another record": lambda a, b: tf.io.TFRecordWriter(str(a.path)).write(b"\x08\x01"),
+    "gone": lambda a, b: a.path.unlink(),
+}
+
+
+@pytest.mark.parametrize("sized", [True, False])
+@pytest.mark.parametrize("mix_up", MIX_UPS)
+def test_a_shard_that_is_not_its_markers_is_refused(tmp_path, mix_up, sized):
+    clips = [tiny_shards.make_clip(k) for k in (1, 2)]
+    shards = tiny_shards.write_shards(tmp_path, clips, num_shards=2)
+    if sized:
+        for shard in shards:
+            marker = Marker(1, shard.media_ids, shard.path.stat().st_size)
+            shard_files.write_marker(shard.path, marker)
+    assert len(find_shards(tmp_path, "train")) == 2
+    MIX_UPS[mix_up](*shards)
+    if mix_up in ("cut", "grown") and not sized:  # reading finds the former
+        return
+    with pytest.raises(UserError, match="not the one that|has 1 of 2 train") as error:
+        find_shards(tmp_path, "train")
+    assert "\n" not in str(error.value)
 
 
 def change_marker(path, **changes):
@@ -59,14 +97,14 @@ def change_marker(path, **changes):
 
 
 def test_a_marker_may_hold_more_or_nothing_but_the_clips(shard):
-    assert shard_files.read_marker(shard) == MARKER
+    assert shard_files.read_marker(shard) == _marker_of(shard)
     content = json.loads(marker_path(shard).read_text())
-    assert list(content) == [*dataclasses.asdict(MARKER), "checksum"]
+    assert list(content) == [*dataclasses.asdict(_marker_of(shard)), "checksum"]
     assert find_shards(shard.parent, "train")[0].sha256 == "ab"
     change_marker(shard, later=1)
-    assert shard_files.read_marker(shard) == MARKER
-    marker_path(shard).write_text('{"num_clips": 1, "media_ids": ["a"]}')
-    assert shard_files.read_marker(shard) == Marker(1, ("a",))
+    assert shard_files.read_marker(shard) == _marker_of(shard)
+    marker_path(shard).write_text('{"num_clips": 1, "media_ids": ["video0001"]}')
+    assert shard_files.read_marker(shard) == Marker(1, ("video0001",))
     assert find_shards(shard.parent, "train")[0].sha256 == ""
 
 
@@ -79,7 +117,7 @@ def test_a_damaged_marker_is_one_clear_line(shard, text):
 
 
 def test_a_marker_fits_a_finished_shard_alone(shard):
-    assert shard_files.fitting_marker(shard, "config") == MARKER
+    assert shard_files.fitting_marker(shard, "config") == _marker_of(shard)
     assert shard_files.fitting_marker(shard, "other") is None
     shard.write_bytes(b"6 byte")
     assert shard_files.fitting_marker(shard, "config") is None
