@@ -24,7 +24,7 @@ from eval.reporting import paper_values, synthetic, tables
 from eval.reporting.table_config import TableConfig
 from eval.sets import clips
 from l3net import constants, flags
-from l3net.data import augment, avc_pairs, fixed_pairs, schema
+from l3net.data import augment, avc_pairs, damage, fixed_pairs, schema
 from l3net.data.shards import find_shards, read_clips
 from l3net.errors import UserError
 from l3net.flags import setting
@@ -138,7 +138,7 @@ class Questions:
             with_clips=True,
         )
         with progress(networks.kind(model), unit="pair", total=num_pairs) as shown:
-            for batch in dataset.as_numpy_iterator():
+            for batch in damage.checked(dataset.as_numpy_iterator(), [path]):
                 yield _to_floats(batch)
                 shown.advance(len(batch[constants.CORRESPONDS_KEY]))
 

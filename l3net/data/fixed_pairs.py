@@ -8,19 +8,22 @@ They are in the order in which the clips that they need were read.
 """
 
 import collections
+import contextlib
+import logging
 from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
 from l3net import constants
-from l3net.data import augment, avc_pairs, input_pipeline, schema
+from l3net.data import augment, avc_pairs, damage, input_pipeline, schema
 from l3net.data.sequence_example import BYTES, INTS, pack
 from l3net.data.shards import content_digest, find_shards, read_clips
 from l3net.data.storage import Location, locate, written_whole
 from l3net.errors import UserError
 from l3net.progress import Progress, progress
 
+_log = logging.getLogger(__name__)
 FOLDER = "fixed_pairs"
 MIN_PAIRS = 10_000  # our choice: an accuracy's standard error is then below half a point
 # A pair's numbers, besides what is seen and heard.
@@ -74,10 +77,20 @@ def fixed_pairs(
     shift = f"-shift{misalignment_seconds:g}s" if sampling == "ots" else ""
     name = f"{split}-{sampling}{shift}-{num_pairs}-seed{seed}{kept}-{digest}.tfrecord"
     path = locate(folder) / FOLDER / name
-    if not path.exists():
+    if not _is_complete(path, num_pairs):
         how = {"sampling": sampling, "misalignment_seconds": misalignment_seconds}
         _write(path, shards, num_pairs, how, inputs, seed)
     return path
+
+
+def _is_complete(path: Location, num_pairs: int) -> bool:
+    if not path.exists():
+        return False
+    with contextlib.suppress(ValueError, OSError):
+        if damage.num_records(path) == num_pairs:
+            return True
+    _log.warning("%s is damaged; it is made again", path)
+    return False
 
 
 def balanced_num_pairs(folder: str | Location, split: str) -> int:

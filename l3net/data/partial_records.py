@@ -9,6 +9,7 @@ here: `data_prep.verify_shards` does that.
 The wire format: https://protobuf.dev/programming-guides/encoding; of the shards: `TFRecordWriter`.
 """
 
+import contextlib
 import dataclasses
 import io
 import os
@@ -17,17 +18,20 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import soundfile
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from l3net import constants
 from l3net.data import schema
 from l3net.data.shards import Shard
 from l3net.data.storage import Location, RemotePath
+from l3net.errors import first_line
 
 _MAX_KEPT = 1_000_000
 _LENGTH_BYTES, _CRC_BYTES = 8, 4  # a TFRecord: length, its CRC, the record, its CRC
 _HEADS_BYTES = 32  # holds the tags and lengths of three nested fields
 _LENGTH_DELIMITED = 2
 _MAP_KEY, _MAP_VALUE = 1, 2
+_JPEG_START = b"\xff\xd8"
 _JPEGS = {"image/encoded": "frames", "flow/encoded": "flows"}
 _SOUNDS = (schema.AUDIO_BYTES, schema.AUDIO_FLOATS)
 
@@ -83,7 +87,7 @@ class PartialRecords:
         if (kept := self._facts.get(clip)) is not None:
             return kept
         shard = self._shard_of(clip)
-        with _File(self._paths[shard]) as file:
+        with self._opened(clip) as file:
             if shard not in self._records:
                 num_clips = int(self._first_clips[shard + 1] - self._first_clips[shard])
                 self._records[shard] = _record_borders(file, num_clips)
@@ -107,18 +111,20 @@ class PartialRecords:
         origin, borders = self.facts(clip).jpegs[field]
         first, last = int(index.min()), int(index.max())
         begin = int(borders[first])
-        with self._open(clip) as file:
+        with self._opened(clip) as file:
             span = file.read_at(origin + begin, int(borders[last + 1]) - begin)
         jpegs = np.empty(index.shape, object)
         for place, k in np.ndenumerate(index):
             jpegs[place] = _content(span[int(borders[k]) - begin : int(borders[k + 1]) - begin])
+            if not jpegs[place].startswith(_JPEG_START):
+                raise ValueError(self._name(clip, f"picture {k} is no JPEG"))
         return jpegs
 
     def seconds(self, clip: int, starts: np.ndarray) -> np.ndarray:
         """Reads seconds of sound: int16 [len(starts), 48000], from these samples on."""
         position, size = self.facts(clip).sound
         length = constants.AUDIO_SAMPLES
-        with self._open(clip) as file:
+        with self._opened(clip) as file:
             if self._audio_encoding == schema.FLAC:
                 sound = io.BytesIO(file.read_at(position, size))
                 cuts = [_cut_flac(sound, int(start)) for start in starts]
@@ -131,8 +137,20 @@ class PartialRecords:
                 cuts = [np.frombuffer(part, "<i2") for part in parts]
         return np.stack(cuts).astype(np.int16)
 
-    def _open(self, clip: int) -> "_File":
-        return _File(self._paths[self._shard_of(clip)])
+    @contextlib.contextmanager
+    def _opened(self, clip: int) -> Iterator["_File"]:
+        try:
+            with _File(self._paths[self._shard_of(clip)]) as file:
+                yield file
+        except (ValueError, LookupError, DecodeError, soundfile.SoundFileError) as error:
+            raise ValueError(self._name(clip, first_line(error))) from error
+
+    def _name(self, clip: int, problem: str) -> str:
+        shard = self._shard_of(clip)
+        return (
+            f"shard {self._paths[shard]}, record {clip - int(self._first_clips[shard])} is damaged "
+            f"({problem}); data_prep.verify_shards finds every one, write_shards mends it"
+        )
 
     def _shard_of(self, clip: int) -> int:
         return int(np.searchsorted(self._first_clips, clip, side="right")) - 1
@@ -147,8 +165,10 @@ class _File:
     def __enter__(self) -> "_File":
         if isinstance(self._path, RemotePath):
             self._file = self._path.open()
+            self._num_bytes = self._file.size()
             return self
         self._file = open(self._path, "rb", buffering=0)  # noqa: SIM115
+        self._num_bytes = os.fstat(self._file.fileno()).st_size
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
         return self
@@ -160,26 +180,25 @@ class _File:
         """Reads so many bytes; ValueError if there are fewer."""
         parts: list[bytes] = []
         left = count
-        try:
-            self._file.seek(position)
-        except tf.errors.OutOfRangeError:  # an address's; a disk's seek goes anywhere
-            raise self._cut_off() from None
+        if position + count > self._num_bytes:  # a damaged length may be of any size
+            raise ValueError("it is cut off")
+        self._file.seek(position)
         while left:
             if not (part := self._file.read(left)):
-                raise self._cut_off()
+                raise ValueError("it is cut off")
             parts.append(part)
             left -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _cut_off(self) -> ValueError:
-        return ValueError(f"shard {self._path} is cut off; data_prep.write_shards mends it")
 
 
 def _record_borders(file: _File, num_clips: int) -> np.ndarray:
     """Finds the records of a shard: int64 [num_clips, 2], start and end in the file."""
     borders, position = np.zeros([num_clips, 2], np.int64), 0
-    for row in borders:
-        size = int.from_bytes(file.read_at(position, _LENGTH_BYTES), "little")
+    for number, row in enumerate(borders):
+        try:
+            size = int.from_bytes(file.read_at(position, _LENGTH_BYTES), "little")
+        except ValueError:
+            raise ValueError(f"it ends before its record {number}") from None
         row[0] = position + _LENGTH_BYTES + _CRC_BYTES
         row[1] = row[0] + size
         position = int(row[1]) + _CRC_BYTES
@@ -206,6 +225,8 @@ def _read_facts(read: _Read, start: int, end: int, audio_encoding: str) -> ClipF
                 times = example.feature_lists.feature_list[name]
                 times.MergeFromString(read(place, stop - place))
     fields = schema.read_fields(example)
+    if not fields["media_id"]:
+        raise ValueError(f"it has no {schema.MEDIA_ID}")
     times_us = np.array(fields["timestamps_us"], np.int64) - fields["start_us"]
     return ClipFacts(
         media_id=fields["media_id"],
@@ -256,7 +277,7 @@ def _head(data: bytes, at: int) -> tuple[int, int, int]:
         shift += 7
         if data[at] < 0x80:
             return number, at + 1, size
-    raise ValueError("a shard's record is no SequenceExample; data_prep.verify_shards finds it")
+    raise ValueError("it is no SequenceExample")
 
 
 def _content_span(read: _Read, position: int) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from l3net.data import input_pipeline
+from l3net.data import damage, input_pipeline
 from l3net.data.shards import Shard
 from l3net.errors import UserError
 from l3net.flags import setting
@@ -175,6 +175,7 @@ def training_batches(
 
     They are distributed batches of `input_pipeline.training_batches`, `micro_batch` pairs each,
     drawn from this worker's part of all training shards. `start_step` global batches are left out.
+    UserError comes where a record cannot be read.
     """
     position = position_of(strategy)
     own = dataclasses.replace(
@@ -194,7 +195,8 @@ def training_batches(
             return dataset
         return dataset.rebatch(micro_batch, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
-    return iter(strategy.distribute_datasets_from_function(batches))
+    dataset = strategy.distribute_datasets_from_function(batches)
+    return damage.checked(dataset, [shard.path for shard in own_shards])
 
 
 def any_worker(strategy: tf.distribute.Strategy, yes: bool) -> bool:

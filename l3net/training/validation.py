@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from l3net import models
-from l3net.data import fixed_pairs, input_pipeline
+from l3net.data import damage, fixed_pairs, input_pipeline
 from l3net.data.shards import Shard
 from l3net.data.storage import Location
 from l3net.models.batch_norm import PreciseBatchNorm
@@ -34,7 +34,8 @@ def batches_of_statistics(
     """
     seed = pipeline_config.seed + _SEED_OF_STATISTICS
     config = dataclasses.replace(pipeline_config, seed=seed, paired_negatives=0)
-    for batch in input_pipeline.training_batches(shards, config).rebatch(size):
+    batches = input_pipeline.training_batches(shards, config).rebatch(size)
+    for batch in damage.checked(batches, [shard.path for shard in shards]):
         yield input_pipeline.prepare_batch(
             batch, spectrogram_settings=model_config.spectrogram_settings
         )
@@ -89,7 +90,7 @@ class Validator:
             inputs=config.inputs,
         )
         num_correct = num_pairs = 0
-        for batch in dataset:
+        for batch in damage.checked(dataset, [self._pairs]):
             num_correct += int(self._count_correct(batch))
             num_pairs += len(batch[self._network.target])
         return num_correct / num_pairs, num_pairs
