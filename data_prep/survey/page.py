@@ -1,10 +1,7 @@
 """The page that data_prep.report writes: a survey of a prepared folder as one HTML file."""
 
-import io
 import logging
 import pathlib
-
-import PIL.Image
 
 from data_prep.shards import clip_records
 from data_prep.survey import figures
@@ -15,6 +12,7 @@ from l3net import html_pages
 from l3net.errors import UserError
 from l3net.files import write_whole
 from l3net.log_spectrogram import VALUE_RANGE
+from l3net.media import images
 from l3net.progress import track
 
 REPORT_FILE = "report.html"
@@ -108,9 +106,11 @@ def _sample(survey: Survey) -> list[tuple[SampleClip, str, figures.Picture]]:
 def _frame_uri(clip: SampleClip) -> str:
     """Returns the frame as it is in the shard, once it is known to be a JPEG."""
     try:
-        with PIL.Image.open(io.BytesIO(clip.frame), formats=("JPEG",)) as image:
+        with images.opened(clip.frame) as image:
             image.load()
-    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+            if image.format != "JPEG":
+                raise ValueError(f"it is {image.format}")
+    except UserError as error:
         raise UserError(
             f"clip {clip.example_id}: the frame at {clip.frame_seconds:g} s is no JPEG ({error}); "
             "data_prep.verify_shards finds every bad record, write_shards makes it again"

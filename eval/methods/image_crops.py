@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from eval.sets import image_sets
 from l3net.errors import UserError
+from l3net.media.images import read_rgb
 
 AREA_RANGE = (0.05, 1.0)
 ASPECT_RANGE = (3 / 4, 4 / 3)
@@ -110,7 +111,7 @@ def batches(
 
     def load(row: np.ndarray) -> np.ndarray:
         try:
-            return image_sets.read_rgb(split.sources[int(row)])
+            return read_rgb(split.sources[int(row)])
         except UserError as error:
             failures.append(error)
             raise

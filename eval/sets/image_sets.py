@@ -4,18 +4,16 @@
   images' classes; and any other photographs in this layout.
 - frames of a prepared shard folder (l3net.data.schema), its splits train and test.
 
-Nothing is decoded until `read_rgb` is called.
+Nothing is decoded until `l3net.media.images.read_rgb` is called.
 """
 
 import dataclasses
 import functools
-import io
 import pathlib
 import re
 from collections.abc import Iterable
 
 import numpy as np
-from PIL import Image
 
 from eval.reporting import cache, synthetic
 from eval.sets import clip_labels
@@ -79,19 +77,6 @@ class ImageSet:
     val: Split
     is_imagenet: bool = False
     is_synthetic: bool = False
-
-
-def read_rgb(source: str | bytes) -> np.ndarray:
-    """Decodes an image, given as its path or itself, to uint8 [height, width, 3]; or UserError.
-
-    Pillow reads what ImageNet holds beside plain JPEGs: a PNG under the name .JPEG, JPEGs in CMYK.
-    """
-    try:
-        with Image.open(source if isinstance(source, str) else io.BytesIO(source)) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        name = source if isinstance(source, str) else "of a shard"
-        raise UserError(f"cannot read the image {name}: {error}") from error
 
 
 # --- ImageNet ------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from l3net import html_pages
 from l3net.errors import UserError
-from l3net.media import ffmpeg, file_kinds
+from l3net.media import ffmpeg, file_kinds, images
 
 _TEMPLATE = "search.html.j2"
 _THUMBNAIL_PX = 180
@@ -84,10 +84,10 @@ def thumbnail(path: str | pathlib.Path, kind: str, time_seconds: float) -> str:
         if kind == file_kinds.VIDEO:
             return _as_url(Image.fromarray(frame_at(path, time_seconds, _THUMBNAIL_PX)))
         if kind == file_kinds.IMAGE:
-            with Image.open(path) as image:
+            with images.opened(path) as image:
                 image.draft("RGB", (2 * _THUMBNAIL_PX,) * 2)
                 return _as_url(ImageOps.exif_transpose(image).convert("RGB"))
-    except (UserError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except UserError:
         pass  # moved or changed since it was added: the page says so without it
     return ""
 

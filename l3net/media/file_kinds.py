@@ -6,11 +6,19 @@ from l3net.errors import UserError
 
 SOUND, IMAGE, VIDEO = "sound", "image", "video"
 SUFFIXES = {
-    SOUND: (".aac", ".aif", ".aiff", ".flac", ".m4a", ".mp3", ".ogg", ".opus", ".wav"),
-    IMAGE: (".bmp", ".jpeg", ".jpg", ".png", ".webp"),
+    SOUND: (
+        *(".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".au", ".caf", ".dts", ".eac3"),
+        *(".flac", ".m4a", ".m4b", ".mka", ".mp2", ".mp3", ".oga", ".ogg", ".opus", ".snd", ".spx"),
+        *(".tta", ".voc", ".w64", ".wav", ".weba", ".wma", ".wv"),
+    ),
+    IMAGE: (
+        *(".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo"),
+        *(".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"),
+    ),
     VIDEO: (
-        *(".3g2", ".3gp", ".asf", ".avi", ".f4v", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
-        *(".mpeg", ".mpg", ".mts", ".ogv", ".qt", ".ts", ".vob", ".webm", ".wmv"),
+        *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".m2ts", ".m2v", ".m4v"),
+        *(".mk3d", ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv"),
+        *(".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv"),
     ),
 }
 KINDS = {suffix: kind for kind, suffixes in SUFFIXES.items() for suffix in suffixes}

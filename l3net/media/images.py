@@ -1,19 +1,28 @@
 """Images and the frames of videos as the networks take them."""
 
 import contextlib
+import functools
+import io
 import itertools
 import math
 import pathlib
-from collections.abc import Generator
+import struct
+import warnings
+from collections.abc import Generator, Iterator
 
 import numpy as np
 import PIL
 from PIL import Image, ImageOps
 
 from l3net import constants
-from l3net.errors import UserError
+from l3net.errors import UserError, first_line
 from l3net.media import ffmpeg, file_kinds
 
+# As Pillow calls them; JPEG includes those of several pictures (MPO).
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+MAX_MEGAPIXELS = 64  # our choice: decoding one then takes less than a gigabyte
+_SMALLEST_JPEG_SCALE = 8
+_TOO_LARGE = f"need at most {MAX_MEGAPIXELS} megapixels: make it smaller (a JPEG may have more)"
 _SIXTEEN_BITS_TO_EIGHT = 257  # 65535 = 255 * 257
 
 
@@ -42,25 +51,78 @@ def video_frames(
             yield center_crop(frame, frame_px)
 
 
-def read_image(path: pathlib.Path, frame_px: int) -> np.ndarray:
-    """Reads an image upright (EXIF orientation applied) and takes its centre crop.
+@contextlib.contextmanager
+def opened(source: str | pathlib.Path | bytes) -> Iterator[Image.Image]:
+    """Opens an image, given as its path or itself; the only place that does.
 
-    Of an animation the first picture counts, and transparency is dropped. Returns uint8 [frame_px,
-    frame_px, 3], RGB; UserError if the file is no image, is damaged or unreasonably large.
+    The content decides what it is, not the name, and of all that Pillow knows only `FORMATS` are
+    tried: PostScript, for example, would start another program. A JPEG of more than
+    MAX_MEGAPIXELS is decoded at a half, a quarter or an eighth of its size.
+
+    Yields:
+        The image, not decoded yet; decoding may raise what becomes the same UserError here.
+
+    Raises:
+        UserError: if it is no image of these formats, damaged, or too large.
     """
+    name = "the image" if isinstance(source, bytes) else str(source)
     try:
-        with Image.open(path) as image:
-            return center_crop(_as_rgb(ImageOps.exif_transpose(image)), frame_px)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large images and odd tags: said below, or harmless
+            data = io.BytesIO(source) if isinstance(source, bytes) else source
+            with Image.open(data, formats=_formats()) as image:
+                _limit(image, name)
+                yield image
     except PIL.UnidentifiedImageError as error:
-        raise UserError(f"{path}: not an image, whatever its name says") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: cannot decode the image ({error})") from error
+        raise UserError(
+            f"{name}: not an image of the formats {', '.join(_formats())}, whatever its name says"
+        ) from error
+    except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
+        raise UserError(f"{name}: cannot decode the image ({first_line(error)})") from error
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{name}: {_TOO_LARGE}") from error
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _limit(image: Image.Image, name: str) -> None:
+    side = 1
+    while image.width * image.height > MAX_MEGAPIXELS * 1e6:
+        side *= 2
+        size = image.size
+        image.draft("RGB", (size[0] // 2, size[1] // 2))
+        if image.size == size or side > _SMALLEST_JPEG_SCALE:
+            raise UserError(f"{name}: {size[0]} x {size[1]} pixels; {_TOO_LARGE}")
+
+
+def read_rgb(source: str | pathlib.Path | bytes) -> np.ndarray:
+    """Decodes an image upright (EXIF orientation applied) to uint8 [height, width, 3].
+
+    Of an animation the first picture counts, and transparency is dropped. For the errors see
+    `opened`.
+    """
+    with opened(source) as image:
+        ImageOps.exif_transpose(image, in_place=True)
+        return _as_rgb(image)
+
+
+def read_image(path: pathlib.Path, frame_px: int) -> np.ndarray:
+    """Reads an image as `read_rgb` does and takes its centre crop.
+
+    Returns uint8 [frame_px, frame_px, 3], RGB; for the errors see `opened`.
+    """
+    return center_crop(read_rgb(path), frame_px)
 
 
 def _as_rgb(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip instead of scale
-        grey = np.asarray(image).astype(np.uint32) // _SIXTEEN_BITS_TO_EIGHT
-        image = Image.fromarray(grey.astype(np.uint8))
+        grey = np.empty((image.height, image.width), np.uint8)
+        np.floor_divide(np.asarray(image), _SIXTEEN_BITS_TO_EIGHT, out=grey, casting="unsafe")
+        image = Image.fromarray(grey)
     return np.asarray(image.convert("RGB"))
 
 

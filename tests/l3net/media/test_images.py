@@ -1,9 +1,13 @@
+import shutil
+import subprocess
+import tracemalloc
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from l3net.errors import UserError
-from l3net.media import images
+from l3net.media import file_kinds, images
 from tests import conftest
 from tests.tiny_sounds import pictures
 
@@ -40,6 +44,50 @@ def test_a_truncated_image_is_refused(tmp_path):
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(UserError, match="not an image"):
         images.read_image(tmp_path / "text.png", 64)
+
+
+def test_what_would_start_another_program_is_no_image(tmp_path, monkeypatch):
+    for name in ("a.jpg", "a.eps", "a.png"):
+        (tmp_path / name).write_bytes(
+            b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n"
+        )
+        monkeypatch.setattr(subprocess, "Popen", None)  # Ghostscript
+        monkeypatch.setattr(subprocess, "check_call", None)
+        with pytest.raises(UserError, match="not an image of the formats .*JPEG.*PNG"):
+            images.read_image(tmp_path / name, 64)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "RGB", "P"])
+def test_a_small_file_of_many_pixels_is_refused_before_it_is_decoded(tmp_path, mode):
+    size = (8200, 8200)
+    Image.new(mode, size).save(tmp_path / "large.png", compress_level=1)
+    tracemalloc.start()
+    with pytest.raises(UserError, match="8200 x 8200 pixels; need at most 64 megapixels"):
+        images.read_rgb(tmp_path / "large.png")
+    assert tracemalloc.get_traced_memory()[1] < 5e6
+    tracemalloc.stop()
+
+
+def test_a_large_jpeg_is_decoded_smaller_and_says_nothing(tmp_path, recwarn):
+    left_white = Image.new("L", (12_000, 8_000))
+    left_white.paste(255, (0, 0, 6_000, 8_000))
+    left_white.save(tmp_path / "large.jpg", quality=30)
+    rgb = images.read_rgb(tmp_path / "large.jpg")
+    assert rgb.shape == (4_000, 6_000, 3)
+    assert rgb[:, :2_990].min() > 250 and rgb[:, 3_010:].max() < 5
+    assert not recwarn.list
+
+
+def test_the_content_decides_and_of_an_animation_the_first_picture(tmp_path):
+    red, blue = Image.new("RGB", (64, 64), (255, 0, 0)), Image.new("RGB", (64, 64), (0, 0, 255))
+    for suffix in (".gif", ".tif", ".avif", ".webp", ".bmp", ".ppm", ".jp2"):
+        more = {".gif", ".tif", ".webp"} & {suffix}
+        settings = {"save_all": True, "append_images": [blue]} if more else {}
+        red.save(tmp_path / f"a{suffix}", **settings)
+        shutil.copy(tmp_path / f"a{suffix}", tmp_path / "named.jpg")
+        rgb = images.read_rgb(tmp_path / "named.jpg").astype(int)
+        assert rgb.shape == (64, 64, 3) and abs(rgb - [255, 0, 0]).max() < 8, suffix
+        assert file_kinds.kind_of(tmp_path / f"a{suffix}") == file_kinds.IMAGE
 
 
 @pytest.mark.parametrize(
