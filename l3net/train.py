@@ -48,7 +48,7 @@ def main(
 ) -> None:
     """Trains one run, or one for each learning rate of the grid."""
     # First of all: several workers must find each other before TensorFlow does anything else.
-    strategy = distribution.make_strategy(devices.strategy)
+    strategy = distribution.make_strategy(devices.strategy, wait_seconds=devices.wait_seconds)
     is_chief = distribution.position_of(strategy).is_chief
     pipeline = dataclasses.replace(
         pipeline, inputs=model.network.inputs, labels=model.network.is_classifier

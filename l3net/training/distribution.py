@@ -14,8 +14,11 @@ one GPU or four of one machine see the same global batches in the same order.
 import contextlib
 import dataclasses
 import json
+import logging
 import math
 import os
+import socket
+import time
 import zlib
 from collections.abc import Iterator
 
@@ -35,6 +38,8 @@ _LOST = (
     tf.errors.DeadlineExceededError,
     tf.errors.InternalError,
 )
+_SAY_SECONDS, _LOOK_SECONDS = 30.0, 0.5
+_log = logging.getLogger(__name__)
 _SEED_STRIDE = 7_919  # between the streams of two workers; a prime, to hit no seed that users take
 
 
@@ -49,22 +54,31 @@ class Devices:
         "multi_worker if there is a TF_CONFIG, else mirrored.",
         choices=("auto", "mirrored", "multi_worker"),
     )
+    wait_seconds: float = setting(
+        600.0,
+        "Seconds that a worker waits at the start for the others of TF_CONFIG; those that are "
+        "missing are named every half minute.",
+    )
 
 
-def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
+def make_strategy(
+    name: str = "auto", *, wait_seconds: float = Devices.wait_seconds
+) -> tf.distribute.Strategy:
     """Makes the strategy `Devices` names; with several workers it must be TensorFlow's first work.
 
     Raises:
-        UserError: if TF_CONFIG is missing or invalid.
+        UserError: if TF_CONFIG is missing or invalid, or another worker after `wait_seconds`.
     """
     if name == "mirrored" or (name == "auto" and not os.environ.get(TF_CONFIG)):
         return tf.distribute.MirroredStrategy()
-    _check_tf_config()
+    own, addresses = _check_tf_config()
+    _meet(own, addresses, wait_seconds)
     with lost_worker_is_one_line():
         return tf.distribute.MultiWorkerMirroredStrategy()
 
 
-def _check_tf_config() -> None:
+def _check_tf_config() -> tuple[str, list[str]]:
+    """Returns this worker's address of TF_CONFIG and those of all; UserError if it is invalid."""
     example = (
         '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, '
         '"task": {"type": "worker", "index": 0}}'
@@ -74,14 +88,62 @@ def _check_tf_config() -> None:
         content = json.loads(text)
         cluster, task = content["cluster"], content["task"]
         known = set(cluster) <= {"chief", "worker"}
-        ok = known and 0 <= int(task["index"]) < len(cluster[task["type"]])
-    except (ValueError, KeyError, TypeError):
+        addresses = [address for job in sorted(cluster) for address in cluster[job]]
+        own = cluster[task["type"]][int(task["index"])]
+        ok = known and int(task["index"]) >= 0 and all(map(_port, addresses))
+    except (ValueError, LookupError, TypeError, AttributeError):
         ok = False
     if not ok:
         raise UserError(
             f"--strategy=multi_worker: got {TF_CONFIG}={text[:200]!r}; need jobs worker (and "
             f"chief) alone and a task of them, such as {example}"
         )
+    return own, addresses
+
+
+def _meet(own: str, addresses: list[str], wait_seconds: float) -> None:
+    """Waits until every other worker of TF_CONFIG has answered, for TensorFlow would in silence.
+
+    Meanwhile this worker's own port answers; then TensorFlow takes it.
+
+    Raises:
+        UserError: if some are still missing after `wait_seconds`, or the port is taken.
+    """
+    try:
+        server = socket.create_server(("", _port(own)), backlog=len(addresses))
+    except OSError as error:
+        raise UserError(
+            f"port {_port(own)} of this worker ({own} in {TF_CONFIG}) cannot be used: "
+            f"{error.strerror}; end what uses it, or name another"
+        ) from error
+    start = said = time.monotonic()
+    missing = [address for address in addresses if address != own]
+    with server:
+        while missing := [address for address in missing if not _answers(address)]:
+            now = time.monotonic()
+            waited, names = now - start, ", ".join(missing)
+            if waited >= wait_seconds:
+                raise UserError(
+                    f"no answer from {names} of {TF_CONFIG} in {waited:.0f} s; start the same "
+                    "command on all workers, or give --wait_seconds"
+                )
+            if now - said >= _SAY_SECONDS:
+                said = now
+                _log.warning("waiting for %s of %s since %.0f s", names, TF_CONFIG, waited)
+            time.sleep(_LOOK_SECONDS)
+
+
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2])
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=2):
+            return True
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager
