@@ -9,10 +9,17 @@
 
 import importlib
 import os
+import sys
 
 # TensorFlow's C++ start-up notes (duplicate CUDA factories, CPU features) say nothing a user can
 # act on. Respect the user's own setting.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# The networks are TensorFlow's. Set, it counts more than the file ~/.keras/keras.json.
+if (_backend := os.environ.setdefault("KERAS_BACKEND", "tensorflow")) != "tensorflow":
+    _message = f"got KERAS_BACKEND={_backend!r}; l3net needs tensorflow: unset it, or set that"
+    if sys.argv[:1] == ["-m"]:  # python -m l3net.train
+        sys.exit(f"error: {_message}")
+    raise ImportError(_message)
 
 __version__ = "0.1.0"
 

@@ -168,10 +168,15 @@ def build_model(config: ModelConfig, *, seed: int = 0, any_frame_size: bool = Fa
             256x256 images of L3 §3.4; the weights are the same.
 
     Raises:
-        UserError: if the name or a size is not allowed.
+        UserError: if the name or a size is not allowed, or Keras is set to channels first.
     """
     network = config.network
     _check(config)
+    if keras.config.image_data_format() != "channels_last":
+        raise UserError(
+            'Keras is set to "channels_first" (image_data_format in ~/.keras/keras.json); the '
+            'networks need "channels_last"'
+        )
     settings = ConvNetSettings(
         stride=config.stride,
         width=config.width,

@@ -1,3 +1,4 @@
+import os
 import pathlib
 import subprocess
 import sys
@@ -77,3 +78,12 @@ def test_an_unknown_command_is_one_line_and_a_status():
     assert done.stderr == (
         "error: no command 'extracts'; l3net --help lists them (l3net extract, …)\n"
     )
+
+
+def test_another_backend_of_keras_is_one_line():
+    command = [sys.executable, "-m", "l3net.train", "--help"]
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("error: got KERAS_BACKEND='jax'; l3net needs tensorflow")
+    assert done.stderr.count("\n") == 1

@@ -168,12 +168,40 @@ def test_cutting_a_batch(position, batch_size, steps, expected):
         '{"cluster": {"worker": ["a:1"]}}',
         '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
         '{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": ["a"]}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": "a:1"}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": [7]}, "task": {"type": "worker", "index": 0}}',
     ],
 )
 def test_an_invalid_tf_config_is_refused(monkeypatch, text):
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(UserError, match='need jobs worker .* such as {"cluster"'):
         distribution.make_strategy("multi_worker")
+
+
+def _free_port() -> int:
+    with socket.create_server(("", 0)) as server:
+        return server.getsockname()[1]
+
+
+def _tf_config(monkeypatch, *ports):
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+    task = {"type": "worker", "index": 0}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
+
+
+def test_a_worker_that_is_missing_is_named(monkeypatch, caplog):
+    own, there, missing = (_free_port() for _ in range(3))
+    _tf_config(monkeypatch, own, there, missing)
+    monkeypatch.setattr(distribution, "_SAY_SECONDS", 0.1)
+    monkeypatch.setattr(distribution, "_LOOK_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", there)):
+        with pytest.raises(UserError, match=f"no answer from 127.0.0.1:{missing} of TF_CONFIG in"):
+            distribution.make_strategy("multi_worker", wait_seconds=0.5)
+        assert f"waiting for 127.0.0.1:{missing} of TF_CONFIG since" in caplog.text
+        _tf_config(monkeypatch, there, missing)
+        with pytest.raises(UserError, match=f"port {there} of this worker .*cannot be used"):
+            distribution.make_strategy("multi_worker", wait_seconds=0.5)
 
 
 WORKER = """
