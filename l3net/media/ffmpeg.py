@@ -13,10 +13,11 @@ import contextlib
 import dataclasses
 import itertools
 import math
+import os
 import pathlib
 import re
-from collections.abc import Generator, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -44,8 +45,11 @@ _MARGIN_SECONDS = 1.0
 # Containers round timestamps to milliseconds: a picture may come half of one after its time.
 _TOLERANCE_SECONDS = 0.0005
 _FINEST_RATE_HZ = 1000
-_MAX_LATE_SECONDS = 3600.0  # of a streamed file's picture after its sound, or the reverse
+# A stream lasts no longer than this, and a second for each so many bytes of its file (our choice:
+# half the rate of the barest codec): a gap of hours in a file of kilobytes is filled no further.
+_LEAST_LIMIT_SECONDS, _BYTES_PER_SECOND = 60.0, 20
 _SILENCE_BYTES = 1 << 16  # at a time
+_Piece = TypeVar("_Piece", bytes, np.ndarray)
 # Per number of channels. Both channels made from a mono file are copies at full level (ffmpeg's own
 # way makes them 3 dB quieter); of surround sound, centre and back are mixed in.
 _MIX = {
@@ -215,7 +219,7 @@ def stream_audio(
             num_bytes += len(block)
             yield np.frombuffer(block[: len(block) // 2 * 2], "<i2").astype(np.int16)
     if not num_bytes:
-        raise MediaError(path, "skipped", "no_audio", "no sound was decoded")
+        raise MediaError(path, "skipped", "too_short", "its sound has no content")
 
 
 def stream_pcm(
@@ -239,8 +243,11 @@ def stream_pcm(
     stream = ffmpeg_process.stream(path, arguments)
     with contextlib.closing(stream):
         late_seconds = _first_seconds(next(stream, b"")) - _lead_seconds(start_seconds)
-        _check_late(path, "sound", late_seconds)
-        yield from _shifted(stream, 2 * num_channels * round(late_seconds * sample_rate_hz))
+        if late_seconds > _limit_seconds(path):
+            raise _too_long(path, "sound")
+        bytes_per_second = 2 * num_channels * sample_rate_hz
+        chunks = _shifted(stream, 2 * num_channels * round(late_seconds * sample_rate_hz))
+        yield from _within_limit(path, "sound", chunks, lambda x: len(x) / bytes_per_second)
 
 
 def stream_frames(
@@ -278,8 +285,10 @@ def stream_frames(
     stream = ffmpeg_process.stream(path, arguments)
     with contextlib.closing(stream):
         late = _first_number(next(stream, b""))
-        _check_late(path, "picture", late / frame_rate_hz)
-        for frame in _split_ppms(stream):
+        if late / frame_rate_hz > _limit_seconds(path):
+            raise _too_long(path, "picture")
+        frames = _split_ppms(stream)
+        for frame in _within_limit(path, "picture", frames, lambda _: 1 / frame_rate_hz):
             yield from itertools.repeat(frame, late)
             late = 0
             yield frame
@@ -298,11 +307,29 @@ def stream_frames(
             yield next(finest)
 
 
-def _check_late(path: str | pathlib.Path, stream: str, seconds: float) -> None:
-    """Raises MediaError if a stream would have to be padded without end."""
-    if seconds > _MAX_LATE_SECONDS:
-        detail = f"its {stream} starts {seconds:.0f} s late; at most {_MAX_LATE_SECONDS:.0f} s"
-        raise MediaError(path, "failed", "refused", detail)
+def _limit_seconds(path: str | pathlib.Path) -> float:
+    """Returns how long a stream of a file may be."""
+    return _LEAST_LIMIT_SECONDS + os.path.getsize(path) / _BYTES_PER_SECOND
+
+
+def _too_long(path: str | pathlib.Path, stream: str) -> MediaError:
+    detail = f"over {_limit_seconds(path):.0f} s of {stream} from {os.path.getsize(path)} bytes"
+    return MediaError(path, "failed", "refused", f"{detail}: a gap or a damaged time")
+
+
+def _within_limit(
+    path: str | pathlib.Path,
+    stream: str,
+    pieces: Iterable[_Piece],
+    seconds_of: Callable[[_Piece], float],
+) -> Iterator[_Piece]:
+    """Yields pieces of a stream; MediaError where it becomes longer than its file can hold."""
+    seconds, limit = 0.0, _limit_seconds(path)
+    for piece in pieces:
+        seconds += seconds_of(piece)
+        if seconds > limit:
+            raise _too_long(path, stream)
+        yield piece
 
 
 def _shifted(chunks: Iterator[bytes], num_bytes: int) -> Iterator[bytes]:

@@ -35,12 +35,17 @@ ENVIRONMENT_VARIABLE = "L3NET_FFMPEG"
 # Capital V: attached cover art is no video.
 PICTURE, SOUND = "0:V:0", "0:a:0"
 _MISSING = {PICTURE: "no_video", SOUND: "no_audio"}
+_NAMES = {PICTURE: "picture", SOUND: "sound"}
 
 # Containers that hold their streams themselves; playlists, concat lists and image patterns would
 # let a file name other files.
-_FORMATS = "mov,mp4,matroska,webm,avi,flv,mpegts,mpeg,asf,ogg,mp3,wav,w64,flac,aac,aiff,caf,amr,ac3"
+_FORMATS = (
+    "mov,mp4,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,asf,ogg,mxf,dv,rm,"
+    "mp3,wav,w64,flac,aac,aiff,caf,amr,ac3,eac3,dts,au,voc,wv,tta,ape"
+)
 _MAX_PIXELS = 35_389_440  # 8192 x 4320
 _MAX_BLOCK_BYTES = 256 << 20  # of one piece of memory
+_MAX_CHANNELS = 16  # without a layout; ffmpeg cannot mix more
 _MAX_STREAMS = 64  # films carry a stream per subtitle language
 _PROBE_BYTES = 10_000_000
 _PROBE_MICROSECONDS = 10_000_000
@@ -346,11 +351,16 @@ class _Child:
             if strict and message:
                 raise MediaError(self._path, "failed", "decode", message)
             return
-        if code > 0:
+        if code > 0 or -code == signal.SIGABRT:  # which it does for sound without samples
             wanted = [stream for stream in _MISSING if stream in self._arguments]
             raise _diagnosis(self._path, wanted, message)
         reason = "timeout" if -code == signal.SIGXCPU else "killed"
         raise MediaError(self._path, "failed", reason, f"{_signal_name(-code)} {message}".strip())
+
+    @property
+    def messages(self) -> bytes:
+        """The end of what ffmpeg said so far."""
+        return self._error_tail
 
     def succeeds(self) -> bool:
         """Waits for the end, whatever comes out; returns whether ffmpeg reports success."""
@@ -472,7 +482,26 @@ def _diagnosis(path: str | pathlib.Path, wanted: list[str], message: str) -> Med
         # A stream that is there but cannot even be copied has no size, for one.
         if _succeeds(path, "-map", f"{stream}?", *copied, "-f", "ffmetadata"):
             return MediaError(path, "skipped", _MISSING[stream])
+    for stream in wanted:
+        if not _packet(path, stream)[0]:
+            return MediaError(path, "skipped", "too_short", f"its {_NAMES[stream]} has no content")
+    channels = re.search(rb"Audio: .* (\d+) channels", _packet(path, SOUND)[1])
+    if channels and int(channels[1]) > _MAX_CHANNELS:
+        detail = f"{int(channels[1])} channels of sound without a layout; need at most"
+        return MediaError(path, "failed", "refused", f"{detail} {_MAX_CHANNELS}: mix them first")
     return MediaError(path, "failed", "decode", message)
+
+
+def _packet(path: str | pathlib.Path, stream: str) -> tuple[bytes, bytes]:
+    """Returns the first packet of a stream as it is stored, and what ffmpeg says of the file."""
+
+    def arguments(pipe: int) -> list[str]:
+        output = ("-map", f"{stream}?", "-c", "copy", "-frames", "1", "-f", "data", f"pipe:{pipe}")
+        return [*input_arguments(path), "-loglevel", "info", *output]
+
+    with _Child(path, arguments, 1, timeout_seconds=_DIAGNOSIS_SECONDS) as child:
+        packet = b"".join(chunk for _, chunk in child.chunks())
+        return packet, child.messages
 
 
 def _succeeds(path: str | pathlib.Path, *output: str) -> bool:
