@@ -44,6 +44,9 @@ class Config:
         "File or folder to add; give the flag several times for several. After it, arguments that "
         "are no flags are added as well.",
     )
+    prune: bool = setting(
+        False, "Drop the files that are gone from the index; a query leaves them out anyway."
+    )
     batch_size: int = setting(32, "Entries that go through the network at once.", at_least=1)
 
 
@@ -86,8 +89,8 @@ def main(
     arguments: Sequence[str], config: Config, entries: file_search.Entries, request: QueryConfig
 ) -> None:
     """Adds and queries; fails at the end if any file could not be added."""
-    if not config.add and request.query is None:
-        raise UserError("nothing to do; give --add=FOLDER, --query=FILE or both")
+    if not config.add and request.query is None and not config.prune:
+        raise UserError("nothing to do; give --add=FOLDER, --query=FILE, --prune or several")
     if arguments and not config.add:
         raise UserError(f"unexpected argument {arguments[0]!r}; to add files give --add=FILE")
     _check_output(request)
@@ -95,6 +98,9 @@ def main(
     inputs = [*config.add, *arguments]
     index, settings = file_search.open_index(config.index, model, entries, create=bool(inputs))
     features = file_features.FileFeatures(model, settings, config.batch_size)
+    if config.prune:
+        with index.adding():
+            _log.info("%d files that are gone were dropped from %s", index.prune(), index.folder)
     problems = _add(index, features, inputs) if inputs else []
     if request.query is not None:
         _query(index, features, request.query, request)
@@ -182,7 +188,6 @@ def as_table(results: Sequence[Mapping[str, Any]]) -> str:
     for result in results:
         found_by = f"{result['query_modality']} -> {result['modality']}"
         mark = "  (the query itself)" if result["own"] else ""
-        mark += "" if result["exists"] else "  (no longer there)"
         lines.append(
             f"{result['rank']:>4}  {result['distance']:8.4f}  {found_by:<15}"
             f"{result['time_seconds']:>8.2f} s  {_printable(result['path'])}{mark}"

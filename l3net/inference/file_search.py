@@ -330,13 +330,15 @@ def nearest_files(
     Returns:
         One dictionary per file, nearest first: "rank" from 1, "path", "kind", "distance",
         "modality" and "time_seconds" of its best entry, "query_modality" and "query_time_seconds"
-        of the query's vector that it is nearest to, "own" (its content is the query's), "exists".
+        of the query's vector that it is nearest to, "own" (its content is the query's). Files that
+        are gone are none.
     """
     hits = index.query(
         query.vectors,
         modalities=search_index.MODALITIES if modality == ANY else (modality,),
         top=top,
         without=query.sha256 if exclude_self else None,
+        is_there=pathlib.Path.is_file,
     )
     return [
         {
@@ -349,7 +351,6 @@ def nearest_files(
             "query_modality": query.modalities[hit.query_row],
             "query_time_seconds": query.times_seconds[hit.query_row],
             "own": hit.sha256 == query.sha256,
-            "exists": hit.path.is_file(),
         }
         for rank, hit in enumerate(hits, start=1)
     ]

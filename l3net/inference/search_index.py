@@ -15,7 +15,7 @@ import logging
 import os
 import pathlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,7 @@ _BATCH_BYTES = 1 << 18  # stays in a core's own cache
 _BUSY_SECONDS = 60.0
 # Files whose scalar products in float32 differ by less are compared again in float64.
 _SCORE_ERROR = 1e-5
+_LENGTH_ERROR = 1e-3  # of vectors of length 1
 
 _log = logging.getLogger(__name__)
 
@@ -171,6 +172,14 @@ class SearchIndex:
         with _open(self._path) as db:
             _insert(db, name, sha256, kind, parts)
 
+    def prune(self) -> int:
+        """Drops the files that are gone; returns how many they were."""
+        with _open(self._path) as db:
+            names = db.execute("SELECT id, path FROM file").fetchall()
+            gone = [(number,) for number, name in names if not self._path_of(name).is_file()]
+            db.executemany("DELETE FROM file WHERE id = ?", gone)
+        return len(gone)
+
     def _path_of(self, name: bytes) -> pathlib.Path:
         return pathlib.Path(os.path.normpath(self.folder / os.fsdecode(name)))
 
@@ -182,6 +191,7 @@ class SearchIndex:
         modalities: Sequence[str] = MODALITIES,
         top: int = 10,
         without: str | None = None,
+        is_there: Callable[[pathlib.Path], bool] = lambda path: True,
     ) -> list[Hit]:
         """Finds the files nearest to a query.
 
@@ -193,18 +203,28 @@ class SearchIndex:
             modalities: the modalities of the rows that are compared.
             top: the number of files wanted.
             without: SHA-256 of a file to leave out.
+            is_there: whether a file may be a hit; asked of the nearest ones alone.
 
         Returns:
             At most `top` hits, one per file, nearest first; equal ones in the order of adding.
+
+        Raises:
+            UserError: if vectors are damaged; of those that are no hit only gross damage is seen.
         """
         with _open(self._path) as db:
             db.execute("BEGIN")  # all statements see the same files
             files, scores = self._scores(db, vectors, modalities, without)
             if not len(files):
                 return []
-            least = np.sort(scores)[-top:][0]
-            near = files[scores >= least - _SCORE_ERROR]
-            hits = [self._hit(db, int(file), vectors, modalities) for file in near]
+            hits: list[Hit] = []
+            least = -np.inf  # the score of the last hit that is wanted
+            for place in np.argsort(-scores, kind="stable"):
+                if len(hits) >= top and scores[place] < least - _SCORE_ERROR:
+                    break
+                hit = self._hit(db, int(files[place]), vectors, modalities)
+                if is_there(hit.path):
+                    hits.append(hit)
+                    least = scores[place] if len(hits) <= top else least
         return sorted(hits, key=lambda hit: hit.distance)[:top]
 
     def _scores(
@@ -221,10 +241,19 @@ class SearchIndex:
             products = self._matrix(b"".join(vectors for _, vectors in batch)) @ queries.T
             ends = np.cumsum([len(vectors) for _, vectors in batch]) // (4 * self._size)
             files.append(np.array([file for file, _ in batch]))
-            scores.append(np.maximum.reduceat(products.max(axis=1), [0, *ends[:-1]]))
+            best = products.max(axis=1)
+            if not np.abs(products).max() <= 1 + _LENGTH_ERROR:  # NaN, too
+                raise self._damaged()
+            scores.append(np.maximum.reduceat(best, [0, *ends[:-1]]))
         ids, firsts = np.unique(np.concatenate(files), return_index=True)
         best = np.concatenate(scores)
         return ids, np.maximum.reduceat(best, firsts) if len(ids) else best
+
+    def _damaged(self) -> UserError:
+        return UserError(
+            f"{self._path} is damaged: it has vectors that are not of length 1; copy the index "
+            "again, or name a new --index and --add the files again"
+        )
 
     def _hit(
         self, db: sqlite3.Connection, file: int, queries: np.ndarray, modalities: Sequence[str]
@@ -239,6 +268,8 @@ class SearchIndex:
         hits = []
         for name, sha256, kind, modality, step_seconds, vectors in parts:
             rows = self._matrix(vectors).astype(np.float64)
+            if not np.abs(np.linalg.norm(rows, axis=1) - 1).max() <= _LENGTH_ERROR:
+                raise self._damaged()
             apart = distance.cdist(rows, queries)
             row, query = map(int, np.unravel_index(apart.argmin(), apart.shape))
             nearest = float(np.linalg.norm(rows[row] - queries[query]))

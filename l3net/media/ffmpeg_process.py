@@ -466,6 +466,7 @@ def one_line(messages: bytes, path: str | pathlib.Path) -> str:
     text = messages.decode(errors="replace")
     text = text.replace(f"file:{path}", "file").replace(str(path), "file")
     text = re.sub(r"\[([^\]@]+) @ 0x[0-9a-f]+\]", r"[\1]", text)
+    text = re.sub(r"pipe:\d+", "pipe", text)
     lines = dict.fromkeys(line.strip() for line in text.splitlines() if line.strip())
     return "".join(c if c.isprintable() else "?" for c in "; ".join(lines))[-300:]
 

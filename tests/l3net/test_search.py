@@ -297,15 +297,19 @@ def test_a_page_escapes_names_and_links_to_any(network, tmp_path):
     assert search_page.link(tmp_path / "javascript:x.wav", tmp_path).startswith("./javascript")
 
 
-def test_a_file_that_is_gone_is_marked(folder, network, tmp_path, capsys):
+def test_a_file_that_is_gone_is_no_result_and_can_be_dropped(folder, network, tmp_path, caplog):
     own = shutil.copy(folder / "noise.png", tmp_path / "gone.png")
-    run(network, tmp_path / "idx", add=[str(own)])
+    index, query = tmp_path / "idx", str(folder / "tone.wav")
+    run(network, index, add=[str(own), str(folder / "tone.wav")])
     own.unlink()
-    query, out = str(folder / "tone.wav"), str(tmp_path / "found.html")
-    run(network, tmp_path / "idx", query=query)
-    assert "gone.png  (no longer there)" in capsys.readouterr().out
-    run(network, tmp_path / "idx", query=query, format="html", out=out)
-    assert "no longer there" in (tmp_path / "found.html").read_text()
+    out = tmp_path / "found.json"
+    run(network, index, query=query, format="json", out=str(out))
+    assert [result["kind"] for result in json.loads(out.read_text())["results"]] == ["sound"]
+    with caplog.at_level(logging.INFO):
+        run(network, index, prune=True)
+        run(network, index, prune=True)
+    assert "1 files that are gone were dropped" in caplog.text
+    assert "0 files that are gone were dropped" in caplog.text
 
 
 def test_the_command_tells_what_is_wrong_in_one_line(folder, network, tmp_path, caplog):

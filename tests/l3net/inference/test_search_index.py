@@ -246,3 +246,29 @@ def test_a_damaged_index_of_format_1_is_refused(filled, tmp_path, name):
     with pytest.raises(UserError, match="format 1 that is damaged or cut off") as caught:
         SearchIndex(tmp_path / "old")
     assert "\n" not in str(caught.value) and not list(path.parent.glob("index.sqlite*"))
+
+
+def test_files_that_are_gone_take_no_place_and_are_dropped_on_request(filled):
+    index, vectors = filled
+    queries = unit(np.random.default_rng(5), 3)
+    every = [hit.path for hit in index.query(queries, top=20)]
+    for path in every[::2]:
+        path.touch()
+    there = [hit.path for hit in index.query(queries, top=3, is_there=pathlib.Path.is_file)]
+    assert there == every[::2][:3]
+    with index.adding():
+        assert index.prune() == len(every) - len(every[::2])
+    assert [hit.path for hit in index.query(queries, top=20)] == every[::2]
+    assert index.counts()["files"] == len(every[::2])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 318.5, -40.0])
+def test_damaged_vectors_are_no_answer(filled, value):
+    index, vectors = filled
+    with sqlite3.connect(index.folder / "index.sqlite") as db:
+        number, data = db.execute("SELECT id, vectors FROM part ORDER BY id DESC").fetchone()
+        rows = np.frombuffer(data, "<f4").copy()
+        rows[5] = value
+        db.execute("UPDATE part SET vectors = ? WHERE id = ?", (rows.tobytes(), number))
+    with pytest.raises(UserError, match="damaged: it has vectors that are not of length 1"):
+        index.query(unit(np.random.default_rng(5), 3), top=2)
