@@ -19,22 +19,25 @@ uint8 [N, 25, height, width, 3] in place of `image`; AVE+OF takes `flow` float32
 20] beside it: x and y of ten flow frames, in 20/256 of the smallest side, within [-1, 1].
 """
 
-import json
+import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from l3net import constants
 from l3net.errors import UserError, first_line
+from l3net.files import sha256_of
 from l3net.inference import hub
+from l3net.json_files import check, read_json
 
 METADATA_FILE = "assets.extra/l3net.json"
 IMPORTED = "imported"  # in the metadata of openl3's networks: where their weights come from
 AUDIO, VISION, AVC, LOCALIZE = "audio", "vision", "avc", "localize"
 DEFAULT = "serving_default"
+_ADVICE = "copy it again, or run l3net.export again"
 WAVEFORM, IMAGE, IMAGES, FLOW = "waveform", "image", "images", "flow"  # the signatures' inputs
 
 # TensorFlow takes seconds to import: only what runs a network does, so that --help need not.
@@ -66,12 +69,14 @@ class SavedModel:
         self.metadata = read_metadata(folder)
         self.frame_px: int = self.metadata["frame_px"]
         self._folder = folder
+        _check_files(folder, self.metadata.get("files", {}))
         try:
             # Kept as a whole: signatures hold their variables weakly.
             self._loaded = tf.saved_model.load(str(folder))
-        except (OSError, ValueError, tf.errors.OpError) as error:
+        # Of one without checksums TensorFlow says in many ways that it is damaged.
+        except (OSError, ValueError, LookupError, RuntimeError, tf.errors.OpError) as error:
             raise UserError(
-                f"{folder} is a damaged SavedModel ({first_line(error)}); run l3net.export again"
+                f"{folder} is a damaged SavedModel ({first_line(error)}); {_ADVICE}"
             ) from error
 
     @classmethod
@@ -163,15 +168,39 @@ def read_metadata(folder: str | os.PathLike) -> dict:
     if not pathlib.Path(folder).is_dir():
         raise UserError(f"SavedModel folder {folder} does not exist; l3net.export makes one")
     try:
-        metadata = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        metadata = read_json(path, dict[str, Any], _ADVICE)
+    except FileNotFoundError as error:
         raise UserError(
-            f"{folder} is no SavedModel of ours: it has no readable {METADATA_FILE}; "
-            "l3net.export makes one"
+            f"{folder} is no SavedModel of ours: it has no {METADATA_FILE}; l3net.export makes one"
         ) from error
-    if not isinstance(metadata, dict) or "frame_px" not in metadata:
-        raise UserError(f"{folder} is no SavedModel of ours: {METADATA_FILE} lacks frame_px")
+    check(path, metadata, _Metadata, _ADVICE)
     return metadata
+
+
+@dataclasses.dataclass(frozen=True)
+class _Metadata:
+    """What l3net.json holds at least; `files`, of path and SHA-256, since there are checksums."""
+
+    frame_px: int
+    inputs: tuple[str, ...] = ()
+    feature_sizes: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
+    files: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def digests(folder: pathlib.Path) -> dict[str, str]:
+    """Returns path -> SHA-256 of the files of a SavedModel that hold its graph and its weights."""
+    paths = [folder / "saved_model.pb", *sorted((folder / "variables").glob("*"))]
+    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in paths}
+
+
+def _check_files(folder: str | os.PathLike, expected: Mapping[str, str]) -> None:
+    for name, digest in expected.items():
+        path = pathlib.Path(folder) / name
+        problem = None if path.is_file() else "is missing"
+        if problem is None and sha256_of(path) != digest:
+            problem = "is not what was written"
+        if problem is not None:
+            raise UserError(f"{folder} is a damaged SavedModel: {name} {problem}; {_ADVICE}")
 
 
 def batches(items: Iterable[np.ndarray], batch_size: int) -> Iterator[np.ndarray]:

@@ -3,7 +3,6 @@
 import contextlib
 import datetime
 import hashlib
-import json
 import pathlib
 import shutil
 import tempfile
@@ -16,7 +15,9 @@ import tensorflow as tf
 
 from l3net import provenance
 from l3net.errors import UserError
+from l3net.files import disk_errors
 from l3net.inference import model_card, saved_model
+from l3net.json_files import write_json
 
 RELATIVE_TOLERANCE = 1e-4
 Function: TypeAlias = tf.types.experimental.PolymorphicFunction  # what tf.function makes
@@ -59,9 +60,9 @@ def write(
         Signature -> output -> number of features of a row.
 
     Raises:
-        UserError: if an output differs by more than 1e-4 of the largest value.
+        UserError: if an output differs by more than 1e-4 of the largest value, or the disk is full.
     """
-    with _replaced_when_complete(out) as folder:
+    with disk_errors(out), _replaced_when_complete(out) as folder:
         _save(made, network, folder)
         sizes = {name: _feature_sizes(function) for name, function in made.items()}
         added = {
@@ -71,11 +72,10 @@ def write(
             ),
             "versions": provenance.versions(),
             "git_commit": provenance.commit(),
+            "files": saved_model.digests(folder),
         }
-        path = folder / saved_model.METADATA_FILE
-        path.parent.mkdir(parents=True, exist_ok=True)
         content = {"format": 1, **metadata, **added}
-        path.write_text(json.dumps(content, indent=1) + "\n")
+        write_json(folder / saved_model.METADATA_FILE, content)
         (folder / model_card.FILE).write_text(model_card.model_card(content))
         check(folder, expected, side_px=metadata["frame_px"])
     return sizes

@@ -1,6 +1,7 @@
 import functools
 import json
 import pathlib
+import shutil
 
 import keras
 import numpy as np
@@ -395,3 +396,39 @@ def test_half_precision_runs_are_exported_in_float32(tmp_path, exported_once):
     np.testing.assert_array_equal(first["embedding"], second["embedding"])
     model = models.build_model(TINY)  # of float32: as it is
     assert export._in_float32(model, TINY) == (model, TINY)
+
+
+@pytest.mark.parametrize("how", ["flip", "cut", "empty", "gone", "old"])
+@pytest.mark.parametrize("name", ["saved_model.pb", "variables.index", "variables.data"])
+def test_damage_to_a_savedmodel_is_one_line(tmp_path, exported, name, how):
+    folder = shutil.copytree(exported, tmp_path / "damaged")
+    (path,) = [each for each in folder.rglob("*") if each.name.startswith(name)]
+    data = path.read_bytes()
+    middle = len(data) // 2
+    flipped = data[:middle] + bytes([data[middle] ^ 4]) + data[middle + 1 :]
+    if how == "old":  # written before there were checksums
+        content = json.loads((folder / saved_model.METADATA_FILE).read_text())
+        del content["files"], content["checksum"]
+        (folder / saved_model.METADATA_FILE).write_text(json.dumps(content))
+    path.write_bytes({"flip": flipped, "empty": b""}.get(how, data[:middle]))
+    if how == "gone":
+        path.unlink()
+    with pytest.raises(UserError, match="is a damaged SavedModel") as error:
+        saved_model.SavedModel(folder)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"frame_px": "224"}', "frame_px: expected `int`"),
+        ('{"format": 1}', "missing required field `frame_px`"),
+        ('{"frame_px": 224', "is damaged"),
+    ],
+)
+def test_damaged_metadata_is_one_line(tmp_path, text, words):
+    path = tmp_path / saved_model.METADATA_FILE
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(UserError, match=f"l3net.json is damaged .*{words}|l3net.json {words}"):
+        saved_model.read_metadata(tmp_path)
