@@ -10,12 +10,20 @@ import io
 import json
 import pathlib
 import time
+import tokenize
+import zlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from l3net import json_files
+from l3net.errors import UserError
 from l3net.files import write_whole
+
+_CHECKSUM_BYTES = 4  # CRC-32
+_VALUE = "value"
+_checked: set[pathlib.Path] = set()
 
 
 def key_of(*parts: Any) -> str:
@@ -40,32 +48,58 @@ def array_path(folder: pathlib.Path, key: str) -> pathlib.Path:
 
 
 def write_array(folder: pathlib.Path, key: str, array: np.ndarray) -> None:
-    """Keeps an array under a key."""
+    """Keeps an array under a key, with a checksum behind it."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
-    write_whole(array_path(folder, key), buffer.getvalue())
+    data = buffer.getvalue()
+    write_whole(array_path(folder, key), data + _checksum(data))
 
 
 def read_array(folder: pathlib.Path, key: str) -> np.ndarray | None:
-    """Returns the array of a key, mapped from disk (read only), or None if there is none."""
+    """Returns the array of a key, mapped from disk (read only), or None if there is none.
+
+    A damaged file counts as none: it is computed and written again. A process compares a file's
+    checksum once; files of before there were any have none.
+    """
     path = array_path(folder, key)
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (FileNotFoundError, ValueError, EOFError):
-        return None  # a damaged file counts as absent: it is computed and written again
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if path not in _checked:
+            if not _is_whole(path.read_bytes(), array.nbytes):
+                return None
+            _checked.add(path)
+        return array
+    # NumPy evaluates the header as a piece of Python.
+    except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError):
+        return None
+
+
+def _checksum(data: bytes) -> bytes:
+    return zlib.crc32(data).to_bytes(_CHECKSUM_BYTES, "little")
+
+
+def _is_whole(data: bytes, num_bytes: int) -> bool:
+    """Whether a file of `write_array` with so many bytes of values is as it was written."""
+    header_bytes = int.from_bytes(data[8:10], "little") + 10
+    if len(data) == header_bytes + num_bytes:  # no checksum
+        return True
+    return data[-_CHECKSUM_BYTES:] == _checksum(data[:-_CHECKSUM_BYTES])
 
 
 def write_json(folder: pathlib.Path, key: str, value: Any) -> None:
     """Keeps a value that JSON can hold under a key."""
-    write_whole(folder / f"{key}.json", json.dumps(value).encode())
+    json_files.write_json(folder / f"{key}.json", {_VALUE: value})
 
 
 def read_json(folder: pathlib.Path, key: str) -> Any | None:
-    """Returns the value of a key, or None if there is none."""
+    """Returns the value of a key, or None if there is none, or none that is whole."""
     try:
-        return json.loads((folder / f"{key}.json").read_bytes())
-    except (FileNotFoundError, ValueError):
+        content = json_files.read_json(folder / f"{key}.json", Any, "")
+    except (FileNotFoundError, UserError):
         return None
+    if not isinstance(content, dict) or _VALUE not in content:
+        return content  # of before there were checksums
+    return content[_VALUE] if len(content) == 1 else None
 
 
 def remembered(
