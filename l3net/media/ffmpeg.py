@@ -219,7 +219,7 @@ def stream_audio(
             num_bytes += len(block)
             yield np.frombuffer(block[: len(block) // 2 * 2], "<i2").astype(np.int16)
     if not num_bytes:
-        raise MediaError(path, "skipped", "too_short", "its sound has no content")
+        raise MediaError(path, "skipped", "too_short", f"no sound from {start_seconds:g} s on")
 
 
 def stream_pcm(

@@ -351,9 +351,11 @@ class _Child:
             if strict and message:
                 raise MediaError(self._path, "failed", "decode", message)
             return
-        if code > 0 or -code == signal.SIGABRT:  # which it does for sound without samples
+        if code > 0:
             wanted = [stream for stream in _MISSING if stream in self._arguments]
             raise _diagnosis(self._path, wanted, message)
+        if -code == signal.SIGABRT and SOUND in self._arguments and _is_empty(self._path, SOUND):
+            raise _empty(self._path, SOUND)  # some versions abort then
         reason = "timeout" if -code == signal.SIGXCPU else "killed"
         raise MediaError(self._path, "failed", reason, f"{_signal_name(-code)} {message}".strip())
 
@@ -484,25 +486,34 @@ def _diagnosis(path: str | pathlib.Path, wanted: list[str], message: str) -> Med
         if _succeeds(path, "-map", f"{stream}?", *copied, "-f", "ffmetadata"):
             return MediaError(path, "skipped", _MISSING[stream])
     for stream in wanted:
-        if not _packet(path, stream)[0]:
-            return MediaError(path, "skipped", "too_short", f"its {_NAMES[stream]} has no content")
-    channels = re.search(rb"Audio: .* (\d+) channels", _packet(path, SOUND)[1])
+        if _is_empty(path, stream):
+            return _empty(path, stream)
+    channels = re.search(rb"Audio: .* (\d+) channels", _packet(path, SOUND)[2])
     if channels and int(channels[1]) > _MAX_CHANNELS:
         detail = f"{int(channels[1])} channels of sound without a layout; need at most"
         return MediaError(path, "failed", "refused", f"{detail} {_MAX_CHANNELS}: mix them first")
     return MediaError(path, "failed", "decode", message)
 
 
-def _packet(path: str | pathlib.Path, stream: str) -> tuple[bytes, bytes]:
-    """Returns the first packet of a stream as it is stored, and what ffmpeg says of the file."""
+def _is_empty(path: str | pathlib.Path, stream: str) -> bool:
+    is_there, packet, _ = _packet(path, stream)
+    return is_there and not packet
+
+
+def _empty(path: str | pathlib.Path, stream: str) -> MediaError:
+    return MediaError(path, "skipped", "too_short", f"its {_NAMES[stream]} has no content")
+
+
+def _packet(path: str | pathlib.Path, stream: str) -> tuple[bool, bytes, bytes]:
+    """Returns whether a stream can be copied, its first packet, and what ffmpeg says."""
 
     def arguments(pipe: int) -> list[str]:
-        output = ("-map", f"{stream}?", "-c", "copy", "-frames", "1", "-f", "data", f"pipe:{pipe}")
+        output = ("-map", stream, "-c", "copy", "-frames", "1", "-f", "data", f"pipe:{pipe}")
         return [*input_arguments(path), "-loglevel", "info", *output]
 
     with _Child(path, arguments, 1, timeout_seconds=_DIAGNOSIS_SECONDS) as child:
         packet = b"".join(chunk for _, chunk in child.chunks())
-        return packet, child.messages
+        return child.succeeds(), packet, child.messages
 
 
 def _succeeds(path: str | pathlib.Path, *output: str) -> bool:

@@ -212,7 +212,7 @@ def test_other_settings_or_weights_are_not_mixed(three, network, tmp_path):
     (outcome,) = run([three / "a.png"], network, out_dir, features="conv4_2")
     assert "made with features pool4, not conv4_2" in outcome.reason
     other = shutil.copytree(network, tmp_path / "other")
-    metadata = json.loads((other / saved_model.METADATA_FILE).read_text())
+    metadata = saved_model.read_metadata(other)
     metadata["weights_sha256"] = "of other weights"
     (other / saved_model.METADATA_FILE).write_text(json.dumps(metadata))
     (outcome,) = run([three / "a.png"], other, out_dir)

@@ -215,7 +215,7 @@ def test_another_network_or_setting_is_refused(indexed, network, tmp_path):
     with pytest.raises(UserError, match="made with --hop_seconds=0.5, not 0.25"):
         Workplace(indexed.index.folder, network, hop_seconds=0.25)
     other = shutil.copytree(network, tmp_path / "other")
-    metadata = json.loads((other / saved_model.METADATA_FILE).read_text())
+    metadata = saved_model.read_metadata(other)
     (other / saved_model.METADATA_FILE).write_text(
         json.dumps(metadata | {"weights_sha256": "of other weights"})
     )

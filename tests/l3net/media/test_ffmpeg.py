@@ -622,7 +622,7 @@ def test_streams_tell_what_is_missing(tmp_path, tone):
         (ffmpeg.stream_frames(sound), "no_video"),
         (ffmpeg.stream_audio(text), "not_media"),
         (ffmpeg.stream_audio(tmp_path / "none.mp3"), "missing"),
-        (ffmpeg.stream_audio(tone, start_seconds=9.0), "no_audio"),
+        (ffmpeg.stream_audio(tone, start_seconds=9.0), "too_short"),
     ):
         with pytest.raises(ffmpeg.MediaError) as caught:
             list(stream)

@@ -57,5 +57,7 @@ def test_more_channels_than_ffmpeg_can_mix_are_one_clear_line(tmp_path, num_chan
 def test_sound_without_samples_says_so(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     run_ffmpeg("-f", "lavfi", "-i", "sine=d=1", "-t", "0", str(path))
-    with pytest.raises(ffmpeg.MediaError, match="its sound has no content|not_media"):
+    with pytest.raises(
+        ffmpeg.MediaError, match="its sound has no content|no sound from 0 s on|not_media"
+    ):
         list(ffmpeg.stream_audio(path))
