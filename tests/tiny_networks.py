@@ -85,4 +85,5 @@ def write_metadata(path: pathlib.Path, **metadata) -> None:
     """Writes what a SavedModel of ours says of itself."""
     file = path / METADATA_FILE
     file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps({"frame_px": 64, **metadata, "files": {}}))
+    metadata.pop("files", None)  # another network's
+    file.write_text(json.dumps({"frame_px": 64, **metadata}))
