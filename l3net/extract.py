@@ -33,6 +33,7 @@ import numpy as np
 
 from l3net import flags
 from l3net.errors import UserError, first_line
+from l3net.files import CannotWriteError, written_whole
 from l3net.flags import REQUIRED, setting
 from l3net.inference import file_features, saved_model
 from l3net.inference.file_features import Settings
@@ -127,6 +128,8 @@ def _extract_or_explain(
             extractor.check_made_alike(out)
             return Outcome(path, "skipped")
         extractor.extract(path, out)
+    except CannotWriteError:
+        raise  # nor the next file's
     except UserError as error:
         return Outcome(path, "failed", str(error))
     except Exception as error:  # whatever is wrong with this file, the others must go on
@@ -205,15 +208,8 @@ class _Npz:
 @contextlib.contextmanager
 def _npz_when_complete(out: pathlib.Path) -> Iterator[_Npz]:
     """Yields a .npz to fill, which appears under its name only if nothing was raised."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    # Always the same name: what a killed run left is written over.
-    temporary = out.with_name(f".{out.name}.tmp")
-    try:
-        with zipfile.ZipFile(temporary, "w") as archive:
-            yield _Npz(archive, out.parent)
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(out) as partial, zipfile.ZipFile(partial, "w") as archive:
+        yield _Npz(archive, out.parent)
 
 
 # --- The command ---------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import numpy as np
 
 from l3net import constants, files
 from l3net.errors import UserError, first_line
+from l3net.files import CannotWriteError
 from l3net.flags import setting
 from l3net.inference import file_features, saved_model, search_index, search_page
 from l3net.media import ffmpeg, images
@@ -148,6 +149,8 @@ def add_files(
         for path in paths:
             try:
                 counts["added" if _add(index, features, path) else "known"] += 1
+            except CannotWriteError:
+                raise  # nor the next file's
             except UserError as error:
                 problems.append(str(error))
             except Exception as error:  # whatever is wrong with this file, the others must go on

@@ -1,4 +1,5 @@
 import json
+import resource
 import shutil
 import tracemalloc
 
@@ -10,6 +11,7 @@ from PIL import Image
 import l3net
 from l3net import export, extract
 from l3net.errors import UserError
+from l3net.files import CannotWriteError
 from l3net.inference import file_features, saved_model
 from l3net.media import images
 from tests import conftest
@@ -186,6 +188,18 @@ def three(tmp_path):
     return folder
 
 
+def test_a_full_disk_ends_the_list_at_its_first_file(three, network, tmp_path):
+    out_dir, limits = tmp_path / "out", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))  # as a full disk: no more bytes
+    try:
+        with pytest.raises(CannotWriteError, match="cannot write .*a.png.npz: File too large"):
+            run([three], network, out_dir)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(out_dir.iterdir())
+    assert statuses(run([three], network, out_dir)) == ["done"] * 3
+
+
 def test_a_stopped_run_keeps_what_is_done_and_goes_on(three, network, tmp_path, monkeypatch):
     read = images.read_image
 
@@ -200,7 +214,6 @@ def test_a_stopped_run_keeps_what_is_done_and_goes_on(three, network, tmp_path, 
         run([three], network, out_dir)
     assert [path.name for path in out_dir.iterdir()] == ["a.png.npz"]
     monkeypatch.setattr(images, "read_image", read)
-    (out_dir / ".b.png.npz.tmp").write_text("what a killed process left")
     assert statuses(run([three], network, out_dir)) == ["skipped", "done", "done"]
     assert len(list(out_dir.iterdir())) == 3
     assert statuses(run([three], network, out_dir, overwrite=True)) == ["done"] * 3
