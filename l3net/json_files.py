@@ -36,7 +36,7 @@ def read_json(path: str | pathlib.Path | Readable, kind: type[_Content], advice:
     A file without a checksum, as people write it, is taken as it is.
 
     Args:
-        path: of the file.
+        path: the file.
         kind: what must be in it: a dataclass, whose fields have types, or `dict[str, int]` and the
             like. Members that a dataclass does not know are left out.
         advice: what to do if it is damaged.

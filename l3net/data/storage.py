@@ -95,7 +95,7 @@ def read_head(path: Location, num_bytes: int) -> tuple[bytes, int]:
     """Returns a file's first bytes, and its size; OSError if it cannot be read."""
     if isinstance(path, RemotePath):
         with _os_errors(), path.open() as file:
-            return file.read(num_bytes), path.num_bytes()
+            return file.read(num_bytes), file.size()
     with open(path, "rb", buffering=0) as file:
         return file.read(num_bytes), os.fstat(file.fileno()).st_size
 

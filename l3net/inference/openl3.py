@@ -45,7 +45,7 @@ class Weights:
         input_repr: the spectrogram in training: "linear", "mel128" or "mel256".
         content: the videos of training: "music" or "env".
         layers: name and arrays of each layer that has weights, in order.
-        sha256: of the file.
+        sha256: the digest of the file.
     """
 
     modality: str

@@ -176,7 +176,8 @@ class _Run:
     def __init__(self, folder, trainer: Trainer, schedule: Schedule, pairs, config: TrainingConfig):
         self._folder, self._trainer, self._schedule = folder, trainer, schedule
         self._strategy = trainer.strategy
-        self._is_chief = distribution.position_of(trainer.strategy).is_chief
+        position = distribution.position_of(trainer.strategy)
+        self._is_chief, self._is_alone = position.is_chief, position.num_workers == 1
         self._validator = Validator(trainer, pairs, batch_norm_batches=config.batch_norm_batches)
         parts = (trainer.model, trainer.optimizer, self._validator.model)
         self._checkpoints = checkpoints.RunCheckpoints(folder, *parts, is_chief=self._is_chief)
@@ -258,15 +259,13 @@ class _Run:
     def _must_stop(self, *, is_between: bool) -> bool:
         """Whether a signal asked for the end; several workers look between intervals, together."""
         asked = self._stop.signal != 0
-        if distribution.position_of(self._strategy).num_workers == 1:
+        if self._is_alone:
             return asked
         return is_between and distribution.any_worker(self._strategy, asked)
 
     def _at_once(self) -> contextlib.AbstractContextManager:
         """Lets a signal break off what changes no weight; a worker alone would leave the others."""
-        if distribution.position_of(self._strategy).num_workers == 1:
-            return self._stop.at_once()
-        return contextlib.nullcontext()
+        return self._stop.at_once() if self._is_alone else contextlib.nullcontext()
 
     def _batches(self) -> Iterator:
         """Yields micro-batches; shows some pairs of the first one."""

@@ -154,7 +154,7 @@ def forget_metrics_after(run_dir: pathlib.Path, step: int) -> None:
 
 
 def check_nothing_lost(run_dir: pathlib.Path) -> None:
-    """Refuses to begin a run anew in a folder whose checkpoints are gone.
+    """Refuses to begin a run again in a folder whose checkpoints are gone.
 
     Raises:
         UserError: if its metrics say that it was trained.
