@@ -1,4 +1,4 @@
-"""Damage in TFRecord files that are read: one line that names file and record."""
+"""TFRecord files that are damaged or out of reach: one line that names file and record."""
 
 import contextlib
 import re
@@ -14,7 +14,21 @@ _Batch = TypeVar("_Batch")
 # A record's length; with its checksum; with that of the record, too.
 _LENGTH_BYTES, _HEAD_BYTES, _FRAME_BYTES = 8, 12, 16
 _NODE = re.compile(r"\{\{.*?\}\}\s*")  # which operation of TensorFlow's it was
-_OURS = re.compile(r"ValueError: (shard .+)")  # from `PartialRecords`, within TensorFlow's error
+_OURS = re.compile(r"UserError: (.+)")  # from `PartialRecords`, within TensorFlow's error
+# What reading ends with: of a damaged record, of a file that is gone or forbidden, and of one at an
+# address that does not answer. The last are a lost worker's errors, too: they count there alone.
+_DAMAGED = (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.UnknownError)
+_GONE = (
+    tf.errors.NotFoundError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.FailedPreconditionError,
+)
+_NO_ANSWER = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.InternalError,
+    tf.errors.DeadlineExceededError,
+)
 _POSITION = re.compile(r"(?:corrupted|truncated) record at (\d+)")
 
 
@@ -24,35 +38,56 @@ def checked(batches: Iterable[_Batch], paths: Sequence[Location]) -> Iterator[_B
     Raises:
         UserError: naming file and record, if one cannot be read.
     """
+    is_remote = any(isinstance(path, RemotePath) for path in paths)
+    expected = (*_DAMAGED, *_GONE, *(_NO_ANSWER if is_remote else ()))
     left = iter(batches)
     while True:
         try:
             batch = next(left)
         except StopIteration:
             return
-        except (
-            tf.errors.DataLossError,
-            tf.errors.InvalidArgumentError,
-            tf.errors.UnknownError,
-        ) as error:
-            raise UserError(_say(str(error), paths)) from error
+        except expected as error:
+            raise UserError(_say(error, paths, is_remote=is_remote)) from error
         yield batch
 
 
-def _say(text: str, paths: Sequence[Location]) -> str:
+def say_damaged(where: str, problem: str, folder: Location) -> str:
+    """Returns the line for a record that cannot be used.
+
+    Args:
+        where: "record 3 of" a file, or what is known of it.
+        problem: what is wrong with it.
+        folder: the prepared folder.
+    """
+    return (
+        f"{where} is damaged ({problem}); data_prep.verify_shards --shards_dir={folder} finds "
+        "every one, write_shards mends it"
+    )
+
+
+def say_unreadable(what: object, problem: str) -> str:
+    """Returns the line for shards that are gone, forbidden or behind a lost connection."""
+    return (
+        f"cannot read {what} ({problem}); see to it that it can be read and run the same command "
+        "again: training goes on from its last checkpoint"
+    )
+
+
+def _say(error: tf.errors.OpError, paths: Sequence[Location], *, is_remote: bool) -> str:
+    text = str(error)
     if match := _OURS.search(text):
         return match[1].strip()
     folder, text = paths[0].parent, _NODE.sub("", text)
+    problem = first_line(RuntimeError(text)).lstrip(": ")[:150]
+    if not isinstance(error, _DAMAGED) or (is_remote and isinstance(error, tf.errors.UnknownError)):
+        return say_unreadable(paths[0] if len(paths) == 1 else folder, problem)
     where = f"a record of {folder}"
     if match := _POSITION.search(text):
         for path in paths:
             if (number := _number_at(path, int(match[1]))) is not None and _is_damaged(path):
                 where = f"record {number} of {path}"
                 break
-    return (
-        f"{where} is damaged ({first_line(RuntimeError(text))[:150]}); "
-        f"data_prep.verify_shards --shards_dir={folder} finds every one, write_shards mends it"
-    )
+    return say_damaged(where, problem, folder)
 
 
 def num_records(path: Location) -> int:

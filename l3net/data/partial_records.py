@@ -21,10 +21,10 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from l3net import constants
-from l3net.data import schema
+from l3net.data import damage, schema
 from l3net.data.shards import Shard
 from l3net.data.storage import Location, RemotePath
-from l3net.errors import first_line
+from l3net.errors import UserError, first_line
 
 _MAX_KEPT = 1_000_000
 _LENGTH_BYTES, _CRC_BYTES = 8, 4  # a TFRecord: length, its CRC, the record, its CRC
@@ -65,8 +65,7 @@ class ClipFacts:
 class PartialRecords:
     """The clips of some shards, numbered from 0 in the shards' order; used by many threads.
 
-    Every method raises ValueError if a shard is damaged, OSError (at an address
-    tf.errors.OpError) if it cannot be read.
+    Every method raises UserError, naming shard and record, if one is damaged or cannot be read.
     """
 
     def __init__(self, shards: list[Shard], audio_encoding: str):
@@ -117,7 +116,7 @@ class PartialRecords:
         for place, k in np.ndenumerate(index):
             jpegs[place] = _content(span[int(borders[k]) - begin : int(borders[k + 1]) - begin])
             if not jpegs[place].startswith(_JPEG_START):
-                raise ValueError(self._name(clip, f"picture {k} is no JPEG"))
+                raise self._damaged(clip, f"picture {k} is no JPEG")
         return jpegs
 
     def seconds(self, clip: int, starts: np.ndarray) -> np.ndarray:
@@ -130,8 +129,7 @@ class PartialRecords:
                 cuts = [_cut_flac(sound, int(start)) for start in starts]
             elif self._audio_encoding == schema.FLOATS:
                 parts = [file.read_at(position + 4 * int(s), 4 * length) for s in starts]
-                floats = [np.frombuffer(part, "<f4") for part in parts]
-                cuts = [np.round(part * schema.INT16_SCALE) for part in floats]
+                cuts = [schema.int16_of(np.frombuffer(part, "<f4")) for part in parts]
             else:
                 parts = [file.read_at(position + 2 * int(s), 2 * length) for s in starts]
                 cuts = [np.frombuffer(part, "<i2") for part in parts]
@@ -142,15 +140,17 @@ class PartialRecords:
         try:
             with _File(self._paths[self._shard_of(clip)]) as file:
                 yield file
+        except (OSError, tf.errors.OpError) as error:
+            path = self._paths[self._shard_of(clip)]
+            raise UserError(damage.say_unreadable(path, first_line(error))) from error
         except (ValueError, LookupError, DecodeError, soundfile.SoundFileError) as error:
-            raise ValueError(self._name(clip, first_line(error))) from error
+            raise self._damaged(clip, first_line(error)) from error
 
-    def _name(self, clip: int, problem: str) -> str:
+    def _damaged(self, clip: int, problem: str) -> UserError:
         shard = self._shard_of(clip)
-        return (
-            f"shard {self._paths[shard]}, record {clip - int(self._first_clips[shard])} is damaged "
-            f"({problem}); data_prep.verify_shards finds every one, write_shards mends it"
-        )
+        path = self._paths[shard]
+        where = f"record {clip - int(self._first_clips[shard])} of {path}"
+        return UserError(damage.say_damaged(where, problem, path.parent))
 
     def _shard_of(self, clip: int) -> int:
         return int(np.searchsorted(self._first_clips, clip, side="right")) - 1

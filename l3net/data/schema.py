@@ -18,12 +18,14 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from l3net import constants
+from l3net.data import damage
 from l3net.data.sequence_example import BYTES, INTS, REALS, feature_list, feature_lists, pack
 from l3net.data.storage import Location
 from l3net.errors import UserError, needs_extra
 
 PCM16, FLAC, FLOATS = AUDIO_ENCODINGS = ("pcm16", "flac", "floats")
 INT16_SCALE = 32768.0  # int16 sample / 32768 = float sample in [-1, 1)
+_INT16_RANGE = (-32768, 32767)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -317,12 +319,18 @@ def _check_sample_rate(example: tf.train.SequenceExample) -> None:
 
 def _decode_audio(lists, encoding: str) -> np.ndarray:
     if encoding == FLOATS:
-        floats = np.array(lists[AUDIO_FLOATS].feature[0].float_list.value, np.float32)
-        return np.round(floats * INT16_SCALE).astype(np.int16)
+        return int16_of(np.array(lists[AUDIO_FLOATS].feature[0].float_list.value, np.float32))
     data = lists[AUDIO_BYTES].feature[0].bytes_list.value[0]
     if encoding == FLAC:
         return _decode_flac(data)
     return np.frombuffer(data, "<i2").astype(np.int16)
+
+
+def int16_of(floats: np.ndarray) -> np.ndarray:
+    """Returns samples in [-1, 1] as int16, 1 as the greatest; ValueError if one is no number."""
+    if not np.isfinite(floats).all():
+        raise ValueError("its sound has samples that are NaN or infinite")
+    return np.clip(np.round(floats * INT16_SCALE), *_INT16_RANGE).astype(np.int16)
 
 
 def _decode_flac(data: bytes) -> np.ndarray:
@@ -395,7 +403,8 @@ def _spec(feature: Feature) -> Any:
 
 def _decode_audio_in_graph(feature, encoding: str, *, serializable: bool) -> tf.Tensor:
     if encoding == FLOATS:
-        return tf.cast(tf.round(feature.values * INT16_SCALE), tf.int16)
+        floats = tf.debugging.assert_all_finite(feature.values, "sound is NaN or infinite")
+        return tf.cast(tf.clip_by_value(tf.round(floats * INT16_SCALE), *_INT16_RANGE), tf.int16)
     if encoding == PCM16:
         return tf.io.decode_raw(feature[0], tf.int16)
     if serializable:
@@ -420,12 +429,12 @@ def read_format(path: Location) -> Format:
     """Returns how the clips of a shard are stored, the same for every shard of a prepared folder.
 
     Raises:
-        UserError: if the shard is empty or damaged, or its sound is not at 48 kHz.
+        UserError: if the shard is empty, damaged or out of reach, or its sound is not at 48 kHz.
     """
-    try:
-        serialized = next(iter(tf.data.TFRecordDataset(str(path)).take(1).as_numpy_iterator()))
-    except (StopIteration, tf.errors.OpError) as error:
-        raise UserError(f"shard {path} has no readable record; make it again") from error
+    records = tf.data.TFRecordDataset(str(path)).take(1).as_numpy_iterator()
+    serialized = next(damage.checked(records, [path]), None)
+    if serialized is None:
+        raise UserError(f"shard {path} has no readable record; make it again")
     try:
         fields = read_fields(tf.train.SequenceExample.FromString(serialized))
     except ValueError as error:

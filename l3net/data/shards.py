@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import tensorflow as tf
 
+from l3net.data import damage
 from l3net.data.schema import Clip, clip_from_bytes, media_id_of
 from l3net.data.storage import Location, RemotePath, locate, read_head
 from l3net.errors import UserError, first_line
@@ -200,14 +201,15 @@ def read_clips(shards: list[Shard]) -> Iterator[Clip]:
     """Yields every clip of the shards, in order, one in memory at a time.
 
     Raises:
-        UserError: if a shard is damaged.
+        UserError: if a shard is damaged or cannot be read.
     """
     for shard in shards:
-        try:
-            for serialized in tf.data.TFRecordDataset(str(shard.path)).as_numpy_iterator():
-                yield clip_from_bytes(serialized)
-        except (tf.errors.DataLossError, ValueError) as error:
-            raise UserError(
-                f"shard {shard.path} is damaged ({first_line(error)}); "
-                "data_prep.verify_shards finds every bad record, write_shards makes it again"
-            ) from error
+        records = tf.data.TFRecordDataset(str(shard.path)).as_numpy_iterator()
+        for number, serialized in enumerate(damage.checked(records, [shard.path])):
+            try:
+                clip = clip_from_bytes(serialized)
+            except ValueError as error:
+                where = f"record {number} of {shard.path}"
+                problem = first_line(error)
+                raise UserError(damage.say_damaged(where, problem, shard.path.parent)) from error
+            yield clip

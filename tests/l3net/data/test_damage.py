@@ -1,7 +1,7 @@
 import pytest
 import tensorflow as tf
 
-from l3net.data import damage, fixed_pairs
+from l3net.data import damage, fixed_pairs, input_pipeline
 from l3net.data.shards import find_shards
 from l3net.errors import UserError
 from tests import tiny_shards, tiny_training
@@ -54,7 +54,9 @@ def test_a_picture_that_is_none_is_named(tmp_path, shards):
     path = find_shards(shards, "train")[0].path
     start, data = _second_record(path), path.read_bytes()
     path.write_bytes(data[:start] + data[start:].replace(b"\xff\xd8\xff\xe0", b"nope"))
-    with pytest.raises(UserError, match=rf"{path}, record \d is damaged \(picture \d+ is no JPEG"):
+    with pytest.raises(
+        UserError, match=rf"record \d of {path} is damaged \(picture \d+ is no JPEG"
+    ):
         model = tiny_training.CLASSIFIER
         tiny_training.train(tmp_path / "run", shards, num_steps=9, model=model, pairs_per_clip=1)
 
@@ -96,3 +98,19 @@ def test_a_damaged_pair_is_named(shards):
 
 def test_what_is_whole_goes_through():
     assert list(damage.checked(iter([1, 2]), [tiny_shards])) == [1, 2]
+
+
+@pytest.mark.parametrize("pairs_per_clip", [1, 2])
+def test_shards_that_go_while_they_are_read_are_named(tmp_path, shards, pairs_per_clip):
+    found = find_shards(shards, "train")
+    config = input_pipeline.PipelineConfig(
+        batch_size=2, pairs_per_clip=pairs_per_clip, shuffle_pairs=4, frame_px=32
+    )
+    batches = damage.checked(
+        input_pipeline.training_batches(found, config), [each.path for each in found]
+    )
+    for each in found:
+        each.path.unlink()
+    with pytest.raises(UserError, match=f"cannot read {shards}.*No such file.*same command again"):
+        for _ in range(9):
+            next(batches)

@@ -7,6 +7,7 @@ import tensorflow as tf
 from l3net.data import partial_records, schema
 from l3net.data.partial_records import PartialRecords
 from l3net.data.shards import read_clips
+from l3net.errors import UserError
 from tests import tiny_shards
 
 
@@ -133,8 +134,8 @@ def test_a_damaged_shard_is_an_error(tmp_path):
     (shard,) = tiny_shards.write_shards(tmp_path, [_clip(1)])
     data = shard.path.read_bytes()
     shard.path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(ValueError, match="is cut off"):
+    with pytest.raises(UserError, match="is cut off"):
         PartialRecords([shard], schema.PCM16).facts(0)
     shard.path.write_bytes(data[:12] + bytes(len(data) - 12))
-    with pytest.raises(ValueError, match="no SequenceExample"):
+    with pytest.raises(UserError, match="no SequenceExample"):
         PartialRecords([shard], schema.PCM16).facts(0)

@@ -1,12 +1,13 @@
 import dataclasses
 import hashlib
+import math
 import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from l3net.data import schema
+from l3net.data import partial_records, schema
 from l3net.data.shards import read_clips
 from l3net.errors import UserError
 from tests import tiny_shards
@@ -96,6 +97,40 @@ def test_flac_gives_every_sample_in_a_parallel_pipeline():
 
     read = list(records.map(waveform, num_parallel_calls=4).as_numpy_iterator())
     np.testing.assert_array_equal(read, levels)
+
+
+def _record_of_floats(value: float) -> bytes:
+    """Returns a record whose sound is floats, the third of them this one."""
+    example = tf.train.SequenceExample.FromString(
+        schema.encode_clip(_clip(audio_encoding=schema.FLOATS))
+    )
+    sound = example.feature_lists.feature_list[schema.AUDIO_FLOATS].feature[0].float_list
+    sound.value[2] = value
+    return example.SerializeToString()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_floats_that_are_no_numbers_are_refused_by_every_reader(tmp_path, value):
+    record = _record_of_floats(value)
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        schema.clip_from_bytes(record)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="NaN or infinite"):
+        schema.decode_clip(tf.constant(record), audio_encoding=schema.FLOATS)
+    (shard,) = tiny_shards.write_shards(tmp_path, [_clip(audio_encoding=schema.FLOATS)])
+    with tf.io.TFRecordWriter(str(shard.path)) as writer:
+        writer.write(record)
+    with pytest.raises(UserError, match=f"record 0 of {shard.path} is damaged.*NaN or infinite"):
+        list(read_clips([shard]))
+    with pytest.raises(UserError, match=f"record 0 of {shard.path} is damaged.*NaN or infinite"):
+        partial_records.PartialRecords([shard], schema.FLOATS).seconds(0, np.array([0]))
+
+
+@pytest.mark.parametrize(("value", "level"), [(1.0, 32767), (1.5, 32767), (-2.0, -32768)])
+def test_floats_beyond_full_scale_are_cut_not_wrapped(value, level):
+    record = _record_of_floats(value)
+    assert schema.clip_from_bytes(record).waveform[2] == level
+    decoded = schema.decode_clip(tf.constant(record), audio_encoding=schema.FLOATS)
+    assert decoded["waveform"][2] == level
 
 
 def test_damaged_flac_is_an_error_in_the_graph():

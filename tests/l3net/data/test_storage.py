@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from l3net.data import fixed_pairs, input_pipeline, schema, shards, storage
+from l3net.data import damage, fixed_pairs, input_pipeline, schema, shards, storage
 from l3net.errors import UserError
 from tests import tiny_shards
 
@@ -179,6 +179,24 @@ def test_a_scheme_that_nobody_brings_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_io", types.SimpleNamespace(__version__="0.37.1"))
     with pytest.raises(UserError, match="nor tensorflow-io 0.37.1.*file system ftp://"):
         shards.find_shards("ftp://films/shards", "train")
+
+
+@pytest.mark.parametrize("pairs_per_clip", [1, 4])
+def test_a_connection_that_is_lost_while_records_are_read_is_one_line(
+    s3_client, bucket, pairs_per_clip
+):
+    found = shards.find_shards(f"{bucket}/shards", "train")
+    config = input_pipeline.PipelineConfig(
+        batch_size=4, pairs_per_clip=pairs_per_clip, shuffle_pairs=4, frame_px=32
+    )
+    paths = [each.path for each in found]
+    batches = damage.checked(input_pipeline.training_batches(found, config), paths)
+    for path in paths:
+        s3_client.delete_object(Bucket=bucket.removeprefix("s3://"), Key=f"shards/{path.name}")
+    with pytest.raises(UserError, match=rf"cannot read {bucket}/shards.*\(.+\).*again") as raised:
+        for _ in range(9):
+            next(batches)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_process_that_read_s3_ends_with_its_own_status(bucket):
