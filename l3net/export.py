@@ -18,7 +18,6 @@ Face Hub (after `hf auth login`); `l3net.SavedModel.from_pretrained("owner/name"
 
 import dataclasses
 import itertools
-import json
 import logging
 import pathlib
 
@@ -29,9 +28,11 @@ from l3net import flags, models
 from l3net.data import input_pipeline
 from l3net.data.shards import find_shards
 from l3net.errors import UserError
+from l3net.files import read_text
 from l3net.flags import REQUIRED, setting
 from l3net.inference import hub, model_card, saved_model, saved_model_writer
 from l3net.inference.signatures import signatures
+from l3net.json_files import read_json
 from l3net.log_spectrogram import log_spectrogram_shape
 from l3net.models.batch_norm import PreciseBatchNorm
 from l3net.training import checkpoints
@@ -230,16 +231,30 @@ def _describe(config: models.ModelConfig) -> dict:
     }
 
 
+@dataclasses.dataclass(frozen=True)
+class _Data:
+    name: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """What of training.json is read."""
+
+    data: _Data = _Data()
+
+
 def _training_data(run_dir: pathlib.Path) -> str | None:
     """Returns the name of the data set that a run was trained on; None if it does not say."""
     path = run_dir / run_files.CONFIG_FILE
-    return json.loads(path.read_text())["data"]["name"] if path.is_file() else None
+    if not path.is_file():
+        return None
+    return read_json(path, _Run, "put a copy of it there").data.name
 
 
 def _run_flags(run_dir: pathlib.Path) -> list[str]:
     """Returns the training flags; none for a run without them."""
     path = run_dir / run_files.FLAGS_FILE
-    return path.read_text().splitlines() if path.is_file() else []
+    return read_text(path, "put a copy of it there").splitlines() if path.is_file() else []
 
 
 def main(config: Config) -> None:

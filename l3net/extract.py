@@ -28,6 +28,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,9 @@ from l3net.files import CannotWriteError, written_whole
 from l3net.flags import REQUIRED, setting
 from l3net.inference import file_features, saved_model
 from l3net.inference.file_features import Settings
+from l3net.json_files import parse
 from l3net.media import file_kinds
+from l3net.npz_files import open_npz
 from l3net.progress import progress
 
 _PREFIXES = {file_kinds.SOUND: "audio_", file_kinds.IMAGE: "image_"}  # of a video's keys
@@ -167,10 +170,15 @@ class _Extractor:
         """Raises UserError unless an existing .npz was made with this network and settings."""
         remedy = "give --overwrite or another --out_dir"
         try:
-            with np.load(out) as npz:
-                metadata = json.loads(npz["metadata"].item())
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise UserError(f"{out}: exists and is not ours; {remedy}") from error
+            with open_npz(out) as npz:
+                if (damaged := npz.zip.testzip()) is not None:
+                    raise ValueError(f"{damaged} has another checksum")
+                metadata = parse(out, str(npz["metadata"].item()), dict[str, Any], remedy)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or first_line(error)
+            raise UserError(
+                f"{out}: exists and is damaged or not ours ({reason}); {remedy}"
+            ) from error
         for key, value in self._made_with.items():
             if metadata.get(key) != value:
                 raise UserError(

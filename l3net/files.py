@@ -139,6 +139,15 @@ def write_whole(path: str | pathlib.Path, data: str | bytes) -> None:
         partial.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
+def read_text(path: str | pathlib.Path, advice: str) -> str:
+    """Reads a file of UTF-8 text; raises UserError, with the advice, if it is none."""
+    try:
+        return pathlib.Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise UserError(f"cannot read {path} ({reason}); {advice}") from error
+
+
 def write_csv(path: str | pathlib.Path, columns: Sequence[str], rows: Iterable[Iterable]) -> None:
     """Writes a table as `written_whole` does, row by row: memory does not grow with it."""
     with written_whole(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:

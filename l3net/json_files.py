@@ -1,4 +1,7 @@
-"""JSON files: written with a checksum, and checked where they are read, field by field."""
+"""JSON files: written with a checksum, and checked where they are read, field by field.
+
+Also those that others publish, which have none, and files of one JSON object a line.
+"""
 
 import hashlib
 import json
@@ -13,6 +16,7 @@ from l3net.files import write_whole
 
 CHECKSUM = "checksum"
 _Content = TypeVar("_Content")
+_ERRORS = (OSError, ValueError, RecursionError, OverflowError)
 
 
 class Readable(Protocol):
@@ -54,22 +58,87 @@ def read_json(path: str | pathlib.Path | Readable, kind: type[_Content], advice:
             text = pathlib.Path(path).read_text(encoding="utf-8-sig")
         else:
             text = path.read_text()
-        content = json.loads(text)
+        content = _parsed(text)
         checksum = content.pop(CHECKSUM, None) if isinstance(content, dict) else None
         if checksum is not None and checksum != _checksum(content):
             raise ValueError("its checksum is not that of its content")
-        return msgspec.convert(content, kind)
+        return msgspec.convert(content, kind, str_keys=True)
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, RecursionError, OverflowError) as error:
+    except _ERRORS as error:
+        raise UserError(f"{path} is damaged ({plain(error)}); {advice}") from error
+
+
+def read_published(path: str | pathlib.Path, kind: type[_Content], need: str) -> _Content:
+    """Reads a JSON file that others made, such as a data set's official list.
+
+    Args:
+        path: the file.
+        kind: see `read_json`.
+        need: what it has to be, for the message.
+
+    Returns:
+        The content.
+
+    Raises:
+        UserError: if there is no such file or it is another one.
+    """
+    try:
+        content = _parsed(pathlib.Path(path).read_text(encoding="utf-8-sig"))
+        return msgspec.convert(content, kind, str_keys=True)
+    except _ERRORS as error:
+        reason = getattr(error, "strerror", None) or plain(error)
+        raise UserError(f"cannot read {path} ({reason}); need {need}") from error
+
+
+def read_lines(path: str | pathlib.Path, kind: type) -> list[dict[str, Any]]:
+    """Reads a file of one JSON object a line; a last line that was cut off is left out.
+
+    Args:
+        path: the file.
+        kind: what every line must have, a dataclass; it may have more.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        UserError: if a line is damaged.
+    """
+    text = pathlib.Path(path).read_text(encoding="utf-8", errors="replace")
+    lines = text.split("\n")[:-1]  # behind the last end of line is nothing, or half a line
+    return [_line(path, number, line, kind) for number, line in enumerate(lines, 1)]
+
+
+def _line(path: str | pathlib.Path, number: int, line: str, kind: type) -> dict[str, Any]:
+    try:
+        content = _parsed(line)
+        msgspec.convert(content, kind)
+        return content
+    except _ERRORS as error:
+        raise UserError(
+            f"line {number} of {path} is damaged ({plain(error)}); delete that line"
+        ) from error
+
+
+def _parsed(text: str) -> Any:
+    """Parses JSON; text that UTF-8 cannot hold, which JSON can (half a pair), is an error."""
+    content = json.loads(text)
+    if "\\ud" in text.lower():
+        json.dumps(content, ensure_ascii=False).encode()
+    return content
+
+
+def parse(path: str | pathlib.Path, text: str, kind: type[_Content], advice: str) -> _Content:
+    """Returns JSON text that a file holds as a `kind`, or raises UserError; see `read_json`."""
+    try:
+        return msgspec.convert(_parsed(text), kind, str_keys=True)
+    except _ERRORS as error:
         raise UserError(f"{path} is damaged ({plain(error)}); {advice}") from error
 
 
 def check(path: str | pathlib.Path, content: Any, kind: type[_Content], advice: str) -> _Content:
     """Returns a part of a file's content as a `kind`, or raises UserError; see `read_json`."""
     try:
-        return msgspec.convert(content, kind)
-    except msgspec.ValidationError as error:
+        return msgspec.convert(content, kind, str_keys=True)
+    except _ERRORS as error:
         raise UserError(f"{path} is damaged ({plain(error)}); {advice}") from error
 
 

@@ -13,8 +13,8 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 # A room -> the rooms that its modules may import, besides each other. The first that fits counts.
 GROUND = [
     "l3net.cli", "l3net.constants", "l3net.errors", "l3net.files", "l3net.flags",
-    "l3net.html_pages", "l3net.json_files", "l3net.log_spectrogram", "l3net.progress",
-    "l3net.provenance",
+    "l3net.html_pages", "l3net.json_files", "l3net.log_spectrogram", "l3net.npz_files",
+    "l3net.progress", "l3net.provenance",
 ]  # fmt: skip
 SETS = ["eval.sets", "eval.reporting"]
 METHODS = ["eval.methods", "eval.metrics", *SETS]

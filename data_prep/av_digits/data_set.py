@@ -5,7 +5,7 @@ import functools
 import json
 import logging
 import pathlib
-from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from l3net.data import spoken_digits
 from l3net.errors import UserError
 from l3net.files import write_csv, write_whole
 from l3net.flags import setting
+from l3net.json_files import read_json, write_json
 from l3net.media import video_writer
 
 NAME = "av_digits"
@@ -26,7 +27,8 @@ VERSION = 1  # of everything below; another version is another data set
 CONFIG_FILE, SOURCES_FILE, ONTOLOGY_FILE = "av_digits.json", "sources.csv", "ontology.json"
 _SOURCES_COLUMNS = ("example_id", "split", "label", "image", "recordings")
 _ROOT = "Digit"
-_BOXES_FOLDER = ".boxes"
+_BOXES_FOLDER, _BOXES = ".boxes", "boxes"
+_Sides = tuple[float, float, float, float]
 _log = logging.getLogger(__name__)
 
 
@@ -42,6 +44,13 @@ class Config:
     spoken_digits: str | None = setting(
         None, "For av_digits: the folder recordings/ of the Free Spoken Digit Dataset."
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Boxes:
+    """A clip's file of boxes; it says that the video is complete."""
+
+    boxes: list[_Sides]
 
 
 def make_digits(config: Config, folder: str | pathlib.Path, seed: int) -> Result:
@@ -70,7 +79,7 @@ def make_digits(config: Config, folder: str | pathlib.Path, seed: int) -> Result
     folder = pathlib.Path(folder)
     try:
         _open(folder, {"name": NAME, "version": VERSION, "seed": seed})
-        pending = [plan for plan in plans if not _boxes_path(folder, plan).exists()]
+        pending = [plan for plan in plans if _read_boxes(folder, plan) is None]
         _log.info("%s: %d clips, %d to make", folder, len(plans), len(pending))
         make = functools.partial(_make_clip, folder, pathlib.Path(config.spoken_digits))
         in_processes(make, [(plan, images[plan.image]) for plan in pending], "making clips")
@@ -79,7 +88,7 @@ def make_digits(config: Config, folder: str | pathlib.Path, seed: int) -> Result
         )
         write_csv(folder / SOURCES_FILE, _SOURCES_COLUMNS, rows)
         write_whole(folder.parent / ONTOLOGY_FILE, json.dumps(_ontology(), indent=1) + "\n")
-        boxes = [box for plan in plans for box in _read_boxes(folder, plan)]
+        boxes = [box for plan in plans for box in _read_boxes(folder, plan) or ()]
     except OSError as error:
         raise UserError(f"cannot write av_digits in {folder}: {error}") from error
     return Result(rows=[_manifest_row(plan) for plan in plans], boxes=boxes)
@@ -89,7 +98,8 @@ def _open(folder: pathlib.Path, config: dict) -> None:
     """Makes the folder, or checks that it holds the same data set."""
     path = folder / CONFIG_FILE
     if path.exists():
-        if path.read_text() != json.dumps(config):
+        advice = "remove the folder or choose another --media_dir"
+        if read_json(path, dict[str, Any], advice) != config:
             raise UserError(
                 f"{folder} holds av_digits of another version or --seed; remove it or choose "
                 "another --media_dir"
@@ -97,7 +107,7 @@ def _open(folder: pathlib.Path, config: dict) -> None:
         return
     for name in (*clips.CLIPS_PER_DIGIT, _BOXES_FOLDER):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(config))
+    write_json(path, config)
 
 
 def _make_clip(folder: pathlib.Path, recordings: pathlib.Path, work: tuple) -> None:
@@ -113,16 +123,20 @@ def _make_clip(folder: pathlib.Path, recordings: pathlib.Path, work: tuple) -> N
     sound = clips.compose_sound(plan, voices)
     video_writer.write_same_video(folder / plan.path, frames(), sound)
     # Written last: it says that the video is complete.
-    write_whole(_boxes_path(folder, plan), json.dumps(np.round(boxes, 4).tolist()))
+    write_json(_boxes_path(folder, plan), {_BOXES: np.round(boxes, 4).tolist()})
 
 
 def _boxes_path(folder: pathlib.Path, plan: ClipPlan) -> pathlib.Path:
     return folder / _BOXES_FOLDER / f"{plan.example_id}.json"
 
 
-def _read_boxes(folder: pathlib.Path, plan: ClipPlan) -> Iterator[Box]:
-    boxes = json.loads(_boxes_path(folder, plan).read_text())
-    return boxes_of_frames(plan.example_id, boxes, LABELS[plan.digit])
+def _read_boxes(folder: pathlib.Path, plan: ClipPlan) -> list[Box] | None:
+    """Returns a clip's boxes; None if it is not made, or its file of boxes is damaged."""
+    try:
+        made = read_json(_boxes_path(folder, plan), _Boxes, "the clip is made again")
+    except (FileNotFoundError, UserError):
+        return None
+    return list(boxes_of_frames(plan.example_id, made.boxes, LABELS[plan.digit]))
 
 
 def _manifest_row(plan: ClipPlan) -> ManifestRow:

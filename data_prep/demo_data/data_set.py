@@ -2,11 +2,11 @@
 
 import dataclasses
 import functools
-import json
 import logging
 import pathlib
 import platform
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import PIL
@@ -17,8 +17,9 @@ from data_prep.demo_data.clips import LABELS, SPLITS, ClipPlan
 from data_prep.demo_data.processes import in_processes
 from data_prep.lists import box_lists, manifest
 from l3net.errors import UserError
-from l3net.files import write_csv, write_whole
+from l3net.files import write_csv
 from l3net.flags import REQUIRED, setting
+from l3net.json_files import read_json, write_json
 from l3net.media import ffmpeg, video_writer
 
 VERSION = 5  # of the drawings and sounds; another version is another data set
@@ -105,6 +106,21 @@ def make_demo(config: Config) -> None:
         raise UserError(f"cannot write the demo data set in {out_dir}: {error}") from error
 
 
+@dataclasses.dataclass(frozen=True)
+class _Done:
+    """A clip's marker: what is not known before it is made."""
+
+    silent_label: str
+    boxes: list[tuple[float, float, float, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class _DemoFile:
+    """What of demo.json is read."""
+
+    config: dict[str, Any]
+
+
 # --- Clips ---------------------------------------------------------------------------------------
 def _make_clip(out_dir: pathlib.Path, plan: ClipPlan) -> None:
     waveform, scene, quality = clips.compose(plan)
@@ -114,15 +130,23 @@ def _make_clip(out_dir: pathlib.Path, plan: ClipPlan) -> None:
         "silent_label": plan.silent_label if scene.has_silent_object else "",
         "boxes": [] if plan.unrelated else np.round(scene.boxes, 4).tolist(),
     }
-    write_whole(_marker(out_dir, plan), json.dumps(done))
+    write_json(_marker(out_dir, plan), done)
 
 
 def _marker(out_dir: pathlib.Path, plan: ClipPlan) -> pathlib.Path:
     return out_dir / _DONE / f"{plan.example_id}.json"
 
 
+def _read_marker(out_dir: pathlib.Path, plan: ClipPlan) -> _Done | None:
+    """Returns what a clip's marker says; None if there is none, or it is damaged."""
+    try:
+        return read_json(_marker(out_dir, plan), _Done, "the clip is made again")
+    except (FileNotFoundError, UserError):
+        return None
+
+
 def _is_done(out_dir: pathlib.Path, plan: ClipPlan) -> bool:
-    return (out_dir / plan.path).exists() and _marker(out_dir, plan).exists()
+    return (out_dir / plan.path).exists() and _read_marker(out_dir, plan) is not None
 
 
 # --- Files ---------------------------------------------------------------------------------------
@@ -130,10 +154,8 @@ def _open(out_dir: pathlib.Path, config: dict) -> None:
     """Makes the folder, or checks that it holds the same data set."""
     path = out_dir / CONFIG_FILE
     if path.exists():
-        try:
-            there = json.loads(path.read_text())["config"]
-        except (ValueError, KeyError, TypeError):
-            raise UserError(f"{path} is damaged; remove {out_dir} or choose another") from None
+        advice = f"remove {out_dir} or choose another"
+        there = read_json(path, _DemoFile, advice).config
         if there != config:
             keys = [key for key in config if there.get(key) != config[key]]
             raise UserError(
@@ -144,20 +166,20 @@ def _open(out_dir: pathlib.Path, config: dict) -> None:
     for name in (*SPLITS, _DONE):
         (out_dir / name).mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        content = {"note": _NOTE, "finished": False, "config": config}
-        write_whole(path, json.dumps(content, indent=2))
+        write_json(path, {"note": _NOTE, "finished": False, "config": config})
 
 
 def _finish(out_dir: pathlib.Path, config: dict, plans: Sequence[ClipPlan]) -> None:
     """Writes the tables, and demo.json last."""
-    done = {plan: json.loads(_marker(out_dir, plan).read_text()) for plan in plans}
+    advice = "run the same command again"
+    done = {plan: read_json(_marker(out_dir, plan), _Done, advice) for plan in plans}
     manifest.write_manifest(out_dir / MANIFEST_FILE, [_manifest_row(plan) for plan in plans])
-    rows = (_clip_row(plan, done[plan]["silent_label"]) for plan in plans)
+    rows = (_clip_row(plan, done[plan].silent_label) for plan in plans)
     write_csv(out_dir / CLIPS_FILE, CLIPS_COLUMNS, rows)
     boxes = (
         row
         for plan in plans
-        for row in box_lists.boxes_of_frames(plan.example_id, done[plan]["boxes"], plan.label)
+        for row in box_lists.boxes_of_frames(plan.example_id, done[plan].boxes, plan.label)
     )
     write_csv(out_dir / BOXES_FILE, box_lists.COLUMNS, boxes)
     content = {
@@ -168,7 +190,7 @@ def _finish(out_dir: pathlib.Path, config: dict, plans: Sequence[ClipPlan]) -> N
             "clips": len(plans),
             **{split: sum(plan.split == split for plan in plans) for split in SPLITS},
             "unrelated": sum(plan.unrelated for plan in plans),
-            "with_silent_object": sum(bool(marker["silent_label"]) for marker in done.values()),
+            "with_silent_object": sum(bool(marker.silent_label) for marker in done.values()),
         },
         "versions": {
             "python": platform.python_version(),
@@ -178,7 +200,7 @@ def _finish(out_dir: pathlib.Path, config: dict, plans: Sequence[ClipPlan]) -> N
             "ffmpeg": ffmpeg.ffmpeg_version(),
         },
     }
-    write_whole(out_dir / CONFIG_FILE, json.dumps(content, indent=2) + "\n")
+    write_json(out_dir / CONFIG_FILE, content)
 
 
 def _manifest_row(plan: ClipPlan) -> manifest.ManifestRow:

@@ -4,23 +4,33 @@ One row per box; a frame may have several. The demo data set's boxes.csv has the
 readers raise UserError if a list cannot be read or its first entry has another format.
 """
 
+import math
 import pathlib
 import re
 import xml.etree.ElementTree
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from data_prep.lists import dataset_lists
-from data_prep.lists.dataset_lists import TEST, Entry, ListedClip, Unusable
+import msgspec
+
+from data_prep.lists.dataset_lists import ROW_ERRORS, TEST, Entry, ListedClip, Unusable, shown
+from data_prep.lists.manifest import is_label
 from data_prep.lists.media_index import IMAGE_SECONDS
 from l3net import constants
 from l3net.errors import UserError
+from l3net.json_files import plain, read_published
 
 # VGG-SS: the boxes are drawn on "the 125th frame of a 25fps video", the middle of the 10 s.
 VGGSS_FRAME = 125
 # Flickr-SoundNet's boxes are in pixels of frames of this size.
 FLICKR_FRAME_PX = 256
 _VGGSS_FILE = re.compile(r"(?P<video_id>.{11})_(?P<start>\d{6})")
+
+
+class _VggssItem(msgspec.Struct):
+    file: str
+    label: str = msgspec.field(name="class")
+    bbox: list[tuple[float, float, float, float]]
 
 
 class Box(NamedTuple):
@@ -51,28 +61,29 @@ def read_vggss(path: str | pathlib.Path) -> Iterator[tuple[Entry, list[Box]]]:
     """Reads vggss.json: clips of 10 s with their boxes; those without area are left out."""
     path = pathlib.Path(path)
     what = '[{"file": "ID_000030", "class": …, "bbox": [[xmin, ymin, xmax, ymax], …]}, …]'
-    content = dataset_lists.read_json(path)
-    if not isinstance(content, list):
-        raise UserError(f"{path}: got a JSON {type(content).__name__}; need {what}")
+    content = read_published(path, list[Any], what)
     for number, item in enumerate(content, 1):
         try:
-            yield _vggss_entry(item, path.name, number)
-        except (KeyError, TypeError, ValueError) as error:
+            listed = msgspec.convert(item, _VggssItem)
+            yield _vggss_entry(listed, path.name, number)
+        except ROW_ERRORS as error:
             if number == 1:
-                raise UserError(f"{path}, entry 1: got {item!r}; need {what}") from error
-            yield Unusable(f"{item!r}: {error!r}", path.name, number), []
+                raise UserError(
+                    f"{path}, entry 1: got {shown(item)} ({plain(error)}); need {what}"
+                ) from error
+            yield Unusable(f"{shown(item)}: {plain(error)}", path.name, number), []
 
 
-def _vggss_entry(item: dict, source: str, number: int) -> tuple[ListedClip, list[Box]]:
-    match = _VGGSS_FILE.fullmatch(item["file"])
-    if match is None:
-        raise ValueError(f"no clip {item['file']!r}")
-    start, label = float(match["start"]), item["class"]
+def _vggss_entry(item: _VggssItem, source: str, number: int) -> tuple[ListedClip, list[Box]]:
+    match = _VGGSS_FILE.fullmatch(item.file)
+    if match is None or not is_label(item.label):
+        raise ValueError(f"no clip {item.file!r} or no class {item.label!r}")
+    start, label = float(match["start"]), item.label
     end = start + constants.CLIP_SECONDS
     clip = ListedClip(match["video_id"], start, end, TEST, (label,), source, number)
     boxes = [
         _box(clip.clip_id, VGGSS_FRAME, (ymin, xmin, ymax, xmax), label)
-        for xmin, ymin, xmax, ymax in item["bbox"]
+        for xmin, ymin, xmax, ymax in item.bbox
     ]
     return clip, [box for box in boxes if box]
 
@@ -92,7 +103,8 @@ def read_flickr_boxes(folder: str | pathlib.Path) -> Iterator[tuple[Entry, list[
         try:
             root = xml.etree.ElementTree.parse(path).getroot()
             boxes = [_flickr_box(path.stem, element) for element in root.iter("bbox")]
-        except (OSError, xml.etree.ElementTree.ParseError, ValueError) as error:
+        # An encoding that Python does not know is a LookupError.
+        except (OSError, xml.etree.ElementTree.ParseError, *ROW_ERRORS) as error:
             if number == 1:
                 raise UserError(
                     f"{path}: {error}; need XML with elements bbox of xmin, ymin, xmax, ymax"
@@ -120,7 +132,9 @@ def _box(
     example_id: str, frame: int, sides: tuple[float, float, float, float], label: str
 ) -> Box | None:
     """Returns the box, cut at the frame's borders; None if nothing is left of it."""
-    ymin, xmin, ymax, xmax = (min(max(float(side), 0.0), 1.0) for side in sides)
+    if not all(map(math.isfinite, sides)):
+        raise ValueError(f"a box with the sides {sides}")
+    ymin, xmin, ymax, xmax = (min(max(side, 0.0), 1.0) for side in sides)
     if not (ymin < ymax and xmin < xmax):
         return None
     time = f"{frame / constants.FRAME_RATE_HZ:.2f}"

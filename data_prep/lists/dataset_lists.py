@@ -6,16 +6,21 @@ be read or its header or first row has another format; a later row that cannot b
 """
 
 import dataclasses
-import json
 import math
 import pathlib
 import re
+import reprlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import msgspec
+
+from data_prep.lists.manifest import is_label
 from l3net import constants
 from l3net.data.list_files import csv_rows, text_lines
 from l3net.errors import UserError
+from l3net.json_files import plain, read_published
 
 TRAIN, VAL, TEST = SPLITS = ("train", "val", "test")
 # The classes of L3, appendix A. The paper used an early list of Kinetics.
@@ -49,6 +54,8 @@ _SPLIT_NAMES = {
     **dict.fromkeys(("test", "testing"), TEST),
 }
 _KINETICS_COLUMNS = frozenset(("label", "youtube_id", "time_start", "time_end", "split", "is_cc"))
+_SHOWN = reprlib.Repr()  # the beginning of what a stranger's list holds
+_SHOWN.maxstring = _SHOWN.maxother = 200
 _YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{11}")
 _FLICKR = re.compile(
     r"(?:(?:https?://)?(?:www\.)?flickr\.com/(?:videos|photos)/[^/]+/(\d+)(?:/.*)?|(\d+))"
@@ -88,6 +95,26 @@ class Unusable:
 
 
 Entry = ListedClip | Unusable
+# What a row that cannot be read may raise: a number of 400 digits is too large for a float.
+ROW_ERRORS = (ValueError, LookupError, TypeError, AttributeError, OverflowError)
+
+
+class _Annotations(msgspec.Struct):
+    segment: tuple[float, float]
+    label: str | None = None
+
+
+class _KineticsEntry(msgspec.Struct):
+    subset: str
+    annotations: _Annotations
+
+
+class _Node(msgspec.Struct):
+    """A class of AudioSet's ontology."""
+
+    id: str
+    name: str
+    child_ids: list[str]
 
 
 # --- Kinetics ------------------------------------------------------------------------------------
@@ -100,9 +127,7 @@ def read_kinetics(path: str | pathlib.Path) -> Iterator[Entry]:
     path = pathlib.Path(path)
     if path.suffix.lower() == ".json":
         what = '{"ID": {"annotations": {"label": …, "segment": [START, END]}, "subset": …}, …}'
-        content = read_json(path)
-        if not isinstance(content, dict):
-            raise UserError(f"{path}: got a JSON {type(content).__name__}; need {what}")
+        content = read_published(path, dict[str, Any], what)
         return _parsed(path, enumerate(content.items(), 1), _kinetics_json, what)
     return _read_kinetics_csv(path)
 
@@ -111,7 +136,8 @@ def _read_kinetics_csv(path: pathlib.Path) -> Iterator[Entry]:
     rows = csv_rows(path)
     line, columns = next(rows, (1, []))
     needed = _KINETICS_COLUMNS - {"label", "is_cc"}
-    if not needed <= set(columns) <= _KINETICS_COLUMNS:
+    is_twice = max(Counter(columns).values(), default=1) > 1
+    if is_twice or not needed <= set(columns) <= _KINETICS_COLUMNS:
         raise UserError(
             f"{path}, line {line}: got the columns {', '.join(columns) or 'none'}; need Kinetics' "
             "label,youtube_id,time_start,time_end,split"
@@ -127,11 +153,10 @@ def _read_kinetics_csv(path: pathlib.Path) -> Iterator[Entry]:
 
 
 def _kinetics_json(item: tuple[str, dict]) -> tuple:
-    video_id, entry = item
-    annotations = entry["annotations"]
-    start, end = annotations["segment"]
-    labels = (annotations["label"],) if annotations.get("label") else ()
-    return video_id, float(start), float(end), _SPLIT_NAMES[entry["subset"]], labels
+    video_id, entry = item[0], msgspec.convert(item[1], _KineticsEntry)
+    start, end = entry.annotations.segment
+    labels = (entry.annotations.label,) if entry.annotations.label else ()
+    return video_id, start, end, _SPLIT_NAMES[entry.subset], labels
 
 
 def kinetics_sounds_labels(nearest: bool) -> dict[str, str]:
@@ -172,20 +197,23 @@ def read_ontology(path: str | pathlib.Path) -> tuple[dict[str, str], frozenset[s
 
     These are everything at or below `INSTRUMENT_ROOTS`.
     """
-    content = read_json(path)
+    need = "AudioSet's ontology.json: a list of nodes with id, name and child_ids"
+    nodes = read_published(path, list[_Node], need)
+    children = {node.id: node.child_ids for node in nodes}
+    names = {node.id: node.name for node in nodes}
+    ids = {name: label for label, name in names.items()}
+    below: set[str] = set()
     try:
-        children = {node["id"]: node["child_ids"] for node in content}
-        names = {node["id"]: node["name"] for node in content}
-        ids = {name: label for label, name in names.items()}
-        waiting, below = [ids[root] for root in INSTRUMENT_ROOTS], set()
+        if unusable := [name for name in ids if not is_label(name)]:
+            raise ValueError(f"the name {unusable[0]!r}")
+        waiting = [ids[root] for root in INSTRUMENT_ROOTS]
         while waiting:  # a node may have several parents
             label = waiting.pop()
             if label not in below:
                 below.add(label)
                 waiting += children[label]
-    except (KeyError, TypeError) as error:
-        need = "need its ontology.json: a list of nodes with id, name and child_ids"
-        raise UserError(f"{path} is no AudioSet ontology ({error!r}); {need}") from error
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path} is no AudioSet ontology ({error!r}); need {need}") from error
     return names, frozenset(below)
 
 
@@ -221,12 +249,9 @@ def read_flickr(path: str | pathlib.Path) -> Iterator[Entry]:
 
 
 # --- Any list ------------------------------------------------------------------------------------
-def read_json(path: str | pathlib.Path) -> Any:
-    """Returns the content of a JSON file; raises UserError if it cannot be read."""
-    try:
-        return json.loads(pathlib.Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"cannot read {path} as a JSON file: {error}") from error
+def shown(row: object) -> str:
+    """Returns the beginning of a list's row as a message shows it."""
+    return _SHOWN.repr(row)
 
 
 def _parsed(
@@ -245,11 +270,15 @@ def _parsed(
                 raise ValueError(f"{video_id!r} is no YouTube id")
             if not (0 <= start < end < math.inf):
                 raise ValueError(f"clip from {start} to {end} s")
+            if not all(map(is_label, labels)):
+                raise ValueError(f"the label(s) {shown(labels)}")
             entry: Entry = ListedClip(video_id, start, end, split, labels, source, line, youtube)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except ROW_ERRORS as error:
             if is_first:
-                raise UserError(f"{path}, line {line}: got {row!r}; need {what}") from error
-            entry = Unusable(f"{row!r}: {error!r}", source, line)
+                raise UserError(
+                    f"{path}, line {line}: got {shown(row)} ({plain(error)}); need {what}"
+                ) from error
+            entry = Unusable(f"{shown(row)}: {plain(error)}", source, line)
         yield entry
         is_first = False
     if is_first:

@@ -7,7 +7,6 @@
 relative to the folder of videos, with "/" between its parts; `labels` may be empty.
 """
 
-import csv
 import dataclasses
 import hashlib
 import logging
@@ -19,6 +18,7 @@ from typing import Any
 
 from data_prep.lists import media_index
 from l3net import constants
+from l3net.data.list_files import csv_table
 from l3net.errors import UserError
 from l3net.files import write_csv
 from l3net.media.file_kinds import SUFFIXES, VIDEO
@@ -51,28 +51,15 @@ def read_manifest(path: str | pathlib.Path) -> list[ManifestRow]:
     """
     rows: list[ManifestRow] = []
     line_of: dict[str, int] = {}
-    try:
-        # utf-8-sig: spreadsheet programs put a byte-order mark in front.
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = reader.fieldnames or ()
-            if sorted(columns) != sorted(COLUMNS):
-                raise UserError(
-                    f"{path}, line 1: got the columns {', '.join(columns) or 'none'}; need exactly "
-                    f"{', '.join(COLUMNS)}"
-                )
-            for fields in reader:
-                where = f"{path}, line {reader.line_num}"
-                row = _row_from_fields(fields, where)
-                if row.example_id in line_of:
-                    raise UserError(
-                        f"{where}: example_id {row.example_id!r} was used in line "
-                        f"{line_of[row.example_id]} already; every row needs its own"
-                    )
-                line_of[row.example_id] = reader.line_num
-                rows.append(row)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"cannot read the manifest {path} as a UTF-8 CSV file: {error}") from error
+    for line, fields in csv_table(path, COLUMNS, others=False, what="the manifest"):
+        row = _row_from_fields(fields, f"{path}, line {line}")
+        if row.example_id in line_of:
+            raise UserError(
+                f"{path}, line {line}: example_id {row.example_id!r} was used in line "
+                f"{line_of[row.example_id]} already; every row needs its own"
+            )
+        line_of[row.example_id] = line
+        rows.append(row)
     if not rows:
         raise UserError(f"{path} has no rows under its column names; need at least one clip")
     _warn_about_leaks(rows, path)
@@ -166,9 +153,6 @@ def checked_fractions(fractions: Mapping[str, float]) -> dict[str, float]:
 
 
 def _row_from_fields(fields: Mapping[str, Any], where: str) -> ManifestRow:
-    # DictReader puts surplus fields under None and fills missing ones with None.
-    if None in fields or None in fields.values():
-        raise UserError(f"{where}: too many or too few fields; need {len(COLUMNS)} (quote commas)")
     for column in ("example_id", "media_id", "path"):
         if not fields[column] or "\0" in str(fields[column]):
             raise UserError(f"{where}: {column} is {fields[column]!r}; need a name")
@@ -201,11 +185,16 @@ def _check_split(split: str, where: str) -> None:
         )
 
 
+def is_label(text: str) -> bool:
+    """Returns whether a text can be a label: printable, without the mark between two of them."""
+    return bool(text.strip()) and text.isprintable() and LABEL_SEPARATOR not in text
+
+
 def _labels(text: str, where: str) -> tuple[str, ...]:
     if not text:
         return ()
     labels = tuple(text.split(LABEL_SEPARATOR))
-    if not all(label.strip() and label.isprintable() for label in labels):
+    if not all(map(is_label, labels)):
         raise UserError(
             f"{where}: labels is {text!r}; need printable names with {LABEL_SEPARATOR} between them"
         )

@@ -4,7 +4,6 @@ Counts come from the commit markers of the finished shards, everything else from
 once, one clip in memory at a time.
 """
 
-import csv
 import dataclasses
 import math
 import os
@@ -21,6 +20,7 @@ from data_prep.shards.clip_records import OK
 from data_prep.shards.folder import MANIFEST_FILE, read_prep
 from data_prep.survey.loudness import Histogram, Sound
 from data_prep.survey.sample import SampleClip, Sampling, sample_clip
+from l3net.data.list_files import csv_table
 from l3net.data.schema import Clip
 from l3net.data.shards import (
     OUTCOMES_FILE,
@@ -135,7 +135,7 @@ def _begin(folder: pathlib.Path) -> Survey:
     try:
         prep, config = read_prep(folder)
         num_rows, label_rows = _count_rows(folder / MANIFEST_FILE)
-    except (OSError, ValueError, LookupError, csv.Error) as error:
+    except (OSError, ValueError, LookupError, UserError) as error:
         raise UserError(
             f"{folder} is no folder of shards ({error}); data_prep.write_shards makes one"
         ) from error
@@ -156,10 +156,9 @@ def _count_rows(path: pathlib.Path) -> tuple[int, Counter]:
     """Returns the manifest's number of rows, and label -> rows; holds no row."""
     num_rows = 0
     labels: Counter[str] = Counter()
-    with open(path, newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file, strict=True):
-            num_rows += 1
-            labels.update(label for label in row["labels"].split(manifest.LABEL_SEPARATOR) if label)
+    for _, row in csv_table(path, ("labels",), what="the manifest"):
+        num_rows += 1
+        labels.update(label for label in row["labels"].split(manifest.LABEL_SEPARATOR) if label)
     return num_rows, labels
 
 

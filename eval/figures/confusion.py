@@ -1,15 +1,25 @@
 """Which sounds a classifier of Table 2 takes for which: its confusion matrix."""
 
-from collections.abc import Mapping
-from typing import Any
+import dataclasses
+import math
 
 import numpy as np
 
 from eval.figures import drawings
 from eval.reporting import tables
 from l3net.errors import UserError
+from l3net.json_files import check
 
+_ADVICE = "run eval.table2_sound again"
 SUBJECT = drawings.Subject("confusion", "Confusion matrix of sound classification", "L3 Table 2")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Details:
+    """What of a row's details is drawn."""
+
+    confusion: list[list[float]]  # true class -> predicted class -> recordings
+    classes: list[str]
 
 
 def draw(table: tables.Table, method: str = "Ours") -> drawings.Drawing:
@@ -21,7 +31,7 @@ def draw(table: tables.Table, method: str = "Ours") -> drawings.Drawing:
     rows = [row for row in table.rows if row.method == method and "confusion" in row.details]
     if not rows:
         raise UserError(f'the table has no row "{method}" that was run')
-    counts, names = _shares(rows[0].details)
+    counts, names = _shares(check(table.name, rows[0].details, _Details, _ADVICE))
     side = max(4.5, 0.32 * len(names) + 2)
     figure = drawings.new_figure(side + 0.9, side)
     axes = figure.subplots()
@@ -36,7 +46,7 @@ def draw(table: tables.Table, method: str = "Ours") -> drawings.Drawing:
                 colour = "white" if share > 60 else "black"
                 axes.text(column, row, f"{share:.0f}", ha="center", va="center", color=colour)
     figure.colorbar(image, label="share of the true class's recordings, %", shrink=0.8)
-    accuracy = rows[0].ours.get("accuracy")
+    accuracy = rows[0].ours.get("accuracy", math.nan)
     return drawings.Drawing(
         SUBJECT,
         f'Row "{method}" of Table 2, {rows[0].data}, accuracy {accuracy:.1f} %: of the '
@@ -46,8 +56,11 @@ def draw(table: tables.Table, method: str = "Ours") -> drawings.Drawing:
     )
 
 
-def _shares(details: Mapping[str, Any]) -> tuple[np.ndarray, list[str]]:
+def _shares(details: _Details) -> tuple[np.ndarray, list[str]]:
     """Returns per cent of each true class, and the classes' names."""
-    counts = np.array(details["confusion"], float)
+    names = details.classes
+    if {len(names)} != {len(details.confusion), *map(len, details.confusion)}:
+        raise UserError(f"the table's confusion matrix is not of its {len(names)} classes")
+    counts = np.array(details.confusion, float)
     sums = counts.sum(axis=1, keepdims=True)
-    return 100 * counts / np.where(sums > 0, sums, 1), [str(name) for name in details["classes"]]
+    return 100 * counts / np.where(sums > 0, sums, 1), names

@@ -1,10 +1,21 @@
 """Learning curves: validation accuracy over the pairs seen, of the runs that a table lists."""
 
+import dataclasses
+
 from eval.figures import drawings
 from eval.reporting import tables
 from l3net.errors import UserError
+from l3net.json_files import check
 
 SUBJECT = drawings.Subject("curves", "Learning curves", "Training")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Details:
+    """What of a row's details is drawn."""
+
+    accuracy: dict[int, float]  # step -> share
+    batch_size: int
 
 
 def draw(table: tables.Table) -> drawings.Drawing:
@@ -20,9 +31,10 @@ def draw(table: tables.Table) -> drawings.Drawing:
             raise UserError(
                 f'"{row.method}" has no learning curve; eval.reporting.curves makes them'
             )
-        accuracy, batch_size = row.details["accuracy"], row.details["batch_size"]
-        pairs = [int(step) * batch_size / 1000 for step in accuracy]
-        axes.plot(pairs, [100 * a for a in accuracy.values()], marker=".", label=row.method)
+        curve = check(table.name, row.details, _Details, "run eval.reporting.curves again")
+        pairs = [step * curve.batch_size / 1000 for step in curve.accuracy]
+        percent = [100 * accuracy for accuracy in curve.accuracy.values()]
+        axes.plot(pairs, percent, marker=".", label=row.method)
     axes.axhline(50, color="grey", linestyle="--", linewidth=1, label="chance (AVC)")
     axes.set(
         xlabel="pairs seen, thousands",

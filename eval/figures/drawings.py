@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ import soundfile
 from l3net import constants
 from l3net.errors import UserError
 from l3net.files import write_whole
+from l3net.json_files import check, read_json, write_json
 from l3net.media import heat_map
 
 DRAWN, NOT_RUN = "drawn", "not run"
@@ -128,12 +128,37 @@ def not_run(subject: Subject, reason: str) -> dict[str, Any]:
 LIST_FILE = "figures.json"
 
 
+@dataclasses.dataclass(frozen=True)
+class _Sound:
+    title: str
+    path: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+    """A figure as `write` and `not_run` describe it."""
+
+    name: str
+    title: str
+    source: str
+    status: str
+    caption: str
+    sounds: list[_Sound]
+    png: str = ""
+    pdf: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class _List:
+    figures: list[_Entry]
+
+
 def write_list(
     entries: Sequence[Mapping[str, Any]], out_dir: str | pathlib.Path, **facts: Any
 ) -> pathlib.Path:
     """Writes figures.json: entries from `write` and `not_run`, and facts such as the commit."""
     path = pathlib.Path(out_dir) / LIST_FILE
-    write_whole(path, json.dumps({"figures": list(entries), **facts}, indent=1) + "\n")
+    write_json(path, {"figures": list(entries), **facts})
     return path
 
 
@@ -143,9 +168,10 @@ def read_list(folder: str | pathlib.Path) -> dict[str, Any]:
     Raises:
         UserError: if there is none.
     """
-    path = pathlib.Path(folder) / LIST_FILE
+    path, advice = pathlib.Path(folder) / LIST_FILE, "`make figures` draws the figures again"
     try:
-        record = json.loads(path.read_text())
-        return {**record, "figures": list(record["figures"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"no list of figures in {path}; `make figures` draws them") from error
+        record = read_json(path, dict[str, Any], advice)
+    except FileNotFoundError as error:
+        raise UserError(f"no list of figures in {path}; {advice}") from error
+    check(path, record, _List, advice)
+    return record

@@ -1,6 +1,7 @@
 """Training in epochs that goes on where a killed run stopped."""
 
 import io
+import logging
 import pathlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,11 +10,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from l3net.errors import UserError
+from l3net.errors import UserError, first_line
 from l3net.files import write_whole
+from l3net.npz_files import open_npz
 from l3net.progress import progress
 
 SAVE_EVERY_SECONDS = 60.0
+_log = logging.getLogger(__name__)
 
 Batches = Iterable[tuple[np.ndarray, np.ndarray]]
 
@@ -127,11 +130,19 @@ def _save(path: pathlib.Path, models: Sequence[keras.Model], done: int) -> None:
 
 
 def _restore(path: pathlib.Path, models: Sequence[keras.Model]) -> int:
-    """Returns how many epochs are done; 0 if there is no state."""
-    if not path.exists():
+    """Returns how many epochs are done; 0 if there is no state, or none that is whole."""
+    variables = _variables(models)
+    try:
+        with open_npz(path) as state:
+            done, *values = (state[f"arr_{number}"] for number in range(len(state.files)))
+            shapes = [value.shape for value in values]
+            if done.shape or shapes != [tuple(variable.shape) for variable in variables]:
+                raise ValueError("it is of another network")
+    except FileNotFoundError:
         return 0
-    with np.load(path, allow_pickle=False) as state:
-        done, *values = (state[f"arr_{number}"] for number in range(len(state.files)))
-    for variable, value in zip(_variables(models), values, strict=True):
+    except (OSError, ValueError) as error:
+        _log.warning("%s is damaged (%s): begun again", path, first_line(error))
+        return 0
+    for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
     return int(done)

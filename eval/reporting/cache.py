@@ -10,7 +10,6 @@ import io
 import json
 import pathlib
 import time
-import tokenize
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 from l3net import json_files
 from l3net.errors import UserError
 from l3net.files import write_whole
+from l3net.npz_files import ARRAY_ERRORS
 
 _CHECKSUM_BYTES = 4  # CRC-32
 _VALUE = "value"
@@ -69,8 +69,7 @@ def read_array(folder: pathlib.Path, key: str) -> np.ndarray | None:
                 return None
             _checked.add(path)
         return array
-    # NumPy evaluates the header as a piece of Python.
-    except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError):
+    except (OSError, *ARRAY_ERRORS):
         return None
 
 

@@ -7,7 +7,6 @@ l3net.train measured on fixed validation pairs (for classifiers, of classes); no
 """
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Sequence
 
@@ -15,6 +14,7 @@ from eval.reporting import synthetic, tables
 from l3net import flags
 from l3net.errors import UserError
 from l3net.flags import setting
+from l3net.json_files import read_json, read_lines
 
 _NUM_COLUMNS = 12
 
@@ -38,6 +38,39 @@ class Curve:
     accuracy: dict[int, float]  # step -> validation accuracy in [0, 1]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Data:
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Model:
+    model: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pipeline:
+    batch_size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """What of training.json is read."""
+
+    data: _Data
+    model: _Model
+    pipeline: _Pipeline
+
+
+@dataclasses.dataclass(frozen=True)
+class _Point:
+    """What of a line of metrics is read."""
+
+    step: int
+    split: str
+    accuracy: float = 0.0
+
+
 def read_curve(run_dir: str | pathlib.Path) -> Curve:
     """Reads a run's validation accuracies, by increasing step.
 
@@ -46,19 +79,19 @@ def read_curve(run_dir: str | pathlib.Path) -> Curve:
     """
     run_dir = pathlib.Path(run_dir)
     try:
-        run = json.loads((run_dir / "training.json").read_text())
-        lines = (run_dir / "metrics.jsonl").read_text().splitlines()
-    except OSError as error:
+        run = read_json(run_dir / "training.json", _Run, "put a copy of it there")
+        points = read_lines(run_dir / "metrics.jsonl", _Point)
+    except FileNotFoundError as error:
         raise UserError(f"{run_dir} is no run of l3net.train: it lacks {error.filename}") from error
-    points = [json.loads(line) for line in lines if line.endswith("}")]
-    accuracy = {p["step"]: p["accuracy"] for p in points if p["split"] != "train"}
+    evaluated = (p for p in points if p["split"] != "train" and "accuracy" in p)
+    accuracy = {p["step"]: p["accuracy"] for p in evaluated}
     if not accuracy:
         raise UserError(f"{run_dir} was never evaluated; train with --eval_every_steps")
     return Curve(
         run_dir.name,
-        run["data"]["name"],
-        run["model"]["model"],
-        run["pipeline"]["batch_size"],
+        run.data.name,
+        run.model.model,
+        run.pipeline.batch_size,
         dict(sorted(accuracy.items())),
     )
 

@@ -18,8 +18,10 @@ from collections.abc import Sequence
 from eval.reporting import summary
 from l3net import flags
 from l3net.errors import UserError
-from l3net.files import write_whole
+from l3net.files import read_text, write_whole
 from l3net.flags import setting
+
+_ADVICE = "give the .md files of tables that were made"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,13 +70,13 @@ def main(arguments: Sequence[str], config: Config) -> None:
     if not (paths or config.results) or missing or len(names) != len(paths):
         raise UserError(
             f"got {len(paths)} table(s) and {len(names)} name(s), missing: {missing or 'none'}; "
-            "give the .md files of tables that were made"
+            + _ADVICE
         )
-    tables = {name: path.read_text() for name, path in zip(names, paths, strict=True)}
+    tables = {name: read_text(path, _ADVICE) for name, path in zip(names, paths, strict=True)}
     document = pathlib.Path(config.readme)
-    text = document.read_text()
+    text = read_text(document, "name a document with marks")
     if config.results:
-        results = "\n".join(pathlib.Path(path).read_text() for path in config.results)
+        results = "\n".join(read_text(path, _ADVICE) for path in config.results)
         made = {
             "summary": summary.summary,
             "claims_count": summary.claims_count,

@@ -5,7 +5,6 @@ the data is the paper's (`paper_values`); a table without any has no column for 
 """
 
 import dataclasses
-import json
 import pathlib
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import Any
 from l3net import provenance
 from l3net.errors import UserError
 from l3net.files import write_whole
+from l3net.json_files import check, read_json, write_json
 
 RUN, NOT_RUN, QUOTED = "run", "not run", "quoted"
 NUM_TEXT_COLUMNS = 2  # data and method
@@ -55,6 +55,19 @@ class Table:
     metrics: Sequence[Metric]
     rows: Sequence[Row]
     notes: Sequence[str] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Facts:
+    """What else a table's file holds, as far as it is read again."""
+
+    seconds: float
+    seed: int | None = None
+    commit: str | None = None
+    flags: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+_TABLE_FIELDS = {field.name for field in dataclasses.fields(Table)}
 
 
 def cells(table: Table) -> list[list[str]]:
@@ -159,7 +172,7 @@ def write_table(
     seed = f", seed {record['seed']}" if record["seed"] is not None else ""
     origin += f"{seed}; flags, versions and all details: {path.name}."
     text = markdown(dataclasses.replace(table, notes=[*table.notes, origin]))
-    write_whole(path, json.dumps(record, indent=1) + "\n")
+    write_json(path, record)
     write_whole(path.with_suffix(".md"), text)
     sys.stdout.write(text)
     return path
@@ -174,13 +187,13 @@ def read_table(path: str | pathlib.Path) -> tuple[Table, dict[str, Any]]:
     Raises:
         UserError: if there is no such file, or it holds no table.
     """
+    advice = "it is no table of this version; run its script again"
     try:
-        record = json.loads(pathlib.Path(path).read_text())
-        fields = {field.name: record.pop(field.name) for field in dataclasses.fields(Table)}
-        fields["metrics"] = [Metric(**metric) for metric in fields["metrics"]]
-        fields["rows"] = [Row(**row) for row in fields["rows"]]
-        return Table(**fields), record
-    except OSError as error:
+        record = read_json(path, dict[str, Any], advice)
+    except FileNotFoundError as error:
         raise UserError(f"no table in {path}: {error.strerror}; run its script first") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is no table of this version; run its script again") from error
+    table, facts = check(path, record, Table, advice), check(path, record, _Facts, advice)
+    return table, {
+        **{name: value for name, value in record.items() if name not in _TABLE_FIELDS},
+        **dataclasses.asdict(facts),
+    }

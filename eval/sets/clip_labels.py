@@ -1,12 +1,11 @@
 """Labels of prepared clips: their own first one, or the class that a CSV gives."""
 
-import csv
 import pathlib
 from collections.abc import Iterator, Mapping
 
 from l3net.data import schema
+from l3net.data.list_files import csv_table
 from l3net.data.shards import find_shards, read_clips
-from l3net.errors import UserError
 
 
 def read_labels(path: str | pathlib.Path, column: str) -> dict[str, str]:
@@ -15,13 +14,8 @@ def read_labels(path: str | pathlib.Path, column: str) -> dict[str, str]:
     Raises:
         UserError: if it cannot be read or lacks a column.
     """
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            return {row["example_id"]: row[column] for row in csv.DictReader(file)}
-    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(
-            f"cannot read {path} ({error}); need a CSV with columns example_id and {column}"
-        ) from None
+    rows = csv_table(path, ("example_id", column), what="the classes in")
+    return {row["example_id"]: row[column] for _, row in rows}
 
 
 def labelled_clips(

@@ -18,6 +18,7 @@ import numpy as np
 from eval.reporting import cache, synthetic
 from eval.sets import clip_labels
 from l3net.errors import UserError
+from l3net.files import read_text
 from l3net.media.file_kinds import IMAGE, SUFFIXES
 
 IMAGENET_CLASSES, IMAGENET_TRAIN, IMAGENET_VAL = 1000, 1_281_167, 50_000
@@ -152,10 +153,7 @@ def _listed(
         raise UserError(f"{folder} holds no images, nor class folders of images")
     if val_labels is None:
         raise UserError(f"{folder} has no class folders; give --imagenet_val_labels, a list")
-    try:
-        text = pathlib.Path(val_labels).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read --imagenet_val_labels={val_labels}: {error}") from error
+    text = read_text(val_labels, "--imagenet_val_labels needs a list")
     lines = [line.replace(",", " ").split() for line in text.splitlines() if line.strip()]
     if all(len(line) == 1 for line in lines) and len(lines) == len(images):
         lines = [[path.name, *line] for path, line in zip(images, lines, strict=True)]

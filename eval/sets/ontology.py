@@ -11,7 +11,7 @@ not say. Relevance never falls below 0 (our choice): d = 21, and classes that no
 as 0.
 """
 
-import json
+import dataclasses
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -20,6 +20,7 @@ import scipy.sparse
 import scipy.sparse.csgraph
 
 from l3net.errors import UserError
+from l3net.json_files import read_published
 
 MAX_RELEVANCE = 20  # at distance 0
 NUM_LEVELS = MAX_RELEVANCE + 1
@@ -53,6 +54,15 @@ BUILT_IN = {
     "Guitar": ("Acoustic guitar",),
     "Wind instrument, woodwind instrument": ("Flute",),
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Node:
+    """A class as ontology.json has it."""
+
+    id: str
+    name: str
+    child_ids: list[str]
 
 
 class Ontology:
@@ -116,17 +126,10 @@ def read_ontology(path: str | pathlib.Path | None) -> Ontology:
     """
     if path is None:
         return Ontology(BUILT_IN)
-    try:
-        nodes = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-        children = {node["id"]: list(node["child_ids"]) for node in nodes}
-        names = {node["id"]: node["name"] for node in nodes}
-    except OSError as error:
-        raise UserError(f"cannot read the ontology {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is no AudioSet ontology ({error!r}); need its ontology.json: a list of nodes "
-            "with id, name and child_ids"
-        ) from error
+    need = "AudioSet's ontology.json: a list of nodes with id, name and child_ids"
+    nodes = read_published(path, list[_Node], need)
+    children = {node.id: node.child_ids for node in nodes}
+    names = {node.id: node.name for node in nodes}
     return Ontology(children, names=names, source=str(path))
 
 

@@ -8,9 +8,9 @@ annotated frames the one nearest to its middle counts.
 """
 
 import collections
-import csv
 import dataclasses
 import functools
+import math
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 
@@ -21,6 +21,7 @@ from eval.reporting import paper_values, synthetic
 from eval.sets import clips, recordings
 from l3net import constants
 from l3net.data import augment, schema
+from l3net.data.list_files import csv_table
 from l3net.data.shards import read_clips
 from l3net.errors import UserError
 
@@ -77,13 +78,15 @@ def read_boxes(path: str | pathlib.Path) -> dict[str, list[Annotation]]:
     """
     rows = collections.defaultdict(list)
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                box = [float(row[name]) for name in ("ymin", "xmin", "ymax", "xmax")]
-                if not (0 <= box[0] <= box[2] <= 1 and 0 <= box[1] <= box[3] <= 1):
-                    raise ValueError(f"the box {box} of {row['example_id']}")
-                rows[row["example_id"], float(row["time_seconds"])].append((box, row["label"]))
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        for _, row in csv_table(path, _COLUMNS, what="the boxes in"):
+            box = [float(row[name]) for name in ("ymin", "xmin", "ymax", "xmax")]
+            if not (0 <= box[0] <= box[2] <= 1 and 0 <= box[1] <= box[3] <= 1):
+                raise ValueError(f"the box {box} of {row['example_id']}")
+            time = float(row["time_seconds"])
+            if not 0 <= time < math.inf:
+                raise ValueError(f"the time {time} of {row['example_id']}")
+            rows[row["example_id"], time].append((box, row["label"]))
+    except ValueError as error:
         raise UserError(
             f"cannot read {path} ({error}); need a CSV with the columns {', '.join(_COLUMNS)}, "
             "sides as shares in [0, 1]"

@@ -1,14 +1,20 @@
-"""Rows and lines of the lists that data sets are published with."""
+"""Rows and lines of the lists that data sets are published with, and of tables with names."""
 
 import csv
 import pathlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 
 from l3net.errors import UserError
 
 
-def csv_rows(path: str | pathlib.Path) -> Iterator[tuple[int, list[str]]]:
+def csv_rows(
+    path: str | pathlib.Path, *, what: str = "the list", plain: bool = False
+) -> Iterator[tuple[int, list[str]]]:
     """Yields (line, fields) of a UTF-8 CSV; empty lines and those that begin with # are left out.
+
+    With `plain`, spaces are kept and # begins a field as any other: so tables are written.
+    Messages call the file `what`.
 
     Raises:
         UserError: if it cannot be read as such.
@@ -16,12 +22,51 @@ def csv_rows(path: str | pathlib.Path) -> Iterator[tuple[int, list[str]]]:
     try:
         # utf-8-sig: spreadsheet programs put a byte-order mark in front.
         with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, skipinitialspace=True)
+            reader = csv.reader(file, skipinitialspace=not plain, strict=True)
             for fields in reader:
-                if fields and not fields[0].startswith("#"):
+                if fields and (plain or not fields[0].startswith("#")):
                     yield reader.line_num, fields
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"cannot read the list {path} as a UTF-8 CSV file: {error}") from error
+        raise UserError(f"cannot read {what} {path} as a UTF-8 CSV file: {error}") from error
+
+
+def csv_table(
+    path: str | pathlib.Path,
+    columns: Collection[str],
+    *,
+    others: bool = True,
+    optional: Collection[str] = (),
+    what: str = "the list",
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yields (line, column -> field) of a UTF-8 CSV whose first line has the columns' names.
+
+    Args:
+        path: the file.
+        columns: those that must be there.
+        others: whether there may be more than `columns` and `optional`.
+        optional: see `others`.
+        what: what messages call the file.
+
+    Raises:
+        UserError: if it cannot be read as such, a column is missing, unknown or named twice, or a
+            line has more or fewer fields.
+    """
+    rows = csv_rows(path, what=what, plain=True)
+    line, names = next(rows, (1, []))
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    known = others or set(names) <= {*columns, *optional}
+    if twice or not known or not set(columns) <= set(names):
+        need = f"need {'a CSV with the columns' if others else 'exactly'} {', '.join(columns)}"
+        raise UserError(
+            f"cannot read {path}, line {line}: got the columns {', '.join(names) or 'none'}; {need}"
+            + (f", {twice[0]} but once" if twice else "")
+        )
+    for line, fields in rows:
+        if len(fields) != len(names):
+            raise UserError(
+                f"{path}, line {line}: too many or too few fields; need {len(names)} (quote commas)"
+            )
+        yield line, dict(zip(names, fields, strict=True))
 
 
 def text_lines(path: str | pathlib.Path) -> Iterator[tuple[int, str]]:

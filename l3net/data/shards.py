@@ -195,6 +195,11 @@ def read_labels(folder: str | Location) -> list[str]:
         raise UserError(
             f"{folder} has no {LABELS_FILE}; data_prep.write_shards writes it"
         ) from error
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is damaged ({first_line(error)}); delete it and run data_prep.write_shards "
+            "again"
+        ) from error
 
 
 def read_clips(shards: list[Shard]) -> Iterator[Clip]:

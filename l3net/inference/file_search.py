@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from l3net import constants, files
+from l3net import constants, files, json_files
 from l3net.errors import UserError, first_line
 from l3net.files import CannotWriteError
 from l3net.flags import setting
@@ -54,6 +54,15 @@ class Entries:
         "Pictures taken per second of video; by default the index's, in a new index 1 (our "
         "choice).",
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Kept:
+    """What an index keeps of `Entries`."""
+
+    hop_seconds: float = file_features.Settings.hop_seconds
+    center: bool = file_features.Settings.center
+    frame_rate_hz: float = file_features.Settings.frame_rate_hz
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,10 +112,12 @@ def open_index(
                 f"{folder} was made with --{name}={own}, not {value}; leave the flag out, or name "
                 "another --index"
             )
-    streams = _STREAMS[signatures]
-    return index, file_features.Settings(
-        features="embedding", video_streams=streams, **index.settings
+    kept = json_files.check(index.folder, index.settings, _Kept, "name a new --index")
+    settings_of_index = file_features.Settings(
+        features="embedding", video_streams=_STREAMS[signatures], **dataclasses.asdict(kept)
     )
+    settings_of_index.check()
+    return index, settings_of_index
 
 
 def _signatures(model: saved_model.SavedModel) -> tuple[str, ...]:

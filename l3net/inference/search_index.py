@@ -16,13 +16,15 @@ import os
 import pathlib
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple, TypeVar
 
+import msgspec
 import numpy as np
 from scipy.spatial import distance
 
-from l3net.errors import UserError
+from l3net.errors import UserError, first_line
 from l3net.files import disk_errors, locked, written_whole
+from l3net.json_files import check, parse, plain, read_json, read_lines
 from l3net.media.file_kinds import IMAGE, SOUND
 
 MODALITIES = (SOUND, IMAGE)
@@ -46,8 +48,22 @@ _BUSY_SECONDS = 60.0
 # Files whose scalar products in float32 differ by less are compared again in float64.
 _SCORE_ERROR = 1e-5
 _LENGTH_ERROR = 1e-3  # of vectors of length 1
+_NOT_OF_LENGTH_1 = "it has vectors that are not of length 1"
+_ADVICE = "copy the index again, or name a new --index and --add the files again"
+_Row = TypeVar("_Row")
 
 _log = logging.getLogger(__name__)
+
+
+class _Part(NamedTuple):
+    """A stream of a file, as a query reads it."""
+
+    name: bytes
+    sha256: str
+    kind: Literal["sound", "image", "video"]
+    modality: str
+    step_seconds: float
+    vectors: bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,8 +115,11 @@ class SearchIndex:
             if version != _FORMAT:
                 raise UserError(f"{self._path} has format {version}; this version reads {_FORMAT}")
             about = db.execute("SELECT fingerprint, size, settings FROM about").fetchone()
-        self._fingerprint, self._size = about[:2]
-        self.settings: dict[str, Any] = json.loads(about[2])
+        known = self._checked(about, tuple[str, int, str])
+        self._fingerprint, self._size = known[:2]
+        self.settings: dict[str, Any] = parse(self._path, known[2], dict[str, Any], _ADVICE)
+        if self._size < 1:
+            raise self._damaged(f"it has vectors of {self._size} numbers")
 
     @classmethod
     def create(
@@ -134,7 +153,10 @@ class SearchIndex:
             "UNION SELECT 'files', count(*) FROM file"
         )
         with _open(self._path) as db:
-            return dict.fromkeys(MODALITIES, 0) | dict(db.execute(counts, (4 * self._size,)))
+            rows = db.execute(counts, (4 * self._size,)).fetchall()
+        kind = list[tuple[Literal["sound", "image", "files"], int | float]]
+        counted = {name: int(count) for name, count in self._checked(rows, kind)}
+        return dict.fromkeys(MODALITIES, 0) | counted
 
     # --- Adding ----------------------------------------------------------------------------------
     def adding(self) -> contextlib.AbstractContextManager[None]:
@@ -145,7 +167,7 @@ class SearchIndex:
         """Returns where the file of this content was when it was added."""
         with _open(self._path) as db:
             row = db.execute("SELECT path FROM file WHERE sha256 = ?", (sha256,)).fetchone()
-        return self._path_of(row[0]) if row else None
+        return self._path_of(*self._checked(row, tuple[bytes])) if row else None
 
     def add(
         self,
@@ -176,6 +198,7 @@ class SearchIndex:
         """Drops the files that are gone; returns how many they were."""
         with _open(self._path) as db:
             names = db.execute("SELECT id, path FROM file").fetchall()
+            names = self._checked(names, list[tuple[int, bytes]])
             gone = [(number,) for number, name in names if not self._path_of(name).is_file()]
             db.executemany("DELETE FROM file WHERE id = ?", gone)
         return len(gone)
@@ -237,23 +260,28 @@ class SearchIndex:
             (",".join(modalities), without),
         )
         files, scores = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
-        for batch in _batches(parts):
+        checked = (self._checked(part, tuple[int, bytes]) for part in parts)
+        for batch in _batches(checked):
             products = self._matrix(b"".join(vectors for _, vectors in batch)) @ queries.T
             ends = np.cumsum([len(vectors) for _, vectors in batch]) // (4 * self._size)
             files.append(np.array([file for file, _ in batch]))
             best = products.max(axis=1)
             if not np.abs(products).max() <= 1 + _LENGTH_ERROR:  # NaN, too
-                raise self._damaged()
+                raise self._damaged(_NOT_OF_LENGTH_1)
             scores.append(np.maximum.reduceat(best, [0, *ends[:-1]]))
         ids, firsts = np.unique(np.concatenate(files), return_index=True)
         best = np.concatenate(scores)
         return ids, np.maximum.reduceat(best, firsts) if len(ids) else best
 
-    def _damaged(self) -> UserError:
-        return UserError(
-            f"{self._path} is damaged: it has vectors that are not of length 1; copy the index "
-            "again, or name a new --index and --add the files again"
-        )
+    def _checked(self, row: Any, kind: type[_Row]) -> _Row:
+        """Returns what was read: SQLite keeps any type in any column."""
+        try:
+            return msgspec.convert(row, kind)
+        except (ValueError, OverflowError) as error:
+            raise self._damaged(plain(error)) from error
+
+    def _damaged(self, what: str) -> UserError:
+        return UserError(f"{self._path} is damaged: {what}; {_ADVICE}")
 
     def _hit(
         self, db: sqlite3.Connection, file: int, queries: np.ndarray, modalities: Sequence[str]
@@ -266,10 +294,11 @@ class SearchIndex:
             (file, ",".join(modalities)),
         )
         hits = []
-        for name, sha256, kind, modality, step_seconds, vectors in parts:
+        for part in parts:
+            name, sha256, kind, modality, step_seconds, vectors = self._checked(part, _Part)
             rows = self._matrix(vectors).astype(np.float64)
             if not np.abs(np.linalg.norm(rows, axis=1) - 1).max() <= _LENGTH_ERROR:
-                raise self._damaged()
+                raise self._damaged(_NOT_OF_LENGTH_1)
             apart = distance.cdist(rows, queries)
             row, query = map(int, np.unravel_index(apart.argmin(), apart.shape))
             nearest = float(np.linalg.norm(rows[row] - queries[query]))
@@ -278,6 +307,8 @@ class SearchIndex:
         return min(hits, key=lambda hit: hit.distance)
 
     def _matrix(self, vectors: bytes) -> np.ndarray:
+        if len(vectors) % (4 * self._size):
+            raise self._damaged("it has a vector that is cut off")
         return np.frombuffer(vectors, "<f4").reshape(-1, self._size)
 
 
@@ -312,10 +343,7 @@ def _open(path: pathlib.Path) -> Iterator[sqlite3.Connection]:
         with disk_errors(path):
             raise UserError(f"cannot read or write {path}: {error}") from error
     except sqlite3.DatabaseError as error:
-        raise UserError(
-            f"{path} is damaged ({error}); copy the index again, or name a new --index and --add "
-            "the files again"
-        ) from error
+        raise UserError(f"{path} is damaged ({error}); {_ADVICE}") from error
 
 
 @contextlib.contextmanager
@@ -344,27 +372,54 @@ def _insert(
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class _About1:
+    """index.json of format 1."""
+
+    fingerprint: str
+    size: int
+    settings: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part1:
+    modality: str
+    step_seconds: float
+    num_rows: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _File1:
+    """A line of files.jsonl of format 1."""
+
+    path: str
+    sha256: str
+    kind: str
+    parts: list[_Part1]
+
+
 def _convert(folder: pathlib.Path) -> None:
     """Makes the database of an index of format 1, whose files stay as they are."""
     if (folder / _DATABASE).is_file():
         return  # another process did
     try:
-        config = json.loads((folder / _CONFIG_1).read_text())
-        lines = (folder / "files.jsonl").read_bytes().split(b"\n")[:-1]  # no half line
-        about = (config[name] for name in ("fingerprint", "size", "settings"))
-        with open(folder / "vectors.npy", "rb") as vectors, _new_database(folder, *about) as db:
+        about = read_json(folder / _CONFIG_1, _About1, _ADVICE)
+        lines = read_lines(folder / "files.jsonl", _File1)
+        files = [check(folder / "files.jsonl", line, _File1, _ADVICE) for line in lines]
+        new = _new_database(folder, about.fingerprint, about.size, about.settings)
+        with open(folder / "vectors.npy", "rb") as vectors, new as db:
             vectors.seek(128)  # the .npy header
-            for file in map(json.loads, lines):
+            for file in files:
                 parts = []
-                for part in file["parts"]:
-                    num_bytes = 4 * config["size"] * part["num_rows"]
-                    parts.append((part["modality"], part["step_seconds"], vectors.read(num_bytes)))
+                for part in file.parts:
+                    num_bytes = 4 * about.size * part.num_rows
+                    parts.append((part.modality, part.step_seconds, vectors.read(num_bytes)))
                     if len(parts[-1][2]) != num_bytes:
                         raise ValueError("vectors are cut off")
-                _insert(db, file["path"], file["sha256"], file["kind"], parts)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+                _insert(db, file.path, file.sha256, file.kind, parts)
+    except (OSError, ValueError, UserError) as error:
         raise UserError(
-            f"{folder} is an index of format 1 that is damaged or cut off; copy it again, or name "
-            "a new --index and --add the files again"
+            f"{folder} is an index of format 1 that is damaged or cut off ({first_line(error)}); "
+            f"{_ADVICE}"
         ) from error
     _log.info("%s: made %s; the older files beside it may be removed", folder, _DATABASE)

@@ -91,7 +91,7 @@ def _check_tf_config() -> tuple[str, list[str]]:
         addresses = [address for job in sorted(cluster) for address in cluster[job]]
         own = cluster[task["type"]][int(task["index"])]
         ok = known and int(task["index"]) >= 0 and all(map(_port, addresses))
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         ok = False
     if not ok:
         raise UserError(

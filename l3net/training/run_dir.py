@@ -14,14 +14,12 @@ import pathlib
 import statistics
 from typing import Any
 
-import msgspec
-
 from l3net import models, provenance
 from l3net.data import input_pipeline
 from l3net.data.shards import Shard, content_digest
 from l3net.errors import UserError
 from l3net.files import write_whole
-from l3net.json_files import plain, read_json, write_json
+from l3net.json_files import read_json, read_lines, write_json
 from l3net.training.checkpoints import Standing
 from l3net.training.distribution import Position
 from l3net.training.step import TrainingConfig
@@ -118,10 +116,12 @@ def _defaults(part: str) -> dict:
 
 @dataclasses.dataclass(frozen=True)
 class _Line:
-    """What every line of metrics has; all else is numbers, too."""
+    """What a line of metrics has; all else is numbers, too."""
 
     step: int
     split: str
+    loss: float | None = None
+    accuracy: float | None = None
 
 
 # --- Metrics -------------------------------------------------------------------------------------
@@ -130,21 +130,7 @@ def read_metrics(run_dir: str | pathlib.Path) -> list[dict]:
     path = pathlib.Path(run_dir) / METRICS_FILE
     if not path.exists():
         return []
-    text = path.read_text(errors="replace")
-    lines = text.splitlines()
-    complete = lines if text.endswith("\n") else lines[:-1]  # a killed write
-    return [_metrics_line(path, number, line) for number, line in enumerate(complete, 1)]
-
-
-def _metrics_line(path: pathlib.Path, number: int, line: str) -> dict:
-    try:
-        content = json.loads(line)
-        msgspec.convert(content, _Line)
-        return content
-    except (ValueError, RecursionError) as error:
-        raise UserError(
-            f"line {number} of {path} is damaged ({plain(error)}); delete that line"
-        ) from error
+    return read_lines(path, _Line)
 
 
 def forget_metrics_after(run_dir: pathlib.Path, step: int) -> None:

@@ -2,7 +2,9 @@
 
 import collections
 import csv
+import itertools
 import json
+import math
 import pathlib
 
 import pytest
@@ -215,7 +217,7 @@ def test_what_is_missing_is_counted_by_reason_and_written_down(tmp_path):
         ("a.csv", KINETICS + f"bowling,{ID},7,nan,train,0\n", "line 2: got"),
         ("a.csv", KINETICS + f"bowling,{ID},7,17,dev,0\n", "line 2: got"),
         ("a.json", "{", "cannot read"),
-        ("a.json", "[]", "got a JSON list"),
+        ("a.json", "[]", "xpected `object`, got `array`"),
         ("a.json", '{"x": {"start": 1}}', "line 1: got"),
     ],
 )
@@ -255,7 +257,85 @@ def test_audioset_needs_its_ontology_and_its_file_names(tmp_path):
     lists = [write(tmp_path / "eval_segments.csv", "ytid,labels\nx,y\n")]
     refused("eval_segments.csv, line 1: got", *made, lists=lists, ontology=ontology)
     ontology.write_text('[{"id": "/m/0"}]')
+    refused("[0]: object missing required field `name`", *made, lists=lists, ontology=ontology)
+    ontology.write_text(json.dumps([{**ONTOLOGY[0], "name": "a\nb"}, *ONTOLOGY[1:]]))
     refused("is no AudioSet ontology", *made, lists=lists, ontology=ontology)
+
+
+HUGE = "1" + "0" * 400
+UNUSABLE_ENTRIES = {
+    "a label that is a list": {"label": ["bowling"], "segment": [0, 10]},
+    "a label that would break lines": {"label": "bow\nling", "segment": [0, 10]},
+    "segments beyond any number": {"label": "bowling", "segment": [0, int(HUGE)]},
+    "a segment without end": {"label": "bowling", "segment": [0, math.inf]},
+    "no number": {"label": "bowling", "segment": [math.nan, 10]},
+    "segments of other types": {"label": "bowling", "segment": "0 10"},
+    "half a character": {"label": "bowling\ud800", "segment": [0, 10]},
+}
+
+
+@pytest.mark.parametrize("kind", UNUSABLE_ENTRIES)
+def test_an_unusable_entry_of_kinetics_json_is_counted_or_refused(tmp_path, kind):
+    def text(*annotations):
+        ids = ID, OTHER
+        entries = {
+            name: {"annotations": each, "subset": "train"}
+            for name, each in zip(ids, annotations, strict=False)
+        }
+        return json.dumps(entries)
+
+    good, bad = {"label": "bowling", "segment": [0, 10]}, UNUSABLE_ENTRIES[kind]
+    path = write(tmp_path / "k.json", text(good, bad))
+    if kind == "half a character":  # in no place of the file can it be
+        refused("k.json", tmp_path, "kinetics_sounds", lists=[path])
+        return
+    assert [type(e).__name__ for e in dataset_lists.read_kinetics(path)] == [
+        *("ListedClip", "Unusable")
+    ]
+    line = refused("line 1: got", tmp_path, "kinetics_sounds", lists=[write(path, text(bad))])
+    assert len(line) < 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("label," + KINETICS + f"bowling,bowling,{ID},7,17,train,0\n", "line 1: got the columns"),
+        (KINETICS + f"bowling,{ID},7,{HUGE},train,0\n", "line 2: got"),
+        (KINETICS + f"bowling,{ID},nan,17,train,0\n", "line 2: got"),
+        (KINETICS + f'bowling,{ID},7,17,train,"0', "unexpected end"),
+        (KINETICS + "x" * 200_000, "field larger than field limit"),
+        (KINETICS.encode() + b"\xe9\n", "utf-8"),
+        (KINETICS.encode("utf-16"), "utf-8"),
+    ],
+)
+def test_a_damaged_csv_is_one_line(tmp_path, text, words):
+    path = tmp_path / "k.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError, match=words) as caught:
+        list(dataset_lists.read_kinetics(path))
+    assert "k.csv" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "<a", "<annotations><bbox/></annotations>", "<a>" * 10_000),
+        *(f'<?xml version="1.0" encoding="{name}"?><a/>' for name in ("klingon", "utf-16", "idna")),
+        *(
+            f"<a><bbox><n>x</n><xmin>{side}</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bbox>"
+            "</a>"
+            for side in ("nan", "inf", HUGE, "one", "")
+        ),
+        '<!DOCTYPE a [<!ENTITY b "bbbbbbbbbb">'
+        + "".join(f'<!ENTITY {c} "{f"&{b};" * 20}">' for b, c in itertools.pairwise("bcdefgh"))
+        + "]><a>&h;</a>",
+    ],
+)
+def test_damaged_xml_is_one_line(tmp_path, text):
+    (tmp_path / "1.xml").write_text(text)
+    with pytest.raises(UserError, match=r"1\.xml: .*need XML") as caught:
+        list(box_lists.read_flickr_boxes(tmp_path))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.skipif(not (REAL / "audioset").is_dir(), reason="needs AudioSet's lists")
@@ -368,7 +448,7 @@ def test_vggss_boxes_are_of_the_middle_frame(tmp_path):
     assert tuple(box.values()) == (f"{ID}_000030", "125", "5.00", *sides, "tap dancing")
     assert tuple(box) == box_lists.COLUMNS
     path.write_text('{"file": 1}')
-    refused("vggss.json: got a JSON dict", tmp_path, "vggss", lists=[path])
+    refused("vggss.json (Expected `array`, got `object`)", tmp_path, "vggss", lists=[path])
 
 
 # --- Any folder; files; flags --------------------------------------------------------------------

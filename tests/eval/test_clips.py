@@ -148,7 +148,10 @@ def test_truth_of_the_demo_data(tmp_path):
     truth = clips.read_truth(path)
     assert truth == {saved_model.VISION: {"x": "Harp"}, saved_model.AUDIO: {"x": "Drill"}}
     path.write_text("example_id,label\nx,Harp\n")
-    with pytest.raises(UserError, match="need a CSV with columns example_id and heard_label"):
+    with pytest.raises(UserError, match="need a CSV with the columns example_id, heard_label"):
+        clips.read_truth(path)
+    path.write_text("example_id,label,heard_label,label\nx,Harp,Drill,Drum\n")
+    with pytest.raises(UserError, match="label but once"):
         clips.read_truth(path)
     with pytest.raises(UserError, match="cannot read"):
         clips.read_truth(tmp_path / "nothing.csv")

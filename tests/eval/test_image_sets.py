@@ -98,7 +98,7 @@ def test_mistakes_are_one_line(tmp_path):
     fails("holds no images")
     save_image(tmp_path / "data" / "val" / "a.JPEG", COLOURS[0])
     fails("give --imagenet_val_labels")
-    fails("cannot read --imagenet_val_labels", val_labels=tmp_path / "none.txt")
+    fails("--imagenet_val_labels needs a list", val_labels=tmp_path / "none.txt")
     (tmp_path / "list.txt").write_text("b.JPEG n01\n")
     fails("does not give the class of a.JPEG", val_labels=tmp_path / "list.txt")
     (tmp_path / "list.txt").write_text("a.JPEG n01\n")
@@ -134,5 +134,5 @@ def test_truth_instead_of_loose_labels(tmp_path):
     assert images.classes == ("a", "b")
     assert len(images.train) == 4  # two training clips are not in the list
     truth.write_text("example_id,other\nx,y\n")
-    with pytest.raises(UserError, match="columns example_id and label"):
+    with pytest.raises(UserError, match="columns example_id, label"):
         image_sets.read_shards(folder, truth)

@@ -230,9 +230,12 @@ def test_other_settings_or_weights_are_not_mixed(three, network, tmp_path):
     (other / saved_model.METADATA_FILE).write_text(json.dumps(metadata))
     (outcome,) = run([three / "a.png"], other, out_dir)
     assert "weights_sha256" in outcome.reason
-    (out_dir / "b.png.npz").write_text("something else")
-    (outcome,) = run([three / "b.png"], network, out_dir)
-    assert "not ours" in outcome.reason
+    made = (out_dir / "a.png.npz").read_bytes()
+    where = made.index(b"NUMPY") + 200  # in the values
+    for content in (b"something else", made[:where], made[:where] + b"x" + made[where + 1 :]):
+        (out_dir / "b.png.npz").write_bytes(content)
+        (outcome,) = run([three / "b.png"], network, out_dir)
+        assert "damaged or not ours" in outcome.reason
 
 
 def test_an_unexpected_error_stops_one_file_only(three, network, tmp_path, monkeypatch):

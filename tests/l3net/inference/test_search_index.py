@@ -272,3 +272,32 @@ def test_damaged_vectors_are_no_answer(filled, value):
         db.execute("UPDATE part SET vectors = ? WHERE id = ?", (rows.tobytes(), number))
     with pytest.raises(UserError, match="damaged: it has vectors that are not of length 1"):
         index.query(unit(np.random.default_rng(5), 3), top=2)
+
+
+CHANGES = {
+    "about: no row": "DELETE FROM about",
+    "about: size is a text": "UPDATE about SET size = 'x'",
+    "about: size is 0": "UPDATE about SET size = 0",
+    "about: size is another": "UPDATE about SET size = 15",
+    "about: settings are no JSON": "UPDATE about SET settings = '{'",
+    "about: settings are a list": "UPDATE about SET settings = '[1]'",
+    "about: settings are bytes": "UPDATE about SET settings = x'00ff'",
+    "file: path is a number": "UPDATE file SET path = id",
+    "file: kind is none": "UPDATE file SET kind = 'smell'",
+    "part: modality is none": "UPDATE part SET modality = 'sou'",
+    "part: step is a text": "UPDATE part SET step_seconds = 'x'",
+    "part: vectors are a number": "UPDATE part SET vectors = 12345678",
+    "part: vectors are cut off": "UPDATE part SET vectors = substr(vectors, 1, 70)",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_columns_of_other_types_and_values_are_one_line(filled, change):
+    index, _ = filled
+    with contextlib.closing(sqlite3.connect(index.folder / "index.sqlite")) as db, db:
+        db.execute(CHANGES[change])
+    with pytest.raises(UserError, match=r"index.sqlite is damaged") as caught:
+        again = SearchIndex(index.folder)
+        again.counts()
+        again.query(unit(np.random.default_rng(5), 3), top=20)
+    assert "\n" not in str(caught.value)
