@@ -25,11 +25,20 @@ class Config:
         "Frames (and flows) of each clip to decode completely, evenly spread; 0 is all.",
         at_least=0,
     )
+    num_workers: int | None = setting(
+        None,
+        "Processes that read shards; none is one per processor, fewer for little data.",
+        at_least=1,
+    )
 
 
 def main(config: Config) -> None:
     """Verifies and logs the summary; exit status 1 if there is a fault."""
-    report = verify_folder(config.shards_dir, frames_per_clip=config.frames_per_clip)
+    report = verify_folder(
+        config.shards_dir,
+        frames_per_clip=config.frames_per_clip,
+        num_workers=config.num_workers,
+    )
     _log.info("%s\n%s", config.shards_dir, _table(report))
     for fault in report.faults[:_MAX_LISTED]:
         _log.error("%s", fault)

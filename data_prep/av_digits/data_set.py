@@ -11,10 +11,10 @@ import numpy as np
 
 from data_prep.av_digits import clips, sources
 from data_prep.av_digits.clips import LABELS, ClipPlan
-from data_prep.demo_data.processes import in_processes
 from data_prep.lists.box_lists import Box, boxes_of_frames
 from data_prep.lists.dataset_rows import Result
 from data_prep.lists.manifest import ManifestRow
+from data_prep.parallel import in_processes
 from l3net.data import spoken_digits
 from l3net.errors import UserError
 from l3net.files import write_csv, write_whole

@@ -14,8 +14,8 @@ import scipy
 
 from data_prep.demo_data import clips, scenes
 from data_prep.demo_data.clips import LABELS, SPLITS, ClipPlan
-from data_prep.demo_data.processes import in_processes
 from data_prep.lists import box_lists, manifest
+from data_prep.parallel import in_processes
 from l3net.errors import UserError
 from l3net.files import write_csv
 from l3net.flags import REQUIRED, setting

@@ -3,13 +3,13 @@
 import contextlib
 import multiprocessing
 import multiprocessing.connection
-import os
 import signal
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import cast
 
+from data_prep.parallel import num_processors
 from data_prep.shards import writer
 from data_prep.shards.clip_records import Outcome
 from data_prep.shards.writer import Job, Shard
@@ -27,7 +27,7 @@ def write_shards(shards: Sequence[Shard], job: Job, *, num_workers: int | None =
     """
     # Large shards first, so that none is left alone at the end.
     shards = sorted(shards, key=lambda shard: -len(shard.rows))
-    num_workers = min(num_workers or _num_processors(), len(shards))
+    num_workers = min(num_workers or num_processors(), len(shards))
     total = sum(len(shard.rows) for shard in shards)
     with progress("preparing", unit="clip", total=total) as shown:
         if num_workers <= 1:
@@ -35,13 +35,6 @@ def write_shards(shards: Sequence[Shard], job: Job, *, num_workers: int | None =
                 writer.write_shard(shard, job, lambda _: shown.advance())
         else:
             _run_in_processes(shards, job, num_workers, shown)
-
-
-def _num_processors() -> int:
-    # Those this process may use: a container or job may have fewer than the machine.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def worker_context() -> ForkServerContext:

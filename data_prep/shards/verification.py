@@ -2,6 +2,8 @@
 
 import collections
 import dataclasses
+import functools
+import hashlib
 import itertools
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
+from data_prep.parallel import in_processes, num_processors
 from data_prep.shards import flow
+from data_prep.shards.config import Config
 from data_prep.shards.folder import read_prep
 from l3net import constants
 from l3net.data import schema
@@ -25,9 +29,9 @@ from l3net.data.shards import (
 from l3net.errors import UserError, first_line
 from l3net.files import sha256_of
 from l3net.media import ffmpeg
-from l3net.progress import track
 
 DEFAULT_FRAMES_PER_CLIP = 8
+_BYTES_WORTH_A_PROCESS = 1 << 28  # read in about the time that a process takes to start
 
 
 @dataclasses.dataclass
@@ -40,6 +44,11 @@ class SplitSummary:
     seconds: float = 0.0
     num_bytes: int = 0
 
+    def add(self, other: "SplitSummary") -> None:
+        """Adds what another one counted."""
+        for field in dataclasses.fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+
 
 @dataclasses.dataclass(frozen=True)
 class Report:
@@ -49,30 +58,42 @@ class Report:
     faults: tuple[str, ...]
 
 
+@dataclasses.dataclass(frozen=True)
 class _Folder:
-    """What every check needs to know; collects the faults."""
+    """What every check needs to know."""
 
-    def __init__(self, path: pathlib.Path, frames_per_clip: int) -> None:
-        self.path, self.frames_per_clip = path, frames_per_clip
-        try:
-            prep, self.config = read_prep(path)
-            self.config_hash, self.labels = prep["config_hash"], read_labels(path)
-        except OSError as error:
-            raise UserError(
-                f"{path} is no folder of shards ({error}); data_prep.write_shards makes one"
-            ) from error
-        self.splits: dict[str, SplitSummary] = collections.defaultdict(SplitSummary)
-        self.record_of_example: dict[str, str] = {}
+    path: pathlib.Path
+    frames_per_clip: int
+    config: Config
+    config_hash: str
+    labels: tuple[str, ...]
+
+
+class _Shard:
+    """What one process found in one shard."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.summary = SplitSummary(num_shards=1)
         self.faults: list[str] = []
+        self.clips: list[tuple[int, str, str]] = []  # number of the record, example_id, media_id
 
-    def fault(self, where: str, what: str) -> None:
-        self.faults.append(f"{where}: {what}")
+    def fault(self, what: str, where: str | None = None) -> None:
+        self.faults.append(f"{where or self.name}: {what}")
+
+    def digests(self) -> np.ndarray:
+        """Returns (digest of the example_id, number of the record): uint64 [num_clips, 2]."""
+        pairs = [(_digest(example_id), number) for number, example_id, _ in self.clips]
+        return np.array(pairs, np.uint64).reshape(-1, 2)
 
 
 def verify_folder(
-    shards_dir: str | pathlib.Path, *, frames_per_clip: int = DEFAULT_FRAMES_PER_CLIP
+    shards_dir: str | pathlib.Path,
+    *,
+    frames_per_clip: int = DEFAULT_FRAMES_PER_CLIP,
+    num_workers: int | None = None,
 ) -> Report:
-    """Reads every record back.
+    """Reads every record back, in several processes (None: one per processor, few for little).
 
     Checked per shard: that it is there, with marker, size and sha256; per record: that it is a
     clip, that its frames are JPEGs of the stated size with increasing times, that its sound is as
@@ -80,93 +101,144 @@ def verify_folder(
     has optical flow between all frames, of the stated size and scale, or none, as prep.json says.
     So many frames and flows of a clip are decoded completely (0 is all), of the others the header.
 
+    Memory grows by 16 bytes a clip.
+
     Raises:
         UserError: if this is no folder of shards at all.
     """
-    folder = _Folder(pathlib.Path(shards_dir), frames_per_clip)
-    if folder.labels != sorted(set(folder.labels)):
-        folder.fault(LABELS_FILE, "labels are not sorted or come twice")
+    folder = _open(pathlib.Path(shards_dir), frames_per_clip)
+    faults: list[str] = []
+    splits: dict[str, SplitSummary] = collections.defaultdict(SplitSummary)
+    if list(folder.labels) != sorted(set(folder.labels)):
+        faults.append(f"{LABELS_FILE}: labels are not sorted or come twice")
     shards = [
         (split, shard_name(folder.config.dataset_name, split, index, count))
         for split, count in sorted(folder.config.num_shards.items())
         for index in range(count)
     ]
-    for split, name in track(shards, "verifying", unit="shard"):
-        folder.splits[split].num_shards += 1
-        _check_shard(folder, split, name)
+    names = [name for _, name in shards]
+    check = functools.partial(_check_shard, folder)
+    workers = num_workers or _worthwhile_workers([folder.path / name for name in names])
+    found = in_processes(check, names, "verifying", unit="shard", num_workers=workers)
+    for (split, _), (summary, lines, _) in zip(shards, found, strict=True):
+        splits[split].add(summary)
+        faults += lines
+    faults += _repeated_ids(names, [digests for *_, digests in found])
     if not (folder.path / OUTCOMES_FILE).is_file():
-        folder.fault(OUTCOMES_FILE, "missing: write_shards has not come to its end")
-    return Report(dict(folder.splits), tuple(folder.faults))
+        faults.append(f"{OUTCOMES_FILE}: missing: write_shards has not come to its end")
+    return Report(dict(splits), tuple(faults))
+
+
+def _worthwhile_workers(paths: Sequence[pathlib.Path]) -> int:
+    """Returns how many processes have enough to read to make up for their start."""
+    num_bytes = sum(path.stat().st_size for path in paths if path.is_file())
+    return min(num_processors(), 1 + num_bytes // _BYTES_WORTH_A_PROCESS)
+
+
+def _open(path: pathlib.Path, frames_per_clip: int) -> _Folder:
+    try:
+        prep, config = read_prep(path)
+        labels = tuple(read_labels(path))
+    except OSError as error:
+        raise UserError(
+            f"{path} is no folder of shards ({error}); data_prep.write_shards makes one"
+        ) from error
+    return _Folder(path, frames_per_clip, config, prep["config_hash"], labels)
+
+
+def _digest(example_id: str) -> int:
+    return int.from_bytes(hashlib.sha256(example_id.encode()).digest()[:8], "big")
+
+
+def _repeated_ids(names: Sequence[str], digests: Sequence[np.ndarray]) -> Iterator[str]:
+    """Yields a line for each record whose example_id an earlier one has.
+
+    Two ids with the same 64 bits, which would be taken for one, are not to be expected.
+    """
+    shards = np.repeat(np.arange(len(names)), [len(each) for each in digests])
+    if not len(shards):
+        return
+    ids, records = np.concatenate(digests).T
+    order = np.argsort(ids, kind="stable")
+    first = order[0]
+    for earlier, later in itertools.pairwise(order):
+        if ids[earlier] != ids[later]:
+            first = later
+            continue
+        here, there = (f"{names[shards[k]]}, record {records[k]}" for k in (later, first))
+        yield f"{here}: has the example_id of {there}"
 
 
 # --- One shard -----------------------------------------------------------------------------------
-def _check_shard(folder: _Folder, split: str, name: str) -> None:
+def _check_shard(folder: _Folder, name: str) -> tuple[SplitSummary, list[str], np.ndarray]:
+    """Returns what is in a shard, the lines of its faults, and the digests of its clips."""
+    shard = _Shard(name)
     path = folder.path / name
-    if not path.is_file():
-        folder.fault(name, "missing")
-        return
-    num_bytes = path.stat().st_size
-    folder.splits[split].num_bytes += num_bytes
-    marker = _marker(folder, path)
+    if path.is_file():
+        _check_file(folder, path, shard)
+    else:
+        shard.fault("missing")
+    return shard.summary, shard.faults, shard.digests()
+
+
+def _check_file(folder: _Folder, path: pathlib.Path, shard: _Shard) -> None:
+    num_bytes = shard.summary.num_bytes = path.stat().st_size
+    marker = _marker(folder, path, shard)
     if marker and marker.num_bytes != num_bytes:
-        folder.fault(name, f"has {num_bytes} bytes, its marker says {marker.num_bytes}")
+        shard.fault(f"has {num_bytes} bytes, its marker says {marker.num_bytes}")
     elif marker and marker.sha256 != sha256_of(path):
-        folder.fault(name, "its bytes are not those its marker was made for (sha256)")
-    clips = list(_check_records(folder, split, path))
-    if marker and marker.num_clips != len(clips):
-        folder.fault(name, f"has {len(clips)} clips, its marker says {marker.num_clips}")
-    if marker and list(marker.media_ids) != sorted({media_id for _, media_id in clips}):
-        folder.fault(name, "its marker lists other media_ids than its clips have")
-    ids = [example_id for example_id, _ in clips]
+        shard.fault("its bytes are not those its marker was made for (sha256)")
+    _check_records(folder, path, shard)
+    if marker and marker.num_clips != len(shard.clips):
+        shard.fault(f"has {len(shard.clips)} clips, its marker says {marker.num_clips}")
+    if marker and list(marker.media_ids) != sorted({media_id for *_, media_id in shard.clips}):
+        shard.fault("its marker lists other media_ids than its clips have")
+    ids = [example_id for _, example_id, _ in shard.clips]
     if ids != sorted(ids):
-        folder.fault(name, "clips are not sorted by example_id")
+        shard.fault("clips are not sorted by example_id")
 
 
-def _marker(folder: _Folder, path: pathlib.Path) -> Marker | None:
+def _marker(folder: _Folder, path: pathlib.Path, shard: _Shard) -> Marker | None:
     """Returns the commit marker of a shard, None if it is unusable."""
     name = marker_path(path).name
     if not marker_path(path).exists():
-        folder.fault(path.name, "has no commit marker, so it may be half-written")
+        shard.fault("has no commit marker, so it may be half-written")
         return None
     try:
         marker = read_marker(path)
     except UserError as error:
-        folder.fault(name, f"damaged ({first_line(error.__cause__ or error)})")
+        shard.fault(f"damaged ({first_line(error.__cause__ or error)})", name)
         return None
     missing = [field for field, value in vars(marker).items() if value is None]
     if missing:
-        folder.fault(name, f"lacks {', '.join(missing)}")
+        shard.fault(f"lacks {', '.join(missing)}", name)
         return None
     if marker.config_hash != folder.config_hash:
-        folder.fault(name, "was made with another configuration than prep.json's")
+        shard.fault("was made with another configuration than prep.json's", name)
     return marker
 
 
-def _check_records(folder: _Folder, split: str, path: pathlib.Path) -> Iterator[tuple[str, str]]:
-    """Checks every record that can be read; yields (example_id, media_id)."""
+def _check_records(folder: _Folder, path: pathlib.Path, shard: _Shard) -> None:
+    """Checks every record that can be read, and notes its clip."""
     records = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
-    for index in itertools.count():
-        where = f"{path.name}, record {index}"
+    for number in itertools.count():
+        where = f"{path.name}, record {number}"
         try:
             clip = schema.clip_from_bytes(next(records))
         except StopIteration:
             return
         except tf.errors.OpError as error:
-            folder.fault(where, f"unreadable, and all after it ({first_line(error)})")
+            shard.fault(f"unreadable, and all after it ({first_line(error)})", where)
             return
         except Exception as error:  # noqa: BLE001  any damage may come out of a damaged record
-            folder.fault(where, f"is no clip ({first_line(error)})")
+            shard.fault(f"is no clip ({first_line(error)})", where)
         else:
-            earlier = folder.record_of_example.setdefault(clip.example_id, where)
-            if earlier != where:
-                folder.fault(where, f"has the example_id of {earlier}: {clip.example_id}")
             for what in _clip_faults(clip, folder):
-                folder.fault(f"{where} ({clip.example_id})", what)
-            summary = folder.splits[split]
-            summary.num_clips += 1
-            summary.num_frames += len(clip.frames)
-            summary.seconds += len(clip.waveform) / constants.SAMPLE_RATE_HZ
-            yield clip.example_id, clip.media_id
+                shard.fault(what, f"{where} ({clip.example_id})")
+            shard.summary.num_clips += 1
+            shard.summary.num_frames += len(clip.frames)
+            shard.summary.seconds += len(clip.waveform) / constants.SAMPLE_RATE_HZ
+            shard.clips.append((number, clip.example_id, clip.media_id))
 
 
 # --- One clip ------------------------------------------------------------------------------------

@@ -7,7 +7,14 @@ import tensorflow as tf
 
 from data_prep.shards.verification import verify_folder
 from l3net.data import schema
-from l3net.data.shards import LABELS_FILE, OUTCOMES_FILE, Shard, marker_path, read_clips
+from l3net.data.shards import (
+    LABELS_FILE,
+    OUTCOMES_FILE,
+    Shard,
+    marker_path,
+    read_clips,
+    read_marker,
+)
 from l3net.errors import UserError
 from tests import commands
 from tests.conftest import make_video
@@ -56,6 +63,24 @@ def test_a_flipped_byte_and_a_cut_shard_are_found(folder):
     assert any("unreadable" in line for line in lines)
     path.write_bytes(path.read_bytes()[:-100])
     assert any(SHARD in line and "bytes, its marker says" in line for line in faults(folder))
+
+
+def test_several_processes_find_the_same(folder):
+    flip_byte(folder / SHARD)
+    (folder / "tiny-val-00000-of-00002").unlink()
+    one, two = verify_folder(folder, num_workers=1), verify_folder(folder, num_workers=2)
+    assert one == two and len(one.faults) > 2
+
+
+def test_an_id_that_comes_in_two_splits_is_found(folder):
+    train, val = (folder / f"tiny-{split}-00000-of-00002" for split in ("train", "val"))
+    shutil.copy(val, train)
+    shutil.copy(marker_path(val), marker_path(train))
+    lines = [line for line in faults(folder) if "has the example_id of" in line]
+    assert lines == [
+        f"{val.name}, record {k}: has the example_id of {train.name}, record {k}"
+        for k in range(read_marker(val).num_clips)
+    ]
 
 
 def test_missing_files_are_found(folder):
