@@ -2,6 +2,7 @@
 
     python -m data_prep.write_shards --videos_dir=my_videos --out_dir=shards/my
     python -m data_prep.write_shards --manifest=clips.csv --videos_dir=videos --out_dir=shards/clips
+    python -m data_prep.write_shards --videos_dir='webdataset/*.tar' --out_dir=shards/web
     python -m data_prep.write_shards ... --runner=beam -- --runner=FlinkRunner --flink_master=h:8081
 
 The shard of a clip is a hash of its example_id and clips are sorted inside it, so the bytes depend

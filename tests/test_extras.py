@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from data_prep import report, survey
+from data_prep.archives import tar_files
 from data_prep.shards import beam
 from data_prep.survey.sample import Sampling
 from eval.methods import baselines
@@ -25,8 +26,8 @@ SOURCES = sorted(
 )
 # What the extras bring, by the names they are imported by.
 OPTIONAL = (
-    "apache_beam", "cv2", "huggingface_hub", "jinja2", "librosa", "matplotlib", "sklearn",
-    "tensorflow_io",
+    "apache_beam", "cv2", "huggingface_hub", "indexed_gzip", "jinja2", "librosa", "matplotlib",
+    "sklearn", "tensorflow_io",
 )  # fmt: skip
 
 
@@ -59,6 +60,7 @@ for name in {wanted}:
         ("jinja2", "search", lambda _: html_pages.environment("l3net", extra="search")),
         ("matplotlib", "localize", lambda _: heat_map.Painter()),
         ("matplotlib", "prep", lambda path: report.main(report.Config(str(path)), Sampling())),
+        ("indexed_gzip", "prep", lambda path: tar_files.opened_gzip(path).__enter__()),
         ("apache_beam", "beam", lambda _: beam._pipeline_options([])),
         ("sklearn", "eval", lambda _: baselines.classifier(baselines.FOREST, 0)),
         ("librosa", "eval", lambda _: baselines.mfcc_statistics(np.zeros(44_100, np.float32))),

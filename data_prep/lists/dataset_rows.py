@@ -7,7 +7,6 @@ normal. `DATASETS` names the data sets.
 import dataclasses
 import functools
 import hashlib
-import os
 import pathlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from data_prep.lists import box_lists, dataset_lists, manifest, media_index
 from data_prep.lists.box_lists import Box
 from data_prep.lists.dataset_lists import SPLITS, TEST, TRAIN, VAL, Entry, ListedClip, Unusable
 from data_prep.lists.manifest import ManifestRow
+from data_prep.lists.media_files import MediaFiles
 from data_prep.lists.media_index import IMAGE_SECONDS, MediaFile, Names
 from l3net import constants
 from l3net.errors import UserError
@@ -40,7 +40,9 @@ class Request:
     """What there is of the data set."""
 
     media_dir: str | pathlib.Path = setting(
-        REQUIRED, "Folder of the videos or images, which the paths in the manifest begin in."
+        REQUIRED,
+        "Folder of the videos or images, which the paths in the manifest begin in; archives in it, "
+        "and archives in its place, are read as --videos_dir of data_prep.write_shards says.",
     )
     lists: tuple[str, ...] = setting(
         (), "Paths of the data set's official lists, with commas between them (docs/datasets.md)."
@@ -73,11 +75,7 @@ class Request:
     labels_from: str = setting(
         NO_LABELS, "For folder: where the labels of the videos are from.", choices=LABELS_FROM
     )
-
-    @property
-    def folder(self) -> pathlib.Path:
-        """`media_dir` as a path."""
-        return pathlib.Path(self.media_dir)
+    files: MediaFiles = MediaFiles(())  # in `media_dir`
 
     @functools.cached_property
     def fractions(self) -> dict[str, float] | None:
@@ -258,8 +256,8 @@ def flickr_soundnet_test(request: Request) -> Result:
 
 def folder(request: Request) -> Result:
     """Any folder of videos: the first 10 s of each, labelled by its own folder or not."""
-    rows = manifest.rows_from_folder(
-        request.folder, split_fractions=request.fractions, seed=request.seed
+    rows = manifest.rows_from_files(
+        request.files, split_fractions=request.fractions, seed=request.seed
     )
     if request.labels_from == DIRECTORY:
         rows = [dataclasses.replace(row, labels=_directory_label(row.path)) for row in rows]
@@ -346,8 +344,8 @@ def _once(
 
 # --- From clips to files -------------------------------------------------------------------------
 def _paths(request: Request, kind: str) -> Iterator[str]:
-    paths = media_index.media_paths(request.folder, SUFFIXES[kind])
-    return track(paths, f"listing {request.folder}", unit="file")
+    paths = request.files.paths(SUFFIXES[kind])
+    return track(paths, f"listing {request.media_dir}", unit="file")
 
 
 def _with_files(
@@ -359,7 +357,7 @@ def _with_files(
     for clip in clips:
         files = index.get(clip.video_id, [])
         file = media_index.best_file(files, clip.start_seconds, clip.end_seconds)
-        if file is not None and _size(request.folder / file.path):
+        if file is not None and request.files.num_bytes(file.path):
             yield clip, file
         elif file is not None:
             result.miss(clip, EMPTY, file.path)
@@ -367,13 +365,6 @@ def _with_files(
             result.miss(clip, OTHER_TIMES, files[0].path)
         else:
             result.miss(clip, NOT_IN_FOLDER)
-
-
-def _size(path: pathlib.Path) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:  # a link that leads nowhere
-        return 0
 
 
 def _add_youtube(request: Request, result: Result, clips: Sequence[ListedClip]) -> None:

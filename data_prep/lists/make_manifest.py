@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 from collections import Counter
 
-from data_prep.lists import box_lists, manifest, media_index
+from data_prep.lists import box_lists, manifest, media_files, media_index
 from data_prep.lists.dataset_rows import DATASETS, DIRECTORY, LABELS_FROM, Missing, Request, Result
 from l3net.errors import UserError
 from l3net.files import write_csv
@@ -37,7 +37,13 @@ def make_manifest(config: Config, request: Request) -> Result:
             another manifest exists, or a file cannot be written.
     """
     _check(config.dataset, request)
+    files = media_files.find(request.media_dir, "media")
     try:
+        if files.archives:
+            folder = pathlib.Path(config.manifest).parent
+            folder.mkdir(parents=True, exist_ok=True)
+            files = files.indexed(folder)
+        request = dataclasses.replace(request, files=files)
         result = DATASETS[config.dataset].make_rows(request)
         _check_rows(result, request)
         write_manifest(config, result)
@@ -53,8 +59,6 @@ def _check(dataset: str, request: Request) -> None:
         raise UserError(f"{dataset} needs no manifest: {reader}")
     if dataset not in DATASETS:
         raise UserError(f"data set {dataset!r}: need one of {', '.join(DATASETS)}")
-    if not request.folder.is_dir():
-        raise UserError(f"media folder {request.media_dir} does not exist")
     for name, allowed in (("labels_from", LABELS_FROM), ("trimmed", media_index.TRIMMED)):
         if getattr(request, name) not in allowed:
             raise UserError(f"{name} {getattr(request, name)!r}: need one of {', '.join(allowed)}")

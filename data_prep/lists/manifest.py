@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from data_prep.lists import media_index
+from data_prep.lists.media_files import MediaFiles
 from l3net import constants
 from l3net.data.list_files import csv_table
 from l3net.errors import UserError
@@ -85,37 +85,36 @@ def _line(row: ManifestRow, where: str) -> Iterable:
     return fields.values()
 
 
-def rows_from_folder(
-    folder: str | pathlib.Path,
+def rows_from_files(
+    files: MediaFiles,
     *,
     max_seconds: float = constants.CLIP_SECONDS,
     split_fractions: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> list[ManifestRow]:
-    """Makes one row per video file in a folder and its subfolders: its first seconds.
+    """Makes one row per video file, in folders or archives: its first seconds.
 
     Suffixes say which files are videos (`l3net.media.file_kinds`); hidden ones are left out. The
     split of a file depends on its relative path and the seed only, so adding files moves no other.
-    Without fractions all are in "train". Rows are sorted by path and have no labels.
+    Without fractions all are in "train". Rows are sorted by path and have no labels. An archive
+    that cannot be read to its end has a row of its own, which tells of that when it is prepared.
 
     Raises:
-        UserError: if the folder does not exist, cannot be read or has no video file, or the
-            fractions are unusable.
+        UserError: if a folder cannot be read, there is no video file, or the fractions are
+            unusable.
     """
-    folder = pathlib.Path(folder)
     fractions = checked_fractions({"train": 1.0} if split_fractions is None else split_fractions)
-    if not folder.is_dir():
-        raise UserError(f"videos folder {folder} does not exist")
-    rows = [
-        ManifestRow(path, path, path, 0.0, max_seconds, split_of(path, fractions, seed))
-        for path in sorted(media_index.media_paths(folder, SUFFIXES[VIDEO]))
-    ]
-    if not rows:
+    paths = {*files.paths(SUFFIXES[VIDEO]), *files.damaged_archives()}
+    if not paths:
+        places = ", ".join(map(str, files.folders or [each.path for each in files.archives[:9]]))
         raise UserError(
-            f"no video file in {folder}; looked for {' '.join(SUFFIXES[VIDEO])}; give --manifest "
+            f"no video file in {places}; looked for {' '.join(SUFFIXES[VIDEO])}; give --manifest "
             "to name files of any kind"
         )
-    return rows
+    return [
+        ManifestRow(path, path, path, 0.0, max_seconds, split_of(path, fractions, seed))
+        for path in sorted(paths)
+    ]
 
 
 def split_of(media_id: str, fractions: Mapping[str, float], seed: int = 0) -> str:

@@ -57,11 +57,25 @@ def plain_names(stem: str) -> Iterator[tuple[str, tuple[float, ...]]]:
 
 
 def media_paths(folder: str | pathlib.Path, suffixes: Container[str]) -> Iterator[str]:
-    """Yields the files with certain suffixes (in lower case), also in subfolders, in no order.
+    """Yields the files below a folder with certain suffixes (in lower case); see `files_below`."""
+    num_others = 0
+    for path in files_below(folder):
+        if os.path.splitext(path)[1].lower() not in suffixes:
+            num_others += 1
+        elif is_utf8(path):
+            yield path
+        else:
+            _log.warning("left out %r in %s: its name is not UTF-8; rename it", path, folder)
+    if num_others:
+        _log.info("%s: left out %d files without a suffix that is wanted", folder, num_others)
+
+
+def files_below(folder: str | pathlib.Path) -> Iterator[str]:
+    """Yields the files in a folder and its subfolders, in no order.
 
     Paths are relative to the folder, posix style. Hidden files and linked subfolders are left out.
     """
-    waiting, num_others = [("", os.fspath(folder))], 0
+    waiting = [("", os.fspath(folder))]
     try:
         while waiting:
             prefix, path = waiting.pop()
@@ -71,16 +85,10 @@ def media_paths(folder: str | pathlib.Path, suffixes: Container[str]) -> Iterato
                         continue
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append((f"{prefix}{entry.name}/", entry.path))
-                    elif os.path.splitext(entry.name)[1].lower() not in suffixes:
-                        num_others += 1
-                    elif _is_utf8(prefix + entry.name):
-                        yield prefix + entry.name
                     else:
-                        _log.warning("left out %r: its name is not UTF-8; rename it", entry.path)
+                        yield prefix + entry.name
     except OSError as error:
         raise UserError(f"cannot read the folder {folder}: {error}") from error
-    if num_others:
-        _log.info("%s: left out %d files without a suffix that is wanted", folder, num_others)
 
 
 def index_folder(
@@ -137,7 +145,8 @@ def _is_same(number: float, wanted: float) -> bool:
     return abs(number - wanted) < 1e-3 or number in (int(wanted), round(wanted))
 
 
-def _is_utf8(name: str) -> bool:
+def is_utf8(name: str) -> bool:
+    """Returns whether a name can be written to a list."""
     try:
         name.encode()
     except UnicodeEncodeError:

@@ -5,11 +5,11 @@ else: local processes and the workers of a cluster call the same function.
 """
 
 import dataclasses
-import pathlib
 import time
 from collections.abc import Mapping
 
 from data_prep.lists.manifest import ManifestRow
+from data_prep.lists.media_files import MediaFiles
 from data_prep.shards import flow
 from data_prep.shards.config import Config
 from l3net import constants
@@ -46,7 +46,7 @@ class Recipe:
 
     config: Config
     label_indices: Mapping[str, int]  # label -> line number in labels.txt
-    videos_dir: pathlib.Path  # root of the manifest's paths, resolved
+    files: MediaFiles  # which the manifest's paths name
     timeout_seconds: float  # wall-clock limit per clip, flow included
 
 
@@ -82,16 +82,17 @@ def _outcome(row: ManifestRow, outcome: str, **fields) -> Outcome:
 
 def _decode(row: ManifestRow, recipe: Recipe) -> ffmpeg.DecodedClip:
     config = recipe.config
-    return ffmpeg.decode_clip(
-        ffmpeg.inside(recipe.videos_dir, row.path),
-        start_seconds=row.start_seconds,
-        seconds=config.clip_seconds(row),
-        frame_rate_hz=config.frame_rate_hz,
-        smallest_side_px=config.smallest_side_px,
-        jpeg_quality=config.jpeg_quality,
-        strict=config.strict,
-        timeout_seconds=recipe.timeout_seconds,
-    )
+    with recipe.files.opened(row.path) as path:
+        return ffmpeg.decode_clip(
+            path,
+            start_seconds=row.start_seconds,
+            seconds=config.clip_seconds(row),
+            frame_rate_hz=config.frame_rate_hz,
+            smallest_side_px=config.smallest_side_px,
+            jpeg_quality=config.jpeg_quality,
+            strict=config.strict,
+            timeout_seconds=recipe.timeout_seconds,
+        )
 
 
 def _flow(

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from data_prep.archives import member_copies
 from data_prep.lists import manifest
 from data_prep.lists.manifest import ManifestRow
 from data_prep.shards import flow
@@ -111,7 +112,8 @@ def _warned_versions(
 
 def _delete_leftovers(out_dir: pathlib.Path, dataset_name: str) -> None:
     beside = (LABELS_FILE, MANIFEST_FILE, PREP_FILE, OUTCOMES_FILE)
-    for pattern in (f".{dataset_name}-*.tmp", *(f".{name}.*.tmp" for name in beside)):
+    copies = (f".{dataset_name}-*.tmp", member_copies.LEFTOVERS)
+    for pattern in (*copies, *(f".{name}.*.tmp" for name in beside)):
         for leftover in out_dir.glob(pattern):
             # A worker that outlives its killed run for a moment deletes its own.
             leftover.unlink(missing_ok=True)

@@ -8,8 +8,9 @@ from data_prep.lists.manifest import (
     ManifestRow,
     parse_fractions,
     read_manifest,
-    rows_from_folder,
+    rows_from_files,
 )
+from data_prep.lists.media_files import MediaFiles, find
 from data_prep.shards import beam, clip_records, folder, processes, writer
 from data_prep.shards.config import Media, Target, make_config
 from l3net.errors import UserError
@@ -30,7 +31,11 @@ class Source:
         "--videos_dir are clips.",
     )
     videos_dir: str | pathlib.Path | None = setting(
-        None, "Root of the paths in the manifest; none is the manifest's own folder."
+        None,
+        "Root of the paths in the manifest: a folder, in which archives (.tar, .tar.gz, .tgz, "
+        ".zip, also WebDataset's shards) are read as if they were unpacked there; or archives and "
+        "folders themselves, such as 'shards/*.tar', with commas between them. None is the "
+        "manifest's own folder.",
     )
     split_fractions: str | None = setting(
         None,
@@ -39,31 +44,32 @@ class Source:
     )
     seed: int = setting(0, "Seed with which --split_fractions are drawn.")
 
-    def rows(self, max_seconds: float) -> list[ManifestRow]:
-        """Returns the rows, sorted by example_id."""
-        fractions = None
+    def files(self) -> MediaFiles:
+        """Returns the folders and archives that the rows' paths are in."""
+        if self.manifest is None and self.videos_dir is None:
+            raise UserError("got neither --manifest nor --videos_dir; need at least one of them")
+        if self.videos_dir is None:
+            return find(pathlib.Path(self.manifest or "").parent, "videos")
+        return find(self.videos_dir, "videos")
+
+    def listed(self) -> list[ManifestRow]:
+        """Returns the rows of the manifest; none without one."""
+        if self.manifest is None:
+            return []
         if self.split_fractions is not None:
-            fractions = parse_fractions(self.split_fractions)
-        if self.manifest is not None and fractions is not None:
             raise UserError(
                 "--split_fractions is for --videos_dir alone; this manifest names splits"
             )
-        if self.manifest is not None:
-            rows = read_manifest(self.manifest)
-        elif self.videos_dir is not None:
-            rows = rows_from_folder(
-                self.videos_dir, max_seconds=max_seconds, split_fractions=fractions, seed=self.seed
-            )
-        else:
-            raise UserError("got neither --manifest nor --videos_dir; need at least one of them")
-        return sorted(rows, key=lambda row: row.example_id)
+        return read_manifest(self.manifest)
 
-    def root(self) -> pathlib.Path:
-        """Returns the folder that the rows' paths begin in, resolved."""
-        root = pathlib.Path(self.videos_dir or pathlib.Path(self.manifest or "").parent)
-        if not root.is_dir():
-            raise UserError(f"videos folder {root} does not exist")
-        return root.resolve()
+    def made(self, files: MediaFiles, max_seconds: float) -> list[ManifestRow]:
+        """Returns a row per video, for who has no manifest."""
+        fractions = None
+        if self.split_fractions is not None:
+            fractions = parse_fractions(self.split_fractions)
+        return rows_from_files(
+            files, max_seconds=max_seconds, split_fractions=fractions, seed=self.seed
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,12 +128,16 @@ def prepare(source: Source, target: Target, media: Media, run: Run) -> dict[str,
                 f"{path}: need a path of the file system, which every worker sees; mount the "
                 "bucket or network drive"
             )
-    rows = source.rows(media.max_seconds)
-    config = make_config(rows, media, target)
-    videos_dir, out_dir = source.root(), pathlib.Path(target.out_dir)
+    files, rows, out_dir = source.files(), source.listed(), pathlib.Path(target.out_dir)
     with disk_errors(out_dir), locked(out_dir):
+        # Who has unpacked everything need not wait until the archives beside it are indexed.
+        if files.archives and not (rows and all(files.has(row.path) for row in rows)):
+            files = files.indexed(out_dir, [pathlib.Path(source.manifest or "").parent])
+        rows = rows or source.made(files, media.max_seconds)
+        rows.sort(key=lambda row: row.example_id)
+        config = make_config(rows, media, target)
         label_indices = folder.begin(out_dir, config, rows)
-        recipe = clip_records.Recipe(config, label_indices, videos_dir, run.timeout_seconds)
+        recipe = clip_records.Recipe(config, label_indices, files, run.timeout_seconds)
         job = writer.Job(out_dir, recipe, run.retry_failed)
         shards = writer.all_shards(rows, config)
         unfinished = [shard for shard in shards if not writer.is_finished(shard, job)]

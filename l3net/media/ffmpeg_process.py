@@ -70,7 +70,7 @@ class MediaError(UserError):
     Attributes:
         outcome: "skipped" (a valid file that is no use to us) or "failed".
         reason: skipped: "no_audio", "no_video", "too_short"; failed: "missing", "refused",
-            "not_media", "decode", "bad_samples", "timeout", "killed".
+            "not_media", "decode", "bad_samples", "timeout", "killed", "damaged" (an archive).
         detail: more words, such as the end of ffmpeg's messages.
     """
 

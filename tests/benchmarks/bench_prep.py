@@ -38,6 +38,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from data_prep.lists import manifest
+from data_prep.lists.media_files import MediaFiles
 from data_prep.shards import clip_records, processes, writer
 from data_prep.shards import config as prep_config
 from l3net import constants, flags
@@ -120,7 +121,9 @@ def _rows(videos_dir: pathlib.Path) -> list[manifest.ManifestRow]:
 
 def _recipe(videos_dir: pathlib.Path) -> clip_records.Recipe:
     config = prep_config.Config(dataset_name="bench", manifest_hash="", num_shards={"train": 1})
-    return clip_records.Recipe(config, {}, videos_dir, ffmpeg.DEFAULT_TIMEOUT_SECONDS)
+    return clip_records.Recipe(
+        config, {}, MediaFiles((videos_dir,)), ffmpeg.DEFAULT_TIMEOUT_SECONDS
+    )
 
 
 # --- Processor time ------------------------------------------------------------------------------
@@ -131,7 +134,7 @@ def _print_ratios(
     ratios = [_compare(row, job, repeats) for row in rows]
     rows = [row for row, ratio in zip(rows, ratios, strict=True) if ratio]
     if not rows:
-        raise UserError(f"no file in {job.recipe.videos_dir} gives a clip")
+        raise UserError(f"no file in {job.recipe.files.folders[0]} gives a clip")
     _say_ratio("all", *(sum(part) for part in zip(*filter(None, ratios), strict=True)))
     say(f"load of the machine: {os.getloadavg()[0]:.1f}")
     return rows
@@ -149,7 +152,7 @@ def _compare(
     if outcome.outcome != clip_records.OK:
         say(f"{row.path[:40]:40s} {outcome.outcome} ({outcome.reason})")
         return None
-    path = job.recipe.videos_dir / row.path
+    path = job.recipe.files.folders[0] / row.path
     ours, bare = [], []
     with _processors(1):
         for _ in range(repeats):
@@ -201,7 +204,8 @@ def _print_memory(rows: Sequence[manifest.ManifestRow], recipe: clip_records.Rec
         peak, own = pool.apply(_worker_memory, (rows, recipe))
     # From a small process: a child's figure begins with that of the process that starts it.
     command = [sys.executable, "-c", _FFMPEG_PEAK]
-    peaks = [int(subprocess.check_output([*command, recipe.videos_dir / row.path])) for row in rows]
+    (videos_dir,) = recipe.files.folders
+    peaks = [int(subprocess.check_output([*command, videos_dir / row.path])) for row in rows]
     line = f"peak memory of a worker {peak} MB, of that its own {own} MB"
     say(f"{line}; of its ffmpeg {max(peaks)} MB")
 

@@ -6,6 +6,7 @@ import pytest
 
 from data_prep.lists import manifest
 from data_prep.lists.manifest import ManifestRow
+from data_prep.lists.media_files import find
 from l3net.errors import UserError
 
 HEADER = "example_id,media_id,path,start_seconds,end_seconds,split,labels\n"
@@ -91,7 +92,7 @@ def test_folder_gives_one_row_per_video(tmp_path):
     for name in ("b.mp4", "a b/-c.WEBM", "notes.txt", ".hidden.mp4", ".git/x.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    rows = manifest.rows_from_folder(tmp_path, max_seconds=5.0)
+    rows = manifest.rows_from_files(find(tmp_path, "videos"), max_seconds=5.0)
     assert [row.path for row in rows] == ["a b/-c.WEBM", "b.mp4"]
     assert {(row.start_seconds, row.end_seconds, row.split) for row in rows} == {(0, 5, "train")}
 
@@ -101,15 +102,15 @@ def test_names_that_are_not_utf8_are_left_out_and_warned_of(tmp_path, caplog):
         path = pathlib.Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name)))
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    assert [row.path for row in manifest.rows_from_folder(tmp_path)] == ["a.mp4"]
+    assert [row.path for row in manifest.rows_from_files(find(tmp_path, "videos"))] == ["a.mp4"]
     assert caplog.text.count("its name is not UTF-8") == 2
 
 
 def test_folder_without_videos_is_refused(tmp_path):
     with pytest.raises(UserError, match="no video file"):
-        manifest.rows_from_folder(tmp_path)
+        manifest.rows_from_files(find(tmp_path, "videos"))
     with pytest.raises(UserError, match="does not exist"):
-        manifest.rows_from_folder(tmp_path / "none")
+        find(tmp_path / "none", "videos")
 
 
 def test_split_depends_on_name_and_seed_only_and_has_about_its_share():

@@ -1,0 +1,1 @@
+"""Archives of videos: their members, one by one, never unpacked as a whole."""
