@@ -77,6 +77,7 @@ def localize(config: Config, settings: video_maps.Settings) -> video_maps.Maps:
             frame_rate_hz=settings.frame_rate_hz,
             start_seconds=settings.start_seconds,
             seconds=settings.seconds,
+            audio_track=settings.audio_track,
         )
         maps = dataclasses.replace(maps, values=np.array(maps.values))
     if config.npz is not None:

@@ -178,7 +178,7 @@ def _formatted(
         content = {**about, "index": str(index.folder), "results": list(results)}
         return json.dumps(content, indent=1) + "\n"
     about |= {"kind": kind_of(query.path), "time_seconds": query.times_seconds[0]}
-    about["counts"] = index.counts()
+    about["counts"], about["video_track"] = index.counts(), index.settings.get("video_track")
     return search_page.render(about, results, pathlib.Path(request.out or "").parent)
 
 

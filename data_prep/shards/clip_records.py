@@ -15,8 +15,11 @@ from data_prep.shards.config import Config
 from l3net import constants
 from l3net.data import schema
 from l3net.media import ffmpeg
+from l3net.media.sound import MAX_SILENCE, is_silent
 
 OK, SKIPPED, FAILED = OUTCOMES = ("ok", "skipped", "failed")
+SILENT = "silent"
+SILENCE = f"no sample beyond {MAX_SILENCE} of 32768"
 _FLOWS_AT_ONCE = 10  # between two looks at the clock: 3 s at 256 pixels
 
 
@@ -24,8 +27,10 @@ _FLOWS_AT_ONCE = 10  # between two looks at the clock: 3 s at 256 pixels
 class Outcome:
     """What became of one row of the manifest; a row of outcomes.csv.
 
-    The reason is "flow" if the optical flow failed, else one of `ffmpeg.MediaError`'s; a clip that
-    is not "ok" has no frames, samples and seconds.
+    The reason is "flow" if the optical flow failed, "silent" for a clip that `--skip_silent` left
+    out, else one of `ffmpeg.MediaError`'s. A clip that is not "ok" has no frames, samples and
+    seconds, and nothing of where it comes from (`ffmpeg.Origin`): which tracks, counted from 0, of
+    how many, and what was done to its pictures.
     """
 
     example_id: str
@@ -38,6 +43,11 @@ class Outcome:
     num_frames: int = 0
     num_samples: int = 0
     seconds: float = 0.0
+    video_track: int | None = None
+    num_video_tracks: int = 0
+    audio_track: int | None = None
+    num_audio_tracks: int = 0
+    picture: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +69,8 @@ def make_record(row: ManifestRow, recipe: Recipe) -> tuple[Outcome, bytes | None
     deadline = time.monotonic() + recipe.timeout_seconds
     try:
         decoded = _decode(row, recipe)
+        if recipe.config.skip_silent and is_silent(decoded.waveform):
+            return _outcome(row, SKIPPED, reason=SILENT, detail=SILENCE), None
         flows = _flow(row, decoded, recipe, deadline)
         record = schema.encode_clip(_clip(row, decoded, flows, recipe))
     except ffmpeg.MediaError as error:
@@ -72,6 +84,7 @@ def make_record(row: ManifestRow, recipe: Recipe) -> tuple[Outcome, bytes | None
         num_frames=len(decoded.frames),
         num_samples=num_samples,
         seconds=round(num_samples / constants.SAMPLE_RATE_HZ, 6),
+        **vars(decoded.origin),
     )
     return outcome, record
 
@@ -82,6 +95,9 @@ def _outcome(row: ManifestRow, outcome: str, **fields) -> Outcome:
 
 def _decode(row: ManifestRow, recipe: Recipe) -> ffmpeg.DecodedClip:
     config = recipe.config
+    reading = ffmpeg.Reading(
+        audio_track=config.audio_track, video_track=config.video_track, strict=config.strict
+    )
     with recipe.files.opened(row.path) as path:
         return ffmpeg.decode_clip(
             path,
@@ -90,7 +106,7 @@ def _decode(row: ManifestRow, recipe: Recipe) -> ffmpeg.DecodedClip:
             frame_rate_hz=config.frame_rate_hz,
             smallest_side_px=config.smallest_side_px,
             jpeg_quality=config.jpeg_quality,
-            strict=config.strict,
+            reading=reading,
             timeout_seconds=recipe.timeout_seconds,
         )
 
@@ -142,6 +158,6 @@ def _clip(
         prep_version=config.prep_version,
         config_hash=config.hash(),
         ffmpeg_version=ffmpeg.ffmpeg_version(),
-        **vars(decoded),
+        **{name: value for name, value in vars(decoded).items() if name != "origin"},
         **({} if flows is None else vars(flows)),
     )

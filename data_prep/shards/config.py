@@ -15,7 +15,8 @@ from l3net import constants
 from l3net.data import schema
 from l3net.errors import UserError
 from l3net.flags import REQUIRED, setting
-from l3net.media import ffmpeg
+from l3net.media import ffmpeg, tracks
+from l3net.media.sound import SILENCE_DBFS
 
 PREP_VERSION = "2"  # of the code that makes a clip; 2: frame = the last that began by its time
 CLIPS_PER_SHARD = 16  # about 90 MB of ten-second clips, the work lost when a run is killed
@@ -24,10 +25,13 @@ MAX_SHARDS = 1024
 MIN_FRAME_RATE_HZ, MAX_FRAME_RATE_HZ = 1.0, 100.0
 # Came later than the first folders; see Config.content.
 LATER_SETTINGS = {
+    "audio_track": None,
     "flow_smallest_side_px": 0,
     "frame_rate_hz": constants.FRAME_RATE_HZ,
     "max_frames": 0,
     "mediasequence_flow": False,
+    "skip_silent": False,
+    "video_track": None,
 }
 _DATASET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")
 
@@ -58,7 +62,7 @@ class Target:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Media:
+class Media(tracks.Tracks):
     """How pictures and sound are stored."""
 
     audio_encoding: str = setting(
@@ -108,6 +112,11 @@ class Media:
         "colour under FORWARD_FLOW/image/encoded. Nothing of ours reads them.",
     )
     strict: bool = setting(False, "Whether the least decoding error fails a clip.")
+    skip_silent: bool = setting(
+        False,
+        "Whether to leave out clips without sound: no sample is above "
+        f"{SILENCE_DBFS:.0f} dBFS (our choice).",
+    )
 
     def check(self) -> None:
         """Raises UserError if two settings do not go together."""

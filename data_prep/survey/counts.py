@@ -31,6 +31,7 @@ from l3net.data.shards import (
     shard_name,
 )
 from l3net.errors import UserError, first_line
+from l3net.media.sound import is_silent
 from l3net.progress import progress
 
 EXAMPLES_PER_REASON = 20
@@ -87,6 +88,7 @@ class Survey:
     labels: defaultdict = dataclasses.field(default_factory=lambda: defaultdict(Counter))
     num_unlabelled: int = 0
     sound: Sound = dataclasses.field(default_factory=Sound)
+    silent_clips: list[str] = dataclasses.field(default_factory=list)  # ids of the first few
     sample: list[SampleClip] = dataclasses.field(default_factory=list)
 
     @property
@@ -241,3 +243,5 @@ def _measure(survey: Survey, split: str, clip: Clip) -> None:
     for label in clip.labels:
         survey.labels[label][split] += 1
     survey.sound.add(clip.waveform)
+    if len(survey.silent_clips) < EXAMPLES_PER_REASON and is_silent(clip.waveform):
+        survey.silent_clips.append(clip.example_id)

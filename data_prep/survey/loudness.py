@@ -7,6 +7,7 @@ import numpy as np
 
 from l3net import constants
 from l3net.data import schema
+from l3net.media.sound import is_silent
 
 CLIPPED_RUN_SAMPLES = 3  # so many samples in a row at the same end of the scale are clipping
 _LEVEL_EDGES_DBFS = np.arange(-150, 1, 2)  # one sample in ten seconds, one step high, is at -147
@@ -34,10 +35,10 @@ def _levels() -> Histogram:
 class Sound:
     """Levels of the clips that were read; 0 dBFS is a full-scale square wave."""
 
-    # Digital silence (nothing but zeros) is in neither.
+    # Silent clips (`l3net.media.sound.is_silent`) are in neither.
     rms_dbfs: Histogram = dataclasses.field(default_factory=_levels)
     peak_dbfs: Histogram = dataclasses.field(default_factory=_levels)
-    num_silent: int = 0  # clips of digital silence
+    num_silent: int = 0  # clips
     num_full_scale: int = 0  # clips with a sample at an end of the int16 scale
     num_clipped: int = 0  # clips with `CLIPPED_RUN_SAMPLES` of them in a row
     num_seconds: int = 0  # cut one after the other from each clip
@@ -46,10 +47,10 @@ class Sound:
     def add(self, waveform: np.ndarray) -> None:
         """Counts a clip's int16 [num_samples] sound."""
         seconds = waveform[: len(waveform) // constants.SAMPLE_RATE_HZ * constants.SAMPLE_RATE_HZ]
-        is_sounding = seconds.reshape(-1, constants.SAMPLE_RATE_HZ).any(axis=1)
-        self.num_seconds += len(is_sounding)
-        self.num_silent_seconds += int((~is_sounding).sum())
-        if not waveform.any():
+        seconds = seconds.reshape(-1, constants.SAMPLE_RATE_HZ)
+        self.num_seconds += len(seconds)
+        self.num_silent_seconds += sum(map(is_silent, seconds))
+        if is_silent(waveform):
             self.num_silent += 1
             return
         self.rms_dbfs.add(rms_dbfs(waveform))

@@ -13,6 +13,7 @@ from l3net.errors import UserError
 from l3net.files import write_whole
 from l3net.log_spectrogram import VALUE_RANGE
 from l3net.media import images
+from l3net.media.sound import SILENCE_DBFS
 from l3net.progress import track
 
 REPORT_FILE = "report.html"
@@ -64,6 +65,7 @@ def render(survey: Survey, *, seed: int) -> str:
         labels=_labels(survey),
         max_labels=_MAX_LABELS,
         clipped_run=CLIPPED_RUN_SAMPLES,
+        silence_dbfs=SILENCE_DBFS,
     )
 
 

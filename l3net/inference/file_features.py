@@ -17,7 +17,7 @@ import numpy as np
 from l3net.errors import UserError
 from l3net.flags import setting
 from l3net.inference import saved_model
-from l3net.media import file_kinds, images, sound
+from l3net.media import file_kinds, images, sound, tracks
 
 FEATURES = ("pool4", "conv4_2", "embedding")
 BOTH, SOUND, PICTURE = STREAMS = ("both", "sound", "picture")
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(tracks.Tracks):
     """What the features of a file depend on, besides the file and the network."""
 
     features: str = setting(
@@ -101,12 +101,17 @@ class FileFeatures:
         """
         wanted = self.settings.video_streams
         if kind == file_kinds.SOUND or (kind == file_kinds.VIDEO and wanted != PICTURE):
-            yield self.sound(sound.sound_blocks(path))
+            yield self.sound(sound.sound_blocks(path, self.settings.audio_track))
         if kind == file_kinds.IMAGE:
             yield self.pictures([images.read_image(path, self.model.frame_px)], 0.0)
         if kind == file_kinds.VIDEO and wanted != SOUND:
             rate = self.settings.frame_rate_hz
-            frames = images.video_frames(path, frame_rate_hz=rate, frame_px=self.model.frame_px)
+            frames = images.video_frames(
+                path,
+                frame_rate_hz=rate,
+                frame_px=self.model.frame_px,
+                track=self.settings.video_track,
+            )
             yield self.pictures(frames, rate)
 
     def sound(self, blocks: Iterable[np.ndarray]) -> Stream:

@@ -54,6 +54,18 @@ class Entries:
         "Pictures taken per second of video; by default the index's, in a new index 1 (our "
         "choice).",
     )
+    audio_track: int | None = setting(
+        None,
+        "Track of sound to take, counted from 0 among a file's tracks of sound; by default the "
+        "index's, in a new index the one flagged as default, else the first.",
+        at_least=0,
+    )
+    video_track: int | None = setting(
+        None,
+        "Track of pictures to take, counted from 0, cover pictures left out; by default the "
+        "index's, in a new index the one flagged as default, else the first.",
+        at_least=0,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +75,8 @@ class _Kept:
     hop_seconds: float = file_features.Settings.hop_seconds
     center: bool = file_features.Settings.center
     frame_rate_hz: float = file_features.Settings.frame_rate_hz
+    audio_track: int | None = None
+    video_track: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -311,7 +325,10 @@ def _at(
     streams = features.settings.video_streams
     if kind == SOUND or (modality in (ANY, SOUND) and streams != file_features.PICTURE):
         blocks = ffmpeg.stream_audio(
-            path, start_seconds=start_seconds, seconds=constants.AUDIO_SECONDS
+            path,
+            start_seconds=start_seconds,
+            seconds=constants.AUDIO_SECONDS,
+            track=features.settings.audio_track,
         )
         waveform = np.concatenate([np.zeros(0, np.int16), *blocks])
         sound = features.sound([waveform[: constants.AUDIO_SAMPLES]])
@@ -319,7 +336,8 @@ def _at(
     if kind == VIDEO and modality in (ANY, IMAGE) and streams != file_features.SOUND:
         middle = start_seconds + constants.AUDIO_SECONDS / 2
         frame_px = features.model.frame_px
-        image = search_page.frame_at(path, middle, images.uncropped_px(frame_px))
+        smallest_side_px, track = images.uncropped_px(frame_px), features.settings.video_track
+        image = search_page.frame_at(path, middle, smallest_side_px, track)
         pictures = features.pictures([images.center_crop(image, frame_px)], 0.0)
         yield IMAGE, map(_unit_vectors(features), pictures.chunks), 0.0
 

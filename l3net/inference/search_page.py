@@ -28,14 +28,15 @@ def render(
     """Returns an HTML page; file names are strangers' words, so everything is escaped.
 
     Args:
-        query: "query" (path), "kind", "time_seconds", "num_query_vectors", and "counts" of the
-            index.
+        query: "query" (path), "kind", "time_seconds", "num_query_vectors", and of the index
+            "counts" and "video_track".
         results: see `file_search.nearest_files`.
         folder: the folder that the page will be in; links to the files start there.
     """
 
     def shown(file: Mapping[str, Any], path: str) -> dict[str, Any]:
-        picture = thumbnail(path, file["kind"], file["time_seconds"])
+        track = query["video_track"]
+        picture = thumbnail(path, file["kind"], file["time_seconds"], track)
         name = pathlib.Path(path).name
         return {**file, "name": name, "link": link(path, folder), "thumbnail": picture}
 
@@ -56,7 +57,9 @@ def link(path: str | pathlib.Path, folder: str | pathlib.Path) -> str:
     return urllib.parse.quote(words if words.startswith("../") else f"./{words}")
 
 
-def frame_at(path: str | pathlib.Path, time_seconds: float, smallest_side_px: int) -> np.ndarray:
+def frame_at(
+    path: str | pathlib.Path, time_seconds: float, smallest_side_px: int, track: int | None = None
+) -> np.ndarray:
     """Returns the picture that a video shows at a time on its own time line.
 
     Returns:
@@ -70,6 +73,7 @@ def frame_at(path: str | pathlib.Path, time_seconds: float, smallest_side_px: in
         smallest_side_px=smallest_side_px,
         start_seconds=time_seconds,
         seconds=_FRAME_SECONDS,
+        track=track,
     )
     with contextlib.closing(frames):
         frame = next(frames, None)
@@ -78,11 +82,13 @@ def frame_at(path: str | pathlib.Path, time_seconds: float, smallest_side_px: in
     return frame
 
 
-def thumbnail(path: str | pathlib.Path, kind: str, time_seconds: float) -> str:
+def thumbnail(
+    path: str | pathlib.Path, kind: str, time_seconds: float, track: int | None = None
+) -> str:
     """Returns a small picture of a file as a data URL; "" for a sound, or if there is none."""
     try:
         if kind == file_kinds.VIDEO:
-            return _as_url(Image.fromarray(frame_at(path, time_seconds, _THUMBNAIL_PX)))
+            return _as_url(Image.fromarray(frame_at(path, time_seconds, _THUMBNAIL_PX, track)))
         if kind == file_kinds.IMAGE:
             with images.opened(path) as image:
                 image.draft("RGB", (2 * _THUMBNAIL_PX,) * 2)

@@ -15,7 +15,7 @@ from l3net import constants
 from l3net.errors import UserError
 from l3net.flags import setting
 from l3net.inference import saved_model
-from l3net.media import ffmpeg, heat_map, images, sound
+from l3net.media import ffmpeg, heat_map, images, sound, tracks
 from l3net.progress import progress
 
 PROBABILITY, STRETCHED = SCALES = ("probability", "stretched")
@@ -25,7 +25,7 @@ _BATCH_SIZE = 8
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(tracks.Tracks):
     """How the video is made."""
 
     frame_rate_hz: float = setting(
@@ -160,6 +160,7 @@ def _pairs(
         video,
         start_seconds=sound_start,
         seconds=None if seconds is None else seconds + 2 * constants.AUDIO_SECONDS,
+        track=settings.audio_track,
     )
     times = (lead_seconds + k / settings.maps_per_second for k in itertools.count())
     with contextlib.closing(frames), contextlib.closing(blocks):
@@ -176,6 +177,7 @@ def _frames(
         smallest_side_px=smallest_side_px,
         start_seconds=settings.start_seconds,
         seconds=settings.seconds,
+        track=settings.video_track,
     )
     with contextlib.closing(frames):
         yield from _of_one_size(frames)

@@ -23,7 +23,7 @@ import numpy as np
 
 from l3net import constants
 from l3net.errors import UserError
-from l3net.media import ffmpeg_process
+from l3net.media import ffmpeg_process, picture_filters, tracks
 from l3net.media.ffmpeg_process import ENVIRONMENT_VARIABLE as ENVIRONMENT_VARIABLE
 from l3net.media.ffmpeg_process import PICTURE, SOUND, MediaError
 from l3net.media.ffmpeg_process import ffmpeg_version as ffmpeg_version
@@ -75,6 +75,29 @@ class DecodedClip:
     width_px: int
     waveform: np.ndarray
     num_padding_frames: int
+    origin: "Origin"
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading(tracks.Tracks):
+    """How a file is read: which tracks, and whether the least decoding error fails it."""
+
+    strict: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Which tracks a clip is of, counted from 0, of how many; what was done to its pictures.
+
+    `picture` is empty where nothing was, else "deinterlaced", "HDR PQ tone-mapped", "HDR HLG
+    tone-mapped", or two of them.
+    """
+
+    video_track: int | None = None
+    num_video_tracks: int = 0
+    audio_track: int | None = None
+    num_audio_tracks: int = 0
+    picture: str = ""
 
 
 # --- Clips ---------------------------------------------------------------------------------------
@@ -86,7 +109,7 @@ def decode_clip(
     frame_rate_hz: float = constants.FRAME_RATE_HZ,
     smallest_side_px: int = constants.SMALLEST_SIDE_PX,
     jpeg_quality: int = DEFAULT_JPEG_QUALITY,
-    strict: bool = False,
+    reading: Reading = Reading(),  # noqa: B008  frozen
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
 ) -> DecodedClip:
     """Cuts one clip: JPEG frames and mono sound on one time line, by one ffmpeg process.
@@ -101,37 +124,47 @@ def decode_clip(
     Frames are scaled so that the smallest side is exactly `smallest_side_px`, up or down
     (L3 §2.2), after rotation and with square pixels.
 
-    `start_seconds` is on the video's own time line, whose zero is its earliest stream's start. If
-    `strict`, the least decoding error fails the clip; slight damage is common on the web. After
-    `timeout_seconds` of wall-clock time ffmpeg is killed.
+    `start_seconds` is on the video's own time line, whose zero is its earliest stream's start.
+    `reading` chooses the tracks; strictly read, the least decoding error fails the clip, and slight
+    damage is common on the web. After `timeout_seconds` of wall-clock time ffmpeg is killed.
+    Interlaced pictures are deinterlaced, those of high dynamic range tone-mapped (see
+    picture_filters.py).
 
     Raises:
         MediaError: if the file gives no clip with a second of both picture and sound.
     """
     num_frames = max(1, math.floor(seconds * frame_rate_hz + 1e-6))
     lead_seconds = _lead_seconds(start_seconds)
-    input_arguments = _input(path, start_seconds, seconds + _MARGIN_SECONDS, strict)
+    seen = tracks.choose(path, PICTURE, reading.video_track, timeout_seconds)
+    heard = tracks.choose(path, SOUND, reading.audio_track, timeout_seconds)
+    tone_mapping = picture_filters.tone_mapped(path, seen)
+    input_arguments = _input(path, start_seconds, seconds + _MARGIN_SECONDS, reading.strict)
 
     def arguments(picture_start: int, sound_start: int, picture: int, sound: int) -> list[str]:
-        filters = _at_rate(frame_rate_hz, lead_seconds, num_frames, picture_start)
-        filters += f",{_scale(smallest_side_px)},format=yuvj420p"
+        filters = picture_filters.deinterlaced(seen, picture_start)
+        filters += _at_rate(frame_rate_hz, lead_seconds, num_frames, picture_start)
+        filters += f",{_scale(smallest_side_px, tone_mapping)},format=yuvj420p"
         return [
             *input_arguments,
-            *("-map", PICTURE, "-vf", filters, *_AS_FILTERED),
+            *("-map", seen.specifier, "-vf", filters, *_AS_FILTERED),
             *("-c:v", "mjpeg", "-q:v", str(jpeg_quality), "-flags:v", "+bitexact"),
             *("-threads", "1", "-f", "image2pipe", f"pipe:{picture}"),
-            *_sound_output(sound_start, constants.SAMPLE_RATE_HZ),
+            *_sound_output(heard, sound_start, constants.SAMPLE_RATE_HZ),
             *("-t", f"{lead_seconds + seconds:.6f}", f"pipe:{sound}"),
         ]
 
     picture_start, sound_start, jpegs, pcm = ffmpeg_process.run_to_end(
-        path, arguments, (2, 2), timeout_seconds, strict
+        path, arguments, (2, 2), timeout_seconds, reading.strict
     )
+    done = ["deinterlaced"] * picture_filters.was_interlaced(picture_start)
+    done += [f"HDR {picture_filters.hdr_of(seen)} tone-mapped"] * bool(tone_mapping)
+    origin = Origin(seen.number, seen.num_tracks, heard.number, heard.num_tracks, ", ".join(done))
     decoded = _Decoded(
         num_late_frames=_first_number(picture_start),
         first_sample_seconds=_first_seconds(sound_start) - lead_seconds,
         jpegs=split_jpegs(jpegs),
         pcm=pcm,
+        origin=origin,
     )
     return _assemble(path, decoded, start_seconds, num_frames, frame_rate_hz)
 
@@ -143,6 +176,7 @@ class _Decoded(NamedTuple):
     first_sample_seconds: float
     jpegs: list[bytes]
     pcm: bytearray
+    origin: Origin
 
 
 def _assemble(
@@ -180,6 +214,7 @@ def _assemble(
         width_px=width_px,
         waveform=_fitted(waveform, round(num_frames * constants.SAMPLE_RATE_HZ / frame_rate_hz)),
         num_padding_frames=num_padding,
+        origin=decoded.origin,
     )
 
 
@@ -203,16 +238,22 @@ def stream_audio(
     block_samples: int = constants.AUDIO_SAMPLES,
     start_seconds: float = 0.0,
     seconds: float | None = None,
+    track: int | None = None,
 ) -> Generator[np.ndarray, None, None]:
     """Decodes the sound of a file of any length in bounded memory: int16 [block_samples], mono.
 
     Sample 0 sounds at `start_seconds` of the file's own time line; sound that starts later is
-    preceded by silence. The last block may be shorter. Raises MediaError if the file has no sound
+    preceded by silence. The last block may be shorter. The track is counted from 0; None is the
+    default one, see `tracks.choose`. Raises MediaError if the file has no sound
     or cannot be decoded to its end, after the blocks before that.
     """
     num_bytes = 0
     chunks = stream_pcm(
-        path, sample_rate_hz=sample_rate_hz, start_seconds=start_seconds, seconds=seconds
+        path,
+        sample_rate_hz=sample_rate_hz,
+        start_seconds=start_seconds,
+        seconds=seconds,
+        track=track,
     )
     with contextlib.closing(chunks):
         for block in _blocks(chunks, 2 * block_samples):
@@ -229,15 +270,17 @@ def stream_pcm(
     sample_rate_hz: int = constants.SAMPLE_RATE_HZ,
     start_seconds: float = 0.0,
     seconds: float | None = None,
+    track: int | None = None,
 ) -> Generator[bytes, None, None]:
     """Decodes the sound of a file of any length as bytes, on the time line of `stream_audio`.
 
     Yields interleaved 16-bit little-endian samples of 1 or 2 channels, in pieces of any length;
     nothing if there is no sound. Raises MediaError if the file cannot be decoded to its end.
     """
+    heard = tracks.choose(path, SOUND, track)
 
     def arguments(first: int, sound: int) -> list[str]:
-        output = _sound_output(first, sample_rate_hz, num_channels)
+        output = _sound_output(heard, first, sample_rate_hz, num_channels)
         return [*_input(path, start_seconds, seconds), *output, f"pipe:{sound}"]
 
     stream = ffmpeg_process.stream(path, arguments)
@@ -257,12 +300,14 @@ def stream_frames(
     smallest_side_px: int | None = constants.SMALLEST_SIDE_PX,
     start_seconds: float = 0.0,
     seconds: float | None = None,
+    track: int | None = None,
 ) -> Generator[np.ndarray, None, None]:
     """Decodes the picture of a file of any length, frame by frame, in bounded memory.
 
     Frame k is the picture shown at `start_seconds + k / frame_rate_hz`, chosen as in
     `decode_clip`; where the picture starts later, its first frame is repeated in front. Frames are
-    repeated or dropped, never blended. A `smallest_side_px` of None keeps the size. Raises
+    repeated or dropped, never blended. A `smallest_side_px` of None keeps the size. Interlaced
+    pictures and those of high dynamic range are treated, and the track is chosen, as there. Raises
     MediaError if the file has no picture or cannot be decoded to its end, after the frames before.
 
     Yields:
@@ -270,14 +315,17 @@ def stream_frames(
     """
     num_frames = None if seconds is None else math.ceil(seconds * frame_rate_hz - 1e-6)
     read_seconds = None if seconds is None else seconds + _MARGIN_SECONDS
+    seen = tracks.choose(path, PICTURE, track)
+    tone_mapping = picture_filters.tone_mapped(path, seen)
 
     def arguments(first: int, picture: int) -> list[str]:
-        filters = _at_rate(frame_rate_hz, _lead_seconds(start_seconds), num_frames, first)
-        filters += f",{_scale(smallest_side_px)}"
+        filters = picture_filters.deinterlaced(seen, first)
+        filters += _at_rate(frame_rate_hz, _lead_seconds(start_seconds), num_frames, first)
+        filters += f",{_scale(smallest_side_px, tone_mapping)}"
         # PPM: raw rgb24 behind a header that names the size, which nobody knows beforehand.
         return [
             *_input(path, start_seconds, read_seconds),
-            *("-map", PICTURE, "-vf", filters, *_AS_FILTERED),
+            *("-map", seen.specifier, "-vf", filters, *_AS_FILTERED),
             *("-c:v", "ppm", "-pix_fmt", "rgb24", "-f", "image2pipe", f"pipe:{picture}"),
         ]
 
@@ -302,6 +350,7 @@ def stream_frames(
             smallest_side_px=smallest_side_px,
             start_seconds=start_seconds,
             seconds=seconds,
+            track=track,
         )
         with contextlib.closing(finest):
             yield next(finest)
@@ -414,35 +463,29 @@ def _at_rate(frame_rate_hz: float, lead_seconds: float, num_frames: int | None, 
     end = "" if num_frames is None else f":end_pts={num_frames}"
     return (
         f"settb=1/{constants.MICROSECONDS},setpts=PTS-{shift_us},fps={frame_rate_hz}:round=up,"
-        f"trim=start_pts=0{end},{_print_first('', first)}"
+        f"trim=start_pts=0{end},{picture_filters.print_first('', first)}"
     )
 
 
-def _sound_output(first: int, sample_rate_hz: int, num_channels: int = 1) -> list[str]:
+def _sound_output(
+    track: tracks.Track, first: int, sample_rate_hz: int, num_channels: int = 1
+) -> list[str]:
     # async=1 fills gaps of more than 0.1 s, so that sound after one keeps its time.
-    filters = f"{_print_first('a', first)},{ffmpeg_process.sound_check()}"
+    filters = f"{picture_filters.print_first('a', first)},{ffmpeg_process.sound_check()}"
     filters += f"aresample={sample_rate_hz}:async=1,{_MIX[num_channels]}"
     filters += f":sample_fmts=s16:sample_rates={sample_rate_hz}"
-    return ["-map", SOUND, "-af", filters, "-f", "s16le"]
+    return ["-map", track.specifier, "-af", filters, "-f", "s16le"]
 
 
-def _print_first(kind: str, pipe: int) -> str:
-    """Returns filters that write the first frame's timestamp into a pipe; kind "a" for sound."""
-    add = f"{kind}metadata=mode=add:key=l3net:value=1:enable='lt(n,1)'"
-    return f"{add},{kind}metadata=mode=print:key=l3net:direct=1:file='pipe\\:{pipe}'"
+def _first_number(words: bytes | bytearray) -> int:
+    return int(picture_filters.printed(words, "pts") or 0)
 
 
-def _first_number(printed: bytes | bytearray) -> int:
-    match = re.search(rb"pts:(\d+)", printed)
-    return int(match[1]) if match else 0
+def _first_seconds(words: bytes | bytearray) -> float:
+    return float(picture_filters.printed(words, "pts_time") or 0)
 
 
-def _first_seconds(printed: bytes | bytearray) -> float:
-    match = re.search(rb"pts_time:(-?[\d.]+)", printed)
-    return float(match[1]) if match else 0.0
-
-
-def _scale(smallest_side_px: int | None) -> str:
+def _scale(smallest_side_px: int | None, tone_mapping: str) -> str:
     """Returns filters to square pixels and a smallest side; colours as JPEG has them."""
     if smallest_side_px is None:
         size = "w='max(1,round(iw*sar))':h=ih"
@@ -455,4 +498,4 @@ def _scale(smallest_side_px: int | None) -> str:
     # In two steps: most HD video has another matrix than JPEG, and a change of both size and matrix
     # at once takes twice the time.
     colours = "scale=flags=bicubic:out_color_matrix=bt601:out_range=full"
-    return f"scale={size}:flags=bicubic,{colours},setsar=1"
+    return f"scale={size}:flags=bicubic,{tone_mapping}{colours},setsar=1"

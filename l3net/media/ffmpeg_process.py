@@ -33,9 +33,9 @@ except ImportError:  # not a POSIX system
 _OLDEST = (5, 1)  # knows -fps_mode
 ENVIRONMENT_VARIABLE = "L3NET_FFMPEG"
 # Capital V: attached cover art is no video.
-PICTURE, SOUND = "0:V:0", "0:a:0"
+PICTURE, SOUND = "0:V", "0:a"  # before ":" and a track's number
 _MISSING = {PICTURE: "no_video", SOUND: "no_audio"}
-_NAMES = {PICTURE: "picture", SOUND: "sound"}
+NAMES = {PICTURE: "picture", SOUND: "sound"}
 
 # Containers that hold their streams themselves; playlists, concat lists and image patterns would
 # let a file name other files.
@@ -47,6 +47,7 @@ _MAX_PIXELS = 35_389_440  # 8192 x 4320
 _MAX_BLOCK_BYTES = 256 << 20  # of one piece of memory
 _MAX_CHANNELS = 16  # without a layout; ffmpeg cannot mix more
 _MAX_STREAMS = 64  # films carry a stream per subtitle language
+_MAX_LISTED = 1000  # lines: a stream is listed once per programme that it belongs to
 _PROBE_BYTES = 10_000_000
 _PROBE_MICROSECONDS = 10_000_000
 _MAX_ADDRESS_SPACE_BYTES = 4 << 30
@@ -69,8 +70,9 @@ class MediaError(UserError):
 
     Attributes:
         outcome: "skipped" (a valid file that is no use to us) or "failed".
-        reason: skipped: "no_audio", "no_video", "too_short"; failed: "missing", "refused",
-            "not_media", "decode", "bad_samples", "timeout", "killed", "damaged" (an archive).
+        reason: skipped: "no_audio", "no_video", "no_track", "too_short"; failed: "missing",
+            "refused", "not_media", "decode", "bad_samples", "timeout", "killed", "damaged" (an
+            archive).
         detail: more words, such as the end of ffmpeg's messages.
     """
 
@@ -130,6 +132,19 @@ def _version_of(program: str) -> str:
     if not match:
         raise UserError(f"{program} is no ffmpeg: its -version says {answer[:60]!r}")
     return match[1]
+
+
+def has_filters(*names: str) -> bool:
+    """Returns whether the ffmpeg in use was made with these filters."""
+    return set(names) <= _filters_of(find_ffmpeg())
+
+
+@functools.cache
+def _filters_of(program: str) -> frozenset[str]:
+    answer = subprocess.run(
+        [program, "-hide_banner", "-filters"], capture_output=True, text=True, timeout=60
+    ).stdout
+    return frozenset(re.findall(r"^ \S+ +(\w+) ", answer, re.MULTILINE))
 
 
 def _is_new_enough(program: str) -> bool:
@@ -352,12 +367,16 @@ class _Child:
                 raise MediaError(self._path, "failed", "decode", message)
             return
         if code > 0:
-            wanted = [stream for stream in _MISSING if stream in self._arguments]
-            raise _diagnosis(self._path, wanted, message)
-        if -code == signal.SIGABRT and SOUND in self._arguments and _is_empty(self._path, SOUND):
-            raise _empty(self._path, SOUND)  # some versions abort then
+            raise _diagnosis(self._path, self._wanted(), message)
+        for stream in self._wanted() if -code == signal.SIGABRT else ():
+            if _kind(stream) == SOUND and _is_empty(self._path, stream):
+                raise _empty(self._path, stream)  # some versions abort then
         reason = "timeout" if -code == signal.SIGXCPU else "killed"
         raise MediaError(self._path, "failed", reason, f"{_signal_name(-code)} {message}".strip())
+
+    def _wanted(self) -> list[str]:
+        """Returns the streams that were to be decoded."""
+        return [each for each in self._arguments if _kind(each) in NAMES]
 
     @property
     def messages(self) -> bytes:
@@ -395,6 +414,41 @@ class _Child:
     def _close_readers(self) -> None:
         for reader in self._readers:
             os.close(reader)
+
+
+class _Listing(_Child):
+    """An ffmpeg without output, which lists the streams of its file and ends."""
+
+    def __init__(self, path: str | pathlib.Path, timeout_seconds: float | None) -> None:
+        self.lines: list[str] = []
+        self._rest, self._num_bytes = b"", 0
+        super().__init__(path, self._without_output, 0, timeout_seconds=timeout_seconds)
+
+    def _without_output(self) -> list[str]:
+        return [*input_arguments(self._path), "-loglevel", "info"]
+
+    def _keep_message(self, message: bytes) -> None:
+        self._num_bytes += len(message)
+        if self._num_bytes > _MAX_OUTPUT_BYTES:
+            raise MediaError(self._path, "failed", "refused", "too much output for one listing")
+        *lines, rest = (self._rest + message).split(b"\n")
+        self._rest = rest[-_ERROR_TAIL_BYTES:]
+        for line in lines:
+            is_wanted = line.lstrip().startswith(b"Stream #0:") and len(line) < _ERROR_TAIL_BYTES
+            if is_wanted and len(self.lines) < _MAX_LISTED:
+                self.lines.append(line.decode(errors="replace"))
+
+
+def list_streams(path: str | pathlib.Path, timeout_seconds: float | None = None) -> list[str]:
+    """Returns the lines "Stream #0:0: Video: ..." in which ffmpeg says what a file holds.
+
+    None if it cannot be opened; decoding it says why. Raises MediaError if that takes longer than
+    the timeout, None: than streams may stall.
+    """
+    child = _Listing(path, timeout_seconds)
+    with child:
+        child.succeeds()  # never: it has no output
+    return child.lines
 
 
 class _Rest:
@@ -484,15 +538,21 @@ def _diagnosis(path: str | pathlib.Path, wanted: list[str], message: str) -> Med
             continue
         # A stream that is there but cannot even be copied has no size, for one.
         if _succeeds(path, "-map", f"{stream}?", *copied, "-f", "ffmetadata"):
-            return MediaError(path, "skipped", _MISSING[stream])
+            return MediaError(path, "skipped", _MISSING[_kind(stream)])
     for stream in wanted:
         if _is_empty(path, stream):
             return _empty(path, stream)
-    channels = re.search(rb"Audio: .* (\d+) channels", _packet(path, SOUND)[2])
+    sounds = [stream for stream in wanted if _kind(stream) == SOUND]
+    said = b"".join(_packet(path, stream)[2] for stream in sounds)
+    channels = re.search(rb"Audio: .* (\d+) channels", said)
     if channels and int(channels[1]) > _MAX_CHANNELS:
         detail = f"{int(channels[1])} channels of sound without a layout; need at most"
         return MediaError(path, "failed", "refused", f"{detail} {_MAX_CHANNELS}: mix them first")
     return MediaError(path, "failed", "decode", message)
+
+
+def _kind(stream: str) -> str:
+    return stream.rpartition(":")[0]
 
 
 def _is_empty(path: str | pathlib.Path, stream: str) -> bool:
@@ -501,7 +561,7 @@ def _is_empty(path: str | pathlib.Path, stream: str) -> bool:
 
 
 def _empty(path: str | pathlib.Path, stream: str) -> MediaError:
-    return MediaError(path, "skipped", "too_short", f"its {_NAMES[stream]} has no content")
+    return MediaError(path, "skipped", "too_short", f"its {NAMES[_kind(stream)]} has no content")
 
 
 def _packet(path: str | pathlib.Path, stream: str) -> tuple[bool, bytes, bytes]:

@@ -32,19 +32,23 @@ def uncropped_px(frame_px: int) -> int:
 
 
 def video_frames(
-    path: pathlib.Path, *, frame_rate_hz: float, frame_px: int
+    path: pathlib.Path, *, frame_rate_hz: float, frame_px: int, track: int | None = None
 ) -> Generator[np.ndarray, None, None]:
     """Decodes the centre crops of a video of any length in bounded memory.
 
     Frame k is the picture shown at k / frame_rate_hz seconds: the last whose timestamp is not
     later, or the first one where the picture starts later. Yields uint8 [frame_px, frame_px, 3],
-    RGB. Raises UserError if the file has no picture or cannot be decoded to its end.
+    RGB. The track is counted from 0; None is the default one. Raises UserError if the file has no
+    picture, no such track, or cannot be decoded to its end.
     """
     # Every n-th of at least 25 a second: a picture that starts late is repeated in front as it is
     # at the first of the times, at a low rate long after its start.
     every = max(1, math.ceil(constants.FRAME_RATE_HZ / frame_rate_hz))
     frames = ffmpeg.stream_frames(
-        path, frame_rate_hz=frame_rate_hz * every, smallest_side_px=uncropped_px(frame_px)
+        path,
+        frame_rate_hz=frame_rate_hz * every,
+        smallest_side_px=uncropped_px(frame_px),
+        track=track,
     )
     with ffmpeg.in_plain_words(file_kinds.LACKING), contextlib.closing(frames):
         for frame in itertools.islice(frames, 0, None, every):

@@ -16,6 +16,10 @@ from l3net.media import ffmpeg, file_kinds
 # Ways to resample sound in memory.
 AS_FFMPEG, AS_OPENL3 = "ffmpeg", "openl3"
 
+# Of 32768 (our choice): codecs turn silence into samples of a few units, a quiet room into more.
+MAX_SILENCE = 8
+SILENCE_DBFS = 20 * math.log10(MAX_SILENCE / 32768)
+
 _LENGTH = constants.AUDIO_SAMPLES
 _INTEGERS = (np.int8, np.int16, np.int32)
 _LEAST_RATE_HZ = 1000
@@ -23,14 +27,22 @@ _MAX_CHANNELS = 64
 _ROUNDED_FULL_SCALE = 1.001  # -32768 / 32767, for one
 
 
-def sound_blocks(path: pathlib.Path) -> Iterator[np.ndarray]:
+def sound_blocks(path: pathlib.Path, track: int | None = None) -> Iterator[np.ndarray]:
     """Decodes the sound of a file of any length in bounded memory, as training data is decoded.
 
-    Yields int16 [up to 48000], 48 kHz mono, on the file's own time line. Raises UserError if the
-    file has no sound or cannot be decoded to its end.
+    Yields int16 [up to 48000], 48 kHz mono, on the file's own time line. The track is counted from
+    0; None is the default one. Raises UserError if the file has no sound, no such track, or cannot
+    be decoded to its end.
     """
     with ffmpeg.in_plain_words(file_kinds.LACKING):
-        yield from ffmpeg.stream_audio(path)
+        yield from ffmpeg.stream_audio(path, track=track)
+
+
+def is_silent(waveform: np.ndarray) -> bool:
+    """Returns whether int16 [samples] hold no sound: none is further than MAX_SILENCE from 0."""
+    return not len(waveform) or bool(
+        waveform.max() <= MAX_SILENCE and waveform.min() >= -MAX_SILENCE
+    )
 
 
 # --- Sound in memory -----------------------------------------------------------------------------

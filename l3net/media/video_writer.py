@@ -32,6 +32,7 @@ def write_video(
     frame_rate_hz: float,
     start_seconds: float = 0.0,
     seconds: float | None = None,
+    audio_track: int | None = None,
 ) -> None:
     """Writes new pictures with the sound of a file, decoded as files from strangers are.
 
@@ -48,6 +49,7 @@ def write_video(
         frame_rate_hz: frames per second.
         start_seconds: where the sound begins, on its file's own time line.
         seconds: length of the sound; None goes to the end.
+        audio_track: the track of sound, counted from 0; None takes the default one.
 
     Raises:
         UserError: if the sound cannot be decoded to its end, ffmpeg is missing or fails (it may
@@ -56,7 +58,13 @@ def write_video(
     _encode(
         pathlib.Path(path),
         frames,
-        ffmpeg.stream_pcm(sound_of, num_channels=2, start_seconds=start_seconds, seconds=seconds),
+        ffmpeg.stream_pcm(
+            sound_of,
+            num_channels=2,
+            start_seconds=start_seconds,
+            seconds=seconds,
+            track=audio_track,
+        ),
         frame_rate_hz=frame_rate_hz,
         num_channels=2,
         encoding=(

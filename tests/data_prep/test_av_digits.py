@@ -112,7 +112,9 @@ def test_videos_manifest_boxes_and_ontology(made):
         boxes = [row for row in csv.DictReader(file) if row["example_id"] == "train_nine_000"]
     assert len(boxes) == 50 and {row["label"] for row in boxes} == {"nine"}
     assert len({(row["ymin"], row["xmin"]) for row in boxes}) > 10  # it moves
-    clip = ffmpeg.decode_clip(videos / "train/train_nine_000.mp4", seconds=10.0, strict=True)
+    clip = ffmpeg.decode_clip(
+        videos / "train/train_nine_000.mp4", seconds=10.0, reading=ffmpeg.Reading(strict=True)
+    )
     assert len(clip.frames) == 50 and len(clip.waveform) == 96_000
     tree = ontology.read_ontology(videos.parent / "ontology.json")
     alike = ontology.Relevance(tree, [("one",), ("one",), ("two",)])

@@ -65,7 +65,9 @@ def test_manifest_has_the_asked_counts_and_separate_media(made):
 
 def test_videos_decode_whole_with_picture_and_sound_of_one_length(made):
     for row in manifest.read_manifest(made / "manifest.csv"):
-        clip = ffmpeg.decode_clip(made / row.path, seconds=10.0, strict=True)
+        clip = ffmpeg.decode_clip(
+            made / row.path, seconds=10.0, reading=ffmpeg.Reading(strict=True)
+        )
         assert len(clip.frames) == 30 and len(clip.waveform) == 57600
         assert min(clip.height_px, clip.width_px) == constants.SMALLEST_SIDE_PX
 

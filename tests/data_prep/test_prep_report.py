@@ -219,12 +219,13 @@ def test_silence_and_clipping_are_reported(tmp_path):
     silent.waveform[:] = 0
     page = page_of(write_folder(tmp_path, {"train": [loud, silent]}), num_clips=2)
     assert [row[:3] for row in page.table("", "number")] == [
-        ["clips of digital silence", "1", "2"],
-        ["seconds of digital silence", "1", "2"],
+        ["silent clips", "1", "2"],
+        ["silent seconds", "1", "2"],
         ["clips that reach full scale", "1", "2"],
         ["clips that clip", "1", "2"],
     ]
     assert "digital silence, frame at" in page.text
+    assert f"Silent: {silent.example_id} . --skip_silent" in page.text
     assert "peak 0.0 dBFS" in page.text
 
 

@@ -11,6 +11,7 @@ from data_prep.survey.sample import Sampling, sample_clip
 from l3net.data import schema
 from l3net.data.shards import OUTCOMES_FILE, PREP_FILE, marker_path
 from l3net.errors import UserError
+from l3net.media.sound import MAX_SILENCE
 from tests.tiny_folders import change_marker, flip_byte, write_folder
 from tests.tiny_shards import make_clip
 
@@ -131,11 +132,22 @@ def sound_of(tmp_path, *waveforms) -> Sound:
 
 
 def test_silence_is_counted_by_clip_and_by_second(tmp_path):
-    one_second = np.ones(48_000)
-    silent, half = np.zeros(96_000), np.concatenate([one_second, np.zeros(72_000)])
+    one_second = np.full(48_000, MAX_SILENCE + 1)
+    silent, half = np.full(96_000, -MAX_SILENCE), np.concatenate([one_second, np.zeros(72_000)])
     sound = sound_of(tmp_path, silent, half, one_second)
     assert (sound.num_silent, sound.num_silent_seconds, sound.num_seconds) == (1, 3, 5)
     assert sound.rms_dbfs.counts.sum() == sound.peak_dbfs.counts.sum() == 2
+
+
+def test_the_first_silent_clips_are_named(tmp_path):
+    clips = [
+        make_clip(k, seconds=1.0, waveform=np.full(48_000, 9 * (k == 3), np.int16))
+        for k in range(EXAMPLES_PER_REASON + 5)
+    ]
+    survey = survey_folder(write_folder(tmp_path, {"train": clips}), Sampling(num_clips=0))
+    assert survey.sound.num_silent == EXAMPLES_PER_REASON + 4
+    assert len(survey.silent_clips) == EXAMPLES_PER_REASON
+    assert clips[3].example_id not in survey.silent_clips
 
 
 def test_clips_fall_into_the_bin_of_their_level(tmp_path):

@@ -294,6 +294,53 @@ def test_bad_files_stop_nothing_and_the_counts_add_up(mixed, tmp_path):
     assert (row["num_frames"], row["num_samples"], row["seconds"]) == ("50", "96000", "2.0")
 
 
+def test_outcomes_say_which_tracks_and_what_was_done_to_the_pictures(tmp_path):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    make_video(folder / "one.mp4")
+    two_sounds = ("-filter_complex", "[1]asplit[a][b];[b]volume=0[c]", "-map", "[c]", "-map", "[a]")
+    flagged = ("-disposition:a:0", "0", "-disposition:a:2", "default")
+    make_video(folder / "several.mkv", options=(*two_sounds, *flagged))
+    fields = "color=gray:s=64x48:r=50,tinterlace=interleave_top,setfield=tff"
+    interlaced = ("-flags", "+ildct+ilme")
+    make_video(folder / "fields.mp4", picture=fields, options=interlaced)
+    out = tmp_path / "out"
+    settings = {"videos_dir": folder, "num_workers": 1}
+    assert tiny_folders.prepare(out_dir=out, **settings) == {"ok": 3, "skipped": 0, "failed": 0}
+    columns = ("video_track", "num_video_tracks", "audio_track", "num_audio_tracks", "picture")
+    assert {key: [row[name] for name in columns] for key, row in outcomes(out).items()} == {
+        "one.mp4": ["0", "1", "0", "1", ""],
+        "several.mkv": ["0", "1", "2", "3", ""],
+        "fields.mp4": ["0", "1", "0", "1", "deinterlaced"],
+    }
+    chosen = tmp_path / "chosen"
+    settings |= {"audio_track": 1, "skip_silent": True}
+    with pytest.raises(UserError, match="no clip came out of 3 rows .*2 skipped no_track"):
+        tiny_folders.prepare(out_dir=chosen, **settings)
+    rows = outcomes(chosen)
+    assert rows["one.mp4"]["detail"] == "no track 1 of sound: it has 1, counted from 0"
+    assert (rows["several.mkv"]["outcome"], rows["several.mkv"]["reason"]) == ("skipped", "silent")
+    with pytest.raises(UserError, match="audio_track was 1, now 2"):
+        tiny_folders.prepare(out_dir=chosen, **{**settings, "audio_track": 2})
+
+
+@pytest.mark.parametrize(("level", "is_kept"), [(0, False), (8, False), (9, True)])
+def test_silent_clips_are_skipped_on_request(tmp_path, level, is_kept):
+    sound = f"aevalsrc='{level / 32768}*sgn(sin(2*PI*440*t))':s=48000:c=mono"
+    path = tmp_path / "a.mkv"
+    make_video(path, sound=sound)
+    settings = {"videos_dir": tmp_path, "num_workers": 1}
+    assert tiny_folders.prepare(out_dir=tmp_path / "all", **settings)["ok"] == 1
+    if is_kept:
+        tiny_folders.prepare(out_dir=tmp_path / "loud", skip_silent=True, **settings)
+        assert (
+            contents(tmp_path / "loud")[OUTCOMES_FILE] == contents(tmp_path / "all")[OUTCOMES_FILE]
+        )
+        return
+    with pytest.raises(UserError, match=r"no clip came out of 1 rows \(1 skipped silent\)"):
+        tiny_folders.prepare(out_dir=tmp_path / "loud", skip_silent=True, **settings)
+
+
 def test_too_many_failures_are_reported_and_what_came_out_is_usable(mixed, tmp_path):
     with pytest.raises(UserError, match="5 of 9 rows failed, more than the --failure_budget"):
         prepare(mixed, tmp_path / "out")

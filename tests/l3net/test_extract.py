@@ -80,6 +80,31 @@ def test_files_of_other_kinds_are_counted_and_left_out(tmp_path, caplog):
     assert "3 other files left out (2 .txt, 1 no suffix)" in caplog.text
 
 
+def test_the_default_track_is_taken_or_the_one_asked_for(tmp_path, network):
+    pitches = [tone(2.0), tone(2.0) ** 2]  # an octave apart
+    for name, each in zip("ab", pitches, strict=True):
+        soundfile.write(tmp_path / f"{name}.wav", each, RATE)
+    inputs = [word for name in "ab" for word in ("-i", str(tmp_path / f"{name}.wav"))]
+    flags = ("-c", "copy", "-disposition:a:0", "0", "-disposition:a:1", "default")
+    both = tmp_path / "both.mka"
+    conftest.run_ffmpeg(*inputs, "-map", "0", "-map", "1", *flags, str(both))
+    expected = [get_embedding(tmp_path / f"{name}.wav", network, tmp_path) for name in "ab"]
+    np.testing.assert_array_equal(get_embedding(both, network, tmp_path), expected[1])
+    for track in (0, 1):
+        got = get_embedding(both, network, tmp_path / str(track), audio_track=track)
+        np.testing.assert_array_equal(got, expected[track])
+    outcomes = run([both], network, tmp_path / "2", audio_track=2)
+    assert outcomes[0].reason.endswith("no track 2 of sound: it has 2, counted from 0")
+    assert not list((tmp_path / "2").glob("*"))
+    outcomes = run([both], network, tmp_path, audio_track=0)
+    assert "made with audio_track None, not 0; give --overwrite" in outcomes[0].reason
+
+
+def get_embedding(path, network, out_dir, **flags) -> np.ndarray:
+    assert statuses(run([path], network, out_dir, **flags)) == ["done"]
+    return load(out_dir / f"{path.name}.npz")["embedding"]
+
+
 @pytest.fixture(scope="module")
 def extracted(folder, network, tmp_path_factory):
     out_dir = tmp_path_factory.mktemp("out")

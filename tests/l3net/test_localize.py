@@ -170,3 +170,25 @@ def test_every_flag_is_handed_on(video, network, tmp_path):
     _, configs = flags.parse([*given, "--seconds=0.2"], localize.Config, video_maps.Settings)
     localize.localize(*configs)
     assert (tmp_path / "o.mp4").is_file()
+
+
+def test_tracks_are_taken_for_map_picture_and_sound_alike(network, tmp_path):
+    red, blue = (
+        conftest.make_video(
+            tmp_path / f"{colour}.mp4",
+            picture=f"color={colour}:s=64x48:r=25",
+            sound=f"sine={pitch}:r=48000",
+        )
+        for colour, pitch in (("red", 500), ("blue", 2000))
+    )
+    both = tmp_path / "both.mkv"
+    inputs = ("-i", str(red), "-i", str(blue), "-map", "0", "-map", "1", "-c", "copy")
+    conftest.run_ffmpeg(*inputs, "-disposition", "0", str(both))
+    for tracks, expected in (({}, (0, 500)), ({"audio_track": 1, "video_track": 1}, (2, 2000))):
+        settings = video_maps.Settings(opacity=0.0, seconds=1.0, **tracks)
+        out = tmp_path / "out.mp4"
+        localize.localize(localize.Config(saved_model=network, video=both, out=out), settings)
+        frame = next(ffmpeg.stream_frames(out))
+        spectrum = np.abs(np.fft.rfft(next(ffmpeg.stream_audio(out))))
+        assert (frame.mean(axis=(0, 1)).argmax(), spectrum.argmax()) == expected
+    refused(network, tmp_path, "no track 2 of sound: it has 2", video=both, audio_track=2)

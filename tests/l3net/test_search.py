@@ -332,3 +332,23 @@ def _refused(network, tmp_path, message, **given):
     with pytest.raises(UserError, match=message) as caught:
         run(network, tmp_path / "idx", **given)
     assert "\n" not in str(caught.value)
+
+
+def test_an_index_takes_the_default_tracks_or_those_it_was_made_with(
+    network, folder, indexed, tmp_path
+):
+    both = tmp_path / "both.mkv"
+    inputs = [word for name in ("high", "low") for word in ("-i", str(folder / f"{name}.mp4"))]
+    codecs = ("-c:v", "copy", "-c:a", "pcm_s16le")  # AAC would come later in Matroska
+    flags = ("-disposition", "0", "-disposition:v:1", "default", "-disposition:a:1", "default")
+    conftest.run_ffmpeg(*inputs, "-map", "0", "-map", "1", *codecs, *flags, str(both))
+    for settings, name in (({}, "low"), ({"audio_track": 0, "video_track": 0}, "high")):
+        place = Workplace(tmp_path / name, network, **settings)
+        assert place.add(both)[0]["added"] == 1
+        for asked in ({}, {"modality": IMAGE}, {"modality": SOUND}, {"start_seconds": 0.5}):
+            got = file_search.make_query(place.features, both, **asked)
+            expected = file_search.make_query(indexed.features, folder / f"{name}.mp4", **asked)
+            num = min(len(got.vectors), len(expected.vectors))
+            np.testing.assert_allclose(got.vectors[:num], expected.vectors[:num], atol=5e-3)
+    with pytest.raises(UserError, match="made with --audio_track=0, not 1"):
+        Workplace(tmp_path / "high", network, audio_track=1)

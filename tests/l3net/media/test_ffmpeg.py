@@ -431,7 +431,7 @@ def test_damage_passes_unless_strict(tmp_path):
         data[at] ^= 0x55
     path.write_bytes(data)
     assert len(ffmpeg.decode_clip(path).frames) >= 30
-    assert outcome_of(path, strict=True)[0] == "failed"
+    assert outcome_of(path, reading=ffmpeg.Reading(strict=True))[0] == "failed"
 
 
 # --- The child process ---------------------------------------------------------------------------
