@@ -54,6 +54,12 @@ test-newest: $(NEWEST)/.ready  ## Run the tests with the newest TensorFlow and N
 test-slow: $(READY)  ## Run the proofs that take minutes
 	$(BIN)/python -m pytest -m slow -n 0
 
+# What fails is kept in runs/fuzz/failures. The tables go into docs/reliability.md.
+SECONDS ?= 3600
+.PHONY: fuzz
+fuzz: $(READY)  ## Run every command on damaged inputs for SECONDS=3600 (SEED=0) and count what comes of it
+	$(RUN) tests.benchmarks.fuzz --seconds=$(SECONDS) --seed=$(SEED) --out_dir=runs/fuzz
+
 # The real openl3 0.4.2 and kapre 0.4.1, without weights; openl3's setup.py ends at Python 3.11.
 OPENL3_PYTHON ?= python3.11
 OPENL3 := .venv/openl3

@@ -19,7 +19,7 @@ from typing import Any
 from eval.reporting import tables
 from l3net import flags, html_pages, provenance
 from l3net.errors import UserError, needs_extra
-from l3net.files import write_whole
+from l3net.files import write_whole, written_whole
 from l3net.flags import setting
 
 # Tables in the order of the page; what makes each that is missing.
@@ -153,8 +153,8 @@ def _copied(out_dir: pathlib.Path, source: str | pathlib.Path) -> str:
     if source.parent.name.endswith("_sounds"):
         inside /= source.parent.name
     target = out_dir / inside / source.name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+    with written_whole(target) as partial:
+        shutil.copyfile(source, partial)
     return (inside / source.name).as_posix()
 
 

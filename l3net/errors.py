@@ -1,7 +1,10 @@
 """Errors for people: one line that says what was got, what is allowed and what to do."""
 
 import contextlib
+import re
 from collections.abc import Iterator
+
+_OF_TENSORFLOW = re.compile(r"\{\{\w+ [^{}]*\}\}| \[Op:\w+\]")
 
 
 class UserError(Exception):
@@ -17,8 +20,12 @@ class UserError(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """Returns the first line of an error's message; its type if it has none."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """Returns the first line of an error's message; its type if it has none.
+
+    Names of nodes and operations, which TensorFlow puts around it, are left out.
+    """
+    line = next(iter(str(error).strip().splitlines()), "")
+    return _OF_TENSORFLOW.sub("", line).strip() or type(error).__name__
 
 
 @contextlib.contextmanager

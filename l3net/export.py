@@ -28,7 +28,7 @@ from l3net import flags, models
 from l3net.data import input_pipeline
 from l3net.data.shards import find_shards
 from l3net.errors import UserError
-from l3net.files import read_text
+from l3net.files import read_text, write_whole
 from l3net.flags import REQUIRED, setting
 from l3net.inference import hub, model_card, saved_model, saved_model_writer
 from l3net.inference.signatures import signatures
@@ -266,7 +266,7 @@ def main(config: Config) -> None:
     folder = export(**settings)
     if name is not None:
         card = model_card.model_card(saved_model.read_metadata(folder), name)
-        (folder / model_card.FILE).write_text(card)
+        write_whole(folder / model_card.FILE, card)
         _log.info("pushed: %s", hub.push(folder, name))
 
 

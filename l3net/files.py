@@ -12,6 +12,7 @@ import logging
 import os
 import pathlib
 import secrets
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 
 from l3net.errors import UserError, first_line
@@ -139,10 +140,18 @@ def write_whole(path: str | pathlib.Path, data: str | bytes) -> None:
         partial.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
+def regular(path: str | pathlib.Path) -> str | pathlib.Path:
+    """Returns the path of a file that ends; OSError if it is a pipe or a device, or not there."""
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # to open a folder is an error, too
+        raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+    return path
+
+
 def read_text(path: str | pathlib.Path, advice: str) -> str:
     """Reads a file of UTF-8 text; raises UserError, with the advice, if it is none."""
     try:
-        return pathlib.Path(path).read_text(encoding="utf-8-sig")
+        return pathlib.Path(regular(path)).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise UserError(f"cannot read {path} ({reason}); {advice}") from error
@@ -159,7 +168,7 @@ def write_csv(path: str | pathlib.Path, columns: Sequence[str], rows: Iterable[I
 def sha256_of(path: str | pathlib.Path) -> str:
     """Returns the SHA-256 of a file's content, 64 hexadecimal digits; memory stays small."""
     digest = hashlib.sha256()
-    with open(path, "rb", buffering=0) as file:
+    with open(regular(path), "rb", buffering=0) as file:
         while block := file.read(_READ_BYTES):
             digest.update(block)
     return digest.hexdigest()

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from l3net.errors import UserError, first_line
-from l3net.files import write_whole
+from l3net.files import regular, write_whole
 
 CHECKSUM = "checksum"
 _Content = TypeVar("_Content")
@@ -55,7 +55,7 @@ def read_json(path: str | pathlib.Path | Readable, kind: type[_Content], advice:
     """
     try:
         if isinstance(path, str | pathlib.Path):
-            text = pathlib.Path(path).read_text(encoding="utf-8-sig")
+            text = pathlib.Path(regular(path)).read_text(encoding="utf-8-sig")
         else:
             text = path.read_text()
         content = _parsed(text)
@@ -84,7 +84,7 @@ def read_published(path: str | pathlib.Path, kind: type[_Content], need: str) ->
         UserError: if there is no such file or it is another one.
     """
     try:
-        content = _parsed(pathlib.Path(path).read_text(encoding="utf-8-sig"))
+        content = _parsed(pathlib.Path(regular(path)).read_text(encoding="utf-8-sig"))
         return msgspec.convert(content, kind, str_keys=True)
     except _ERRORS as error:
         reason = getattr(error, "strerror", None) or plain(error)
@@ -102,7 +102,7 @@ def read_lines(path: str | pathlib.Path, kind: type) -> list[dict[str, Any]]:
         FileNotFoundError: if there is no such file.
         UserError: if a line is damaged.
     """
-    text = pathlib.Path(path).read_text(encoding="utf-8", errors="replace")
+    text = pathlib.Path(regular(path)).read_text(encoding="utf-8", errors="replace")
     lines = text.split("\n")[:-1]  # behind the last end of line is nothing, or half a line
     return [_line(path, number, line, kind) for number, line in enumerate(lines, 1)]
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from l3net.errors import first_line
+from l3net.files import regular
 
 # NumPy evaluates a header as a piece of Python; a zip's members may claim to be packed in other
 # ways, to be encrypted, or of any size.
@@ -31,7 +32,7 @@ def open_npz(path: str | pathlib.Path) -> Iterator[Any]:
     """
     try:
         with contextlib.ExitStack() as opened:
-            file = opened.enter_context(open(path, "rb"))
+            file = opened.enter_context(open(regular(path), "rb"))
             if not zipfile.is_zipfile(file):
                 raise ValueError("it is no .npz file")
             file.seek(0)

@@ -21,6 +21,7 @@ from eval.sets import clips, sounding_frames
 from l3net import flags, provenance
 from l3net.data.shards import read_labels
 from l3net.errors import UserError, needs_extra
+from l3net.files import CannotWriteError
 from l3net.flags import setting
 from l3net.inference import saved_model
 from l3net.progress import track
@@ -128,6 +129,8 @@ def main(table: TrainedAndRandomConfig, config: Config) -> None:
         try:
             with drawings.settings():
                 entries += [drawings.write(drawing, table.out_dir) for drawing in draw()]
+        except CannotWriteError:
+            raise  # nor the next figure
         except UserError as error:
             _log.warning("%s not drawn: %s", subjects[0].name, error)
             entries += [drawings.not_run(subject, str(error)) for subject in subjects]

@@ -18,7 +18,7 @@ import numpy as np
 
 from l3net import json_files
 from l3net.errors import UserError
-from l3net.files import write_whole
+from l3net.files import regular, write_whole
 from l3net.npz_files import ARRAY_ERRORS
 
 _CHECKSUM_BYTES = 4  # CRC-32
@@ -63,7 +63,7 @@ def read_array(folder: pathlib.Path, key: str) -> np.ndarray | None:
     """
     path = array_path(folder, key)
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(regular(path), mmap_mode="r", allow_pickle=False)
         if path not in _checked:
             if not _is_whole(path.read_bytes(), array.nbytes):
                 return None

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 
 from l3net.errors import UserError
+from l3net.files import regular
 
 
 def csv_rows(
@@ -21,7 +22,7 @@ def csv_rows(
     """
     try:
         # utf-8-sig: spreadsheet programs put a byte-order mark in front.
-        with open(path, newline="", encoding="utf-8-sig") as file:
+        with open(regular(path), newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, skipinitialspace=not plain, strict=True)
             for fields in reader:
                 if fields and (plain or not fields[0].startswith("#")):
@@ -76,7 +77,7 @@ def text_lines(path: str | pathlib.Path) -> Iterator[tuple[int, str]]:
         UserError: if it cannot be read as such.
     """
     try:
-        with open(path, encoding="utf-8-sig") as file:
+        with open(regular(path), encoding="utf-8-sig") as file:
             for line, text in enumerate(file, 1):
                 if (text := text.strip()) and not text.startswith("#"):
                     yield line, text

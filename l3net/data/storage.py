@@ -96,7 +96,7 @@ def read_head(path: Location, num_bytes: int) -> tuple[bytes, int]:
     if isinstance(path, RemotePath):
         with _os_errors(), path.open() as file:
             return file.read(num_bytes), file.size()
-    with open(path, "rb", buffering=0) as file:
+    with open(files.regular(path), "rb", buffering=0) as file:
         return file.read(num_bytes), os.fstat(file.fileno()).st_size
 
 

@@ -22,6 +22,7 @@ from l3net import constants
 from l3net.constants import AUDIO_GRID
 from l3net.data import augment
 from l3net.errors import UserError, first_line
+from l3net.files import regular
 from l3net.inference import saved_model, saved_model_writer, signatures
 from l3net.inference.saved_model_writer import Function
 from l3net.models import convnets, openl3
@@ -136,7 +137,7 @@ def read_weights(path: str | pathlib.Path) -> Weights:
             "openl3_{audio,image}_{linear,mel128,mel256}_{music,env}-v0_4_0.h5.gz"
         )
     try:
-        raw = path.read_bytes()
+        raw = pathlib.Path(regular(path)).read_bytes()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; openl3's are at {PUBLISHED_AT}") from error
     try:

@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterator
 import tensorflow as tf
 
 from l3net.errors import UserError, first_line
+from l3net.files import CannotWriteError
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ def write(checkpoint: tf.train.Checkpoint, folder: pathlib.Path, step: int) -> N
     """Writes a checkpoint, brings it to the disk and reads it back.
 
     Raises:
-        UserError: if that fails, because the disk is full, for example; nothing of it is left.
+        CannotWriteError: if that fails, of a full disk, for example; nothing of it is left.
     """
     path = path_of(folder, step)
     try:
@@ -91,7 +92,7 @@ def write(checkpoint: tf.train.Checkpoint, folder: pathlib.Path, step: int) -> N
         problem = first_line(error)
     if problem is not None:
         remove(folder, [step])
-        raise UserError(
+        raise CannotWriteError(
             f"cannot write checkpoint {path}: {problem}; the ones before are kept, and the same "
             "command goes on from them when there is room"
         )

@@ -1,11 +1,12 @@
 import dataclasses
 import json
+import os
 from typing import Any
 
 import pytest
 
 from l3net.errors import UserError
-from l3net.json_files import read_json, write_json
+from l3net.json_files import read_json, read_lines, read_published, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +53,31 @@ def test_damage_is_one_line_that_names_file_and_field(tmp_path, number):
     with pytest.raises(UserError, match=rf"a.json is damaged \(.*({reason}).*\); copy it") as error:
         read_json(tmp_path / "a.json", Content, "copy it again")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("make", ["pipe", "device", "folder"])
+def test_what_never_ends_is_not_read(tmp_path, make):
+    path = tmp_path / "a.json"
+    if make == "pipe":
+        os.mkfifo(path)
+    elif make == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    for read in (read_json, read_published):
+        with pytest.raises(UserError, match="a.json.*(not a regular file|Is a directory)"):
+            read(path, Content, "copy it again")
+    with pytest.raises(OSError):
+        read_lines(path, Content)
+
+
+def test_lines_of_json(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"num_clips": 1, "names": [], "x": 5}\n{"num_clips": 2, "na')  # cut off
+    assert read_lines(path, Content) == [{"num_clips": 1, "names": [], "x": 5}]
+    path.write_text('{"num_clips": 1, "names": []}\n{"num_clips": "2"}\n')
+    with pytest.raises(UserError, match="line 2 of .*a.jsonl is damaged .num_clips: expected"):
+        read_lines(path, Content)
 
 
 def test_any_changed_byte_is_found_or_changes_nothing(tmp_path):
