@@ -185,7 +185,8 @@ class _Found:
             for member in self._all(path):
                 if member.refusal:
                     num_refused += 1
-                    first = first or f"{member.name!r:.100} {member.refusal}"
+                    name = f"{member.name!r:.100}: " if member.name else ""
+                    first = first or name + member.refusal
                 if member.name:
                     yield member
         except (Damage, OSError) as error:

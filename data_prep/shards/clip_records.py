@@ -12,6 +12,7 @@ from data_prep.lists.manifest import ManifestRow
 from data_prep.lists.media_files import MediaFiles
 from data_prep.shards import flow
 from data_prep.shards.config import Config
+from data_prep.shards.formats import FORMATS
 from l3net import constants
 from l3net.data import schema
 from l3net.media import ffmpeg
@@ -72,7 +73,7 @@ def make_record(row: ManifestRow, recipe: Recipe) -> tuple[Outcome, bytes | None
         if recipe.config.skip_silent and is_silent(decoded.waveform):
             return _outcome(row, SKIPPED, reason=SILENT, detail=SILENCE), None
         flows = _flow(row, decoded, recipe, deadline)
-        record = schema.encode_clip(_clip(row, decoded, flows, recipe))
+        record = FORMATS[recipe.config.format].encode_clip(_clip(row, decoded, flows, recipe))
     except ffmpeg.MediaError as error:
         return _outcome(row, error.outcome, reason=error.reason, detail=error.detail), None
     except ValueError as error:

@@ -18,6 +18,7 @@ from l3net.flags import REQUIRED, setting
 from l3net.media import ffmpeg, tracks
 from l3net.media.sound import SILENCE_DBFS
 
+TFRECORD, WEBDATASET = FORMATS = ("tfrecord", "webdataset")
 PREP_VERSION = "2"  # of the code that makes a clip; 2: frame = the last that began by its time
 CLIPS_PER_SHARD = 16  # about 90 MB of ten-second clips, the work lost when a run is killed
 MAX_SHARDS = 1024
@@ -27,6 +28,7 @@ MIN_FRAME_RATE_HZ, MAX_FRAME_RATE_HZ = 1.0, 100.0
 LATER_SETTINGS = {
     "audio_track": None,
     "flow_smallest_side_px": 0,
+    "format": TFRECORD,
     "frame_rate_hz": constants.FRAME_RATE_HZ,
     "max_frames": 0,
     "mediasequence_flow": False,
@@ -65,10 +67,16 @@ class Target:
 class Media(tracks.Tracks):
     """How pictures and sound are stored."""
 
+    format: str = setting(
+        TFRECORD,
+        "Form of the shards: TFRecord, which everything here reads, or WebDataset's .tar files of "
+        "JPEGs, FLAC and JSON for other programs.",
+        choices=FORMATS,
+    )
     audio_encoding: str = setting(
         schema.PCM16,
         "Encoding of the sound: 16-bit samples, FLAC (the same in half the size) or floats (what "
-        "DMVR reads).",
+        "DMVR reads). WebDataset's is always FLAC.",
         choices=schema.AUDIO_ENCODINGS,
     )
     smallest_side_px: int = setting(
@@ -137,6 +145,10 @@ class Media(tracks.Tracks):
                 "mediasequence_flow stores the optical flow once more, and there is none: give "
                 "--flow_smallest_side_px, such as 256, too"
             )
+        if self.format == WEBDATASET and self.audio_encoding == schema.FLOATS:
+            raise UserError("audio_encoding floats: the sound of --format=webdataset is FLAC")
+        if self.format == WEBDATASET and self.mediasequence_flow:
+            raise UserError("mediasequence_flow is for --format=tfrecord; leave it out")
         if side_px and self.frame_rate_hz != constants.FRAME_RATE_HZ:
             raise UserError(
                 f"fps {self.frame_rate_hz:g} with optical flow: AVE+OF needs "
@@ -177,6 +189,8 @@ class Config(Media):
 
 def make_config(rows: Sequence[ManifestRow], media: Media, target: Target) -> Config:
     """Returns the configuration of a folder of these rows, which are sorted by example_id."""
+    if media.format == WEBDATASET:
+        media = dataclasses.replace(media, audio_encoding=schema.FLAC)
     num_clips = Counter(row.split for row in rows)
     return Config(
         dataset_name=target.dataset_name,

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import itertools
 import pathlib
+import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -13,8 +14,9 @@ import tensorflow as tf
 
 from data_prep.parallel import in_processes, num_processors
 from data_prep.shards import flow
-from data_prep.shards.config import Config
+from data_prep.shards.config import TFRECORD, Config
 from data_prep.shards.folder import read_prep
+from data_prep.shards.formats import FORMATS, shard_names
 from l3net import constants
 from l3net.data import schema
 from l3net.data.shards import (
@@ -24,7 +26,6 @@ from l3net.data.shards import (
     marker_path,
     read_labels,
     read_marker,
-    shard_name,
 )
 from l3net.errors import UserError, first_line
 from l3net.files import sha256_of
@@ -111,11 +112,7 @@ def verify_folder(
     splits: dict[str, SplitSummary] = collections.defaultdict(SplitSummary)
     if list(folder.labels) != sorted(set(folder.labels)):
         faults.append(f"{LABELS_FILE}: labels are not sorted or come twice")
-    shards = [
-        (split, shard_name(folder.config.dataset_name, split, index, count))
-        for split, count in sorted(folder.config.num_shards.items())
-        for index in range(count)
-    ]
+    shards = shard_names(folder.config)
     names = [name for _, name in shards]
     check = functools.partial(_check_shard, folder)
     workers = num_workers or _worthwhile_workers([folder.path / name for name in names])
@@ -220,14 +217,15 @@ def _marker(folder: _Folder, path: pathlib.Path, shard: _Shard) -> Marker | None
 
 def _check_records(folder: _Folder, path: pathlib.Path, shard: _Shard) -> None:
     """Checks every record that can be read, and notes its clip."""
-    records = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+    kind = FORMATS[folder.config.format]
+    records = _records(folder, path)
     for number in itertools.count():
         where = f"{path.name}, record {number}"
         try:
-            clip = schema.clip_from_bytes(next(records))
+            clip = kind.clip_from_bytes(next(records))
         except StopIteration:
             return
-        except tf.errors.OpError as error:
+        except (tf.errors.OpError, tarfile.TarError, OSError) as error:
             shard.fault(f"unreadable, and all after it ({first_line(error)})", where)
             return
         except Exception as error:  # noqa: BLE001  any damage may come out of a damaged record
@@ -239,6 +237,12 @@ def _check_records(folder: _Folder, path: pathlib.Path, shard: _Shard) -> None:
             shard.summary.num_frames += len(clip.frames)
             shard.summary.seconds += len(clip.waveform) / constants.SAMPLE_RATE_HZ
             shard.clips.append((number, clip.example_id, clip.media_id))
+
+
+def _records(folder: _Folder, path: pathlib.Path) -> Iterator[bytes]:
+    if folder.config.format == TFRECORD:  # with its checksums
+        return tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+    return FORMATS[folder.config.format].read_records(path)
 
 
 # --- One clip ------------------------------------------------------------------------------------

@@ -11,10 +11,8 @@ import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-import tensorflow as tf
-
 from data_prep.lists.manifest import ManifestRow
-from data_prep.shards import clip_records
+from data_prep.shards import clip_records, formats
 from data_prep.shards.clip_records import FAILED, OK, Outcome
 from data_prep.shards.config import Config
 from l3net.data.shards import (
@@ -22,7 +20,6 @@ from l3net.data.shards import (
     fitting_marker,
     marker_path,
     read_marker,
-    shard_name,
     write_marker,
 )
 from l3net.files import disk_errors, sha256_of, temporary_name
@@ -53,17 +50,13 @@ def shard_of(example_id: str, num_shards: int) -> int:
 
 def shard_names(config: Config) -> list[str]:
     """Returns the file names of all shards, split by split."""
-    return [
-        shard_name(config.dataset_name, split, index, count)
-        for split, count in config.num_shards.items()
-        for index in range(count)
-    ]
+    return [name for _, name in formats.shard_names(config)]
 
 
 def shard_name_of(row: ManifestRow, config: Config) -> str:
     """Returns the file name of the shard that a row goes to."""
-    count = config.num_shards[row.split]
-    return shard_name(config.dataset_name, row.split, shard_of(row.example_id, count), count)
+    index = shard_of(row.example_id, config.num_shards[row.split])
+    return formats.name_of_shard(config, row.split, index)
 
 
 def all_shards(rows: Iterable[ManifestRow], config: Config) -> list[Shard]:
@@ -110,7 +103,7 @@ def write_shard(shard: Shard, job: Job, report: Callable[[Outcome], None]) -> No
     try:
         with disk_errors(path):
             outcomes = []
-            with tf.io.TFRecordWriter(str(partial)) as writer:
+            with _format(job).writer(str(partial)) as writer:
                 for outcome, record in _results(shard, job):
                     if record is not None:
                         writer.write(record)
@@ -129,7 +122,7 @@ def _results(shard: Shard, job: Job) -> Iterator[tuple[Outcome, bytes | None]]:
         for row in shard.rows:
             yield clip_records.make_record(row, job.recipe)
         return
-    records = _records(path)
+    records = _format(job).read_records(path)
     for row, fields in zip(shard.rows, marker.outcomes or (), strict=True):
         outcome = Outcome(**fields)
         if outcome.outcome == FAILED:
@@ -138,15 +131,8 @@ def _results(shard: Shard, job: Job) -> Iterator[tuple[Outcome, bytes | None]]:
             yield outcome, next(records) if outcome.outcome == OK else None
 
 
-def _records(path: pathlib.Path) -> Iterator[bytes]:
-    """Yields the records of a TFRecord file whose bytes were checked already.
-
-    Not by tf.data: a worker runs no TensorFlow operation, so it starts none of its threads.
-    """
-    with open(path, "rb") as file:
-        while header := file.read(12):  # length, checksum of the length
-            yield file.read(int.from_bytes(header[:8], "little"))
-            file.read(4)  # checksum of the record
+def _format(job: Job) -> formats.Format:
+    return formats.FORMATS[job.recipe.config.format]
 
 
 def _commit(

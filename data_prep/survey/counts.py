@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from data_prep.lists import manifest
 from data_prep.shards.clip_records import OK
+from data_prep.shards.config import TFRECORD
 from data_prep.shards.folder import MANIFEST_FILE, read_prep
 from data_prep.survey.loudness import Histogram, Sound
 from data_prep.survey.sample import SampleClip, Sampling, sample_clip
@@ -141,6 +142,8 @@ def _begin(folder: pathlib.Path) -> Survey:
         raise UserError(
             f"{folder} is no folder of shards ({error}); data_prep.write_shards makes one"
         ) from error
+    if config.format != TFRECORD:
+        raise UserError(f"{folder} has {config.format} shards; this command reads tfrecord shards")
     splits = {split: Split(count) for split, count in sorted(config.num_shards.items())}
     edges = np.linspace(0, config.max_seconds, _NUM_DURATION_BINS + 1)
     return Survey(

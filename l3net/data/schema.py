@@ -186,8 +186,7 @@ def encode_clip(clip: Clip) -> bytes:
         ValueError: if frames and timestamps differ in number or order, the waveform is not int16
             [num_samples], or there is flow between some frames only or without its scale.
     """
-    if problem := _problem(clip):
-        raise ValueError(f"clip {clip.example_id}: {problem}")
+    check_clip(clip)
     audio_name, audio_list = _serialized_audio(clip.waveform, clip.audio_encoding)
     context, lists = {}, {audio_name: audio_list}
     for feature in FEATURES:
@@ -201,6 +200,12 @@ def encode_clip(clip: Clip) -> bytes:
     features = tf.train.Features(feature=context)
     packed = tf.train.SequenceExample(context=features).SerializeToString(deterministic=True)
     return b"".join([packed, *feature_lists(lists)])
+
+
+def check_clip(clip: Clip) -> None:
+    """Raises ValueError if a clip cannot be written, see `encode_clip`."""
+    if problem := _problem(clip):
+        raise ValueError(f"clip {clip.example_id}: {problem}")
 
 
 def _problem(clip: Clip) -> str | None:
@@ -234,10 +239,15 @@ def _serialized_audio(waveform: np.ndarray, encoding: str) -> tuple[str, list[by
     if encoding == FLOATS:
         return AUDIO_FLOATS, feature_list(REALS, [waveform.astype(np.float32) / INT16_SCALE])
     if encoding == FLAC:
-        buffer = io.BytesIO()
-        soundfile.write(buffer, waveform, constants.SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
-        return AUDIO_BYTES, feature_list(BYTES, [[buffer.getvalue()]])
+        return AUDIO_BYTES, feature_list(BYTES, [[encode_flac(waveform)]])
     return AUDIO_BYTES, feature_list(BYTES, [[waveform.astype("<i2", copy=False).tobytes()]])
+
+
+def encode_flac(waveform: np.ndarray) -> bytes:
+    """Returns int16 [num_samples] at 48 kHz as a FLAC file."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, waveform, constants.SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
+    return buffer.getvalue()
 
 
 # --- Reader in Python ----------------------------------------------------------------------------

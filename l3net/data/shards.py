@@ -131,6 +131,8 @@ def find_shards(folder: str | Location, split: str) -> list[Shard]:
     matches = [match for match in matches if match["split"] == split]
     if not matches:
         have = f"it has the splits {', '.join(sorted(splits))}" if splits else "it has no shards"
+        if any(_SHARD_NAME.fullmatch(name.removesuffix(".tar")) for name in names) and not splits:
+            have = "it was made for other programs, by write_shards --format=webdataset"
         raise UserError(f"no shards of split {split!r} in {folder}; {have}")
     count = int(matches[0]["count"])
     if len(matches) != count:
