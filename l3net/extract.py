@@ -83,9 +83,7 @@ def extract_files(
     settings.check()
     extractor = _Extractor(saved_model.SavedModel(config.saved_model), settings, config.batch_size)
     files, outcomes = find_files(inputs, pathlib.Path(config.out_dir))
-    extractor.features.require(
-        {file_kinds.KINDS.get(path.suffix.lower()) for path in files.values()}
-    )
+    extractor.features.require({file_kinds.kind_in_folder(path) for path in files.values()})
     num_failed = len(outcomes)
     with progress("extracting", unit="file", total=len(files)) as bar:
         for out, path in files.items():
@@ -99,7 +97,7 @@ def extract_files(
 def find_files(
     inputs: Iterable[str | pathlib.Path], out_dir: pathlib.Path
 ) -> tuple[dict[pathlib.Path, pathlib.Path], list[Outcome]]:
-    """Lists what to do: files as named, and all files of known suffix below folders.
+    """Lists what to do: files as named, and all sound, images and video below folders.
 
     Files below a folder keep their relative path; hidden files and folders are left out. Returns
     .npz path -> file, and failures: folders that are unreadable or hold no file for us.

@@ -20,7 +20,7 @@ from data_prep.lists.media_index import IMAGE_SECONDS, MediaFile, Names
 from l3net import constants
 from l3net.errors import UserError
 from l3net.flags import REQUIRED, setting
-from l3net.media.file_kinds import IMAGE, SUFFIXES, VIDEO
+from l3net.media.file_kinds import IMAGE, VIDEO
 from l3net.progress import track
 
 NOT_IN_FOLDER, OTHER_TIMES, EMPTY = "not in folder", "only other times in folder", "empty file"
@@ -344,7 +344,7 @@ def _once(
 
 # --- From clips to files -------------------------------------------------------------------------
 def _paths(request: Request, kind: str) -> Iterator[str]:
-    paths = request.files.paths(SUFFIXES[kind])
+    paths = request.files.paths(kind)
     return track(paths, f"listing {request.media_dir}", unit="file")
 
 

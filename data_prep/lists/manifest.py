@@ -94,7 +94,7 @@ def rows_from_files(
 ) -> list[ManifestRow]:
     """Makes one row per video file, in folders or archives: its first seconds.
 
-    Suffixes say which files are videos (`l3net.media.file_kinds`); hidden ones are left out. The
+    Suffixes, else contents say which files are videos (`l3net.media.file_kinds`). The
     split of a file depends on its relative path and the seed only, so adding files moves no other.
     Without fractions all are in "train". Rows are sorted by path and have no labels. An archive
     that cannot be read to its end has a row of its own, which tells of that when it is prepared.
@@ -104,7 +104,7 @@ def rows_from_files(
             unusable.
     """
     fractions = checked_fractions({"train": 1.0} if split_fractions is None else split_fractions)
-    paths = {*files.paths(SUFFIXES[VIDEO]), *files.damaged_archives()}
+    paths = {*files.paths(VIDEO), *files.damaged_archives()}
     if not paths:
         places = ", ".join(map(str, files.folders or [each.path for each in files.archives[:9]]))
         raise UserError(

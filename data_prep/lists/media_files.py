@@ -7,7 +7,7 @@ import glob
 import logging
 import os
 import pathlib
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from data_prep.archives import member_copies, member_index
 from data_prep.archives.member_index import Archive, Index
@@ -15,6 +15,7 @@ from data_prep.archives.members import SUFFIXES, is_archive
 from data_prep.lists import media_index
 from l3net.errors import UserError
 from l3net.media.ffmpeg import MediaError, inside
+from l3net.media.file_kinds import KINDS
 
 _log = logging.getLogger(__name__)
 
@@ -53,18 +54,18 @@ class MediaFiles:
         member_index.update(path, self.archives, known)
         return dataclasses.replace(self, index=path)
 
-    def paths(self, suffixes: Container[str]) -> Iterator[str]:
-        """Yields the files with certain suffixes (in lower case), some of them perhaps twice.
+    def paths(self, kind: str) -> Iterator[str]:
+        """Yields the files of a kind (see `media_index.media_paths`), some of them perhaps twice.
 
-        Hidden ones and linked folders are left out.
+        Members of archives go by their suffix alone. Hidden ones and linked folders are left out.
         """
         for folder in self.folders:
-            yield from media_index.media_paths(folder, suffixes)
+            yield from media_index.media_paths(folder, kind)
         if self.index is not None:
             with contextlib.closing(Index(self.index)) as index:
                 for path in index.paths():
                     is_hidden = path.startswith(".") or "/." in path
-                    if not is_hidden and os.path.splitext(path)[1].lower() in suffixes:
+                    if not is_hidden and KINDS.get(os.path.splitext(path)[1].lower()) == kind:
                         yield path
 
     def damaged_archives(self) -> list[str]:
@@ -161,7 +162,8 @@ def _named(text: str, what: str) -> Iterator[pathlib.Path]:
 
 
 def _archives_in(folder: pathlib.Path) -> Iterator[Archive]:
-    names = filter(is_archive, media_index.files_below(folder))
+    # Links are named when the files are listed.
+    names = filter(is_archive, media_index.files_below(folder, note=lambda _: None))
     for label in sorted(filter(media_index.is_utf8, names)):
         try:
             yield Archive(inside(folder, label), label)

@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 from l3net import constants
 from l3net.errors import UserError
+from l3net.media import folders
+from l3net.media.file_kinds import kind_in_folder
 
 AUTO, YES, NO = TRIMMED = ("auto", "yes", "no")
 IMAGE_SECONDS = 1 / constants.FRAME_RATE_HZ  # an image is a clip of one frame
@@ -56,39 +58,42 @@ def plain_names(stem: str) -> Iterator[tuple[str, tuple[float, ...]]]:
     yield stem, ()
 
 
-def media_paths(folder: str | pathlib.Path, suffixes: Container[str]) -> Iterator[str]:
-    """Yields the files below a folder with certain suffixes (in lower case); see `files_below`."""
+def media_paths(folder: str | pathlib.Path, kind: str) -> Iterator[str]:
+    """Yields the files below a folder that are sound, images or video; see `files_below`.
+
+    `kind` is one of `l3net.media.file_kinds`, by suffix or else by content.
+    """
     num_others = 0
     for path in files_below(folder):
-        if os.path.splitext(path)[1].lower() not in suffixes:
+        if kind_in_folder(pathlib.Path(folder, path)) != kind:
             num_others += 1
         elif is_utf8(path):
             yield path
         else:
             _log.warning("left out %r in %s: its name is not UTF-8; rename it", path, folder)
     if num_others:
-        _log.info("%s: left out %d files without a suffix that is wanted", folder, num_others)
+        _log.info("%s: left out %d files that are no %s", folder, num_others, kind)
 
 
-def files_below(folder: str | pathlib.Path) -> Iterator[str]:
-    """Yields the files in a folder and its subfolders, in no order.
+def files_below(
+    folder: str | pathlib.Path, note: Callable[[str], None] | None = None
+) -> Iterator[str]:
+    """Yields the files in a folder and its subfolders, folder by folder.
 
-    Paths are relative to the folder, posix style. Hidden files and linked subfolders are left out.
+    Paths are relative to the folder, posix style. Hidden files are left out. Links to folders are
+    named in the log and not followed: what they lead to inside is there already, and the way out
+    is closed, as it is for manifests (`l3net.media.ffmpeg.inside`). `note` may take the lines
+    instead of the log.
     """
-    waiting = [("", os.fspath(folder))]
-    try:
-        while waiting:
-            prefix, path = waiting.pop()
-            with os.scandir(path) as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append((f"{prefix}{entry.name}/", entry.path))
-                    else:
-                        yield prefix + entry.name
-    except OSError as error:
+
+    def failed(error: OSError) -> None:
         raise UserError(f"cannot read the folder {folder}: {error}") from error
+
+    yield from folders.files_below(folder, may_leave=False, note=note or _note, failed=failed)
+
+
+def _note(line: str) -> None:
+    _log.warning("%s; name what is behind it in --videos_dir, too, if it is wanted", line)
 
 
 def index_folder(

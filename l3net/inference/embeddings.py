@@ -213,7 +213,7 @@ def get_video_embedding(
         raise UserError(f"video of type {type(path).__name__}: need the path of a file")
     path, hop = pathlib.Path(path), sound.hop_samples(hop_size)
     if file_kinds.kind_of(path) != file_kinds.VIDEO:
-        raise UserError(f"{path}: not a video by its suffix; l3net.extract takes sounds and images")
+        raise UserError(f"{path}: not a video; l3net.extract takes sounds and images")
     network = _load(model)
     output = choose_output(network, output, AUDIO, VISION)
     hear, see = network.features(AUDIO, output), _image_function(network, output)

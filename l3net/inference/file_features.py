@@ -7,7 +7,6 @@ file depend on nothing but the file, the network and the settings.
 import dataclasses
 import logging
 import math
-import os
 import pathlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +16,7 @@ import numpy as np
 from l3net.errors import UserError
 from l3net.flags import setting
 from l3net.inference import saved_model
-from l3net.media import file_kinds, images, sound, tracks
+from l3net.media import file_kinds, folders, images, sound, tracks
 
 FEATURES = ("pool4", "conv4_2", "embedding")
 BOTH, SOUND, PICTURE = STREAMS = ("both", "sound", "picture")
@@ -141,26 +140,30 @@ class FileFeatures:
 
 
 def files_below(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
-    """Lists the files of known suffix at any depth; hidden files and folders are left out.
+    """Lists the files of a kind at any depth (`file_kinds.kind_in_folder`), links followed.
+
+    Hidden files and folders are left out; a folder that links lead to again is read once.
 
     Returns the files, sorted folder by folder; and what is wrong with the folder, a line each.
     """
     paths: list[pathlib.Path] = []
-    unreadable: list[OSError] = []
+    problems: list[str] = []
     others: Counter[str] = Counter()
-    for parent, folders, names in os.walk(folder, onerror=unreadable.append):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(name for name in names if name[0] != "."):
-            path = pathlib.Path(parent, name)
-            if path.suffix.lower() in file_kinds.KINDS:
-                paths.append(path)
-            else:
-                others[path.suffix.lower() or "no suffix"] += 1
+    names = folders.files_below(
+        folder,
+        may_leave=True,
+        note=_log.warning,
+        failed=lambda error: problems.append(f"{error.filename}: {error.strerror}"),
+    )
+    for path in (folder / name for name in names):
+        if file_kinds.kind_in_folder(path) is not None:
+            paths.append(path)
+        else:
+            others[path.suffix.lower() or "no suffix"] += 1
     if others:
         most = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
         _log.info("%s: %d other files left out (%s)", folder, others.total(), most)
-    problems = [f"{error.filename}: {error.strerror}" for error in unreadable]
     if not paths and not problems:
         known = ", ".join(file_kinds.KINDS)
-        problems = [f"{folder}: the folder holds no file of known suffix ({known})"]
+        problems = [f"{folder}: the folder holds no sound, image or video ({known})"]
     return paths, problems

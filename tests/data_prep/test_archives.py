@@ -20,7 +20,7 @@ from data_prep.lists import dataset_rows, make_manifest, manifest
 from data_prep.lists.media_files import MediaFiles, find
 from l3net.errors import UserError
 from l3net.media.ffmpeg import MediaError
-from l3net.media.file_kinds import SUFFIXES, VIDEO
+from l3net.media.file_kinds import VIDEO
 from tests import tiny_folders
 from tests.tiny_archives import (
     KINDS,
@@ -64,7 +64,7 @@ def failure(files: MediaFiles, path: str) -> tuple[str, str]:
 
 
 def videos(files: MediaFiles) -> list[str]:
-    return list(files.paths(SUFFIXES[VIDEO]))
+    return list(files.paths(VIDEO))
 
 
 def listed(members) -> tuple[list[Member], str]:

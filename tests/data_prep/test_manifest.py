@@ -1,6 +1,7 @@
 import collections
 import os
 import pathlib
+import shutil
 
 import pytest
 
@@ -8,6 +9,7 @@ from data_prep.lists import manifest
 from data_prep.lists.manifest import ManifestRow
 from data_prep.lists.media_files import find
 from l3net.errors import UserError
+from tests.conftest import make_video
 
 HEADER = "example_id,media_id,path,start_seconds,end_seconds,split,labels\n"
 ROWS = [
@@ -95,6 +97,26 @@ def test_folder_gives_one_row_per_video(tmp_path):
     rows = manifest.rows_from_files(find(tmp_path, "videos"), max_seconds=5.0)
     assert [row.path for row in rows] == ["a b/-c.WEBM", "b.mp4"]
     assert {(row.start_seconds, row.end_seconds, row.split) for row in rows} == {(0, 5, "train")}
+
+
+def test_content_decides_without_a_known_suffix_and_links_are_named(tmp_path, caplog):
+    folder = tmp_path / "videos"
+    (folder / "sub").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    make_video(tmp_path / "a.mp4", seconds=0.5)
+    for path in (folder / "dQw4w9WgXcQ.unknown_video", folder / "sub/b", folder / "c.mp4.part"):
+        shutil.copy(tmp_path / "a.mp4", path)
+    shutil.copy(tmp_path / "a.mp4", tmp_path / "elsewhere")
+    make_video(folder / "sound_alone.bin", picture=None, seconds=0.5, options=("-f", "mp4"))
+    (folder / "README").write_text("no video")
+    (folder / "again").symlink_to("sub")
+    (folder / "out").symlink_to(tmp_path / "elsewhere")
+    with caplog.at_level("INFO"):
+        rows = manifest.rows_from_files(find(folder, "videos"))
+    assert [row.path for row in rows] == ["dQw4w9WgXcQ.unknown_video", "sub/b"]
+    assert caplog.text.count(f"left out the link {folder}/again: the same folder as") == 1
+    assert caplog.text.count(f"left out the link {folder}/out: it leads out of the folder") == 1
+    assert "left out 3 files that are no video" in caplog.text
 
 
 def test_names_that_are_not_utf8_are_left_out_and_warned_of(tmp_path, caplog):

@@ -71,6 +71,24 @@ def folder(tmp_path_factory):
     return folder
 
 
+def test_links_are_followed_and_content_decides_without_a_known_suffix(tmp_path, network, caplog):
+    folder, elsewhere, out_dir = (tmp_path / name for name in ("folder", "elsewhere", "out"))
+    folder.mkdir()
+    elsewhere.mkdir()
+    soundfile.write(elsewhere / "tone", tone(1.0), RATE, format="FLAC")
+    Image.fromarray(pictures(90, 120)).save(elsewhere / "picture.1", format="PNG")
+    (elsewhere / "README").write_text("no media")
+    (folder / "link").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(folder)
+    assert statuses(run([folder], network, out_dir)) == ["done", "done"]
+    made = {str(path.relative_to(out_dir)) for path in out_dir.rglob("*.npz")}
+    assert made == {"link/tone.npz", "link/picture.1.npz"}
+    assert f"left out the link {folder}/link/back: the same folder as {folder}/" in caplog.text
+    named = run([elsewhere / "tone", elsewhere / "README"], network, tmp_path / "named")
+    assert statuses(named) == ["done", "failed"]
+    assert "unknown suffix '', and by its content neither sound" in named[1].reason
+
+
 def test_files_of_other_kinds_are_counted_and_left_out(tmp_path, caplog):
     for name in ("a.ts", "b.WEBM", "c.webp", "d.txt", "e.txt", "f"):
         (tmp_path / name).touch()
@@ -278,7 +296,7 @@ def test_inputs_that_are_not_there(network, tmp_path):
     (tmp_path / "notes.txt").write_text("no media")
     inputs = [tmp_path / "empty", tmp_path / "none.wav", tmp_path / "notes.txt"]
     reasons = [outcome.reason for outcome in run(inputs, network, tmp_path / "out")]
-    assert "holds no file of known suffix" in reasons[0]
+    assert "holds no sound, image or video" in reasons[0]
     assert "no such file" in reasons[1]
     assert "unknown suffix '.txt'" in reasons[2]
 

@@ -141,7 +141,7 @@ def test_bad_files_do_not_stop_the_others(folder, network, tmp_path):
     counts, complaints = place.add(bad, tmp_path / "empty", missing, mute, dark)
     assert counts == {"added": 2, "known": 0, "failed": 5}
     said = "; ".join(complaints)
-    for words in ("not_media", "not an image", "zero bytes", "no file of known", "no such file"):
+    for words in ("not_media", "not an image", "zero bytes", "holds no sound", "no such file"):
         assert words in said
     assert not any("\n" in complaint for complaint in complaints)
     assert place.index.counts() == {SOUND: 3, IMAGE: 2, "files": 2}
@@ -321,7 +321,7 @@ def test_the_command_tells_what_is_wrong_in_one_line(folder, network, tmp_path, 
     refuse("query itself", query=str(folder / "low.mp4"), out=str(folder / "low.mp4"))
     assert not (tmp_path / "idx").exists()
     (tmp_path / "empty").mkdir()
-    refuse("no file of known suffix", add=[str(tmp_path / "empty")])
+    refuse("holds no sound, image or video", add=[str(tmp_path / "empty")])
     refuse("holds no entry", query=str(folder / "low.mp4"))
     with caplog.at_level(logging.ERROR):
         refuse("2 inputs could not be added", add=["none.wav", str(tmp_path / "empty")])

@@ -320,7 +320,7 @@ def test_files_that_are_no_video_with_both(model, tmp_path):
     soundfile.write(tmp_path / "tone.wav", tone(1.0), RATE)
     mute = conftest.make_video(tmp_path / "mute.mp4", sound=None, seconds=0.5)
     for path, message in (
-        (tmp_path / "tone.wav", "not a video by its suffix"),
+        (tmp_path / "tone.wav", "not a video"),
         (np.zeros(3), "video of type ndarray"),
         (tmp_path / "none.mp4", "no such file"),
         (mute, "no audio track"),
