@@ -60,6 +60,10 @@ SECONDS ?= 3600
 fuzz: $(READY)  ## Run every command on damaged inputs for SECONDS=3600 (SEED=0) and count what comes of it
 	$(RUN) tests.benchmarks.fuzz --seconds=$(SECONDS) --seed=$(SEED) --out_dir=runs/fuzz
 
+.PHONY: kills
+kills: $(READY)  ## Kill train, extract, search and export 20 times each, and compare with unbroken runs (half an hour, SEED=0)
+	$(RUN) tests.benchmarks.kills --seed=$(SEED) --out_dir=runs/kills
+
 # The real openl3 0.4.2 and kapre 0.4.1, without weights; openl3's setup.py ends at Python 3.11.
 OPENL3_PYTHON ?= python3.11
 OPENL3 := .venv/openl3

@@ -5,17 +5,22 @@ for name, command in COMMANDS.items():       # read below the world, write below
     commands.run("-m", *command.arguments, cwd=world)
 """
 
+import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
 import shutil
+import sqlite3
+import zipfile
 
 import numpy as np
 import soundfile
 
 from data_prep.demo_data import clips
 from data_prep.demo_data.data_set import Config, make_demo
+from l3net.json_files import CHECKSUM
 from tests import commands, tiny_sets
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -25,6 +30,7 @@ _SMALL = (
     *("--num_eval_pairs=4", "--eval_every_steps=2", "--log_every_steps=1", "--shards=shards"),
 )
 _WIDTH = "--width=0.03125"
+_TIMES = ("seconds", "pairs_per_second")  # in metrics
 _L3, _AVE, _AVOL = (f"runs/{name}/saved_model" for name in ("l3_net_ots", "ave_net", "avol_net"))
 _RANDOM = f"{_L3}_random"
 
@@ -215,6 +221,48 @@ def copy_reads(world: pathlib.Path, command: Command, folder: pathlib.Path) -> N
             shutil.copytree(world / name, target, dirs_exist_ok=True)
         else:
             shutil.copyfile(world / name, target)
+
+
+def results_of(command: Command, folder: pathlib.Path) -> dict[str, str]:
+    """Returns a digest of every file that a command wrote, times and versions left out."""
+    roots = [folder / name for name in (OUT, *command.writes)]
+    paths = [path for root in roots for path in ([root] if root.is_file() else root.rglob("*"))]
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(_content(path)).hexdigest()
+        for path in paths
+        if path.is_file() and path.name != ".lock" and "cache" not in path.parts
+    }
+
+
+def _rows(path: pathlib.Path) -> bytes:
+    """Returns the files of a search index and their vectors, in any order."""
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        rows = database.execute(
+            "SELECT path, sha256, kind, modality, step_seconds, vectors FROM file JOIN part ON "
+            "file.id = part.file"
+        )
+        return repr(sorted(rows)).encode()
+
+
+def _content(path: pathlib.Path) -> bytes:
+    data = path.read_bytes()
+    if path.suffix == ".json":
+        content = json.loads(data)
+        for name in (*_TIMES, "versions", "commit", CHECKSUM):
+            content.pop(name, None) if isinstance(content, dict) else None
+        return json.dumps(content, sort_keys=True).encode()
+    if path.suffix == ".jsonl":
+        lines = [json.loads(line) for line in data.splitlines()]
+        kept = [{k: v for k, v in line.items() if k not in _TIMES} for line in lines]
+        return json.dumps(kept).encode()
+    if path.suffix == ".sqlite":
+        return _rows(path)
+    if path.suffix == ".npz":
+        with zipfile.ZipFile(path) as archive:
+            return b"".join(archive.read(name) for name in sorted(archive.namelist()))
+    if path.suffix == ".md":
+        return b"\n".join(line for line in data.split(b"\n") if b"Made in " not in line)
+    return data
 
 
 def make_world(folder: pathlib.Path) -> pathlib.Path:

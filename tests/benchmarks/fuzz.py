@@ -19,8 +19,6 @@ to fuzz.json and fuzz.md.
 
 import collections
 import dataclasses
-import hashlib
-import json
 import os
 import pathlib
 import random
@@ -30,17 +28,16 @@ import stat
 import statistics
 import sys
 import time
-import zipfile
 from collections.abc import Iterator
 
 from l3net import flags, provenance
 from l3net.errors import UserError
 from l3net.files import write_whole
 from l3net.flags import setting
-from l3net.json_files import CHECKSUM, write_json
+from l3net.json_files import write_json
 from l3net.progress import Progress, progress
 from tests import all_commands, commands, mutations
-from tests.all_commands import COMMANDS, OUT, Command
+from tests.all_commands import COMMANDS, Command
 
 MOST_BYTES = 1_500_000_000
 _KILLED_BYTES = 3 * MOST_BYTES  # before the machine suffers
@@ -142,33 +139,7 @@ def failure_of(ran: Ran, folder: pathlib.Path) -> str:
     return f"left {partial[0]}" if partial else ""
 
 
-# --- Results -------------------------------------------------------------------------------------
-def results_of(command: Command, folder: pathlib.Path) -> dict[str, str]:
-    """Returns a digest of every file that a command wrote, times and versions left out."""
-    roots = [folder / name for name in (OUT, *command.writes)]
-    paths = [path for root in roots for path in ([root] if root.is_file() else root.rglob("*"))]
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(_content(path)).hexdigest()
-        for path in paths
-        if path.is_file() and path.name != ".lock" and "cache" not in path.parts
-    }
-
-
-def _content(path: pathlib.Path) -> bytes:
-    data = path.read_bytes()
-    if path.suffix == ".json":
-        content = json.loads(data)
-        for name in ("seconds", "versions", "commit", CHECKSUM):
-            content.pop(name, None) if isinstance(content, dict) else None
-        return json.dumps(content, sort_keys=True).encode()
-    if path.suffix == ".npz":
-        with zipfile.ZipFile(path) as archive:
-            return b"".join(archive.read(name) for name in sorted(archive.namelist()))
-    if path.suffix == ".md":
-        return b"\n".join(line for line in data.split(b"\n") if b"Made in " not in line)
-    return data
-
-
+# --- Without damage -----------------------------------------------------------------------------
 def has_checksum(name: str) -> bool:
     """Returns whether any change of a file of the world must be seen."""
     path = pathlib.PurePath(name)
@@ -186,7 +157,7 @@ def measure(name: str, world: pathlib.Path, scratch: pathlib.Path) -> Clean:
         ran.append(run(command, folder, 600.0))
         if ran[-1].status or failure_of(ran[-1], folder):
             raise UserError(f"{name} fails without damage: {ran[-1].stderr[-500:]}")
-        results.append(results_of(command, folder))
+        results.append(all_commands.results_of(command, folder))
     alike = {path: digest for path, digest in results[0].items() if results[1].get(path) == digest}
     return Clean(max(each.seconds for each in ran), max(each.peak_bytes for each in ran), alike)
 
@@ -232,7 +203,7 @@ def run_case(name: str, number: int, world: pathlib.Path, clean: Clean, config: 
     reason = failure_of(ran, folder)
     covered = all(has_checksum(where) and kind in mutations.BYTES for where, kind in damages)
     if not reason and ran.status == 0 and covered:
-        reason = _difference(clean.results, results_of(command, folder))
+        reason = _difference(clean.results, all_commands.results_of(command, folder))
     kinds = tuple(sorted({kind for _, kind in damages}))
     outcome = FAILED if reason else (OK if ran.status == 0 else REFUSED)
     if reason:
