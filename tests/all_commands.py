@@ -45,9 +45,12 @@ class Command:
     writes: tuple[str, ...] = ()
 
     @property
-    def module(self) -> str:
-        """Name of its module."""
-        return self.arguments[0]
+    def cost(self) -> float:
+        """Seconds that it takes on an idle core, roughly: those that train, trace much."""
+        module = self.arguments[0]
+        if module in ("l3net.train", "eval.figures", "eval.table2_sound"):
+            return 20.0
+        return 6.0 if module.startswith("eval.") and "reporting" not in module else 2.0
 
 
 def _command(text: str, *reads: str, writes: tuple[str, ...] = ()) -> Command:

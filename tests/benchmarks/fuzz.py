@@ -232,11 +232,7 @@ def main(config: Config) -> None:
     world = pathlib.Path(config.world or out_dir / "world")
     if not (world / "figures" / "figures.json").is_file():
         all_commands.make_world(_new(world))
-    clean = {}
-    with progress("runs without damage", unit="command", total=len(names)) as shown:
-        for name in names:
-            clean[name] = measure(name, world, out_dir)
-            shown.advance()
+    clean: dict[str, Clean] = {}
     cases: list[Case] = []
     start = time.monotonic()
     with progress("fuzzing", unit="second", total=round(config.seconds)) as shown:
@@ -261,12 +257,14 @@ def _rooms() -> Iterator[str]:
 def _cases(
     names: list[str], world: pathlib.Path, clean: dict[str, Clean], config: Config, start: float
 ) -> Iterator[Case]:
-    weights = [1 / (1 + clean[name].seconds) for name in names]
     number = config.first
     while time.monotonic() - start < config.seconds:
         if config.cases is not None and number >= config.first + config.cases:
             return
+        weights = [1 / COMMANDS[name].cost for name in names]
         chosen = random.Random(f"{config.seed} {number}").choices(names, weights)[0]
+        if chosen not in clean:
+            clean[chosen] = measure(chosen, world, pathlib.Path(config.out_dir))
         yield run_case(chosen, number, world, clean[chosen], config)
         number += 1
 
