@@ -335,6 +335,7 @@ readme: $(READY)  ## Put the tables of the last runs on the demo data, av_digits
 	$(RUN) eval.reporting.docs_tables --readme=docs/demo_results.md --names=networks,table2,table3,table4,retrieval,localization,claims \
 	  $(patsubst %,runs/demo/%.md,avc_accuracy table2 table3 table4 retrieval localization claims)
 	$(RUN) eval.reporting.docs_tables --readme=docs/demo_results.md --results=docs/demo_results.md
+	$(RUN) eval.reporting.docs_tables --readme=docs/reliability.md runs/fuzz/fuzz.md runs/kills/kills.md
 	$(RUN) eval.reporting.docs_tables --readme=docs/evidence.md \
 	  --names=digits_networks,digits_retrieval,digits_localization,digits_claims,sounds,photographs \
 	  $(patsubst %,runs/%.md,$(addprefix av_digits/over_seeds/,avc_accuracy retrieval localization) av_digits/claims evidence/table2 evidence/table3)
