@@ -55,12 +55,20 @@ class MediaFiles:
         return dataclasses.replace(self, index=path)
 
     def paths(self, kind: str) -> Iterator[str]:
-        """Yields the files of a kind (see `media_index.media_paths`), some of them perhaps twice.
+        """Yields the files of a kind (see `media_index.media_paths`), then the members.
 
         Members of archives go by their suffix alone. Hidden ones and linked folders are left out.
+        A path may be that of a file and of a member.
         """
-        for folder in self.folders:
-            yield from media_index.media_paths(folder, kind)
+        num_twice = 0
+        for number, folder in enumerate(self.folders):
+            for path in media_index.media_paths(folder, kind):
+                if any(os.path.lexists(earlier / path) for earlier in self.folders[:number]):
+                    num_twice += 1
+                else:
+                    yield path
+        if num_twice:
+            _log.warning("%d files are in several folders; those of the first count", num_twice)
         if self.index is not None:
             with contextlib.closing(Index(self.index)) as index:
                 for path in index.paths():

@@ -97,8 +97,9 @@ def test_a_mixture_gives_the_shards_of_the_loose_files(tiny_videos, tiny_shards,
     write(mixed / "part.tgz", archive_bytes("tar.gz", files[4:6]))
     write(other / "last.zip", zip_bytes(files[6:]))
     write(other / "notes.txt", b"no archive")
+    write(tmp_path / "out" / ".member-0123456789abcdef.mp4", b"left by a run that was killed")
     settings = {"manifest": tiny_videos / "manifest.csv", "dataset_name": "tiny", "num_shards": 2}
-    settings |= {"videos_dir": f"{mixed},{other}/*.zip", "num_workers": 2}
+    settings |= {"videos_dir": f"{mixed},{other}/*.zip", "num_workers": 1}
     tiny_folders.prepare(out_dir=tmp_path / "out", **settings)
     assert tiny_folders.contents(tmp_path / "out") == tiny_folders.contents(tiny_shards)
     hidden = {path.name for path in (tmp_path / "out").glob(".*")}
@@ -450,6 +451,16 @@ def test_what_cannot_be_a_source_is_one_line(tmp_path):
         find(f"{tmp_path},{tmp_path}/*.tar", "videos")
 
 
+def test_of_two_folders_the_first_counts(tmp_path, caplog):
+    for name in ("1", "2"):
+        write(tmp_path / name / "a.mp4", name.encode())
+    write(tmp_path / "2" / "b.mp4", b"b")
+    files = find(f"{tmp_path}/1,{tmp_path}/2", "videos")
+    assert sorted(videos(files)) == ["a.mp4", "b.mp4"]
+    assert content(files, "a.mp4") == b"1" and content(files, "b.mp4") == b"b"
+    assert "1 files are in several folders; those of the first count" in caplog.text
+
+
 def test_a_link_to_an_archive_that_leads_out_is_left_out(tmp_path, caplog):
     write(tmp_path / "other.tar", tar_bytes(FILES))
     (tmp_path / "videos").mkdir()
@@ -457,3 +468,7 @@ def test_a_link_to_an_archive_that_leads_out_is_left_out(tmp_path, caplog):
     (tmp_path / "videos" / "y.tar").symlink_to(tmp_path / "nowhere.tar")
     assert not find(tmp_path / "videos", "videos").archives
     assert "x.tar: leads out of the folder of the videos" in caplog.text
+    # Who names it wants it, as in the cache of a hub.
+    assert [each.label for each in find(tmp_path / "videos" / "x.tar", "videos").archives] == [
+        "x.tar"
+    ]
