@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Container, Iterable, Iterator
 from typing import NamedTuple
 
+from data_prep.archives.members import is_archive
 from l3net import constants
 from l3net.errors import UserError
 from l3net.media import folders
@@ -65,7 +66,7 @@ def media_paths(folder: str | pathlib.Path, kind: str) -> Iterator[str]:
     """
     num_others = 0
     for path in files_below(folder):
-        if kind_in_folder(pathlib.Path(folder, path)) != kind:
+        if is_archive(path) or kind_in_folder(pathlib.Path(folder, path)) != kind:
             num_others += 1
         elif is_utf8(path):
             yield path
