@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from data_prep.archives import tar_files, zip_files
 from data_prep.archives.members import Damage, Member
-from l3net.errors import UserError, first_line
+from l3net.errors import UserError
 from l3net.progress import track
 
 FILE = ".members.sqlite"
@@ -163,8 +163,11 @@ def _add(
     folder = label[: label.rfind("/") + 1]
     rows = ((folder + member.name, number, *member) for member in found.members(pathlib.Path(path)))
     index.executemany(_INSERT, rows)
-    values = (found.damage, found.refused, found.points, number)
-    index.execute("UPDATE archives SET damage = ?, refused = ?, points = ? WHERE id = ?", values)
+    # What the disk refuses today may be there tomorrow: with no time it is read again then.
+    time_ns = -1 if found.is_unreadable else time_ns
+    values = (found.damage, found.refused, found.points, time_ns, number)
+    columns = "damage = ?, refused = ?, points = ?, time_ns = ?"
+    index.execute(f"UPDATE archives SET {columns} WHERE id = ?", values)
 
 
 class _Found:
@@ -172,11 +175,12 @@ class _Found:
 
     Attributes:
         damage: why the rest of it cannot be read.
+        is_unreadable: whether that is the disk's doing.
         refused: how many members are refused, and why the first.
         points: where reading of a .tar.gz may begin.
     """
 
-    damage, refused, points = "", "", None
+    damage, is_unreadable, refused, points = "", False, "", None
 
     def members(self, path: pathlib.Path) -> Iterator[Member]:
         """Yields the members whose names can be a file's."""
@@ -189,8 +193,10 @@ class _Found:
                     first = first or name + member.refusal
                 if member.name:
                     yield member
-        except (Damage, OSError) as error:
-            self.damage = first_line(error)
+        except Damage as error:
+            self.damage = str(error)
+        except OSError as error:
+            self.damage, self.is_unreadable = error.strerror or str(error), True
         if num_refused:
             self.refused = f"{num_refused} members; the first: {first}"
 

@@ -29,6 +29,7 @@ def members(file: BinaryIO, limit_bytes: float = float("inf")) -> Iterator[Membe
 
     Raises:
         Damage: where it is cut off or damaged, or claims more than the limit.
+        OSError: if the disk refuses.
     """
     headers, num = _Headers(file), 0
     try:
@@ -52,6 +53,8 @@ def members(file: BinaryIO, limit_bytes: float = float("inf")) -> Iterator[Membe
     except Damage as error:
         raise Damage(f"{error}, after {num} members") from error
     except Exception as error:  # noqa: BLE001  anything may come out of a damaged header
+        if getattr(error, "errno", None):  # the disk, not the archive
+            raise
         raise Damage(f"{first_line(error)}, after {num} members") from error
 
 

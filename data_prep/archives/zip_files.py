@@ -32,6 +32,7 @@ def members(file: BinaryIO) -> Iterator[Member]:
 
     Raises:
         Damage: if the directory, which is at the end, is cut off or damaged.
+        OSError: if the disk refuses.
     """
     num = 0
     try:
@@ -51,7 +52,7 @@ def members(file: BinaryIO) -> Iterator[Member]:
                 yield _member(fields, name, extra, shift, last)
     except Damage as error:
         raise Damage(f"{error}, after {num} members") from error
-    except (OSError, ValueError, struct.error) as error:
+    except (ValueError, struct.error) as error:
         raise Damage(f"{first_line(error)}, after {num} members") from error
 
 

@@ -1,6 +1,7 @@
 """Archives as sources of videos: what is read of them, what is refused, what is kept."""
 
 import contextlib
+import errno
 import gzip
 import io
 import os
@@ -427,6 +428,21 @@ def test_an_interrupted_index_goes_on(tmp_path, monkeypatch):
     assert len(videos(indexed(tmp_path / "v", tmp_path / "out"))) == 3
     assert read == ["1.tar", "2.tar", "2.tar", "3.tar"]
     assert [path.name for path in (tmp_path / "out").iterdir()] == [member_index.FILE]
+
+
+def test_an_archive_that_the_disk_refuses_is_read_again(tmp_path, monkeypatch, caplog):
+    write(tmp_path / "x.tar", tar_bytes(FILES))
+
+    def refuse(file):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+        yield
+
+    monkeypatch.setattr(tar_files, "members", refuse)
+    files = indexed(tmp_path / "x.tar", tmp_path / "out")
+    assert failure(files, "x.tar") == ("damaged", "Input/output error")
+    assert "what can be read of it is taken: Input/output error" in caplog.text
+    monkeypatch.undo()
+    assert len(videos(indexed(tmp_path / "x.tar", tmp_path / "out"))) == 6
 
 
 @pytest.mark.parametrize("damage", [b"", b"no database", b"SQLite format 3\0" + bytes(200)])

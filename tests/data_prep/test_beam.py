@@ -12,6 +12,7 @@ from data_prep.shards import beam, writer
 from l3net.data.shards import OUTCOMES_FILE, marker_path
 from l3net.errors import UserError
 from tests import commands, tiny_folders
+from tests.tiny_archives import tar_bytes, write
 from tests.tiny_folders import contents
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
@@ -54,6 +55,13 @@ def test_beam_writes_the_same_bytes(with_beam, by_processes, tmp_path):
     sizes = {name: len(data) for name, data in files.items() if name.endswith("-of-00005")}
     assert len(sizes) == 15 and 0 in sizes.values()
     assert b"missing,missing,missing.mp4,train,failed,missing" in files[OUTCOMES_FILE]
+
+
+def test_beam_reads_archives(with_beam, tiny_videos, by_processes, tmp_path):
+    files = ((path.name, path.read_bytes()) for path in sorted(tiny_videos.glob("*.mp4")))
+    write(tmp_path / "x.tar", tar_bytes(files))
+    with_beam(tmp_path / "beam", videos_dir=tmp_path / "x.tar")
+    assert contents(tmp_path / "beam") == contents(by_processes)
 
 
 def test_beam_goes_on_where_processes_stopped(
