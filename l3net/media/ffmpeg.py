@@ -134,39 +134,22 @@ def decode_clip(
         MediaError: if the file gives no clip with a second of both picture and sound.
     """
     num_frames = max(1, math.floor(seconds * frame_rate_hz + 1e-6))
-    lead_seconds = _lead_seconds(start_seconds)
-    seen = tracks.choose(path, PICTURE, reading.video_track, timeout_seconds)
-    heard = tracks.choose(path, SOUND, reading.audio_track, timeout_seconds)
-    tone_mapping = picture_filters.tone_mapped(path, seen)
-    input_arguments = _input(path, start_seconds, seconds + _MARGIN_SECONDS, reading.strict)
-
-    def arguments(picture_start: int, sound_start: int, picture: int, sound: int) -> list[str]:
-        filters = picture_filters.deinterlaced(seen, picture_start)
-        filters += _at_rate(frame_rate_hz, lead_seconds, num_frames, picture_start)
-        filters += f",{_scale(smallest_side_px, tone_mapping)},format=yuvj420p"
-        return [
-            *input_arguments,
-            *("-map", seen.specifier, "-vf", filters, *_AS_FILTERED),
-            *("-c:v", "mjpeg", "-q:v", str(jpeg_quality), "-flags:v", "+bitexact"),
-            *("-threads", "1", "-f", "image2pipe", f"pipe:{picture}"),
-            *_sound_output(heard, sound_start, constants.SAMPLE_RATE_HZ),
-            *("-t", f"{lead_seconds + seconds:.6f}", f"pipe:{sound}"),
-        ]
-
-    picture_start, sound_start, jpegs, pcm = ffmpeg_process.run_to_end(
-        path, arguments, (2, 2), timeout_seconds, reading.strict
+    cut = _Cut(
+        path,
+        start_seconds=start_seconds,
+        seconds=seconds,
+        num_frames=num_frames,
+        frame_rate_hz=frame_rate_hz,
+        smallest_side_px=smallest_side_px,
+        jpeg_quality=jpeg_quality,
+        strict=reading.strict,
+        timeout_seconds=timeout_seconds,
     )
-    done = ["deinterlaced"] * picture_filters.was_interlaced(picture_start)
-    done += [f"HDR {picture_filters.hdr_of(seen)} tone-mapped"] * bool(tone_mapping)
-    origin = Origin(seen.number, seen.num_tracks, heard.number, heard.num_tracks, ", ".join(done))
-    decoded = _Decoded(
-        num_late_frames=_first_number(picture_start),
-        first_sample_seconds=_first_seconds(sound_start) - lead_seconds,
-        jpegs=split_jpegs(jpegs),
-        pcm=pcm,
-        origin=origin,
-    )
-    return _assemble(path, decoded, start_seconds, num_frames, frame_rate_hz)
+    return _assemble(path, cut.decoded(reading), start_seconds, num_frames, frame_rate_hz)
+
+
+class _OtherTracks(Exception):  # noqa: N818  no error
+    """The listing of a file says that another track is wanted, or other filters: these."""
 
 
 class _Decoded(NamedTuple):
@@ -177,6 +160,106 @@ class _Decoded(NamedTuple):
     jpegs: list[bytes]
     pcm: bytearray
     origin: Origin
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Cut:
+    """What of a file `decode_clip` decodes, and how."""
+
+    path: str | pathlib.Path = dataclasses.field(kw_only=False)
+    start_seconds: float
+    seconds: float
+    num_frames: int
+    frame_rate_hz: float
+    smallest_side_px: int
+    jpeg_quality: int
+    strict: bool
+    timeout_seconds: float
+
+    def decoded(self, reading: Reading) -> _Decoded:
+        """Decodes with one process where the first tracks are the right ones, as they mostly are.
+
+        It lists the streams before it decodes them: if others are wanted, it is ended and another
+        begins. A process that only lists would take as long as decoding half a second.
+        """
+        if reading.video_track is None and reading.audio_track is None:
+            try:
+                return self._first_tracks()
+            except _OtherTracks as error:
+                return self._from(*error.args)
+        return self._from(
+            tracks.choose(self.path, PICTURE, reading.video_track, self.timeout_seconds),
+            tracks.choose(self.path, SOUND, reading.audio_track, self.timeout_seconds),
+        )
+
+    def _first_tracks(self) -> _Decoded:
+        """Raises _OtherTracks, with these, if the first tracks, unfiltered, are the wrong ones."""
+        told: list[tracks.Track] = []
+
+        def on_listing(lines: list[str]) -> None:
+            told[:] = (tracks.default(kind, lines) for kind in (PICTURE, SOUND))
+            if not _are_plain(*told):
+                raise _OtherTracks(*told)
+
+        try:
+            decoded = self._from(tracks.first(PICTURE), tracks.first(SOUND), on_listing)
+        except MediaError as error:
+            if not told and error.reason == "decode":  # no decoder for a first track, for one
+                limit = self.timeout_seconds
+                each = [tracks.choose(self.path, kind, None, limit) for kind in (PICTURE, SOUND)]
+                if not _are_plain(*each):
+                    raise _OtherTracks(*each) from None
+            raise
+        seen, heard = told or (tracks.first(PICTURE), tracks.first(SOUND))
+        origin = Origin(seen.number, seen.num_tracks, heard.number, heard.num_tracks)
+        return decoded._replace(origin=origin)
+
+    def _from(
+        self,
+        seen: tracks.Track,
+        heard: tracks.Track,
+        on_listing: Callable[[list[str]], None] | None = None,
+    ) -> _Decoded:
+        lead_seconds = _lead_seconds(self.start_seconds)
+        tone_mapping = picture_filters.tone_mapped(self.path, seen)
+
+        def arguments(picture_start: int, sound_start: int, picture: int, sound: int) -> list[str]:
+            filters = picture_filters.deinterlaced(seen, picture_start)
+            filters += _at_rate(self.frame_rate_hz, lead_seconds, self.num_frames, picture_start)
+            filters += f",{_scale(self.smallest_side_px, tone_mapping)},format=yuvj420p"
+            return [
+                *self._input(listing=on_listing is not None),
+                *("-map", seen.specifier, "-vf", filters, *_AS_FILTERED),
+                *("-c:v", "mjpeg", "-q:v", str(self.jpeg_quality), "-flags:v", "+bitexact"),
+                *("-threads", "1", "-f", "image2pipe", f"pipe:{picture}"),
+                *_sound_output(heard, sound_start, constants.SAMPLE_RATE_HZ),
+                *("-t", f"{lead_seconds + self.seconds:.6f}", f"pipe:{sound}"),
+            ]
+
+        picture_start, sound_start, jpegs, pcm = ffmpeg_process.run_to_end(
+            self.path, arguments, (2, 2), self.timeout_seconds, self.strict, on_listing
+        )
+        done = ["deinterlaced"] * picture_filters.was_interlaced(picture_start)
+        done += [f"HDR {picture_filters.hdr_of(seen)} tone-mapped"] * bool(tone_mapping)
+        counts = seen.number, seen.num_tracks, heard.number, heard.num_tracks
+        return _Decoded(
+            num_late_frames=_first_number(picture_start),
+            first_sample_seconds=_first_seconds(sound_start) - lead_seconds,
+            jpegs=split_jpegs(jpegs),
+            pcm=pcm,
+            origin=Origin(*counts, ", ".join(done)),
+        )
+
+    def _input(self, listing: bool) -> list[str]:
+        seconds = self.seconds + _MARGIN_SECONDS
+        return _input(self.path, self.start_seconds, seconds, strict=self.strict, listing=listing)
+
+
+def _are_plain(seen: tracks.Track, heard: tracks.Track) -> bool:
+    """Returns whether tracks are the first of their kind and the pictures need no filter."""
+    is_filtered = picture_filters.deinterlaced(seen, 0) or picture_filters.hdr_of(seen)
+    firsts = tracks.first(PICTURE).specifier, tracks.first(SOUND).specifier
+    return (seen.specifier, heard.specifier) == firsts and not is_filtered
 
 
 def _assemble(
@@ -432,7 +515,7 @@ def in_plain_words(advice: Mapping[str, str]) -> Iterator[None]:
 
 # --- Command line --------------------------------------------------------------------------------
 def _input(
-    path: str | pathlib.Path, start_seconds: float, seconds: float | None, strict: bool = False
+    path: str | pathlib.Path, start_seconds: float, seconds: float | None, **rules: bool
 ) -> list[str]:
     """Returns the arguments before the outputs; reading begins `_lead_seconds` before the start."""
     lead_seconds = _lead_seconds(start_seconds)
@@ -440,7 +523,7 @@ def _input(
         path,
         seek_seconds=start_seconds - lead_seconds,
         seconds=None if seconds is None else lead_seconds + seconds,
-        strict=strict,
+        **rules,
     )
 
 

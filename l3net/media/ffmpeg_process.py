@@ -63,6 +63,10 @@ _DIAGNOSIS_SECONDS = 60.0
 _LOST_TIME = b"Failed to compensate for timestamp delta"
 # What the filters of `sound_check` write among the error messages.
 _IMPLAUSIBLE = b"lavfi.silence_end"
+# "[h264 @ 0x5581] [error] text", with "-loglevel level+...".
+_LEVELS = b"quiet|panic|fatal|error|warning|info|verbose|debug|trace"
+_LEVEL = re.compile(rb"((?:\[[^\]]*\] )*?)\[(" + _LEVELS + rb")\] (.*)", re.DOTALL)
+_ERRORS = (b"panic", b"fatal", b"error")
 
 
 class MediaError(UserError):
@@ -192,14 +196,17 @@ def input_arguments(
     seek_seconds: float = 0.0,
     seconds: float | None = None,
     strict: bool = False,
+    listing: bool = False,
 ) -> list[str]:
     """Returns the arguments before the outputs: what a file from a stranger may make ffmpeg do.
 
     Reading begins at `seek_seconds` of the file's own time line and lasts for `seconds`, None: to
-    the end. If `strict`, ffmpeg stops at the least decoding error.
+    the end. If `strict`, ffmpeg stops at the least decoding error; if `listing`, it lists the
+    streams of the file among its messages, see `run_to_end`.
     """
     return [
-        *("-nostdin", "-hide_banner", "-loglevel", "error", "-filter_threads", "1"),
+        *("-nostdin", "-hide_banner", "-nostats", "-filter_threads", "1"),
+        *("-loglevel", "level+info" if listing else "error"),
         *(["-xerror", "-err_detect", "explode"] if strict else []),
         *("-threads", "1", "-protocol_whitelist", "file", "-format_whitelist", _FORMATS),
         *("-max_pixels", str(_MAX_PIXELS), "-max_alloc", str(_MAX_BLOCK_BYTES)),
@@ -232,16 +239,23 @@ def run_to_end(
     num_pipes: tuple[int, int],
     timeout_seconds: float,
     strict: bool,
+    on_listing: Callable[[list[str]], None] | None = None,
 ) -> list[bytearray]:
     """Runs ffmpeg to its end; returns what came out of each pipe.
 
     `arguments` takes one file descriptor per pipe, first those for a few words, then those for
-    data, and returns ffmpeg's arguments. If `strict`, any message is a failure. Raises MediaError
-    if the file is none for us, or ffmpeg failed, was killed or wrote too much.
+    data, and returns ffmpeg's arguments. If `strict`, any message is a failure. `on_listing` gets
+    the streams (see `list_streams`) before the decoding begins; what it raises ends it. Raises
+    MediaError if the file is none for us, or ffmpeg failed, was killed or wrote too much.
     """
     num_words, num_data = num_pipes
     outputs = [bytearray() for _ in range(num_words + num_data)]
-    with _Child(path, arguments, len(outputs), timeout_seconds=timeout_seconds) as child:
+    child: _Child
+    if on_listing is None:
+        child = _Child(path, arguments, len(outputs), timeout_seconds=timeout_seconds)
+    else:
+        child = _Telling(path, arguments, len(outputs), on_listing, timeout_seconds)
+    with child:
         for index, chunk in child.chunks(gathered=range(num_words, len(outputs))):
             outputs[index] += chunk
             if sum(map(len, outputs)) > _MAX_OUTPUT_BYTES:
@@ -416,27 +430,55 @@ class _Child:
             os.close(reader)
 
 
-class _Listing(_Child):
-    """An ffmpeg without output, which lists the streams of its file and ends."""
+class _Telling(_Child):
+    """An ffmpeg that lists the streams of its file among its messages ("-loglevel level+info")."""
 
-    def __init__(self, path: str | pathlib.Path, timeout_seconds: float | None) -> None:
-        self.lines: list[str] = []
+    def __init__(
+        self,
+        path: str | pathlib.Path,
+        arguments: Callable[..., list[str]],
+        num_pipes: int,
+        on_listing: Callable[[list[str]], None],
+        timeout_seconds: float | None,
+    ) -> None:
+        self._lines: list[str] = []
+        self._on_listing: Callable[[list[str]], None] | None = on_listing
         self._rest, self._num_bytes = b"", 0
-        super().__init__(path, self._without_output, 0, timeout_seconds=timeout_seconds)
-
-    def _without_output(self) -> list[str]:
-        return [*input_arguments(self._path), "-loglevel", "info"]
+        super().__init__(path, arguments, num_pipes, timeout_seconds=timeout_seconds)
 
     def _keep_message(self, message: bytes) -> None:
         self._num_bytes += len(message)
         if self._num_bytes > _MAX_OUTPUT_BYTES:
-            raise MediaError(self._path, "failed", "refused", "too much output for one listing")
+            raise MediaError(self._path, "failed", "refused", "too many messages")
         *lines, rest = (self._rest + message).split(b"\n")
         self._rest = rest[-_ERROR_TAIL_BYTES:]
+        kept = []
         for line in lines:
-            is_wanted = line.lstrip().startswith(b"Stream #0:") and len(line) < _ERROR_TAIL_BYTES
-            if is_wanted and len(self.lines) < _MAX_LISTED:
-                self.lines.append(line.decode(errors="replace"))
+            match = _LEVEL.match(line)
+            if match is None:
+                kept.append(line + b"\n")
+            elif match[2] in _ERRORS:
+                kept.append(match[1] + match[3] + b"\n")
+            elif self._on_listing is not None:
+                self._listen(match[3])
+        super()._keep_message(b"".join(kept))
+
+    def _listen(self, line: bytes) -> None:
+        is_stream = line.lstrip().startswith(b"Stream #0:") and len(line) < _ERROR_TAIL_BYTES
+        if is_stream and len(self._lines) < _MAX_LISTED:
+            self._lines.append(line.decode(errors="replace"))
+        elif line.startswith(b"Stream mapping:"):
+            self.tell()
+
+    def tell(self) -> None:
+        """Hands over the listing, once."""
+        on_listing, self._on_listing = self._on_listing, None
+        if on_listing is not None:
+            on_listing(self._lines)
+
+    def check(self, strict: bool = False) -> None:
+        self._keep_message(b"\n")  # the end of the last line
+        super().check(strict)
 
 
 def list_streams(path: str | pathlib.Path, timeout_seconds: float | None = None) -> list[str]:
@@ -445,10 +487,16 @@ def list_streams(path: str | pathlib.Path, timeout_seconds: float | None = None)
     None if it cannot be opened; decoding it says why. Raises MediaError if that takes longer than
     the timeout, None: than streams may stall.
     """
-    child = _Listing(path, timeout_seconds)
+    lines: list[str] = []
+
+    def arguments() -> list[str]:
+        return input_arguments(path, listing=True)
+
+    child = _Telling(path, arguments, 0, lines.extend, timeout_seconds)
     with child:
         child.succeeds()  # never: it has no output
-    return child.lines
+        child.tell()
+    return lines
 
 
 class _Rest:

@@ -8,6 +8,7 @@ import functools
 import os
 import pathlib
 import re
+from collections.abc import Iterable, Sequence
 
 from l3net.flags import setting
 from l3net.media import ffmpeg_process
@@ -78,16 +79,30 @@ def choose(
     Raises:
         MediaError: "no_track" if the file has tracks of the kind, but not so many; "timeout".
     """
-    words = _words(path, timeout_seconds).get(kind, ())
-    if not words:
-        return Track(f"{kind}:0")
-    if number is None:
-        flagged = (k for k, each in enumerate(words) if _DEFAULT in _flags(each))
-        number = next(flagged, 0)
-    if number >= len(words):
+    words = _words(path, timeout_seconds)[kind]
+    if number is not None and len(words) <= number and words:
         name = ffmpeg_process.NAMES[kind]
         detail = f"no track {number} of {name}: it has {len(words)}, counted from 0"
         raise MediaError(path, "skipped", "no_track", detail)
+    return _chosen(kind, words, number)
+
+
+def first(kind: str) -> Track:
+    """Returns the first track of a kind, of which nothing is known."""
+    return Track(f"{kind}:0")
+
+
+def default(kind: str, lines: Iterable[str]) -> Track:
+    """Returns what `choose` chooses without a number, from a listing that is there already."""
+    return _chosen(kind, _parsed(lines)[kind], None)
+
+
+def _chosen(kind: str, words: Sequence[str], number: int | None) -> Track:
+    if not words:
+        return first(kind)
+    if number is None:
+        flagged = (k for k, each in enumerate(words) if _DEFAULT in _flags(each))
+        number = next(flagged, 0)
     return Track(f"{kind}:{number}", number, len(words), words[number])
 
 
@@ -100,7 +115,7 @@ def _words(path: str | pathlib.Path, timeout_seconds: float | None) -> dict[str,
     try:
         status = os.stat(path)
     except (OSError, ValueError):
-        return {}  # ffmpeg_process says why
+        return _parsed(())  # ffmpeg_process says why
     identity = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
     program = ffmpeg_process.find_ffmpeg()
     return _listed(os.fspath(path), identity, program, timeout_seconds)
@@ -108,8 +123,13 @@ def _words(path: str | pathlib.Path, timeout_seconds: float | None) -> dict[str,
 
 @functools.lru_cache(maxsize=64)  # sound and picture of a file are often decoded one by one
 def _listed(path: str, identity: tuple, program: str, timeout_seconds: float | None):
+    return _parsed(ffmpeg_process.list_streams(path, timeout_seconds))
+
+
+def _parsed(lines: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Returns ffmpeg's words of the tracks of each kind, in their order."""
     streams: dict[int, tuple[str, str]] = {}  # MPEG-TS lists a stream per programme, in any order
-    for line in ffmpeg_process.list_streams(path, timeout_seconds):
+    for line in lines:
         if match := _LINE.match(line):
             streams[int(match["index"])] = match["kind"], match["words"]
     return {
