@@ -63,8 +63,9 @@ def tone_mapped(path: str | pathlib.Path, track: Track) -> str:
 
     Our choice: BT.2408's reference white, 203 nits, becomes 0.68 of the screen's light; up to 0.3
     of reference white all stays, from there to 1000 nits it is compressed (ffmpeg's "mobius"), with
-    the hue kept. The screen is BT.1886's, of gamma 2.4. It comes behind the scaling: 20 times as
-    fast at 4K, and PQ and HLG are about as even to the eye as the codes of standard video.
+    the hue kept. The screen is BT.1886's, of gamma 2.4. It comes behind the scaling: a clip
+    of 4K takes a quarter of the time, and PQ and HLG are about as even to the eye as the codes of
+    standard video.
 
     Raises:
         MediaError: if this ffmpeg was made without the filter zscale (libzimg).
