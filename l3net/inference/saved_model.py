@@ -188,8 +188,8 @@ class _Metadata:
 
 
 def digests(folder: pathlib.Path) -> dict[str, str]:
-    """Returns path -> SHA-256 of the files of a SavedModel that hold its graph and its weights."""
-    paths = [folder / "saved_model.pb", *sorted((folder / "variables").glob("*"))]
+    """Returns path -> SHA-256 of the files of a SavedModel that TensorFlow reads."""
+    paths = [*sorted(folder.glob("*.pb")), *sorted((folder / "variables").glob("*"))]
     return {path.relative_to(folder).as_posix(): sha256_of(path) for path in paths}
 
 

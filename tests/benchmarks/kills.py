@@ -31,7 +31,7 @@ from tests import all_commands, commands, tiny_sets, tiny_training
 from tests.all_commands import COMMANDS, OUT, Command
 
 _NUM_FILES = 40  # for extract and search
-_NUM_STEPS = 60
+_NUM_STEPS = 30
 _STOPPED = 143  # status of a command that SIGTERM ended, its work kept
 _LIMIT_SECONDS = 600.0
 
@@ -67,7 +67,7 @@ class Job:
 
 def _jobs(config: Config) -> list[Job]:
     train = (*COMMANDS["train"].arguments, f"--num_steps={_NUM_STEPS}")
-    train += ("--checkpoint_every_seconds=0",)
+    train += ("--checkpoint_every_seconds=0", "--eval_every_steps=10")
     work = {
         "train": Command(train, ("shards",)),
         "extract": COMMANDS["extract"],
