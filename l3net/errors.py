@@ -4,6 +4,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 
+_MOST_CHARACTERS = 500
 _OF_TENSORFLOW = re.compile(r"\{\{\w+ [^{}]*\}\}| \[Op:\w+\]")
 
 
@@ -22,10 +23,12 @@ class UserError(Exception):
 def first_line(error: BaseException) -> str:
     """Returns the first line of an error's message; its type if it has none.
 
-    Names of nodes and operations, which TensorFlow puts around it, are left out.
+    Names of nodes and operations, which TensorFlow puts around it, are left out, and what is
+    behind `_MOST_CHARACTERS`: errors quote the values of damaged files.
     """
     line = next(iter(str(error).strip().splitlines()), "")
-    return _OF_TENSORFLOW.sub("", line).strip() or type(error).__name__
+    line = _OF_TENSORFLOW.sub("", line).strip() or type(error).__name__
+    return line if len(line) <= _MOST_CHARACTERS else f"{line[:_MOST_CHARACTERS]}…"
 
 
 @contextlib.contextmanager

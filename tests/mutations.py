@@ -8,7 +8,7 @@ import pathlib
 import random
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 # Values that some type, length or range does not expect.
@@ -159,8 +159,10 @@ _BY_SUFFIX = {".json": change_json, ".jsonl": change_lines, ".csv": change_csv, 
 
 
 # --- One file of a folder ------------------------------------------------------------------------
-def mutate(path: pathlib.Path, others: list[pathlib.Path], draw: Random) -> str:
-    """Damages a file in place, or moves it; returns the kind of damage."""
+def mutate(
+    path: pathlib.Path, others: list[pathlib.Path], draw: Random, without: Collection[str] = ()
+) -> str:
+    """Damages a file in place, or moves it, but `without` some; returns the kind of damage."""
     aware = _BY_SUFFIX.get(path.suffix)
     if aware and draw.random() < 0.6:
         try:
@@ -171,11 +173,12 @@ def mutate(path: pathlib.Path, others: list[pathlib.Path], draw: Random) -> str:
     if path.suffix == ".sqlite" and draw.random() < 0.6:
         change_sqlite(path, draw)
         return change_sqlite.__name__
-    kind = draw.choice((*BYTES, "flip_bits", "cut", "another", "alike", *_MOVES))
+    kinds = (*BYTES, "flip_bits", "cut", "another", "alike", *MOVES)
+    kind = draw.choice([each for each in kinds if each not in without])
     if kind in BYTES:
         path.write_bytes(BYTES[kind](path.read_bytes(), draw))
-    elif kind in _MOVES:
-        _MOVES[kind](path, draw)
+    elif kind in MOVES:
+        MOVES[kind](path, draw)
     else:
         alike = [other for other in others if other.suffix == path.suffix and other != path]
         source = draw.choice(alike if kind == "alike" and alike else others)
@@ -211,7 +214,7 @@ def _twin(path: pathlib.Path, draw: Random) -> None:
     shutil.copyfile(path, path.with_name(draw.choice(ODD_NAMES) + suffix))
 
 
-_MOVES: dict[str, Callable[[pathlib.Path, Random], None]] = {
+MOVES: dict[str, Callable[[pathlib.Path, Random], None]] = {
     "folder": _folder, "gone": _gone, "link": _link, "pipe": _pipe, "renamed": _renamed,
     "twin": _twin,
 }  # fmt: skip

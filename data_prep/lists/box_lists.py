@@ -18,6 +18,7 @@ from data_prep.lists.manifest import is_label
 from data_prep.lists.media_index import IMAGE_SECONDS
 from l3net import constants
 from l3net.errors import UserError
+from l3net.files import regular
 from l3net.json_files import plain, read_published
 
 # VGG-SS: the boxes are drawn on "the 125th frame of a 25fps video", the middle of the 10 s.
@@ -101,7 +102,7 @@ def read_flickr_boxes(folder: str | pathlib.Path) -> Iterator[tuple[Entry, list[
         raise UserError(f"{folder} has no .xml file; need the folder of annotations, ID.xml each")
     for number, path in enumerate(paths, 1):
         try:
-            root = xml.etree.ElementTree.parse(path).getroot()
+            root = xml.etree.ElementTree.parse(regular(path)).getroot()
             boxes = [_flickr_box(path.stem, element) for element in root.iter("bbox")]
         # An encoding that Python does not know is a LookupError.
         except (OSError, xml.etree.ElementTree.ParseError, *ROW_ERRORS) as error:

@@ -25,6 +25,7 @@ from l3net.data import damage
 from l3net.data.schema import Clip, clip_from_bytes, media_id_of
 from l3net.data.storage import Location, RemotePath, locate, read_head
 from l3net.errors import UserError, first_line
+from l3net.files import regular
 from l3net.json_files import read_json, write_json
 
 LABELS_FILE = "labels.txt"
@@ -192,6 +193,8 @@ def read_labels(folder: str | Location) -> list[str]:
     """
     path = locate(folder) / LABELS_FILE
     try:
+        if isinstance(path, pathlib.Path):
+            regular(path)
         return path.read_text().splitlines()
     except FileNotFoundError as error:
         raise UserError(

@@ -30,6 +30,7 @@ from l3net.progress import progress
 from tests import all_commands, commands, tiny_sets, tiny_training
 from tests.all_commands import COMMANDS, OUT, Command
 
+REPORT = "kills.md"
 _NUM_FILES = 40  # for extract and search
 _NUM_STEPS = 30
 _STOPPED = 143  # status of a command that SIGTERM ended, its work kept
@@ -69,13 +70,14 @@ def _jobs(config: Config) -> list[Job]:
     train = (*COMMANDS["train"].arguments, f"--num_steps={_NUM_STEPS}")
     train += ("--checkpoint_every_seconds=0", "--eval_every_steps=10")
     work = {
-        "train": Command(train, ("shards",)),
         "extract": COMMANDS["extract"],
         "search --add": COMMANDS["search_add"],
         "export": COMMANDS["export"],
     }
     jobs = [Job(name, each, signal.SIGKILL, config.kills) for name, each in work.items()]
-    return [*jobs, Job("train", work["train"], signal.SIGTERM, config.terms)]
+    train_job = Command(train, ("shards",))
+    jobs.append(Job("train", train_job, signal.SIGTERM, config.terms))
+    return [*jobs, Job("train", train_job, signal.SIGKILL, config.kills)]
 
 
 # --- Runs ----------------------------------------------------------------------------------------
@@ -172,9 +174,11 @@ def main(config: Config) -> None:
                 before = job.hits
                 _strike(job, folder, draw)
                 shown.advance(job.hits - before)
+                shown.note(f"{job.name}: {job.hits} hits, {job.ends} ends")
             _check_end(job, _start(job, folder))
             _compare(job, folder)
-    _report(jobs, config)
+            _report(jobs, config)
+    sys.stdout.write((out_dir / REPORT).read_text())
 
 
 def _report(jobs: list[Job], config: Config) -> None:
@@ -189,13 +193,13 @@ def _report(jobs: list[Job], config: Config) -> None:
         f"| {job.name} | {job.signal.name} | {job.hits} | {job.ends} | {len(job.alike)} | "
         f"{job.seconds:.0f} | {job.left} |"
         for job in jobs
+        if job.ends
     ]
     if stopped := [seconds for job in jobs for seconds in job.stopped_after]:
         lines += ["", f"{len(stopped)} of the SIGTERM came when training had begun: it ended after"]
         lines[-1] += f" {statistics.median(stopped):.1f} s, at most {max(stopped):.1f} s."
     text = "\n".join(lines) + "\n"
-    write_whole(pathlib.Path(config.out_dir) / "kills.md", text)
-    sys.stdout.write(text)
+    write_whole(pathlib.Path(config.out_dir) / REPORT, text)
 
 
 if __name__ == "__main__":
