@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 
 _MOST_CHARACTERS = 500
+_MOST_OF_MESSAGE, _END_OF_MESSAGE = 1500, 300  # what to do is at the end
 _OF_TENSORFLOW = re.compile(r"\{\{\w+ [^{}]*\}\}| \[Op:\w+\]")
 
 
@@ -18,6 +19,18 @@ class UserError(Exception):
     """
 
     status = 1
+
+    def __str__(self) -> str:
+        """Returns the message; strangers' names and values in it may have any sign and length."""
+        text = printable(super().__str__())
+        if len(text) > _MOST_OF_MESSAGE:
+            return f"{text[:-_END_OF_MESSAGE][:_MOST_OF_MESSAGE]} … {text[-_END_OF_MESSAGE:]}"
+        return text
+
+
+def printable(text: str) -> str:
+    """Returns a text that stays on its line, moves no cursor and can be written as UTF-8."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def first_line(error: BaseException) -> str:

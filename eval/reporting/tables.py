@@ -9,7 +9,9 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from l3net import provenance
 from l3net.errors import UserError
@@ -26,7 +28,7 @@ class Metric:
 
     key: str  # in `Row.paper` and `Row.ours`
     heading: str  # with its unit, such as "accuracy %"
-    decimals: int = 1  # digits after the point
+    decimals: Annotated[int, msgspec.Meta(ge=0, le=9)] = 1  # digits after the point
 
 
 @dataclasses.dataclass(frozen=True)

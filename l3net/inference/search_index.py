@@ -47,6 +47,7 @@ _BATCH_BYTES = 1 << 18  # stays in a core's own cache
 _BUSY_SECONDS = 60.0
 # Files whose scalar products in float32 differ by less are compared again in float64.
 _SCORE_ERROR = 1e-5
+_MOST_NUMBERS = 1 << 20  # in a vector
 _LENGTH_ERROR = 1e-3  # of vectors of length 1
 _NOT_OF_LENGTH_1 = "it has vectors that are not of length 1"
 _ADVICE = "copy the index again, or name a new --index and --add the files again"
@@ -118,7 +119,7 @@ class SearchIndex:
         known = self._checked(about, tuple[str, int, str])
         self._fingerprint, self._size = known[:2]
         self.settings: dict[str, Any] = parse(self._path, known[2], dict[str, Any], _ADVICE)
-        if self._size < 1:
+        if not 0 < self._size <= _MOST_NUMBERS:
             raise self._damaged(f"it has vectors of {self._size} numbers")
 
     @classmethod
@@ -304,6 +305,8 @@ class SearchIndex:
             nearest = float(np.linalg.norm(rows[row] - queries[query]))
             best = nearest, modality, row * step_seconds, query
             hits.append(Hit(self._path_of(name), sha256, kind, *best))
+        if not hits:
+            raise self._damaged("it has vectors of a file that it has not")
         return min(hits, key=lambda hit: hit.distance)
 
     def _matrix(self, vectors: bytes) -> np.ndarray:
