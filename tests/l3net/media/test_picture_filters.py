@@ -43,8 +43,8 @@ def comb(frame: np.ndarray) -> float:
     [
         ("h264.mov", ("libx264", "-flags", "+ildct+ilme", "-crf", "10"), {}),
         ("bottom.mkv", ("libx264", "-flags", "+ildct+ilme", "-crf", "10"), {"order": "bottom"}),
-        ("mpeg2.mkv", ("mpeg2video", *MPEG), {}),
-        ("ffv1.mkv", ("ffv1",), {}),
+        pytest.param("mpeg2.mkv", ("mpeg2video", *MPEG), {}, marks=pytest.mark.slow),
+        pytest.param("ffv1.mkv", ("ffv1",), {}, marks=pytest.mark.slow),
         # The headers do not say it, only the frames do.
         ("mpeg4.avi", ("mpeg4", *MPEG), {}),
         ("dv.avi", ("dvvideo",), {"order": "bottom", "before": DV}),
@@ -166,8 +166,16 @@ X265_TAGGED = "colorprim=bt2020:colormatrix=bt2020nc:transfer="
         (PQ, "b.mov", (*X264, "-pix_fmt", "yuv444p10le")),
         (HLG, "b.mov", (*X264, "-pix_fmt", "yuv444p10le")),
         (PQ, "a.mkv", (*X265[:-1], f"{X265[-1]}:{X265_TAGGED}{PQ}", "-pix_fmt", "yuv420p10le")),
-        (HLG, "a.mkv", (*X265[:-1], f"{X265[-1]}:{X265_TAGGED}{HLG}", "-pix_fmt", "yuv420p10le")),
-        (PQ, "a.mov", ("prores_ks", "-profile:v", "4", "-q:v", "2", "-pix_fmt", "yuv444p10le")),
+        pytest.param(
+            *(HLG, "a.mkv"),
+            (*X265[:-1], f"{X265[-1]}:{X265_TAGGED}{HLG}", "-pix_fmt", "yuv420p10le"),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            *(PQ, "a.mov"),
+            ("prores_ks", "-profile:v", "4", "-q:v", "2", "-pix_fmt", "yuv444p10le"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_high_dynamic_range_is_tone_mapped(tmp_path, transfer, name, codec):

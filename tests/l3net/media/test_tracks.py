@@ -56,13 +56,13 @@ def decoded(path, audio=None, video=None):
     [
         ("second.mkv", (NONE, DEFAULT, NONE), 1),
         ("third.mp4", (NONE, NONE, DEFAULT), 2),
-        ("second.mov", (NONE, DEFAULT, NONE), 1),
+        pytest.param("second.mov", (NONE, DEFAULT, NONE), 1, marks=pytest.mark.slow),
         ("none.mkv", (NONE, NONE, NONE), 0),
         ("two.mkv", (NONE, DEFAULT, DEFAULT), 1),
-        ("all.mkv", (DEFAULT, DEFAULT, DEFAULT), 0),
-        ("other.mkv", (NONE, "dub", "default+forced"), 2),
+        pytest.param("all.mkv", (DEFAULT, DEFAULT, DEFAULT), 0, marks=pytest.mark.slow),
+        pytest.param("other.mkv", (NONE, "dub", "default+forced"), 2, marks=pytest.mark.slow),
         ("without_flags.ts", (), 0),
-        ("without_flags.avi", (), 0),
+        pytest.param("without_flags.avi", (), 0, marks=pytest.mark.slow),
     ],
 )
 def test_the_track_flagged_default_is_taken(tmp_path, name, flags, expected):
