@@ -23,6 +23,10 @@ class StoppedError(UserError):
         self.status = 128 + number
 
 
+class _StopNow(BaseException):
+    """What the handler of a signal raises: libraries wrap every Exception in one of their own."""
+
+
 class StopRequest:
     """Whether a signal asked for the end.
 
@@ -46,6 +50,10 @@ class StopRequest:
         self._may_raise = True
         try:
             yield
+        except (Exception, _StopNow) as error:
+            if self.signal:  # C++ makes an error of its own of what a callback raises
+                raise StoppedError(self.signal) from error
+            raise
         finally:
             self._may_raise = False
 
@@ -59,7 +67,7 @@ class StopRequest:
             "more ends at once and loses the steps since the last one\n"
         )
         if self._may_raise:
-            raise StoppedError(number)
+            raise _StopNow
 
 
 @contextlib.contextmanager

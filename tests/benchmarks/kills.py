@@ -193,7 +193,7 @@ def _report(jobs: list[Job], config: Config) -> None:
         f"| {job.name} | {job.signal.name} | {job.hits} | {job.ends} | {len(job.alike)} | "
         f"{job.seconds:.0f} | {job.left} |"
         for job in jobs
-        if job.ends
+        if job.hits
     ]
     if stopped := [seconds for job in jobs for seconds in job.stopped_after]:
         lines += ["", f"{len(stopped)} of the SIGTERM came when training had begun: it ended after"]
