@@ -88,6 +88,10 @@ def test_tables_that_are_missing_are_one_line(tmp_path):
             docs_tables.main(arguments, docs_tables.Config(names=names))
 
 
-def test_every_file_that_the_readme_names_exists():
-    for path in re.findall(r"\]\((docs/[^)]+)\)", (ROOT / "README.md").read_text()):
+def test_every_file_and_heading_that_the_readme_names_exists():
+    for link in re.findall(r"\]\((docs/[^)]+)\)", (ROOT / "README.md").read_text()):
+        path, _, heading = link.partition("#")
         assert (ROOT / path).is_file(), path
+        if heading:
+            titles = re.findall(r"^#+ (.+)$", (ROOT / path).read_text(), re.MULTILINE)
+            assert heading in [re.sub(r"[^\w -]", "", t).lower().replace(" ", "-") for t in titles]
