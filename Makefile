@@ -229,6 +229,7 @@ reproduce-esc50: $(if $(ESC50),$(patsubst %,$(ESC50_RUNS)/%/.made,l3_net l3_net_
 	  $(RUN) eval.table2_sound --esc50=$(ESC50) --random_saved_model=$(ESC50_RUNS)/l3_net/saved_model_random \
 	    --further_saved_models=$(call joined,$(addprefix $(ESC50_RUNS)/,l3_net/saved_model_identity l3_net_ots/saved_model_random l3_net_ots/saved_model_identity)) --piczak=$$piczak --seed=$(SEED) \
 	    --cache_dir=$(ESC50_RUNS)/cache --out_dir=$(ESC50_RUNS) || exit 1; \
+	  $(RUN) eval.reporting.seeds --only_run --seeds=$(SEED) --out_dir=$(ESC50_RUNS)/run_rows $(ESC50_RUNS)/table2.json || exit 1; \
 	done
 
 HAS_BOXES := $(or $(filter demo av_digits,$(DATA)),$(wildcard $(FOLDER)/videos/boxes.csv))
@@ -337,8 +338,8 @@ readme: $(READY)  ## Put the tables of the last runs on the demo data, av_digits
 	$(RUN) eval.reporting.docs_tables --readme=docs/demo_results.md --results=docs/demo_results.md
 	$(RUN) eval.reporting.docs_tables --readme=docs/reliability.md runs/fuzz/fuzz.md runs/kills/kills.md
 	$(RUN) eval.reporting.docs_tables --readme=docs/evidence.md \
-	  --names=digits_networks,digits_retrieval,digits_localization,digits_claims,sounds,photographs \
-	  $(patsubst %,runs/%.md,$(addprefix av_digits/over_seeds/,avc_accuracy retrieval localization) av_digits/claims evidence/table2 evidence/table3)
+	  --names=digits_networks,digits_retrieval,digits_localization,digits_claims,sounds,esc50,photographs \
+	  $(patsubst %,runs/%.md,$(addprefix av_digits/over_seeds/,avc_accuracy retrieval localization) av_digits/claims evidence/table2 esc50/run_rows/table2 evidence/table3)
 	$(RUN) eval.reporting.docs_tables --results=docs/demo_results.md,docs/evidence.md
 
 # The names of these targets before there was DATA.

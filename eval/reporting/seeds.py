@@ -42,12 +42,16 @@ def combine(of_seeds: Sequence[tables.Table], seeds: Sequence[str] = ()) -> tabl
         its note says how many of how many.
 
     Raises:
-        UserError: if a table has rows that the first lacks.
+        UserError: if a table has rows with results that the first lacks.
     """
     first = of_seeds[0]
     by_row = [{(row.data, row.method): row for row in table.rows} for table in of_seeds]
     for table, own in zip(of_seeds[1:], by_row[1:], strict=True):
-        strange = [method for data, method in own if (data, method) not in by_row[0]]
+        strange = [
+            method
+            for (data, method), row in own.items()
+            if row.status == tables.RUN and (data, method) not in by_row[0]
+        ]
         if table.name != first.name or strange:
             raise UserError(
                 f"tables {first.name!r} and {table.name!r} of different seeds have other rows "

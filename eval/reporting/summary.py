@@ -37,6 +37,12 @@ _PAIRS, _CLIPS = "AVC accuracy % (chance 50)", "Image finds sound, nDCG@30"
 _SOUNDS, _PHOTOS = "Sounds classified %", "Photographs classified %"
 _UNTRAINED = ("Ours random", "l3_net_ots untrained, batch norm identity")
 _NETWORKS = (*_UNTRAINED, "Ours", "l3_net_ots trained on demo")
+_FULL_WIDTH = (
+    "Ours random",
+    "l3_net untrained, batch norm identity",
+    "l3_net_ots untrained, batch norm of real_videos",
+    "l3_net_ots untrained, batch norm identity",
+)
 EVIDENCE = (
     (_PAIRS, "digits_networks", "", "accuracy %", ("L3-Net, as in OTS", "AVE-Net", "AVOL-Net")),
     (
@@ -46,6 +52,8 @@ EVIDENCE = (
     ("Localization hits %", "digits_localization", "", "hits %", ("Image centre", "AVOL-Net")),
     (_SOUNDS, "sounds", "spoken digits", "accuracy %", ("SVM-MFCC", "Random Forest", *_NETWORKS)),
     (_SOUNDS, "sounds", "ESC-10", "accuracy %", ("SVM-MFCC", "Random Forest", *_NETWORKS)),
+    (_SOUNDS, "sounds", "ESC-50", "accuracy %", ("SVM-MFCC", "Random Forest", *_NETWORKS)),
+    (f"{_SOUNDS}, the papers' width", "esc50", "", "accuracy %", _FULL_WIDTH),
     (
         *(_PHOTOS, "photographs", "", "top-1 accuracy %"),
         (*_NETWORKS, "Ours, trained from scratch"),

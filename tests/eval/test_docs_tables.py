@@ -31,7 +31,7 @@ def test_put_replaces_what_is_between_the_marks_which_must_be_there_once():
         ("docs/measurements.md", "learning_curves"),
         ("README.md", "evidence"),
         ("docs/evidence.md", "digits_networks digits_retrieval digits_localization digits_claims"),
-        ("docs/evidence.md", "sounds photographs"),
+        ("docs/evidence.md", "sounds esc50 photographs"),
     ],
 )
 def test_every_document_has_the_marks_of_its_tables(document, names):

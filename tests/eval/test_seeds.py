@@ -67,6 +67,7 @@ def test_rows_may_be_absent_or_in_another_order():
     assert first.note == "70.0; 1 of 2 seeds" and quoted.status == tables.QUOTED
     with pytest.raises(UserError, match="other rows"):
         seeds.combine([table(70.0), table(70.0, method="Theirs")])
+    assert len(seeds.combine([table(70.0), table(None, method="Not given")]).rows) == 2
 
 
 def test_command_reads_what_tables_wrote(tmp_path, capsys):
