@@ -64,7 +64,7 @@ def update(path: pathlib.Path, archives: Sequence[Archive], others: Sequence[pat
     """Makes the index of these archives complete; those that are known are not read again.
 
     Args:
-        path: of the index.
+        path: the index.
         archives: of two with a member of the same path, the first counts.
         others: indices made elsewhere, from which what is known is taken, too.
 

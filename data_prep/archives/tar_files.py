@@ -100,7 +100,7 @@ def opened_gzip(path: pathlib.Path, points: bytes | None = None) -> Iterator[Any
     """Opens what a gzip file holds for reading at any place.
 
     Args:
-        path: of the file.
+        path: the gzip file.
         points: where reading may begin, from `exported_points`; None if that is not known. They
             are found as the file is read for the first time.
 

@@ -18,7 +18,7 @@ import msgspec
 
 from data_prep.lists.manifest import is_label
 from l3net import constants
-from l3net.data.list_files import csv_rows, text_lines
+from l3net.data.list_files import ONTOLOGY, csv_rows, ontology_nodes, text_lines
 from l3net.errors import UserError
 from l3net.json_files import plain, read_published
 
@@ -109,14 +109,6 @@ class _KineticsEntry(msgspec.Struct):
     annotations: _Annotations
 
 
-class _Node(msgspec.Struct):
-    """A class of AudioSet's ontology."""
-
-    id: str
-    name: str
-    child_ids: list[str]
-
-
 # --- Kinetics ------------------------------------------------------------------------------------
 def read_kinetics(path: str | pathlib.Path) -> Iterator[Entry]:
     """Reads one list of Kinetics-400, -600 or -700: clips with one label or none.
@@ -197,8 +189,7 @@ def read_ontology(path: str | pathlib.Path) -> tuple[dict[str, str], frozenset[s
 
     These are everything at or below `INSTRUMENT_ROOTS`.
     """
-    need = "AudioSet's ontology.json: a list of nodes with id, name and child_ids"
-    nodes = read_published(path, list[_Node], need)
+    nodes = ontology_nodes(path)
     children = {node.id: node.child_ids for node in nodes}
     names = {node.id: node.name for node in nodes}
     ids = {name: label for label, name in names.items()}
@@ -213,7 +204,7 @@ def read_ontology(path: str | pathlib.Path) -> tuple[dict[str, str], frozenset[s
                 below.add(label)
                 waiting += children[label]
     except (KeyError, ValueError) as error:
-        raise UserError(f"{path} is no AudioSet ontology ({error!r}); need {need}") from error
+        raise UserError(f"{path} is no AudioSet ontology ({error!r}); need {ONTOLOGY}") from error
     return names, frozenset(below)
 
 

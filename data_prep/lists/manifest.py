@@ -119,13 +119,17 @@ def rows_from_files(
 
 def split_of(media_id: str, fractions: Mapping[str, float], seed: int = 0) -> str:
     """Returns the split of a video: a seeded hash of its id, compared with cumulated shares."""
-    digest = hashlib.sha256(f"{seed}:{media_id}".encode()).digest()
-    position = int.from_bytes(digest[:8], "big") / 2**64
+    position = hash_64(f"{seed}:{media_id}") / 2**64
     for split, fraction in fractions.items():
         if position < fraction:
             return split
         position -= fraction
     return split  # rounding of the sum; the last one
+
+
+def hash_64(name: str) -> int:
+    """Returns the first 64 bits of a name's SHA-256."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
 
 
 def parse_fractions(text: str) -> dict[str, float]:

@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import functools
-import hashlib
 import itertools
 import pathlib
 import tarfile
@@ -12,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
+from data_prep.lists.manifest import hash_64
 from data_prep.parallel import in_processes, num_processors
 from data_prep.shards import flow
 from data_prep.shards.config import TFRECORD, Config
@@ -84,7 +84,7 @@ class _Shard:
 
     def digests(self) -> np.ndarray:
         """Returns (digest of the example_id, number of the record): uint64 [num_clips, 2]."""
-        pairs = [(_digest(example_id), number) for number, example_id, _ in self.clips]
+        pairs = [(hash_64(example_id), number) for number, example_id, _ in self.clips]
         return np.array(pairs, np.uint64).reshape(-1, 2)
 
 
@@ -143,26 +143,17 @@ def _open(path: pathlib.Path, frames_per_clip: int) -> _Folder:
     return _Folder(path, frames_per_clip, config, prep["config_hash"], labels)
 
 
-def _digest(example_id: str) -> int:
-    return int.from_bytes(hashlib.sha256(example_id.encode()).digest()[:8], "big")
-
-
 def _repeated_ids(names: Sequence[str], digests: Sequence[np.ndarray]) -> Iterator[str]:
     """Yields a line for each record whose example_id an earlier one has.
 
     Two ids with the same 64 bits, which would be taken for one, are not to be expected.
     """
     shards = np.repeat(np.arange(len(names)), [len(each) for each in digests])
-    if not len(shards):
-        return
-    ids, records = np.concatenate(digests).T
-    order = np.argsort(ids, kind="stable")
-    first = order[0]
-    for earlier, later in itertools.pairwise(order):
-        if ids[earlier] != ids[later]:
-            first = later
-            continue
-        here, there = (f"{names[shards[k]]}, record {records[k]}" for k in (later, first))
+    ids, records = np.concatenate([np.zeros([0, 2], np.uint64), *digests]).T
+    _, firsts, group = np.unique(ids, return_index=True, return_inverse=True)
+    first_of = firsts[group]
+    for later in np.flatnonzero(first_of != np.arange(len(ids))):
+        here, there = (f"{names[shards[k]]}, record {records[k]}" for k in (later, first_of[later]))
         yield f"{here}: has the example_id of {there}"
 
 

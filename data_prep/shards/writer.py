@@ -6,12 +6,11 @@ worker, a shard with a marker is complete, and one without is made again.
 
 import contextlib
 import dataclasses
-import hashlib
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from data_prep.lists.manifest import ManifestRow
+from data_prep.lists.manifest import ManifestRow, hash_64
 from data_prep.shards import clip_records, formats
 from data_prep.shards.clip_records import FAILED, OK, Outcome
 from data_prep.shards.config import Config
@@ -45,7 +44,7 @@ class Shard:
 # --- What goes where -----------------------------------------------------------------------------
 def shard_of(example_id: str, num_shards: int) -> int:
     """Returns the index of the shard that a clip goes to, from nothing but its id."""
-    return int.from_bytes(hashlib.sha256(example_id.encode()).digest()[:8], "big") % num_shards
+    return hash_64(example_id) % num_shards
 
 
 def shard_names(config: Config) -> list[str]:

@@ -11,7 +11,6 @@ from l3net.media.sound import is_silent
 
 CLIPPED_RUN_SAMPLES = 3  # so many samples in a row at the same end of the scale are clipping
 _LEVEL_EDGES_DBFS = np.arange(-150, 1, 2)  # one sample in ten seconds, one step high, is at -147
-_SCALE_ENDS = (-32768, 32767)  # of int16
 
 
 class Histogram:
@@ -55,7 +54,7 @@ class Sound:
             return
         self.rms_dbfs.add(rms_dbfs(waveform))
         self.peak_dbfs.add(peak_dbfs(waveform))
-        longest = max(_longest_run(waveform == end) for end in _SCALE_ENDS)
+        longest = max(_longest_run(waveform == end) for end in schema.INT16_RANGE)
         self.num_full_scale += longest > 0
         self.num_clipped += longest >= CLIPPED_RUN_SAMPLES
 

@@ -11,7 +11,6 @@ not say. Relevance never falls below 0 (our choice): d = 21, and classes that no
 as 0.
 """
 
-import dataclasses
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -19,8 +18,8 @@ import numpy as np
 import scipy.sparse
 import scipy.sparse.csgraph
 
+from l3net.data.list_files import ontology_nodes
 from l3net.errors import UserError
-from l3net.json_files import read_published
 
 MAX_RELEVANCE = 20  # at distance 0
 NUM_LEVELS = MAX_RELEVANCE + 1
@@ -54,15 +53,6 @@ BUILT_IN = {
     "Guitar": ("Acoustic guitar",),
     "Wind instrument, woodwind instrument": ("Flute",),
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class _Node:
-    """A class as ontology.json has it."""
-
-    id: str
-    name: str
-    child_ids: list[str]
 
 
 class Ontology:
@@ -126,8 +116,7 @@ def read_ontology(path: str | pathlib.Path | None) -> Ontology:
     """
     if path is None:
         return Ontology(BUILT_IN)
-    need = "AudioSet's ontology.json: a list of nodes with id, name and child_ids"
-    nodes = read_published(path, list[_Node], need)
+    nodes = ontology_nodes(path)
     children = {node.id: node.child_ids for node in nodes}
     names = {node.id: node.name for node in nodes}
     return Ontology(children, names=names, source=str(path))

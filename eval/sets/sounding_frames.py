@@ -180,7 +180,7 @@ def _of_files(
     waveform = recordings.load_file(sound)
     missing = max(0, constants.AUDIO_SAMPLES - len(waveform))
     waveform = np.pad(waveform, (0, missing))
-    levels = np.clip(np.round(waveform * schema.INT16_SCALE), -32768, 32767).astype(np.int16)
+    levels = schema.int16_of(waveform)
     middle = second_around(levels, len(levels) / 2 / constants.SAMPLE_RATE_HZ)
     return SoundingFrame(name, name, picture.read_bytes(), middle, annotation)
 

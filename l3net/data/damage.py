@@ -13,7 +13,6 @@ from l3net.errors import UserError, first_line
 _Batch = TypeVar("_Batch")
 # A record's length; with its checksum; with that of the record, too.
 _LENGTH_BYTES, _HEAD_BYTES, _FRAME_BYTES = 8, 12, 16
-_NODE = re.compile(r"\{\{.*?\}\}\s*")  # which operation of TensorFlow's it was
 _OURS = re.compile(r"UserError: (.+)")  # from `PartialRecords`, within TensorFlow's error
 # What reading ends with: of a damaged record, of a file that is gone or forbidden, and of one at an
 # address that does not answer. The last are a lost worker's errors, too: they count there alone.
@@ -77,8 +76,7 @@ def _say(error: tf.errors.OpError, paths: Sequence[Location], *, is_remote: bool
     text = str(error)
     if match := _OURS.search(text):
         return match[1].strip()
-    folder, text = paths[0].parent, _NODE.sub("", text)
-    problem = first_line(RuntimeError(text)).lstrip(": ")[:150]
+    folder, problem = paths[0].parent, first_line(error).lstrip(": ")[:150]
     if not isinstance(error, _DAMAGED) or (is_remote and isinstance(error, tf.errors.UnknownError)):
         return say_unreadable(paths[0] if len(paths) == 1 else folder, problem)
     where = f"a record of {folder}"

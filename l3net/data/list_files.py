@@ -1,12 +1,25 @@
 """Rows and lines of the lists that data sets are published with, and of tables with names."""
 
 import csv
+import dataclasses
 import pathlib
 from collections import Counter
 from collections.abc import Collection, Iterator
 
 from l3net.errors import UserError
 from l3net.files import regular
+from l3net.json_files import read_published
+
+ONTOLOGY = "AudioSet's ontology.json: a list of nodes with id, name and child_ids"
+
+
+@dataclasses.dataclass(frozen=True)
+class OntologyNode:
+    """A class of AudioSet's ontology."""
+
+    id: str
+    name: str
+    child_ids: list[str]
 
 
 def csv_rows(
@@ -83,3 +96,12 @@ def text_lines(path: str | pathlib.Path) -> Iterator[tuple[int, str]]:
                     yield line, text
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the list {path} as UTF-8 text: {error}") from error
+
+
+def ontology_nodes(path: str | pathlib.Path) -> list[OntologyNode]:
+    """Reads AudioSet's ontology.json.
+
+    Raises:
+        UserError: if it cannot be read as such.
+    """
+    return read_published(path, list[OntologyNode], ONTOLOGY)

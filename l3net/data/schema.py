@@ -25,7 +25,7 @@ from l3net.errors import UserError, needs_extra
 
 PCM16, FLAC, FLOATS = AUDIO_ENCODINGS = ("pcm16", "flac", "floats")
 INT16_SCALE = 32768.0  # int16 sample / 32768 = float sample in [-1, 1)
-_INT16_RANGE = (-32768, 32767)
+INT16_RANGE = (-32768, 32767)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -340,7 +340,7 @@ def int16_of(floats: np.ndarray) -> np.ndarray:
     """Returns samples in [-1, 1] as int16, 1 as the greatest; ValueError if one is no number."""
     if not np.isfinite(floats).all():
         raise ValueError("its sound has samples that are NaN or infinite")
-    return np.clip(np.round(floats * INT16_SCALE), *_INT16_RANGE).astype(np.int16)
+    return np.clip(np.round(floats * INT16_SCALE), *INT16_RANGE).astype(np.int16)
 
 
 def _decode_flac(data: bytes) -> np.ndarray:
@@ -414,7 +414,7 @@ def _spec(feature: Feature) -> Any:
 def _decode_audio_in_graph(feature, encoding: str, *, serializable: bool) -> tf.Tensor:
     if encoding == FLOATS:
         floats = tf.debugging.assert_all_finite(feature.values, "sound is NaN or infinite")
-        return tf.cast(tf.clip_by_value(tf.round(floats * INT16_SCALE), *_INT16_RANGE), tf.int16)
+        return tf.cast(tf.clip_by_value(tf.round(floats * INT16_SCALE), *INT16_RANGE), tf.int16)
     if encoding == PCM16:
         return tf.io.decode_raw(feature[0], tf.int16)
     if serializable:
