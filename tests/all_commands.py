@@ -21,7 +21,7 @@ import soundfile
 from data_prep.demo_data import clips
 from data_prep.demo_data.data_set import Config, make_demo
 from l3net.json_files import CHECKSUM
-from tests import commands, tiny_sets
+from tests import commands, tiny_archives, tiny_openl3, tiny_sets
 
 ROOT = pathlib.Path(__file__).parents[1]
 OUT = "out"
@@ -33,6 +33,7 @@ _WIDTH = "--width=0.03125"
 _TIMES = ("seconds", "pairs_per_second")  # in metrics
 _L3, _AVE, _AVOL = (f"runs/{name}/saved_model" for name in ("l3_net_ots", "ave_net", "avol_net"))
 _RANDOM = f"{_L3}_random"
+_OPENL3 = "openl3_audio_mel128_music-v0_4_0.h5.gz"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +70,11 @@ COMMANDS = {
         f"--out_dir={OUT}/shards --dataset_name=demo --num_workers=1",
         "videos",
     ),
+    "write_shards_archives": _command(
+        f"data_prep.write_shards --videos_dir=archives --out_dir={OUT}/shards --num_workers=1 "
+        "--dataset_name=archives --format=webdataset --max_seconds=1",
+        "archives",
+    ),
     "verify_shards": _command("data_prep.verify_shards --shards_dir=shards", "shards"),
     "report": _command(
         "data_prep.report --shards_dir=shards", "shards", writes=("shards/report.html",)
@@ -102,6 +108,9 @@ COMMANDS = {
         "runs/l3_net_ots",
     ),
     "export": _command(f"l3net.export --run_dir=runs/ave_net --out={OUT}/model", "runs/ave_net"),
+    "import_openl3": _command(
+        f"l3net.import_openl3 --weights=openl3/{_OPENL3} --out={OUT}/model", "openl3"
+    ),
     "tflite": _command(f"l3net.tflite --saved_model={_L3} --out={OUT}/audio.tflite", _L3),
     "extract": _command(
         f"l3net.extract --saved_model={_L3} --out_dir={OUT}/features media", _L3, "media"
@@ -233,7 +242,7 @@ def results_of(command: Command, folder: pathlib.Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): hashlib.sha256(_content(path)).hexdigest()
         for path in paths
-        if path.is_file() and path.name != ".lock" and "cache" not in path.parts
+        if path.is_file() and path.name[0] != "." and "cache" not in path.parts
     }
 
 
@@ -273,7 +282,11 @@ def make_world(folder: pathlib.Path) -> pathlib.Path:
     videos = folder / "videos"
     make_demo(Config(videos, ("2", "1", "2"), 1.2, num_workers=1, labels=clips.LABELS[:3]))
     _make_media(folder)
+    _make_archives(folder)
     _make_lists(folder)
+    made = tiny_openl3.layers(_OPENL3.partition("-")[0])
+    (folder / "openl3").mkdir()
+    tiny_openl3.write_weights(folder / "openl3" / _OPENL3, made)
     tiny_sets.write_esc50(folder / "esc50")
     tiny_sets.write_imagenet(folder / "imagenet", per_class=2)
     run_in(folder, *COMMANDS["write_shards"].arguments, "--out_dir=shards")
@@ -304,6 +317,16 @@ def _make_media(folder: pathlib.Path) -> None:
     soundfile.write(folder / "media" / "4.ogg", rng.uniform(-0.5, 0.5, 30_000), 22_050)
     for number, suffix in enumerate(("jpg", "png", "gif", "tif", "bmp", "webp")):
         tiny_sets.save_image(folder / "images" / f"{number}.{suffix}", (200, 9, 30), seed=number)
+
+
+def _make_archives(folder: pathlib.Path) -> None:
+    videos = sorted((folder / "videos").rglob("*.mp4"))
+    for kind in tiny_archives.KINDS:
+        files = [(f"{path.stem}{kind}.mp4", path.read_bytes()) for path in videos[:2]]
+        files.append((f"{videos[0].stem}{kind}.json", b'{"label": "drum"}'))
+        tiny_archives.write(
+            folder / "archives" / f"0.{kind}", tiny_archives.archive_bytes(kind, files)
+        )
 
 
 def _make_lists(folder: pathlib.Path) -> None:
