@@ -259,12 +259,10 @@ def test_one_clip_is_in_memory_at_a_time(tmp_path):
     "harm",
     [
         lambda folder: marker_path(folder / SHARD).unlink(),
-        lambda folder: marker_path(folder / SHARD).write_text('{"num_clips": 1'),
         lambda folder: change_marker(folder, SHARD, config_hash="other"),
         lambda folder: (folder / SHARD).unlink(),
-        lambda folder: (folder / SHARD).write_bytes((folder / SHARD).read_bytes()[:-100]),
     ],
-    ids=["no marker", "cut marker", "other configuration", "no shard", "cut shard"],
+    ids=["no marker", "other configuration", "no shard"],
 )
 def test_an_unfinished_shard_is_left_out(folder, harm):
     harm(folder)
@@ -322,6 +320,15 @@ def test_no_shard_is_finished(folder):
 def test_a_damaged_marker_is_named(folder, changes):
     change_marker(folder, SHARD, **changes)
     refusal(folder, f"{SHARD}.json is damaged")
+
+
+def test_a_cut_marker_and_a_cut_shard_are_named(folder):
+    data = (folder / SHARD).read_bytes()
+    (folder / SHARD).write_bytes(data[:-100])
+    refusal(folder, f"{SHARD} has {len(data) - 100} bytes, its marker says {len(data)}; delete")
+    (folder / SHARD).write_bytes(data)
+    marker_path(folder / SHARD).write_text('{"num_clips": 1')
+    refusal(folder, f"{SHARD}.json is damaged.*delete it")
 
 
 def test_a_flipped_byte_is_named(folder):
