@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import os
 import pathlib
 import random
+import signal
 from collections.abc import Callable
 
 import numpy as np
@@ -13,11 +15,12 @@ from data_prep.lists import box_lists, dataset_lists, manifest
 from data_prep.shards import folder as prepared
 from eval.figures import drawings
 from eval.reporting import curves, tables
-from eval.sets import clip_labels, ontology, recording_lists, sounding_frames
+from eval.sets import clip_labels, ontology, recording_lists, recordings, sounding_frames
 from l3net import npz_files
-from l3net.data import shards
+from l3net.data import shards, spoken_digits
 from l3net.errors import UserError
 from l3net.inference import search_index
+from l3net.media import images
 from l3net.training import run_dir
 from tests import mutations, tiny_boxes, tiny_folders, tiny_sets, tiny_shards
 
@@ -133,6 +136,15 @@ READERS: dict[str, tuple[Callable, Callable]] = {
         lambda path: list(shards.read_clips(shards.find_shards(path.parent, "train"))),
     ),
     "shards/labels.txt": (_shards, lambda path: shards.read_labels(path.parent)),
+    "a.wav": (tiny_sets.write_tone, recordings.load_file),
+    "0_jackson_0.wav": (
+        tiny_sets.write_tone,
+        lambda path: spoken_digits.list_recordings(path.parent),
+    ),
+    "a.png": (
+        lambda path: tiny_sets.save_image(path, (200, 9, 30)),
+        lambda path: images.read_image(path, 8),
+    ),
     "state.npz": (
         lambda path: np.savez(path, a=np.arange(5), b=np.array("text")),
         lambda path: _arrays(path),
@@ -171,3 +183,29 @@ def test_damage_is_content_or_one_line(tmp_path, name):
             path.unlink()
         path.write_bytes(whole)
     assert num_refused or name == "state.npz"
+
+
+class _HangError(BaseException):
+    """Nobody takes it for a damaged file."""
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_nobody_waits_for_a_pipe(tmp_path, name):
+    write, read = READERS[name]
+    path = tmp_path / "world" / name
+    path.parent.mkdir(parents=True)
+    write(path)
+    path.unlink()
+    os.mkfifo(path)
+
+    def hang(*_):
+        raise _HangError
+
+    before = signal.signal(signal.SIGALRM, hang)
+    signal.alarm(60)
+    try:
+        with pytest.raises((UserError, OSError)):
+            read(path)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)

@@ -16,6 +16,7 @@ import soundfile
 from l3net import constants
 from l3net.data.spoken_digits import WORDS
 from l3net.errors import UserError
+from l3net.files import regular
 from l3net.media import sound
 
 NUM_DIGITS = len(WORDS)
@@ -59,7 +60,7 @@ def _read_idx(folder: str | pathlib.Path, name: str, num_axes: int) -> np.ndarra
 def read_recording(path: pathlib.Path) -> np.ndarray:
     """Reads a recording, float32 [num_samples], 48 kHz mono; UserError if it cannot be decoded."""
     try:
-        samples, rate_hz = soundfile.read(path, always_2d=True)
+        samples, rate_hz = soundfile.read(regular(path), always_2d=True)
     except (RuntimeError, OSError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
     if not len(samples):

@@ -23,7 +23,7 @@ from eval.sets.recording_lists import TEST, TRAIN, ListedRecording
 from l3net import constants
 from l3net.data import schema, spoken_digits
 from l3net.errors import UserError, first_line
-from l3net.files import sha256_of
+from l3net.files import regular, sha256_of
 from l3net.media import sound
 
 # Our choice, the papers name no resampler: resampy's more exact filter.
@@ -114,7 +114,7 @@ def load_file(
         UserError: if the file cannot be read, or holds no sound or samples that sound has not.
     """
     try:
-        samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+        samples, rate_hz = soundfile.read(regular(path), dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
         raise UserError(f"cannot read the recording {path}: {first_line(error)}") from error
     if not len(samples):
@@ -200,7 +200,7 @@ def _read_esc(
 def _rate_hz(path: pathlib.Path) -> int:
     """Returns a file's sample rate; the published one's if it is damaged, which `load` reports."""
     try:
-        return soundfile.info(path).samplerate
+        return soundfile.info(regular(path)).samplerate
     except (soundfile.SoundFileError, OSError):
         return _ESC_RATE_HZ
 

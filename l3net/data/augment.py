@@ -17,7 +17,7 @@ NUM_DRAWS = 7
 # Inception recipe, on pixel values in [0, 1].
 BRIGHTNESS_RANGE = 32.0 / 255.0
 SATURATION_RANGE = 0.5
-_LUMA = (0.299, 0.587, 0.114)
+LUMA = (0.299, 0.587, 0.114)
 _JPEG_RATIOS = (8, 4, 2, 1)
 
 
@@ -149,7 +149,7 @@ def jitter_frames(frames: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
     saturation = 1.0 + SATURATION_RANGE * _symmetric(draws[:, SATURATION])
     brightness = 2.0 * BRIGHTNESS_RANGE * _symmetric(draws[:, BRIGHTNESS])  # on [-1, 1]
     saturation = saturation[:, tf.newaxis, tf.newaxis]
-    to_grey = tf.tile(tf.constant(_LUMA)[:, tf.newaxis], [1, 3])
+    to_grey = tf.tile(tf.constant(LUMA)[:, tf.newaxis], [1, 3])
     matrix = saturation * tf.eye(3) + (1.0 - saturation) * to_grey  # [batch, 3, 3]
     shape = tf.shape(frames)
     pixels = tf.reshape(frames, [shape[0], tf.reduce_prod(shape[1:-1]), 3])

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import soundfile
 
 from l3net.errors import UserError
+from l3net.files import regular
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 NUM_RECORDINGS = 3000  # of the complete set
@@ -40,7 +41,7 @@ def list_recordings(folder: str | pathlib.Path) -> list[Recording]:
         if found is None:
             continue
         try:
-            seconds = float(soundfile.info(path).duration)
+            seconds = float(soundfile.info(regular(path)).duration)
         except (RuntimeError, OSError) as error:
             raise UserError(f"cannot read {path}: {error}") from error
         if seconds <= 0:

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 
 from l3net import constants
 from l3net.errors import UserError, first_line
+from l3net.files import regular
 from l3net.media import ffmpeg, file_kinds
 
 # As Pillow calls them; JPEG includes those of several pictures (MPO).
@@ -73,7 +74,7 @@ def opened(source: str | pathlib.Path | bytes) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large images and odd tags: said below, or harmless
-            data = io.BytesIO(source) if isinstance(source, bytes) else source
+            data = io.BytesIO(source) if isinstance(source, bytes) else regular(source)
             with Image.open(data, formats=_formats()) as image:
                 _limit(image, name)
                 yield image

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator
 import tensorflow as tf
 
 from l3net.errors import UserError, first_line
-from l3net.files import CannotWriteError
+from l3net.files import CannotWriteError, regular
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +64,8 @@ def newest(folder: pathlib.Path, *, up_to: float = math.inf) -> int | None:
 def damage(path: pathlib.Path) -> str | None:
     """Reads a whole checkpoint; returns what is wrong with it, or None."""
     try:
+        for file in path.parent.glob(f"{path.name}.*"):
+            regular(file)  # TensorFlow would wait for a pipe
         reader = tf.train.load_checkpoint(str(path))
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)

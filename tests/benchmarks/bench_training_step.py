@@ -9,8 +9,9 @@ pass (the gradient of the first layer's input, which nobody computes, left out);
 beside it is measured in the same run, float32 and bfloat16. "paired" is the step with
 --paired_negatives, which computes every frame and sound once for two pairs.
 
---pytorch also measures a plain PyTorch channels-last step of the same network (forward, backward,
-Adam; inputs prepared beforehand) where torch is installed (`pip install torch`): the yardstick.
+--pytorch also measures plain PyTorch steps of the same network, channels last (forward, backward,
+Adam), where torch is installed (`pip install torch`): "pytorch" with the same jitter and
+log-spectrogram inside, "network" with inputs that were prepared before.
 """
 
 import dataclasses
@@ -42,6 +43,7 @@ class Size:
 
 
 PAIRED = "paired"  # ours with --paired_negatives: half of the arithmetic
+PYTORCH, NETWORK_ALONE = "pytorch", "network"
 SIZES = {
     "stride1": Size(models.ModelConfig("l3_net"), 8),
     "stride2": Size(models.ModelConfig("l3_net_ots"), 16),
@@ -91,7 +93,8 @@ def _steps(size: Size, config: Config) -> Iterator[tuple[str, str, Callable[[], 
         yield PAIRED, precision, _our_step(size, precision, paired_negatives=1)
     if config.pytorch and importlib.util.find_spec("torch"):
         for precision in config.precisions:
-            yield "pytorch", precision, _torch_step(size, precision)
+            yield PYTORCH, precision, _torch_step(size, precision)
+            yield NETWORK_ALONE, precision, _torch_step(size, precision, prepares=False)
 
 
 def seconds_per_step(step: Callable[[], None], seconds: float) -> float:
@@ -135,18 +138,18 @@ def _our_step(size: Size, precision: str, *, paired_negatives: int = 0) -> Calla
         shards = tiny_shards.write_shards(pathlib.Path(folder), clips)
         strategy = tf.distribute.MirroredStrategy(_one_device())
         trainer = Trainer(strategy, config, pipeline, TrainingConfig(folder), shards)
-    rng = np.random.default_rng(0)
-    side, num = config.frame_px, pipeline.clips_per_batch
-    batch = {
-        "image": tf.constant(rng.integers(0, 256, (num, side, side, 3)).astype(np.uint8)),
-        "waveform": tf.constant(
-            rng.integers(-9000, 9000, (num, constants.AUDIO_SAMPLES)).astype(np.int16)
-        ),
-        "corresponds": tf.constant([1, 0] * (size.batch_size // 2)),
-        "draws": tf.random.uniform([num, augment.NUM_DRAWS]),
-    }
+    batch = {name: tf.constant(raw) for name, raw in _raw_batch(size, pipeline.clips_per_batch)}
+    batch["corresponds"] = tf.constant([1, 0] * (size.batch_size // 2))
     forever = iter(lambda: batch, None)
     return lambda: trainer.step(forever)[0].numpy()
+
+
+def _raw_batch(size: Size, num: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields what the input pipeline gives, by name."""
+    rng, side = np.random.default_rng(0), size.config.frame_px
+    yield "image", rng.integers(0, 256, (num, side, side, 3)).astype(np.uint8)
+    yield "waveform", rng.integers(-9000, 9000, (num, constants.AUDIO_SAMPLES)).astype(np.int16)
+    yield "draws", rng.random((num, augment.NUM_DRAWS), np.float32)
 
 
 def _one_device() -> list[str]:
@@ -154,12 +157,10 @@ def _one_device() -> list[str]:
 
 
 # --- The yardstick -------------------------------------------------------------------------------
-def _torch_step(size: Size, precision: str) -> Callable[[], None]:
+def _torch_step(size: Size, precision: str, *, prepares: bool = True) -> Callable[[], None]:
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    shapes = models.input_shapes(size.config)
-    frame_shape, sound_shape = shapes[constants.FRAME], shapes[constants.LOG_SPECTROGRAM]
     width, stride = size.config.width, size.config.stride
     pool4 = convnets.scaled_channels(constants.POOL4_UNITS, width)
     vision, audio = _torch_tower(3, width, stride), _torch_tower(1, width, stride)
@@ -169,17 +170,14 @@ def _torch_step(size: Size, precision: str) -> Callable[[], None]:
     network.to(device, memory_format=torch.channels_last)
     adam = torch.optim.Adam(network.parameters(), lr=1e-4)
     loss_of = torch.nn.CrossEntropyLoss()
-    num = size.batch_size
-
-    def image(shape):
-        made = torch.randn(num, shape[2], *shape[:2], device=device)
-        return made.contiguous(memory_format=torch.channels_last)
-
-    frame, sound = image(frame_shape), image(sound_shape)
-    target = torch.tensor([1, 0] * (num // 2), device=device)
+    raw = [torch.from_numpy(array).to(device) for _, array in _raw_batch(size, size.batch_size)]
+    average = size.config.spectrogram_average
+    ready = _torch_inputs(*raw, average=average)
+    target = torch.tensor([1, 0] * (size.batch_size // 2), device=device)
     half = precision == "bfloat16"
 
     def step():
+        frame, sound = _torch_inputs(*raw, average=average) if prepares else ready
         adam.zero_grad()
         with torch.autocast(device, torch.bfloat16, enabled=half):
             loss = loss_of(head(torch.cat([vision(frame), audio(sound)], 1)).float(), target)
@@ -188,6 +186,30 @@ def _torch_step(size: Size, precision: str) -> Callable[[], None]:
         return float(loss)
 
     return step
+
+
+def _torch_inputs(image, waveform, draws, *, average: int):
+    """Does what `input_pipeline.prepare_batch` does: jitter and log-spectrogram."""
+    import torch
+
+    draws = 2.0 * draws - 1.0
+    saturation = 1.0 + augment.SATURATION_RANGE * draws[:, augment.SATURATION, None, None]
+    brightness = 2.0 * augment.BRIGHTNESS_RANGE * draws[:, augment.BRIGHTNESS, None, None]
+    luma = torch.tensor(augment.LUMA, device=image.device)[:, None].expand(3, 3)
+    matrix = saturation * torch.eye(3, device=image.device) + (1.0 - saturation) * luma
+    pixels = image.reshape(len(image), -1, 3).float() / 127.5 - 1.0
+    pixels = torch.clip(torch.baddbmm(brightness, pixels, matrix), -1.0, 1.0)
+    frame = pixels.reshape(image.shape).permute(0, 3, 1, 2)  # as it lies there: channels last
+
+    hop, length = constants.STFT_HOP_SAMPLES, constants.STFT_WINDOW_SAMPLES
+    volume = 1.0 + constants.VOLUME_JITTER * draws[:, augment.VOLUME, None]
+    windows = (waveform.float() / 32768.0 * volume).unfold(1, length, hop)
+    windows = windows * torch.hann_window(length, device=image.device)
+    magnitude = torch.fft.rfft(windows, constants.FFT_LENGTH).abs()
+    sound = torch.log(magnitude + constants.LOG_OFFSET).transpose(1, 2)[:, None]
+    if average > 1:
+        sound = torch.nn.functional.avg_pool2d(sound, average, ceil_mode=True)
+    return frame, sound
 
 
 def _torch_tower(channels: int, width: float, stride: int):

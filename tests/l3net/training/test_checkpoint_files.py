@@ -1,3 +1,4 @@
+import os
 import random
 import resource
 
@@ -22,7 +23,7 @@ def folder(tmp_path):
 
 
 def _content(folder) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 def _tensors(folder, step) -> dict[str, bytes]:
@@ -39,12 +40,19 @@ DAMAGES = {
     "empty data": lambda folder: (folder / DATA).write_bytes(b""),
     "half an index": lambda folder: _cut(folder / INDEX),
     "half the data": lambda folder: _cut(folder / DATA),
+    "a pipe as index": lambda folder: _make_pipe(folder / INDEX),
+    "a pipe as data": lambda folder: _make_pipe(folder / DATA),
     "another's index": lambda folder: (folder / INDEX).write_bytes(b"text\n" * 40),
 }
 
 
 def _cut(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _make_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
