@@ -171,13 +171,13 @@ def _torch_step(size: Size, precision: str, *, prepares: bool = True) -> Callabl
     adam = torch.optim.Adam(network.parameters(), lr=1e-4)
     loss_of = torch.nn.CrossEntropyLoss()
     raw = [torch.from_numpy(array).to(device) for _, array in _raw_batch(size, size.batch_size)]
-    average = size.config.spectrogram_average
-    ready = _torch_inputs(*raw, average=average)
+    settings = size.config.spectrogram_settings
+    ready = _torch_inputs(*raw, **settings)
     target = torch.tensor([1, 0] * (size.batch_size // 2), device=device)
     half = precision == "bfloat16"
 
     def step():
-        frame, sound = _torch_inputs(*raw, average=average) if prepares else ready
+        frame, sound = _torch_inputs(*raw, **settings) if prepares else ready
         adam.zero_grad()
         with torch.autocast(device, torch.bfloat16, enabled=half):
             loss = loss_of(head(torch.cat([vision(frame), audio(sound)], 1)).float(), target)
@@ -188,7 +188,7 @@ def _torch_step(size: Size, precision: str, *, prepares: bool = True) -> Callabl
     return step
 
 
-def _torch_inputs(image, waveform, draws, *, average: int):
+def _torch_inputs(image, waveform, draws, *, pad_end: bool, average: int):
     """Does what `input_pipeline.prepare_batch` does: jitter and log-spectrogram."""
     import torch
 
@@ -203,8 +203,8 @@ def _torch_inputs(image, waveform, draws, *, average: int):
 
     hop, length = constants.STFT_HOP_SAMPLES, constants.STFT_WINDOW_SAMPLES
     volume = 1.0 + constants.VOLUME_JITTER * draws[:, augment.VOLUME, None]
-    windows = (waveform.float() / 32768.0 * volume).unfold(1, length, hop)
-    windows = windows * torch.hann_window(length, device=image.device)
+    sound = torch.nn.functional.pad(waveform.float() / 32768.0 * volume, (0, hop * pad_end))
+    windows = sound.unfold(1, length, hop) * torch.hann_window(length, device=image.device)
     magnitude = torch.fft.rfft(windows, constants.FFT_LENGTH).abs()
     sound = torch.log(magnitude + constants.LOG_OFFSET).transpose(1, 2)[:, None]
     if average > 1:
