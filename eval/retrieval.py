@@ -40,6 +40,7 @@ from eval.reporting import paper_values, synthetic, tables
 from eval.reporting.table_config import LabelledConfig
 from eval.sets import clips, ontology
 from l3net import flags
+from l3net.data import avc_pairs
 from l3net.errors import UserError
 from l3net.flags import setting
 from l3net.inference import saved_model
@@ -254,7 +255,7 @@ class Gallery:
 def _method(model: saved_model.SavedModel) -> str | None:
     """Returns the row of a network; None if the table has none for it."""
     method = _METHODS.get(networks.kind(model))
-    naive = networks.training_flag(model, "sampling") == networks.NAIVE
+    naive = networks.training_flag(model, "sampling") == avc_pairs.NAIVE
     return AVE_NAIVE if method == AVE and naive else method
 
 

@@ -11,8 +11,6 @@ from l3net.errors import UserError
 from l3net.files import sha256_of
 from l3net.inference import saved_model
 
-NAIVE = "naive"
-
 
 class ExportedNetwork:
     """A SavedModel of which a table needs one half, loaded on first use.

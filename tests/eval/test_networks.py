@@ -3,6 +3,7 @@
 import types
 
 from eval.methods import networks
+from l3net.data import avc_pairs
 
 
 def _model(**metadata):
@@ -29,5 +30,5 @@ def test_kind_and_words_and_random_weights():
 
 def test_the_last_of_repeated_flags_counts():
     model = _model(run_flags=["--sampling=ots", "--seed=1", "--sampling=naive"])
-    assert networks.training_flag(model, "sampling") == networks.NAIVE
+    assert networks.training_flag(model, "sampling") == avc_pairs.NAIVE
     assert networks.training_flag(model, "samp") is None
