@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from data_prep.lists import box_lists, dataset_lists, manifest
+from data_prep.lists import box_lists, dataset_lists
 from data_prep.shards import folder as prepared
 from eval.figures import drawings
 from eval.reporting import curves, tables
@@ -103,7 +103,7 @@ READERS: dict[str, tuple[Callable, Callable]] = {
         _text(json.dumps(_NODES)),
         lambda path: ontology.read_ontology(path).distances(["Tools"]),
     ),
-    "manifest.csv": (_text(_MANIFEST), manifest.read_manifest),
+    "manifest.csv": (_text(_MANIFEST), tiny_folders.rows_in),
     "boxes.csv": (
         lambda path: tiny_boxes.write_boxes(path, "a,0,0.5,0.1,0.1,0.5,0.5,x"),
         sounding_frames.read_boxes,

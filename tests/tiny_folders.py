@@ -4,12 +4,18 @@ import dataclasses
 import json
 import pathlib
 
-from data_prep.lists.manifest import ManifestRow, write_manifest
+from data_prep.lists.manifest import ManifestRow, read_manifest, write_manifest
 from data_prep.shards import preparation
 from data_prep.shards.config import Media, Target
 from data_prep.shards.preparation import Run, Source
 from l3net.data import schema
-from l3net.data.shards import LABELS_FILE, OUTCOMES_FILE, PREP_FILE, marker_path, shard_name
+from l3net.data.markers import (
+    LABELS_FILE,
+    OUTCOMES_FILE,
+    PREP_FILE,
+    marker_path,
+    shard_name,
+)
 from tests.tiny_shards import write_shards
 
 CONFIG_HASH = "0123456789abcdef"
@@ -30,6 +36,11 @@ def prepare(**settings) -> dict[str, int]:
     ]
     assert not settings, f"no such settings: {settings}"
     return preparation.prepare(*configs)
+
+
+def rows_in(path: pathlib.Path) -> list[ManifestRow]:
+    """Returns the rows of a manifest."""
+    return [row for _, row in read_manifest(path)]
 
 
 def contents(folder: pathlib.Path) -> dict[str, bytes]:

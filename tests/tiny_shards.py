@@ -9,7 +9,8 @@ import tensorflow as tf
 from PIL import Image
 
 from l3net.data import schema
-from l3net.data.shards import Shard, find_shards, marker_path, shard_name
+from l3net.data.markers import marker_path, shard_name
+from l3net.data.shards import Shard, find_shards
 
 
 def write_shards(

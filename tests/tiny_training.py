@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from l3net import models
 from l3net.data import input_pipeline
-from l3net.data.shards import LABELS_FILE, find_shards
+from l3net.data.markers import LABELS_FILE
+from l3net.data.shards import find_shards
 from l3net.training import checkpoints, loop
 from l3net.training import run_dir as run_files
 from l3net.training.step import Trainer, TrainingConfig

@@ -256,9 +256,10 @@ def flickr_soundnet_test(request: Request) -> Result:
 
 def folder(request: Request) -> Result:
     """Any folder of videos: the first 10 s of each, labelled by its own folder or not."""
-    rows = manifest.rows_from_files(
+    found = manifest.rows_from_files(
         request.files, split_fractions=request.fractions, seed=request.seed
     )
+    rows = list(found)
     if request.labels_from == DIRECTORY:
         rows = [dataclasses.replace(row, labels=_directory_label(row.path)) for row in rows]
     return Result(rows)

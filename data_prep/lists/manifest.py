@@ -9,11 +9,10 @@ relative to the folder of videos, with "/" between its parts; `labels` may be em
 
 import dataclasses
 import hashlib
-import logging
 import math
 import pathlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from data_prep.lists.media_files import MediaFiles
@@ -26,10 +25,9 @@ from l3net.media.file_kinds import SUFFIXES, VIDEO
 COLUMNS = ("example_id", "media_id", "path", "start_seconds", "end_seconds", "split", "labels")
 LABEL_SEPARATOR = "|"
 _SPLIT = re.compile(r"[A-Za-z0-9_]+")
-_log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class ManifestRow:
     """One clip to cut out of one video."""
 
@@ -42,31 +40,18 @@ class ManifestRow:
     labels: tuple[str, ...] = ()  # label strings, may be empty
 
 
-def read_manifest(path: str | pathlib.Path) -> list[ManifestRow]:
-    """Returns the rows of a manifest (a UTF-8 CSV) in the order of the file; at least one.
+def read_manifest(path: str | pathlib.Path) -> Iterator[tuple[int, ManifestRow]]:
+    """Yields (line, row) of a manifest (a UTF-8 CSV); whoever takes them sees to unique ids.
 
     Raises:
-        UserError: if the file cannot be read, a column is missing or unknown, a row is unusable or
-            an example_id comes twice; the message names file and line.
+        UserError: if the file cannot be read, a column is missing or unknown, or a row is
+            unusable; the message names file and line.
     """
-    rows: list[ManifestRow] = []
-    line_of: dict[str, int] = {}
     for line, fields in csv_table(path, COLUMNS, others=False, what="the manifest"):
-        row = _row_from_fields(fields, f"{path}, line {line}")
-        if row.example_id in line_of:
-            raise UserError(
-                f"{path}, line {line}: example_id {row.example_id!r} was used in line "
-                f"{line_of[row.example_id]} already; every row needs its own"
-            )
-        line_of[row.example_id] = line
-        rows.append(row)
-    if not rows:
-        raise UserError(f"{path} has no rows under its column names; need at least one clip")
-    _warn_about_leaks(rows, path)
-    return rows
+        yield line, _row_from_fields(fields, f"{path}, line {line}")
 
 
-def write_manifest(path: str | pathlib.Path, rows: Sequence[ManifestRow]) -> None:
+def write_manifest(path: str | pathlib.Path, rows: Iterable[ManifestRow]) -> None:
     """Writes a complete manifest that `read_manifest` gives back, or raises UserError."""
     lines = (_line(row, f"row {index} for {path}") for index, row in enumerate(rows))
     try:
@@ -91,8 +76,8 @@ def rows_from_files(
     max_seconds: float = constants.CLIP_SECONDS,
     split_fractions: Mapping[str, float] | None = None,
     seed: int = 0,
-) -> list[ManifestRow]:
-    """Makes one row per video file, in folders or archives: its first seconds.
+) -> Iterator[ManifestRow]:
+    """Yields one row per video file, in folders or archives: its first seconds.
 
     Suffixes, else contents say which files are videos (`l3net.media.file_kinds`). The
     split of a file depends on its relative path and the seed only, so adding files moves no other.
@@ -111,10 +96,8 @@ def rows_from_files(
             f"no video file in {places}; looked for {' '.join(SUFFIXES[VIDEO])}; give --manifest "
             "to name files of any kind"
         )
-    return [
-        ManifestRow(path, path, path, 0.0, max_seconds, split_of(path, fractions, seed))
-        for path in sorted(paths)
-    ]
+    for path in sorted(paths):
+        yield ManifestRow(path, path, path, 0.0, max_seconds, split_of(path, fractions, seed))
 
 
 def split_of(media_id: str, fractions: Mapping[str, float], seed: int = 0) -> str:
@@ -202,15 +185,3 @@ def _labels(text: str, where: str) -> tuple[str, ...]:
             f"{where}: labels is {text!r}; need printable names with {LABEL_SEPARATOR} between them"
         )
     return labels
-
-
-def _warn_about_leaks(rows: Sequence[ManifestRow], path: str | pathlib.Path) -> None:
-    splits: dict[str, set[str]] = {}
-    for row in rows:
-        splits.setdefault(row.media_id, set()).add(row.split)
-    leaks = sorted(media_id for media_id, names in splits.items() if len(names) > 1)
-    if leaks:
-        _log.warning(
-            f"{path}: {len(leaks)} videos have clips in several splits (first: {leaks[0]}), so "
-            "test clips may resemble training clips"
-        )

@@ -1,9 +1,10 @@
 """Writes shards on a cluster, through Apache Beam: Flink, Spark, Dataflow, or Beam's own runner.
 
-    manifest.csv -> (shard, row) -> grouped by shard -> write_shard
+    names of the shards -> shared out -> write_shard
 
-The job graph holds no row: one worker reads the manifest from the prepared folder and the runner
-carries the rows. Every worker sees the prepared folder and the videos at the same paths (a network
+Each worker reads the rows of its shards from the table in the prepared folder
+(`data_prep.shards.row_table`): neither the job graph nor the runner holds one. Every worker sees
+the prepared folder and the videos at the same paths (a network
 file system). Nothing comes back but the files: shards and their commit markers say what is done.
 """
 
@@ -14,13 +15,11 @@ import pathlib
 import threading
 import time
 import types
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
-from data_prep.lists import manifest
-from data_prep.lists.manifest import ManifestRow
-from data_prep.shards import folder, writer
-from data_prep.shards.writer import Job, Shard
-from l3net.data.shards import marker_path
+from data_prep.shards import writer
+from data_prep.shards.writer import Job
+from l3net.data.markers import marker_path
 from l3net.errors import UserError, needs_extra
 from l3net.progress import Progress, progress
 
@@ -45,13 +44,14 @@ def check_options(options: Sequence[str]) -> None:
         raise UserError(f"Beam refuses {' '.join(options)}: {lines[-1]}") from error
 
 
-def write_shards(shards: Sequence[Shard], job: Job, *, options: Sequence[str] = ()) -> None:
+def write_shards(shards: Collection[str], job: Job, *, options: Sequence[str] = ()) -> None:
     """Writes shards that are not finished; the workers look for themselves, too.
 
     Raises:
         UserError: if Beam is not installed, the pipeline fails, or shards are missing at its end.
     """
-    beam, job = _beam(), dataclasses.replace(job, out_dir=job.out_dir.absolute())
+    beam = _beam()
+    job = dataclasses.replace(job, out_dir=job.out_dir.absolute(), rows=job.rows.absolute())
     try:
         with (
             _progress(shards, job),
@@ -80,9 +80,9 @@ def _beam() -> types.ModuleType:
 
 
 @contextlib.contextmanager
-def _progress(shards: Sequence[Shard], job: Job) -> Iterator[None]:
+def _progress(shards: Collection[str], job: Job) -> Iterator[None]:
     """Shows how many shards got a new marker, the only thing that every runner shows alike."""
-    markers = [marker_path(job.out_dir / shard.name) for shard in shards]
+    markers = [marker_path(job.out_dir / shard) for shard in shards]
     before = [_changed_ns(path) for path in markers]
     ended = threading.Event()
 
@@ -111,7 +111,7 @@ def _changed_ns(path: pathlib.Path) -> int | None:
         return None
 
 
-def _wait_for_markers(shards: Sequence[Shard], job: Job) -> None:
+def _wait_for_markers(shards: Collection[str], job: Job) -> None:
     """Waits until this machine sees what the workers wrote; raises UserError if it never does."""
     deadline = time.monotonic() + _SECONDS_FOR_MARKERS
     job = dataclasses.replace(job, retry_failed=False)  # what failed again is finished, too
@@ -127,25 +127,14 @@ def _wait_for_markers(shards: Sequence[Shard], job: Job) -> None:
 def _build(beam: types.ModuleType, pipeline, job: Job) -> None:
     _ = (
         pipeline
-        | "Manifest" >> beam.Create([str(job.out_dir / folder.MANIFEST_FILE)])
-        | "Rows" >> beam.FlatMap(_rows_of_shards, job)
-        | "Shards" >> beam.GroupByKey()
+        | "Configuration" >> beam.Create([job.recipe.config])
+        | "Shards" >> beam.FlatMap(writer.shard_names)
+        | "Share out" >> beam.Reshuffle()
         | "Write" >> beam.Map(_write, job)
     )
 
 
-def _rows_of_shards(manifest_path: str, job: Job) -> Iterator[tuple[str, ManifestRow | None]]:
-    """Yields (shard name, row), and (shard name, None) once for each: a shard may have no row."""
-    config = job.recipe.config
-    for name in writer.shard_names(config):
-        yield name, None
-    for row in manifest.read_manifest(manifest_path):
-        yield writer.shard_name_of(row, config), row
-
-
-def _write(name_and_rows: tuple[str, Iterable[ManifestRow | None]], job: Job) -> None:
-    name, rows = name_and_rows
-    shard = writer.make_shard(name, (row for row in rows if row is not None))
+def _write(shard: str, job: Job) -> None:
     # A runner that lost a worker's answer sends the shard again.
     if not writer.is_finished(shard, job):
         writer.write_shard(shard, job, lambda outcome: None)

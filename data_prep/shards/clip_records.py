@@ -12,9 +12,9 @@ from data_prep.lists.manifest import ManifestRow
 from data_prep.lists.media_files import MediaFiles
 from data_prep.shards import flow
 from data_prep.shards.config import Config
-from data_prep.shards.formats import FORMATS
+from data_prep.shards.formats import format_of
 from l3net import constants
-from l3net.data import schema
+from l3net.data.clip import Clip
 from l3net.media import ffmpeg
 from l3net.media.sound import MAX_SILENCE, is_silent
 
@@ -73,7 +73,7 @@ def make_record(row: ManifestRow, recipe: Recipe) -> tuple[Outcome, bytes | None
         if recipe.config.skip_silent and is_silent(decoded.waveform):
             return _outcome(row, SKIPPED, reason=SILENT, detail=SILENCE), None
         flows = _flow(row, decoded, recipe, deadline)
-        record = FORMATS[recipe.config.format].encode_clip(_clip(row, decoded, flows, recipe))
+        record = format_of(recipe.config).encode_clip(_clip(row, decoded, flows, recipe))
     except ffmpeg.MediaError as error:
         return _outcome(row, error.outcome, reason=error.reason, detail=error.detail), None
     except ValueError as error:
@@ -145,9 +145,9 @@ def _flow(
 
 def _clip(
     row: ManifestRow, decoded: ffmpeg.DecodedClip, flows: flow.Flow | None, recipe: Recipe
-) -> schema.Clip:
+) -> Clip:
     config = recipe.config
-    return schema.Clip(
+    return Clip(
         example_id=row.example_id,
         dataset_name=config.dataset_name,
         media_id=row.media_id,

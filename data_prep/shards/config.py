@@ -6,13 +6,12 @@ import json
 import math
 import pathlib
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from data_prep.lists.manifest import ManifestRow
 from data_prep.shards import flow
 from l3net import constants
-from l3net.data import schema
+from l3net.data.clip import AUDIO_ENCODINGS, FLAC, FLOATS, PCM16
 from l3net.errors import UserError
 from l3net.flags import REQUIRED, setting
 from l3net.media import ffmpeg, tracks
@@ -74,10 +73,10 @@ class Media(tracks.Tracks):
         choices=FORMATS,
     )
     audio_encoding: str = setting(
-        schema.PCM16,
+        PCM16,
         "Encoding of the sound: 16-bit samples, FLAC (the same in half the size) or floats (what "
         "DMVR reads). WebDataset's is always FLAC.",
-        choices=schema.AUDIO_ENCODINGS,
+        choices=AUDIO_ENCODINGS,
     )
     smallest_side_px: int = setting(
         constants.SMALLEST_SIDE_PX,
@@ -145,7 +144,7 @@ class Media(tracks.Tracks):
                 "mediasequence_flow stores the optical flow once more, and there is none: give "
                 "--flow_smallest_side_px, such as 256, too"
             )
-        if self.format == WEBDATASET and self.audio_encoding == schema.FLOATS:
+        if self.format == WEBDATASET and self.audio_encoding == FLOATS:
             raise UserError("audio_encoding floats: the sound of --format=webdataset is FLAC")
         if self.format == WEBDATASET and self.mediasequence_flow:
             raise UserError("mediasequence_flow is for --format=tfrecord; leave it out")
@@ -184,17 +183,19 @@ class Config(Media):
 
     def hash(self) -> str:
         """Returns 16 hex digits."""
-        return _short_hash(self.content())
+        content = json.dumps(self.content(), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def make_config(rows: Sequence[ManifestRow], media: Media, target: Target) -> Config:
-    """Returns the configuration of a folder of these rows, which are sorted by example_id."""
+def make_config(
+    manifest_hash: str, num_clips: Mapping[str, int], media: Media, target: Target
+) -> Config:
+    """Returns the configuration of a folder of so many rows per split."""
     if media.format == WEBDATASET:
-        media = dataclasses.replace(media, audio_encoding=schema.FLAC)
-    num_clips = Counter(row.split for row in rows)
+        media = dataclasses.replace(media, audio_encoding=FLAC)
     return Config(
         dataset_name=target.dataset_name,
-        manifest_hash=_short_hash([dataclasses.astuple(row) for row in rows]),
+        manifest_hash=manifest_hash,
         num_shards={
             split: target.num_shards
             or min(MAX_SHARDS, math.ceil(num_clips[split] / CLIPS_PER_SHARD))
@@ -202,7 +203,3 @@ def make_config(rows: Sequence[ManifestRow], media: Media, target: Target) -> Co
         },
         **dataclasses.asdict(media),
     )
-
-
-def _short_hash(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -13,12 +13,12 @@ from typing import Any
 
 from data_prep.archives import member_copies
 from data_prep.lists import manifest
-from data_prep.lists.manifest import ManifestRow
 from data_prep.shards import flow
-from data_prep.shards.clip_records import FAILED, OK, Outcome
+from data_prep.shards.clip_records import FAILED, OK
 from data_prep.shards.config import LATER_SETTINGS, Config
-from data_prep.shards.writer import Job, Shard, read_outcomes
-from l3net.data.shards import LABELS_FILE, OUTCOMES_FILE, PREP_FILE
+from data_prep.shards.row_table import OUTCOME_COLUMNS, RowTable
+from data_prep.shards.writer import Job, read_outcomes
+from l3net.data.markers import LABELS_FILE, OUTCOMES_FILE, PREP_FILE
 from l3net.errors import UserError
 from l3net.files import write_csv, write_whole
 from l3net.json_files import check, read_json, write_json
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 # --- Begin ---------------------------------------------------------------------------------------
-def begin(out_dir: pathlib.Path, config: Config, rows: Sequence[ManifestRow]) -> dict[str, int]:
+def begin(out_dir: pathlib.Path, config: Config, rows: RowTable) -> dict[str, int]:
     """Writes or checks the files beside the shards; returns label -> line number in labels.txt.
 
     Raises:
@@ -43,9 +43,9 @@ def begin(out_dir: pathlib.Path, config: Config, rows: Sequence[ManifestRow]) ->
         versions = _warned_versions(out_dir, before, versions)
     prep = {"config_hash": config.hash(), "config": config.content(), **versions}
     _delete_leftovers(out_dir, config.dataset_name)
-    labels = sorted({label for row in rows for label in row.labels})
+    labels = sorted(rows.labels)
     write_whole(out_dir / LABELS_FILE, "".join(f"{label}\n" for label in labels))
-    manifest.write_manifest(out_dir / MANIFEST_FILE, rows)
+    manifest.write_manifest(out_dir / MANIFEST_FILE, rows.rows())
     # Last: a folder with this file has the others.
     write_json(out_dir / PREP_FILE, prep, sort_keys=True)
     return {label: index for index, label in enumerate(labels)}
@@ -120,23 +120,22 @@ def _delete_leftovers(out_dir: pathlib.Path, dataset_name: str) -> None:
 
 
 # --- Finish --------------------------------------------------------------------------------------
-def finish(shards: Sequence[Shard], job: Job) -> Counter:
+def finish(shards: Sequence[str], job: Job, rows: RowTable) -> Counter:
     """Merges the outcomes of all shards into one file; returns (outcome, reason) -> rows.
 
     Raises:
         UserError: if a marker belongs to another manifest.
     """
-    outcomes = [outcome for shard in shards for outcome in read_outcomes(shard, job)]
-    num_rows = sum(len(shard.rows) for shard in shards)
-    if len(outcomes) != num_rows:
+    rows.add_outcomes(outcome for shard in shards for outcome in read_outcomes(shard, job))
+    counts, seconds = rows.counts()
+    num_rows = sum(rows.num_clips().values())
+    if counts.total() != num_rows:
         raise UserError(
-            f"{job.out_dir} has {len(outcomes)} outcomes for {num_rows} rows; delete it"
+            f"{job.out_dir} has {counts.total()} outcomes for {num_rows} rows; delete it"
         )
-    outcomes.sort(key=lambda outcome: outcome.example_id)
-    columns = [field.name for field in dataclasses.fields(Outcome)]
-    write_csv(job.out_dir / OUTCOMES_FILE, columns, map(dataclasses.astuple, outcomes))
-    _log.info("%.1f minutes of clips", sum(outcome.seconds for outcome in outcomes) / 60)
-    return Counter((outcome.outcome, outcome.reason) for outcome in outcomes)
+    write_csv(job.out_dir / OUTCOMES_FILE, OUTCOME_COLUMNS, rows.outcomes())
+    _log.info("%.1f minutes of clips", seconds / 60)
+    return counts
 
 
 def judge(counts: Counter, failure_budget: float, out_dir: pathlib.Path) -> None:

@@ -4,30 +4,26 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import tensorflow as tf
-
 from data_prep.shards import webdataset
-from data_prep.shards.config import TFRECORD, WEBDATASET, Config
-from l3net.data import schema
-from l3net.data.shards import shard_name
+from data_prep.shards.config import WEBDATASET, Config
+from l3net.data.clip import Clip
+from l3net.data.markers import shard_name
 
 
 class Format(NamedTuple):
     """One form.
 
     Attributes:
-        suffix: end of a shard's file name.
         encode_clip: a clip -> the bytes of its record.
         writer: path -> a context manager with `write(record)`.
         read_records: path -> the records; the file's bytes were checked before.
         clip_from_bytes: the bytes of a record -> its clip.
     """
 
-    suffix: str
-    encode_clip: Callable[[schema.Clip], bytes]
+    encode_clip: Callable[[Clip], bytes]
     writer: Callable[[str], Any]
     read_records: Callable[[pathlib.Path], Iterator[bytes]]
-    clip_from_bytes: Callable[[bytes], schema.Clip]
+    clip_from_bytes: Callable[[bytes], Clip]
 
 
 def _read_tfrecords(path: pathlib.Path) -> Iterator[bytes]:
@@ -41,18 +37,21 @@ def _read_tfrecords(path: pathlib.Path) -> Iterator[bytes]:
             file.read(4)  # checksum of the record
 
 
-FORMATS = {
-    TFRECORD: Format(
-        "", schema.encode_clip, tf.io.TFRecordWriter, _read_tfrecords, schema.clip_from_bytes
-    ),
-    WEBDATASET: Format(
-        webdataset.SUFFIX,
-        webdataset.encode_clip,
-        webdataset.Writer,
-        webdataset.read_records,
-        webdataset.clip_from_bytes,
-    ),
-}
+def format_of(config: Config) -> Format:
+    """Returns the form of a folder's shards."""
+    if config.format == WEBDATASET:
+        return Format(
+            webdataset.encode_clip,
+            webdataset.Writer,
+            webdataset.read_records,
+            webdataset.clip_from_bytes,
+        )
+    # Here, not above: TensorFlow takes half a gigabyte, and to plan a run needs none of it.
+    import tensorflow as tf
+
+    from l3net.data import schema
+
+    return Format(schema.encode_clip, tf.io.TFRecordWriter, _read_tfrecords, schema.clip_from_bytes)
 
 
 def shard_names(config: Config) -> list[tuple[str, str]]:
@@ -67,4 +66,4 @@ def shard_names(config: Config) -> list[tuple[str, str]]:
 def name_of_shard(config: Config, split: str, index: int) -> str:
     """Returns the file name of a shard, such as "demo-train-00007-of-00064"."""
     name = shard_name(config.dataset_name, split, index, config.num_shards[split])
-    return name + FORMATS[config.format].suffix
+    return name + webdataset.SUFFIX if config.format == WEBDATASET else name

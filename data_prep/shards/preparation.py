@@ -1,17 +1,14 @@
 """A prepared folder from beginning to end: rows of a manifest -> shards -> outcomes.csv."""
 
 import dataclasses
+import functools
 import pathlib
 import shlex
+from collections.abc import Iterator
 
-from data_prep.lists.manifest import (
-    ManifestRow,
-    parse_fractions,
-    read_manifest,
-    rows_from_files,
-)
+from data_prep.lists.manifest import ManifestRow, parse_fractions, rows_from_files
 from data_prep.lists.media_files import MediaFiles, find
-from data_prep.shards import beam, clip_records, folder, processes, writer
+from data_prep.shards import beam, clip_records, folder, processes, row_table, writer
 from data_prep.shards.config import Media, Target, make_config
 from l3net.errors import UserError
 from l3net.files import disk_errors, locked
@@ -48,22 +45,16 @@ class Source:
         """Returns the folders and archives that the rows' paths are in."""
         if self.manifest is None and self.videos_dir is None:
             raise UserError("got neither --manifest nor --videos_dir; need at least one of them")
+        if self.manifest is not None and self.split_fractions is not None:
+            raise UserError(
+                "--split_fractions is for --videos_dir alone; this manifest names splits"
+            )
         if self.videos_dir is None:
             return find(pathlib.Path(self.manifest or "").parent, "videos")
         return find(self.videos_dir, "videos")
 
-    def listed(self) -> list[ManifestRow]:
-        """Returns the rows of the manifest; none without one."""
-        if self.manifest is None:
-            return []
-        if self.split_fractions is not None:
-            raise UserError(
-                "--split_fractions is for --videos_dir alone; this manifest names splits"
-            )
-        return read_manifest(self.manifest)
-
-    def made(self, files: MediaFiles, max_seconds: float) -> list[ManifestRow]:
-        """Returns a row per video, for who has no manifest."""
+    def made(self, files: MediaFiles, max_seconds: float) -> Iterator[ManifestRow]:
+        """Yields a row per video, for who has no manifest."""
         fractions = None
         if self.split_fractions is not None:
             fractions = parse_fractions(self.split_fractions)
@@ -128,24 +119,29 @@ def prepare(source: Source, target: Target, media: Media, run: Run) -> dict[str,
                 f"{path}: need a path of the file system, which every worker sees; mount the "
                 "bucket or network drive"
             )
-    files, rows, out_dir = source.files(), source.listed(), pathlib.Path(target.out_dir)
-    with disk_errors(out_dir), locked(out_dir):
+    files, out_dir = source.files(), pathlib.Path(target.out_dir)
+    with disk_errors(out_dir), locked(out_dir), row_table.opened(out_dir) as rows:
+        if source.manifest is not None:
+            rows.add_manifest(source.manifest)
         # Who has unpacked everything need not wait until the archives beside it are indexed.
-        if files.archives and not (rows and all(files.has(row.path) for row in rows)):
+        if files.archives and not (source.manifest and all(map(files.has, rows.paths()))):
             files = files.indexed(out_dir, [pathlib.Path(source.manifest or "").parent])
-        rows = rows or source.made(files, media.max_seconds)
-        rows.sort(key=lambda row: row.example_id)
-        config = make_config(rows, media, target)
+        if source.manifest is None:
+            rows.add_rows(source.made(files, media.max_seconds))
+        config = make_config(rows.hash(), rows.num_clips(), media, target)
         label_indices = folder.begin(out_dir, config, rows)
         recipe = clip_records.Recipe(config, label_indices, files, run.timeout_seconds)
-        job = writer.Job(out_dir, recipe, run.retry_failed)
-        shards = writer.all_shards(rows, config)
-        unfinished = [shard for shard in shards if not writer.is_finished(shard, job)]
+        job = writer.Job(out_dir, recipe, rows.path, run.retry_failed)
+        rows.place(functools.partial(writer.shard_name_of, config=config))
+        shards, num_rows = writer.shard_names(config), rows.num_rows()
+        unfinished = {
+            name: num_rows.get(name, 0) for name in shards if not writer.is_finished(name, job)
+        }
         if run.runner == BEAM and unfinished:
             beam.write_shards(unfinished, job, options=shlex.split(run.beam_options))
         else:
             processes.write_shards(unfinished, job, num_workers=run.num_workers)
-        counts = folder.finish(shards, job)
+        counts = folder.finish(shards, job, rows)
     folder.judge(counts, run.failure_budget, out_dir)
     return {
         outcome: sum(n for (known, _), n in counts.items() if known == outcome)

@@ -4,7 +4,7 @@ import contextlib
 import multiprocessing
 import multiprocessing.connection
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import cast
@@ -12,29 +12,32 @@ from typing import cast
 from data_prep.parallel import num_processors
 from data_prep.shards import writer
 from data_prep.shards.clip_records import Outcome
-from data_prep.shards.writer import Job, Shard
-from l3net.data import schema
+from data_prep.shards.writer import Job
 from l3net.errors import UserError
 from l3net.media import ffmpeg
 from l3net.progress import Progress, progress
 
 
-def write_shards(shards: Sequence[Shard], job: Job, *, num_workers: int | None = None) -> None:
-    """Writes shards that are not finished; `num_workers` None is a process per processor.
+def write_shards(shards: Mapping[str, int], job: Job, *, num_workers: int | None = None) -> None:
+    """Writes shards that are not finished.
+
+    Args:
+        shards: name -> number of rows.
+        job: what they have in common.
+        num_workers: None is a process per processor.
 
     Raises:
         UserError: if the disk refuses or a worker died.
     """
     # Large shards first, so that none is left alone at the end.
-    shards = sorted(shards, key=lambda shard: -len(shard.rows))
-    num_workers = min(num_workers or num_processors(), len(shards))
-    total = sum(len(shard.rows) for shard in shards)
-    with progress("preparing", unit="clip", total=total) as shown:
+    names = sorted(shards, key=lambda name: -shards[name])
+    num_workers = min(num_workers or num_processors(), len(names))
+    with progress("preparing", unit="clip", total=sum(shards.values())) as shown:
         if num_workers <= 1:
-            for shard in shards:
-                writer.write_shard(shard, job, lambda _: shown.advance())
+            for name in names:
+                writer.write_shard(name, job, lambda _: shown.advance())
         else:
-            _run_in_processes(shards, job, num_workers, shown)
+            _run_in_processes(names, job, num_workers, shown)
 
 
 def worker_context() -> ForkServerContext:
@@ -43,15 +46,15 @@ def worker_context() -> ForkServerContext:
     The workers, its children, share that memory.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([schema.__name__, ffmpeg.__name__])
+    context.set_forkserver_preload(["l3net.data.schema", ffmpeg.__name__])
     return context
 
 
-def _run_in_processes(shards: Sequence[Shard], job: Job, num_workers: int, shown: Progress) -> None:
+def _run_in_processes(names: Sequence[str], job: Job, num_workers: int, shown: Progress) -> None:
     # One connection per worker and no shared queue: a killed worker leaves no lock behind, and
     # its closed connection shows that it died.
     context = worker_context()
-    waiting = list(reversed(shards))
+    waiting = list(reversed(names))
     busy: dict[Connection, ForkServerProcess] = {}
     processes = []
     try:
@@ -76,7 +79,7 @@ def _run_in_processes(shards: Sequence[Shard], job: Job, num_workers: int, shown
 def _on_message(
     connection: Connection,
     busy: dict[Connection, ForkServerProcess],
-    waiting: list[Shard],
+    waiting: list[str],
     shown: Progress,
 ) -> None:
     """Takes one message of a worker: an outcome, an error, or None: the shard is done."""

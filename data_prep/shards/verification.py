@@ -16,17 +16,17 @@ from data_prep.parallel import in_processes, num_processors
 from data_prep.shards import flow
 from data_prep.shards.config import TFRECORD, Config
 from data_prep.shards.folder import read_prep
-from data_prep.shards.formats import FORMATS, shard_names
+from data_prep.shards.formats import format_of, shard_names
 from l3net import constants
 from l3net.data import schema
-from l3net.data.shards import (
+from l3net.data.markers import (
     LABELS_FILE,
     OUTCOMES_FILE,
     Marker,
     marker_path,
-    read_labels,
     read_marker,
 )
+from l3net.data.shards import read_labels
 from l3net.errors import UserError, first_line
 from l3net.files import sha256_of
 from l3net.media import ffmpeg
@@ -208,7 +208,7 @@ def _marker(folder: _Folder, path: pathlib.Path, shard: _Shard) -> Marker | None
 
 def _check_records(folder: _Folder, path: pathlib.Path, shard: _Shard) -> None:
     """Checks every record that can be read, and notes its clip."""
-    kind = FORMATS[folder.config.format]
+    kind = format_of(folder.config)
     records = _records(folder, path)
     for number in itertools.count():
         where = f"{path.name}, record {number}"
@@ -233,7 +233,7 @@ def _check_records(folder: _Folder, path: pathlib.Path, shard: _Shard) -> None:
 def _records(folder: _Folder, path: pathlib.Path) -> Iterator[bytes]:
     if folder.config.format == TFRECORD:  # with its checksums
         return tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
-    return FORMATS[folder.config.format].read_records(path)
+    return format_of(folder.config).read_records(path)
 
 
 # --- One clip ------------------------------------------------------------------------------------

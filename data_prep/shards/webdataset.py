@@ -1,6 +1,6 @@
 """Clips in WebDataset's form: a .tar per shard, a few files with a common key per clip.
 
-    KEY.json            what `schema.Clip` holds besides: ids, labels, times in microseconds, sizes
+    KEY.json            what `Clip` holds besides: ids, labels, times in microseconds, sizes
     KEY.flac            the sound: mono, 48 kHz, 16 bits
     KEY.0000.jpg        the frames
     KEY.0000.flow.jpg   optical flow from each frame to the next, if there is any
@@ -24,7 +24,7 @@ from typing import Any
 import soundfile
 
 from l3net import constants
-from l3net.data import schema
+from l3net.data.clip import FLAC, Clip, check_clip, encode_flac
 
 SUFFIX = ".tar"
 _JSON, _FLAC, _JPEG, _FLOW = "json", "flac", "jpg", "flow.jpg"
@@ -42,21 +42,21 @@ def key_of(example_id: str) -> str:
     return f"{_ODD.sub('_', example_id)[:_MAX_KEY]}-{digest}"
 
 
-def encode_clip(clip: schema.Clip) -> bytes:
+def encode_clip(clip: Clip) -> bytes:
     """Returns a clip's members of the tar.
 
     Raises:
         ValueError: as `schema.encode_clip`.
     """
-    schema.check_clip(clip)
+    check_clip(clip)
     fields = {
         field.name: getattr(clip, field.name)
         for field in dataclasses.fields(clip)
         if field.name not in _IN_FILES
     }
-    fields |= {"audio_encoding": schema.FLAC, "sample_rate_hz": constants.SAMPLE_RATE_HZ}
+    fields |= {"audio_encoding": FLAC, "sample_rate_hz": constants.SAMPLE_RATE_HZ}
     files = {_JSON: json.dumps(fields, sort_keys=True, indent=1).encode()}
-    files[_FLAC] = schema.encode_flac(clip.waveform)
+    files[_FLAC] = encode_flac(clip.waveform)
     for suffix, jpegs in ((_JPEG, clip.frames), (_FLOW, clip.flows)):
         files |= {f"{number:04d}.{suffix}": jpeg for number, jpeg in enumerate(jpegs)}
     key = key_of(clip.example_id)
@@ -101,7 +101,7 @@ def read_records(path: pathlib.Path) -> Iterator[bytes]:
             yield file.read(end - start)
 
 
-def clip_from_bytes(record: bytes) -> schema.Clip:
+def clip_from_bytes(record: bytes) -> Clip:
     """Reads back what `encode_clip` wrote.
 
     Raises:
@@ -115,7 +115,7 @@ def clip_from_bytes(record: bytes) -> schema.Clip:
         del fields["sample_rate_hz"]
         lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
         frames, flows = (_series(files, suffix) for suffix in (_JPEG, _FLOW))
-        return schema.Clip(**fields | lists, frames=frames, flows=flows, waveform=waveform)
+        return Clip(**fields | lists, frames=frames, flows=flows, waveform=waveform)
     except (tarfile.TarError, KeyError, TypeError, soundfile.SoundFileError) as error:
         raise ValueError(f"record is no clip: {error!r}") from error
 

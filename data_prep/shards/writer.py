@@ -8,13 +8,14 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from data_prep.lists.manifest import ManifestRow, hash_64
 from data_prep.shards import clip_records, formats
 from data_prep.shards.clip_records import FAILED, OK, Outcome
 from data_prep.shards.config import Config
-from l3net.data.shards import (
+from data_prep.shards.row_table import rows_of
+from l3net.data.markers import (
     Marker,
     fitting_marker,
     marker_path,
@@ -30,15 +31,8 @@ class Job:
 
     out_dir: pathlib.Path
     recipe: clip_records.Recipe
+    rows: pathlib.Path  # file of the `RowTable`
     retry_failed: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Shard:
-    """A shard to write: its file name, and its rows, sorted by example_id."""
-
-    name: str
-    rows: tuple[ManifestRow, ...]
 
 
 # --- What goes where -----------------------------------------------------------------------------
@@ -58,21 +52,8 @@ def shard_name_of(row: ManifestRow, config: Config) -> str:
     return formats.name_of_shard(config, row.split, index)
 
 
-def all_shards(rows: Iterable[ManifestRow], config: Config) -> list[Shard]:
-    """Returns every shard with its rows; a shard may have none."""
-    rows_of: dict[str, list[ManifestRow]] = {name: [] for name in shard_names(config)}
-    for row in rows:
-        rows_of[shard_name_of(row, config)].append(row)
-    return [make_shard(name, shard_rows) for name, shard_rows in rows_of.items()]
-
-
-def make_shard(name: str, rows: Iterable[ManifestRow]) -> Shard:
-    """Returns a shard of these rows, which may come in any order."""
-    return Shard(name, tuple(sorted(rows, key=lambda row: row.example_id)))
-
-
 # --- What is done --------------------------------------------------------------------------------
-def is_finished(shard: Shard, job: Job) -> bool:
+def is_finished(shard: str, job: Job) -> bool:
     """Returns whether there is nothing to do for a shard."""
     marker = _marker(shard, job)
     if marker is None or not job.retry_failed:
@@ -80,24 +61,24 @@ def is_finished(shard: Shard, job: Job) -> bool:
     return all(fields["outcome"] != FAILED for fields in marker.outcomes or ())
 
 
-def read_outcomes(shard: Shard, job: Job) -> list[Outcome]:
+def read_outcomes(shard: str, job: Job) -> list[Outcome]:
     """Returns what became of the rows of a finished shard, in its order."""
-    marker = read_marker(job.out_dir / shard.name)
+    marker = read_marker(job.out_dir / shard)
     return [Outcome(**fields) for fields in marker.outcomes or ()]
 
 
-def _marker(shard: Shard, job: Job) -> Marker | None:
-    return fitting_marker(job.out_dir / shard.name, job.recipe.config.hash())
+def _marker(shard: str, job: Job) -> Marker | None:
+    return fitting_marker(job.out_dir / shard, job.recipe.config.hash())
 
 
 # --- Writing -------------------------------------------------------------------------------------
-def write_shard(shard: Shard, job: Job, report: Callable[[Outcome], None]) -> None:
+def write_shard(shard: str, job: Job, report: Callable[[Outcome], None]) -> None:
     """Writes a shard and its marker; calls `report` with every outcome as it comes.
 
     Raises:
         UserError: if the disk refuses, or ffmpeg or OpenCV is missing.
     """
-    path = job.out_dir / shard.name
+    path = job.out_dir / shard
     partial = temporary_name(path)  # of two workers of a cluster each has one of its own
     try:
         with disk_errors(path):
@@ -114,15 +95,16 @@ def write_shard(shard: Shard, job: Job, report: Callable[[Outcome], None]) -> No
             partial.unlink()
 
 
-def _results(shard: Shard, job: Job) -> Iterator[tuple[Outcome, bytes | None]]:
+def _results(shard: str, job: Job) -> Iterator[tuple[Outcome, bytes | None]]:
     """Yields (outcome, record) per row; what an earlier run could do is not done again."""
-    path, marker = job.out_dir / shard.name, _marker(shard, job)
+    path, marker = job.out_dir / shard, _marker(shard, job)
+    rows = rows_of(job.rows, shard)
     if marker is None or sha256_of(path) != marker.sha256:
-        for row in shard.rows:
+        for row in rows:
             yield clip_records.make_record(row, job.recipe)
         return
     records = _format(job).read_records(path)
-    for row, fields in zip(shard.rows, marker.outcomes or (), strict=True):
+    for row, fields in zip(rows, marker.outcomes or (), strict=True):
         outcome = Outcome(**fields)
         if outcome.outcome == FAILED:
             yield clip_records.make_record(row, job.recipe)
@@ -131,7 +113,7 @@ def _results(shard: Shard, job: Job) -> Iterator[tuple[Outcome, bytes | None]]:
 
 
 def _format(job: Job) -> formats.Format:
-    return formats.FORMATS[job.recipe.config.format]
+    return formats.format_of(job.recipe.config)
 
 
 def _commit(

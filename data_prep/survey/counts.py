@@ -22,19 +22,18 @@ from data_prep.shards.folder import MANIFEST_FILE, read_prep
 from data_prep.survey.loudness import Histogram, Sound
 from data_prep.survey.sample import SampleClip, Sampling, sample_clip
 from l3net.data.list_files import csv_table
-from l3net.data.schema import Clip
-from l3net.data.shards import (
+from l3net.data.markers import (
     OUTCOMES_FILE,
     Marker,
-    Shard,
     marker_path,
-    read_clips,
     read_marker,
     shard_name,
 )
+from l3net.data.schema import Clip
+from l3net.data.shards import Shard, read_clips
 from l3net.errors import UserError, first_line
 from l3net.media.sound import is_silent
-from l3net.progress import progress
+from l3net.progress import progress, track
 
 EXAMPLES_PER_REASON = 20
 _NUM_DURATION_BINS = 20

@@ -39,10 +39,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 from data_prep.lists import manifest
 from data_prep.lists.media_files import MediaFiles
-from data_prep.shards import clip_records, processes, writer
+from data_prep.shards import clip_records, processes, row_table, writer
 from data_prep.shards import config as prep_config
 from l3net import constants, flags
-from l3net.data.shards import find_shards, marker_path
+from l3net.data.markers import marker_path
+from l3net.data.shards import find_shards
 from l3net.errors import UserError
 from l3net.flags import setting
 from l3net.media import ffmpeg
@@ -75,7 +76,7 @@ def main(config: Config) -> None:
         folder = pathlib.Path(temporary)
         videos_dir = pathlib.Path(config.videos_dir or _make_videos(folder / "made")).resolve()
         recipe = _recipe(videos_dir)
-        rows = _print_ratios(_rows(videos_dir), writer.Job(folder, recipe), config.repeats)
+        rows = _print_ratios(_rows(videos_dir), writer.Job(folder, recipe, folder), config.repeats)
         _print_memory(rows, recipe)
         _print_scaling(rows, videos_dir, folder, config)
 
@@ -154,18 +155,17 @@ def _compare(
         return None
     path = job.recipe.files.folders[0] / row.path
     ours, bare = [], []
-    with _processors(1):
+    name = writer.shard_name_of(row, job.recipe.config)
+    with _processors(1), row_table.opened(job.out_dir) as table:
+        table.add_rows([row])
+        table.place(lambda _: name)
+        job = dataclasses.replace(job, rows=table.path)
         for _ in range(repeats):
-            ours.append(_processor_seconds(lambda: _write_shard(row, job)))
+            marker_path(job.out_dir / name).unlink(missing_ok=True)  # or it would be kept
+            ours.append(_processor_seconds(lambda: writer.write_shard(name, job, lambda _: None)))
             bare.append(_processor_seconds(lambda: _bare(path, outcome.num_frames)))
     _say_ratio(row.path, min(ours), min(bare))
     return min(ours), min(bare)
-
-
-def _write_shard(row: manifest.ManifestRow, job: writer.Job) -> None:
-    name = writer.shard_name_of(row, job.recipe.config)
-    marker_path(job.out_dir / name).unlink(missing_ok=True)  # or it would be kept
-    writer.write_shard(writer.make_shard(name, [row]), job, lambda _: None)
 
 
 def _bare(path: pathlib.Path, num_frames: int) -> None:

@@ -193,7 +193,7 @@ def test_the_last_file_of_a_name_counts_and_the_first_archive(tmp_path, caplog):
     assert "1 files are in several archives" in caplog.text
     with files.opened("c.mp4") as path:
         assert path == tmp_path / "videos" / "c.mp4"
-    assert len(manifest.rows_from_files(files)) == 3
+    assert len(list(manifest.rows_from_files(files))) == 3
 
 
 def test_a_terabyte_that_is_not_there(tmp_path, caplog):

@@ -12,13 +12,13 @@ import soundfile
 
 from data_prep import datasets
 from data_prep.av_digits import clips, data_set, sources
-from data_prep.lists import manifest
 from data_prep.lists.dataset_rows import Request
 from data_prep.lists.make_manifest import Config
 from eval.sets import ontology
 from l3net.data import spoken_digits
 from l3net.errors import UserError
 from l3net.media import ffmpeg
+from tests.tiny_folders import rows_in
 
 SHARED = pathlib.Path(__file__).parents[3] / "shared/data/digits"
 SPEAKERS = ("anna", "bo", "zoe")  # the last is heard in split test alone
@@ -105,7 +105,7 @@ def test_the_real_sources():
 
 def test_videos_manifest_boxes_and_ontology(made):
     _, videos = made
-    rows = manifest.read_manifest(videos / "manifest.csv")
+    rows = rows_in(videos / "manifest.csv")
     assert len(rows) == 20 and {row.split for row in rows} == {"train", "test"}
     assert {row.labels[0] for row in rows} == set(clips.LABELS)
     with open(videos / "boxes.csv", newline="") as file:

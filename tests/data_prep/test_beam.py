@@ -9,11 +9,11 @@ import pytest
 from data_prep.lists import manifest
 from data_prep.lists.manifest import ManifestRow
 from data_prep.shards import beam, writer
-from l3net.data.shards import OUTCOMES_FILE, marker_path
+from l3net.data.markers import OUTCOMES_FILE, marker_path
 from l3net.errors import UserError
 from tests import commands, tiny_folders
 from tests.tiny_archives import tar_bytes, write
-from tests.tiny_folders import contents
+from tests.tiny_folders import contents, rows_in
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 SETTINGS = {"dataset_name": "tiny", "smallest_side_px": 64, "num_shards": 5, "failure_budget": 1}
@@ -22,7 +22,7 @@ SETTINGS = {"dataset_name": "tiny", "smallest_side_px": 64, "num_shards": 5, "fa
 @pytest.fixture(scope="module")
 def manifest_path(tiny_videos, tmp_path_factory) -> pathlib.Path:
     """Good rows and one whose file is missing."""
-    rows = manifest.read_manifest(tiny_videos / "manifest.csv")
+    rows = rows_in(tiny_videos / "manifest.csv")
     rows.append(ManifestRow("missing", "missing", "missing.mp4", 0.0, 2.0, "train", ("high",)))
     path = tmp_path_factory.mktemp("beam") / "manifest.csv"
     manifest.write_manifest(path, rows)

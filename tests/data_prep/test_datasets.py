@@ -15,7 +15,7 @@ from data_prep.lists.make_manifest import Config, make_manifest
 from l3net import constants
 from l3net.errors import UserError
 from tests import commands
-from tests.tiny_folders import prepare
+from tests.tiny_folders import prepare, rows_in
 
 ROOT = pathlib.Path(__file__).parents[2]
 REAL = ROOT.parent / "shared" / "data"
@@ -51,7 +51,7 @@ def make(tmp_path, dataset, overwrite=False, **settings):
     path = tmp_path / "out" / "manifest.csv"
     request = dataset_rows.Request(**({"media_dir": media_dir} | settings))
     result = make_manifest(Config(dataset, path, overwrite), request)
-    assert manifest.read_manifest(path) == result.rows
+    assert rows_in(path) == result.rows
     return result
 
 

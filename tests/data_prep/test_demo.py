@@ -11,10 +11,10 @@ import pytest
 
 from data_prep.demo_data import clips, motions, scenes, sounds
 from data_prep.demo_data.data_set import Config, make_demo
-from data_prep.lists import manifest
 from l3net import constants
 from l3net.errors import UserError
 from l3net.media import ffmpeg
+from tests.tiny_folders import rows_in
 
 LABELS = ("Hammer", "Violin, fiddle")
 COUNTS = (2, 1, 1)
@@ -54,7 +54,7 @@ def kind(request):
 
 
 def test_manifest_has_the_asked_counts_and_separate_media(made):
-    rows = manifest.read_manifest(made / "manifest.csv")
+    rows = rows_in(made / "manifest.csv")
     seen = {row["example_id"]: row["label"] for row in read(made / "clips.csv")}
     counts = collections.Counter((row.split, seen[row.example_id]) for row in rows)
     expected = zip(clips.SPLITS, COUNTS, strict=True)
@@ -64,7 +64,7 @@ def test_manifest_has_the_asked_counts_and_separate_media(made):
 
 
 def test_videos_decode_whole_with_picture_and_sound_of_one_length(made):
-    for row in manifest.read_manifest(made / "manifest.csv"):
+    for row in rows_in(made / "manifest.csv"):
         clip = ffmpeg.decode_clip(
             made / row.path, seconds=10.0, reading=ffmpeg.Reading(strict=True)
         )
@@ -182,7 +182,7 @@ def test_shares_of_unrelated_and_silent_clips():
 def test_labels_are_families(made):
     families = {row["example_id"]: row["family"] for row in read(made / "clips.csv")}
     assert set(families.values()) == {clips.TOOL, clips.INSTRUMENT}
-    assert {r.example_id: r.labels for r in manifest.read_manifest(made / "manifest.csv")} == {
+    assert {r.example_id: r.labels for r in rows_in(made / "manifest.csv")} == {
         example_id: (family,) for example_id, family in families.items()
     }
 

@@ -8,6 +8,7 @@ import pytest
 from data_prep.lists import manifest
 from data_prep.lists.manifest import ManifestRow
 from data_prep.lists.media_files import find
+from data_prep.shards import row_table
 from l3net.errors import UserError
 from tests.conftest import make_video
 
@@ -19,10 +20,17 @@ ROWS = [
 ]
 
 
+def read(path: pathlib.Path) -> list[ManifestRow]:
+    """Returns the rows as write_shards takes them, sorted by example_id."""
+    with row_table.opened(path.parent) as rows:
+        rows.add_manifest(path)
+        return list(rows.rows())
+
+
 def test_rows_come_back_as_written(tmp_path):
     path = tmp_path / "new folder" / "manifest.csv"
     manifest.write_manifest(path, ROWS)
-    assert manifest.read_manifest(path) == ROWS
+    assert read(path) == ROWS
     assert [entry.name for entry in path.parent.iterdir()] == ["manifest.csv"]
 
 
@@ -33,7 +41,7 @@ def test_columns_in_any_order_and_a_byte_order_mark(tmp_path):
         "Dog|Cat,val,2,1,x.mp4,x,1\n"
     )
     expected = ManifestRow("1", "x", "x.mp4", 1.0, 2.0, "val", ("Dog", "Cat"))
-    assert manifest.read_manifest(path) == [expected]
+    assert read(path) == [expected]
 
 
 @pytest.mark.parametrize(
@@ -61,17 +69,17 @@ def test_an_unusable_file_is_refused_with_its_line(tmp_path, text, words):
     path = tmp_path / "m.csv"
     path.write_text(text)
     with pytest.raises(UserError) as caught:
-        manifest.read_manifest(path)
+        read(path)
     assert words in str(caught.value)
     assert str(path) in str(caught.value)
 
 
 def test_missing_and_binary_files_are_refused(tmp_path):
     with pytest.raises(UserError, match="cannot read the manifest"):
-        manifest.read_manifest(tmp_path / "none.csv")
+        read(tmp_path / "none.csv")
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x80" * 9)
     with pytest.raises(UserError, match="cannot read the manifest"):
-        manifest.read_manifest(tmp_path / "binary.csv")
+        read(tmp_path / "binary.csv")
 
 
 def test_a_row_that_would_not_come_back_is_not_written(tmp_path):
@@ -86,7 +94,7 @@ def test_a_row_that_would_not_come_back_is_not_written(tmp_path):
 def test_one_video_in_two_splits_is_warned_of(tmp_path, caplog):
     path = tmp_path / "m.csv"
     path.write_text(HEADER + "1,x,x.mp4,0,1,train,\n2,x,x.mp4,1,2,test,\n")
-    manifest.read_manifest(path)
+    read(path)
     assert "1 videos have clips in several splits" in caplog.text
 
 
@@ -94,7 +102,7 @@ def test_folder_gives_one_row_per_video(tmp_path):
     for name in ("b.mp4", "a b/-c.WEBM", "notes.txt", ".hidden.mp4", ".git/x.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    rows = manifest.rows_from_files(find(tmp_path, "videos"), max_seconds=5.0)
+    rows = list(manifest.rows_from_files(find(tmp_path, "videos"), max_seconds=5.0))
     assert [row.path for row in rows] == ["a b/-c.WEBM", "b.mp4"]
     assert {(row.start_seconds, row.end_seconds, row.split) for row in rows} == {(0, 5, "train")}
 
@@ -112,7 +120,7 @@ def test_content_decides_without_a_known_suffix_and_links_are_named(tmp_path, ca
     (folder / "again").symlink_to("sub")
     (folder / "out").symlink_to(tmp_path / "elsewhere")
     with caplog.at_level("INFO"):
-        rows = manifest.rows_from_files(find(folder, "videos"))
+        rows = list(manifest.rows_from_files(find(folder, "videos")))
     assert [row.path for row in rows] == ["dQw4w9WgXcQ.unknown_video", "sub/b"]
     assert caplog.text.count(f"left out the link {folder}/again: the same folder as") == 1
     assert caplog.text.count(f"left out the link {folder}/out: it leads out of the folder") == 1
@@ -130,7 +138,7 @@ def test_names_that_are_not_utf8_are_left_out_and_warned_of(tmp_path, caplog):
 
 def test_folder_without_videos_is_refused(tmp_path):
     with pytest.raises(UserError, match="no video file"):
-        manifest.rows_from_files(find(tmp_path, "videos"))
+        list(manifest.rows_from_files(find(tmp_path, "videos")))
     with pytest.raises(UserError, match="does not exist"):
         find(tmp_path / "none", "videos")
 

@@ -12,7 +12,7 @@ import pytest
 
 from data_prep.lists import manifest
 from data_prep.lists.manifest import ManifestRow
-from tests.tiny_folders import contents
+from tests.tiny_folders import contents, rows_in
 
 ROOT = pathlib.Path(__file__).parents[2]
 NUM_KILLS = 20
@@ -23,7 +23,7 @@ CLIPS_PER_VIDEO = 20
 def _write_manifest(videos: pathlib.Path, path: pathlib.Path) -> None:
     """Cuts many clips out of few videos; one row in ten has no file."""
     rows = []
-    for row in manifest.read_manifest(videos / "manifest.csv"):
+    for row in rows_in(videos / "manifest.csv"):
         for cut in range(CLIPS_PER_VIDEO):
             start = cut / CLIPS_PER_VIDEO * 0.9
             name = f"{row.example_id}_{cut}"

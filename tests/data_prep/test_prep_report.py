@@ -14,7 +14,7 @@ from data_prep.survey import figures
 from data_prep.survey import page as report_page
 from data_prep.survey.page import write_report
 from data_prep.survey.sample import Sampling
-from l3net.data.shards import OUTCOMES_FILE, marker_path
+from l3net.data.markers import OUTCOMES_FILE, marker_path
 from l3net.errors import UserError
 from tests import commands
 from tests.conftest import make_video

@@ -9,7 +9,8 @@ from data_prep.survey.counts import EXAMPLES_PER_REASON, survey_folder
 from data_prep.survey.loudness import Histogram, Sound, peak_dbfs, rms_dbfs
 from data_prep.survey.sample import Sampling, sample_clip
 from l3net.data import schema
-from l3net.data.shards import OUTCOMES_FILE, PREP_FILE, marker_path
+from l3net.data.clip import AUDIO_ENCODINGS
+from l3net.data.markers import OUTCOMES_FILE, PREP_FILE, marker_path
 from l3net.errors import UserError
 from l3net.media.sound import MAX_SILENCE
 from tests.tiny_folders import change_marker, flip_byte, write_folder
@@ -180,7 +181,7 @@ def test_full_scale_and_clipping(tmp_path, waveform, full_scale, clipped):
     assert (sound.num_full_scale, sound.num_clipped) == (full_scale, clipped)
 
 
-@pytest.mark.parametrize("encoding", schema.AUDIO_ENCODINGS)
+@pytest.mark.parametrize("encoding", AUDIO_ENCODINGS)
 def test_every_encoding_of_sound_is_read(tmp_path, encoding):
     clips = [make_clip(1, waveform=with_run(32767), seconds=1.0, audio_encoding=encoding)]
     clips[0] = schema.Clip(**{**vars(clips[0]), "waveform": with_run(32767).astype(np.int16)})

@@ -7,14 +7,8 @@ import tensorflow as tf
 
 from data_prep.shards.verification import verify_folder
 from l3net.data import schema
-from l3net.data.shards import (
-    LABELS_FILE,
-    OUTCOMES_FILE,
-    Shard,
-    marker_path,
-    read_clips,
-    read_marker,
-)
+from l3net.data.markers import LABELS_FILE, OUTCOMES_FILE, marker_path, read_marker
+from l3net.data.shards import Shard, read_clips
 from l3net.errors import UserError
 from tests import commands
 from tests.conftest import make_video

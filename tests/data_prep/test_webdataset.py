@@ -13,7 +13,8 @@ from data_prep import report
 from data_prep.shards import webdataset
 from data_prep.shards.verification import verify_folder
 from data_prep.survey.sample import Sampling
-from l3net.data.shards import OUTCOMES_FILE, PREP_FILE, find_shards, read_clips
+from l3net.data.markers import OUTCOMES_FILE, PREP_FILE
+from l3net.data.shards import find_shards, read_clips
 from l3net.errors import UserError
 from tests import tiny_folders
 from tests.tiny_folders import contents, flip_byte

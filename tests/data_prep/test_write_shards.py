@@ -27,21 +27,14 @@ from data_prep.shards.verification import verify_folder
 from data_prep.shards.writer import shard_of
 from l3net import flags
 from l3net.data import input_pipeline, schema
-from l3net.data.shards import (
-    LABELS_FILE,
-    OUTCOMES_FILE,
-    PREP_FILE,
-    find_shards,
-    marker_path,
-    read_clips,
-    read_labels,
-)
+from l3net.data.markers import LABELS_FILE, OUTCOMES_FILE, PREP_FILE, marker_path, read_marker
+from l3net.data.shards import find_shards, read_clips, read_labels
 from l3net.errors import UserError
 from l3net.media import ffmpeg
 from tests import commands, tiny_folders
 from tests.conftest import make_video
 from tests.tiny_ffmpeg import fake_ffmpeg
-from tests.tiny_folders import contents
+from tests.tiny_folders import contents, rows_in
 
 SETTINGS = {"dataset_name": "tiny", "num_shards": 2}
 REPOSITORY = pathlib.Path(__file__).parents[2]
@@ -97,7 +90,7 @@ def test_shard_and_order_follow_from_the_id(tiny_shards):
 
 @pytest.mark.parametrize("num_workers", [1, 2, 4])
 def test_order_and_workers_change_no_byte(tiny_shards, tiny_videos, tmp_path, num_workers):
-    rows = manifest.read_manifest(tiny_videos / "manifest.csv")
+    rows = rows_in(tiny_videos / "manifest.csv")
     random.Random(num_workers).shuffle(rows)
     manifest.write_manifest(tmp_path / "shuffled.csv", rows)
     settings = {"manifest": tmp_path / "shuffled.csv", "num_workers": num_workers}
@@ -121,7 +114,7 @@ def test_a_plain_folder_needs_no_manifest(tiny_videos, tmp_path):
     made = clips(tmp_path, "train") + clips(tmp_path, "test")
     assert {clip.media_id for clip in made} == {p.name for p in tiny_videos.glob("*.mp4")}
     assert {(clip.height_px, len(clip.frames)) for clip in made} == {(64, 25)}
-    again = manifest.read_manifest(tmp_path / "manifest.csv")
+    again = rows_in(tmp_path / "manifest.csv")
     assert sorted(row.path for row in again if row.split == "train") == sorted(
         clip.data_path for clip in clips(tmp_path, "train")
     )
@@ -393,6 +386,15 @@ def test_another_configuration_is_refused(tiny_shards, tiny_videos):
     with pytest.raises(UserError, match="num_shards was .*manifest_hash was|manifest_hash was"):
         tiny_folders.prepare(out_dir=tiny_shards, videos_dir=tiny_videos, num_workers=1, **SETTINGS)
     assert contents(tiny_shards) == before
+
+
+def test_markers_with_fewer_outcomes_than_rows_are_refused(tiny_shards, tiny_videos, tmp_path):
+    out_dir = shutil.copytree(tiny_shards, tmp_path / "out")
+    (shard, *_) = find_shards(out_dir, "train")
+    (_, *others) = read_marker(shard.path).outcomes
+    tiny_folders.change_marker(out_dir, shard.path.name, outcomes=others)
+    with pytest.raises(UserError, match="out has 7 outcomes for 8 rows; delete it"):
+        prepare(tiny_videos, out_dir)
 
 
 def test_a_full_disk_stops_with_one_line_and_can_go_on(tiny_shards, tiny_videos, tmp_path):

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from l3net.data import partial_records, schema
+from l3net.data.clip import AUDIO_ENCODINGS
 from l3net.data.partial_records import PartialRecords
 from l3net.data.shards import read_clips
 from l3net.errors import UserError
@@ -31,7 +32,7 @@ def _clip(number, seconds=2.0, **changes):
     )
 
 
-@pytest.mark.parametrize("encoding", schema.AUDIO_ENCODINGS)
+@pytest.mark.parametrize("encoding", AUDIO_ENCODINGS)
 def test_parts_are_those_of_the_complete_clip(tmp_path, encoding):
     made = [_clip(k, 1.0 + k % 3, audio_encoding=encoding) for k in range(5)]
     shards = tiny_shards.write_shards(tmp_path, made, num_shards=2)

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from l3net.data import partial_records, schema
+from l3net.data.clip import AUDIO_ENCODINGS
 from l3net.data.shards import read_clips
 from l3net.errors import UserError
 from tests import tiny_shards
@@ -30,7 +31,7 @@ def _clip(**changes) -> schema.Clip:
 
 
 @pytest.mark.parametrize("flow", [{}, FLOW, FORWARD_FLOW], ids=["no flow", "flow", "forward flow"])
-@pytest.mark.parametrize("encoding", schema.AUDIO_ENCODINGS)
+@pytest.mark.parametrize("encoding", AUDIO_ENCODINGS)
 def test_python_reader_gives_back_what_was_written(encoding, flow):
     clip = _clip(audio_encoding=encoding, num_padding_frames=2, config_hash="abc", **flow)
     back = schema.clip_from_bytes(schema.encode_clip(clip))
@@ -41,7 +42,7 @@ def test_python_reader_gives_back_what_was_written(encoding, flow):
 
 
 @pytest.mark.parametrize("flow", [{}, FLOW, FORWARD_FLOW], ids=["no flow", "flow", "forward flow"])
-@pytest.mark.parametrize("encoding", schema.AUDIO_ENCODINGS)
+@pytest.mark.parametrize("encoding", AUDIO_ENCODINGS)
 def test_bytes_are_those_that_protobuf_writes(encoding, flow):
     sizes = (0, 1, 100, 113, 120, 127, 128, 16_376, 16_384, 2_097_152)  # of one to four byte sizes
     clip = _clip(audio_encoding=encoding, **flow)
@@ -59,7 +60,7 @@ def _decoded(clip: schema.Clip, **asked) -> dict:
     return next(iter(records.map(lambda record: schema.decode_clip(record, **asked))))
 
 
-@pytest.mark.parametrize("encoding", schema.AUDIO_ENCODINGS)
+@pytest.mark.parametrize("encoding", AUDIO_ENCODINGS)
 def test_graph_reader_agrees(encoding):
     clip = _clip(audio_encoding=encoding, num_padding_frames=1)
     decoded = _decoded(clip, audio_encoding=encoding)
@@ -232,7 +233,7 @@ def test_sound_at_another_sample_rate_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("flow", [{}, FLOW], ids=["no flow", "flow"])
-@pytest.mark.parametrize("encoding", schema.AUDIO_ENCODINGS)
+@pytest.mark.parametrize("encoding", AUDIO_ENCODINGS)
 def test_read_format(tmp_path, encoding, flow):
     clip = tiny_shards.make_clip(3, frame_rate_hz=12.5, size_px=(64, 48))
     clip = dataclasses.replace(clip, audio_encoding=encoding, frame_rate_hz=12.5)

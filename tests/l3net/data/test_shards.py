@@ -4,8 +4,9 @@ import json
 import pytest
 import tensorflow as tf
 
-from l3net.data import shards as shard_files
-from l3net.data.shards import Marker, find_shards, marker_path, read_clips
+from l3net.data import markers
+from l3net.data.markers import Marker, marker_path
+from l3net.data.shards import find_shards, read_clips
 from l3net.errors import UserError
 from tests import tiny_shards
 
@@ -51,7 +52,7 @@ def test_damaged_shard_is_one_clear_line(tmp_path):
 @pytest.fixture
 def shard(tmp_path):
     (made,) = tiny_shards.write_shards(tmp_path, [tiny_shards.make_clip(1)], name="demo")
-    shard_files.write_marker(made.path, _marker_of(made.path))
+    markers.write_marker(made.path, _marker_of(made.path))
     return made.path
 
 
@@ -80,7 +81,7 @@ def test_a_shard_that_is_not_its_markers_is_refused(tmp_path, mix_up, sized):
     if sized:
         for shard in shards:
             marker = Marker(1, shard.media_ids, shard.path.stat().st_size)
-            shard_files.write_marker(shard.path, marker)
+            markers.write_marker(shard.path, marker)
     assert len(find_shards(tmp_path, "train")) == 2
     MIX_UPS[mix_up](*shards)
     if mix_up in ("cut", "grown") and not sized:  # reading finds the former
@@ -97,14 +98,14 @@ def change_marker(path, **changes):
 
 
 def test_a_marker_may_hold_more_or_nothing_but_the_clips(shard):
-    assert shard_files.read_marker(shard) == _marker_of(shard)
+    assert markers.read_marker(shard) == _marker_of(shard)
     content = json.loads(marker_path(shard).read_text())
     assert list(content) == [*dataclasses.asdict(_marker_of(shard)), "checksum"]
     assert find_shards(shard.parent, "train")[0].sha256 == "ab"
     change_marker(shard, later=1)
-    assert shard_files.read_marker(shard) == _marker_of(shard)
+    assert markers.read_marker(shard) == _marker_of(shard)
     marker_path(shard).write_text('{"num_clips": 1, "media_ids": ["video0001"]}')
-    assert shard_files.read_marker(shard) == Marker(1, ("video0001",))
+    assert markers.read_marker(shard) == Marker(1, ("video0001",))
     assert find_shards(shard.parent, "train")[0].sha256 == ""
 
 
@@ -112,14 +113,14 @@ def test_a_marker_may_hold_more_or_nothing_but_the_clips(shard):
 def test_a_damaged_marker_is_one_clear_line(shard, text):
     marker_path(shard).write_text(text)
     with pytest.raises(UserError, match=r"00001.json is damaged \(.+\); delete it and run"):
-        shard_files.read_marker(shard)
-    assert shard_files.fitting_marker(shard, "config") is None
+        markers.read_marker(shard)
+    assert markers.fitting_marker(shard, "config") is None
 
 
 def test_a_marker_fits_a_finished_shard_alone(shard):
-    assert shard_files.fitting_marker(shard, "config") == _marker_of(shard)
-    assert shard_files.fitting_marker(shard, "other") is None
+    assert markers.fitting_marker(shard, "config") == _marker_of(shard)
+    assert markers.fitting_marker(shard, "other") is None
     shard.write_bytes(b"6 byte")
-    assert shard_files.fitting_marker(shard, "config") is None
+    assert markers.fitting_marker(shard, "config") is None
     shard.unlink()
-    assert shard_files.fitting_marker(shard, "config") is None
+    assert markers.fitting_marker(shard, "config") is None

@@ -13,7 +13,8 @@ import tensorflow as tf
 
 from l3net import models
 from l3net.data import input_pipeline
-from l3net.data.shards import LABELS_FILE, find_shards
+from l3net.data.markers import LABELS_FILE
+from l3net.data.shards import find_shards
 from l3net.errors import UserError
 from l3net.training import (
     checkpoint_files,
