@@ -78,7 +78,7 @@ class Survey:
     examples: dict[tuple[str, str], list[dict]] = dataclasses.field(default_factory=dict)
     num_shards_with_clips: int = 0
 
-    # From the records: all, unless the caller sets a limit of shards.
+    # From the records: of all clips, or of a sample of the shards.
     num_shards_read: int = 0
     num_clips_read: int = 0
     num_bytes_read: int = 0
@@ -118,12 +118,14 @@ def survey_folder(folder: str | pathlib.Path, sampling: Sampling) -> Survey:
     """
     folder = pathlib.Path(folder)
     survey = _begin(folder)
-    finished = list(_finished_shards(folder, survey))
+    num_shards = sum(split.num_shards for split in survey.splits.values())
+    found = _finished_shards(folder, survey)
+    finished = list(track(found, "reading markers", unit="shard", total=num_shards))
     if not survey.num_clips:
         raise UserError(f"{folder} has no clip{_why_no_clip(survey)}")
     shards = [(split, shard) for split, shard in finished if shard.num_clips]
     survey.num_shards_with_clips = len(shards)
-    shards = [shards[index] for index in sampling.shards(len(shards))]
+    shards = [shards[index] for index in sampling.shards([shard.num_clips for _, shard in shards])]
     survey.num_shards_read = len(shards)
     try:
         _read_clips(survey, shards, sampling)

@@ -1,6 +1,7 @@
 """A few clips of a prepared folder to look at: how they are drawn, and what is shown."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -17,19 +18,20 @@ class Sampling:
 
     num_clips: int = setting(24, "Clips to show, drawn evenly from all that are read.", at_least=0)
     seed: int = setting(0, "Seed with which clips and shards are drawn.", at_least=0)
-    max_shards: int | None = setting(
-        None,
-        "Shards whose clips are read, for very large folders; none is all. The shard of a clip "
-        "is a hash of its id, so complete shards are a fair sample.",
+    max_clips: int = setting(
+        10_000,
+        "Clips to read (our choice); of a larger folder so many shards are drawn that they have at "
+        "least as many. The shard of a clip is a hash of its id, so they are a fair sample.",
         at_least=1,
     )
 
-    def shards(self, num_shards: int) -> list[int]:
-        """Returns the positions, in order, of the shards to read among so many."""
-        if self.max_shards is None or self.max_shards >= num_shards:
-            return list(range(num_shards))
-        rng = np.random.default_rng(self.seed)
-        return sorted(rng.choice(num_shards, self.max_shards, replace=False).tolist())
+    def shards(self, num_clips: Sequence[int]) -> list[int]:
+        """Returns the positions, in order, of the shards to read, given every shard's clips."""
+        if sum(num_clips) <= self.max_clips:
+            return list(range(len(num_clips)))
+        drawn = np.random.default_rng(self.seed).permutation(len(num_clips))
+        counts = np.cumsum(np.array(num_clips)[drawn])
+        return sorted(drawn[: np.searchsorted(counts, self.max_clips) + 1].tolist())
 
     def clips(self, num_clips: int) -> set[int]:
         """Returns the positions of the clips to show among so many that are read."""

@@ -241,7 +241,7 @@ def test_an_unfinished_folder_is_reported(tmp_path):
 
 def test_a_sample_is_reported(tmp_path):
     folder = folder_of(tmp_path, num_shards=3)
-    page = page_of(folder, num_clips=9, max_shards=1, seed=4)
+    page = page_of(folder, num_clips=9, max_clips=1, seed=4)
     assert "come from 1 of 3 clips: those of 1 of 3 shards, drawn with seed 4" in page.text
 
 

@@ -230,16 +230,16 @@ def test_the_sample_is_drawn_by_seed_over_all_shards(tmp_path):
     assert sampled(folder, num_clips=0) == []
 
 
-def test_max_shards_reads_some_shards_and_counts_all(tmp_path):
+def test_max_clips_reads_some_shards_and_counts_all(tmp_path):
     clips = [make_clip(index, seconds=1.0) for index in range(9)]
     folder = write_folder(tmp_path, {"train": clips}, num_shards=4)
-    survey = survey_folder(folder, Sampling(num_clips=9, max_shards=2, seed=1))
+    survey = survey_folder(folder, Sampling(num_clips=9, max_clips=4, seed=1))
     assert (survey.num_shards_read, survey.num_shards_with_clips) == (2, 4)
     assert survey.num_clips == 9
     assert len(survey.sample) == survey.num_clips_read == survey.sound.rms_dbfs.counts.sum() < 9
-    others = {tuple(sampled(folder, num_clips=9, max_shards=2, seed=seed)) for seed in range(5)}
+    others = {tuple(sampled(folder, num_clips=9, max_clips=4, seed=seed)) for seed in range(5)}
     assert len(others) > 1
-    assert survey_folder(folder, Sampling(num_clips=0, max_shards=9)).num_clips_read == 9
+    assert survey_folder(folder, Sampling(num_clips=0, max_clips=9)).num_clips_read == 9
 
 
 def test_one_clip_is_in_memory_at_a_time(tmp_path):
