@@ -14,9 +14,11 @@ Inputs are files, or folders that are searched to any depth. `a.wav` gives `feat
 Timestamps are seconds on the file's own time line, one for sound and picture of a video: where a
 window of one second starts (with --center, its middle), or when a frame is shown.
 
-Memory does not grow with the length of a file. A finished file is kept whatever happens to the
-next one; run the same command again to go on after an interruption. Another --batch_size or machine
-changes the numbers by float32 rounding (about 1e-6 of the largest value).
+The next two files are decoded while the network computes. Memory does not grow with the length of
+a file. A finished file is kept whatever happens to the next one; run the same command again to go
+on after an interruption. Another --batch_size or machine changes the numbers by float32 rounding
+(about 1e-6 of the largest value), and so does a hop whose windows share their spectrogram (a
+multiple of 5 ms below one second).
 """
 
 import contextlib
@@ -43,6 +45,8 @@ from l3net.media import file_kinds
 from l3net.npz_files import open_npz
 from l3net.progress import progress
 
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
+_FILES_AHEAD = 2  # are decoded while the network computes (our choice)
 _PREFIXES = {file_kinds.SOUND: "audio_", file_kinds.IMAGE: "image_"}  # of a video's keys
 
 _log = logging.getLogger(__name__)
@@ -60,6 +64,12 @@ class Config:
         32, "Windows or pictures that go through the network at once.", at_least=1
     )
     overwrite: bool = setting(False, "Make .npz files that exist again.")
+    precision: str = setting(
+        FLOAT32,
+        "Arithmetic of the convolutions. bfloat16: about 1.8 times as fast on processors that have "
+        "it (AVX512_BF16, AMX), within some 1 % of the largest value; on others nothing changes.",
+        choices=(FLOAT32, BFLOAT16),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,12 +91,21 @@ def extract_files(
     that would be written to the same .npz.
     """
     settings.check()
-    extractor = _Extractor(saved_model.SavedModel(config.saved_model), settings, config.batch_size)
+    if config.precision == BFLOAT16:
+        saved_model.use_bfloat16()
+    extractor = _Extractor(saved_model.SavedModel(config.saved_model), settings, config)
     files, outcomes = find_files(inputs, pathlib.Path(config.out_dir))
     extractor.features.require({file_kinds.kind_in_folder(path) for path in files.values()})
     num_failed = len(outcomes)
-    with progress("extracting", unit="file", total=len(files)) as bar:
-        for out, path in files.items():
+    todo = list(files.items())
+    with (
+        contextlib.closing(extractor.features),
+        progress("extracting", unit="file", total=len(files)) as bar,
+    ):
+        for number, (out, path) in enumerate(todo):
+            for later, following in todo[number + 1 :][:_FILES_AHEAD]:
+                if config.overwrite or not later.exists():
+                    extractor.features.begin(following)
             outcomes.append(_extract_or_explain(extractor, path, out, config.overwrite))
             num_failed += outcomes[-1].status == "failed"
             bar.note(f"{num_failed} failed" if num_failed else "")
@@ -143,12 +162,13 @@ def _extract_or_explain(
 class _Extractor:
     """A network and settings, ready to turn files into .npz files."""
 
-    def __init__(self, model: saved_model.SavedModel, settings: Settings, batch_size: int):
-        self.features = file_features.FileFeatures(model, settings, batch_size)
+    def __init__(self, model: saved_model.SavedModel, settings: Settings, config: Config):
+        self.features = file_features.FileFeatures(model, settings, config.batch_size)
         self._model = model
         self._made_with = {
             **dataclasses.asdict(settings),
             "weights_sha256": model.metadata.get("weights_sha256"),
+            "precision": config.precision,
         }
 
     def extract(self, path: pathlib.Path, out: pathlib.Path) -> None:
@@ -177,6 +197,7 @@ class _Extractor:
             raise UserError(
                 f"{out}: exists and is damaged or not ours ({reason}); {remedy}"
             ) from error
+        metadata.setdefault("precision", FLOAT32)  # before there was a choice
         for key, value in self._made_with.items():
             if metadata.get(key) != value:
                 raise UserError(

@@ -90,8 +90,8 @@ def get_audio_embedding(
     _check_choice("frontend", frontend, FRONTENDS)
     network = _load(model)
     _check_made_so(network, input_repr, content_type)
-    function = network.features(AUDIO, _output_of_size(network, output, AUDIO, embedding_size))
     hop = sound.hop_samples(hop_size)
+    function = network.windows(_output_of_size(network, output, AUDIO, embedding_size), hop)
     resampling = sound.AS_OPENL3 if _openl3_kind(network) else sound.AS_FFMPEG
 
     def embed(waveform: np.ndarray, sample_rate_hz: float) -> tuple[np.ndarray, np.ndarray]:
@@ -216,7 +216,7 @@ def get_video_embedding(
         raise UserError(f"{path}: not a video; l3net.extract takes sounds and images")
     network = _load(model)
     output = choose_output(network, output, AUDIO, VISION)
-    hear, see = network.features(AUDIO, output), _image_function(network, output)
+    hear, see = network.windows(output, hop), _image_function(network, output)
     blocks = sound.until_last_centre(sound.sound_blocks(path), hop=hop)
     heard = _embed(hear, sound.windows(blocks, hop=hop, center=True), batch_size)
     frames = images.video_frames(

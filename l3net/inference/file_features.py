@@ -16,10 +16,12 @@ import numpy as np
 from l3net.errors import UserError
 from l3net.flags import setting
 from l3net.inference import saved_model
+from l3net.inference.read_ahead import ReadAhead
 from l3net.media import file_kinds, folders, images, sound, tracks
 
 FEATURES = ("pool4", "conv4_2", "embedding")
 BOTH, SOUND, PICTURE = STREAMS = ("both", "sound", "picture")
+_ITEMS_AHEAD = 32  # blocks of a second of sound, 3 MB, or pictures, 5 MB
 _log = logging.getLogger(__name__)
 
 
@@ -70,6 +72,23 @@ class Stream:
     step_seconds: float
 
 
+@dataclasses.dataclass
+class _Decoder:
+    """One stream of a file: what it yields, sound or pictures, decoded ahead once started."""
+
+    kind: str
+    items: Iterator[np.ndarray]
+    rate_hz: float = 0.0
+
+    def start(self) -> None:
+        if not isinstance(self.items, ReadAhead):
+            self.items = ReadAhead(self.items, _ITEMS_AHEAD)
+
+    def close(self) -> None:
+        if isinstance(self.items, ReadAhead):
+            self.items.close()
+
+
 class FileFeatures:
     """A network and settings, ready to turn files into features."""
 
@@ -78,6 +97,7 @@ class FileFeatures:
         settings.check()
         self.model, self.settings, self._batch_size = model, settings, batch_size
         self._hop = sound.hop_samples(settings.hop_seconds)
+        self._begun: dict[pathlib.Path, list[_Decoder]] = {}
 
     def require(self, kinds: Iterable[str | None]) -> None:
         """Raises UserError unless the network gives the features of these kinds of files."""
@@ -93,31 +113,68 @@ class FileFeatures:
                 raise
             raise UserError(f"{error}; of videos --video_streams takes one stream") from error
 
+    def begin(self, path: pathlib.Path) -> None:
+        """Begins to decode a file in a thread; its `streams` go on from there.
+
+        Of its first stream that is up to 32 seconds of sound or pictures (our choice). Whatever is
+        wrong with the file, `streams` raises.
+        """
+        if path in self._begun:
+            return
+        try:
+            decoders = self._decoders(path, file_kinds.kind_of(path))
+        except UserError:
+            return
+        self._begun[path] = decoders
+        decoders[0].start()
+
+    def close(self) -> None:
+        """Ends what was begun and not taken."""
+        while self._begun:
+            for decoder in self._begun.popitem()[1]:
+                decoder.close()
+
     def streams(self, path: pathlib.Path, kind: str) -> Iterator[Stream]:
         """Yields what a file gives, sound first; take a stream's chunks before the next stream.
 
         Raises UserError if the file lacks a stream; while chunks are taken, if it is damaged.
         """
-        wanted = self.settings.video_streams
+        decoders = self._begun.pop(path, None) or self._decoders(path, kind)
+        try:
+            for decoder in decoders:
+                decoder.start()
+                if decoder.kind == file_kinds.SOUND:
+                    yield self.sound(decoder.items)
+                else:
+                    yield self.pictures(decoder.items, decoder.rate_hz)
+        finally:
+            for decoder in decoders:
+                decoder.close()
+
+    def _decoders(self, path: pathlib.Path, kind: str) -> list["_Decoder"]:
+        """Returns one for each stream of a file, sound first."""
+        settings, frame_px, decoders = self.settings, self.model.frame_px, []
+        wanted = settings.video_streams
         if kind == file_kinds.SOUND or (kind == file_kinds.VIDEO and wanted != PICTURE):
-            yield self.sound(sound.sound_blocks(path, self.settings.audio_track))
+            blocks = sound.sound_blocks(path, settings.audio_track)
+            decoders.append(_Decoder(file_kinds.SOUND, blocks))
         if kind == file_kinds.IMAGE:
-            yield self.pictures([images.read_image(path, self.model.frame_px)], 0.0)
+            image = map(images.read_image, [path], [frame_px])
+            decoders.append(_Decoder(file_kinds.IMAGE, image))
         if kind == file_kinds.VIDEO and wanted != SOUND:
-            rate = self.settings.frame_rate_hz
+            rate = settings.frame_rate_hz
             frames = images.video_frames(
-                path,
-                frame_rate_hz=rate,
-                frame_px=self.model.frame_px,
-                track=self.settings.video_track,
+                path, frame_rate_hz=rate, frame_px=frame_px, track=settings.video_track
             )
-            yield self.pictures(frames, rate)
+            decoders.append(_Decoder(file_kinds.IMAGE, frames, rate))
+        return decoders
 
     def sound(self, blocks: Iterable[np.ndarray]) -> Stream:
         """Returns the features of 48 kHz mono sound, int16 or float32 [samples] each block."""
         hop, times = self._hop, sound.window_times
         windows = sound.windows(blocks, hop=hop, center=self.settings.center)
-        chunks = self._chunks(saved_model.AUDIO, windows)
+        function = self.model.windows(self.settings.features, hop)
+        chunks = map(function, saved_model.batches(windows, self._batch_size))
         return Stream(
             file_kinds.SOUND, chunks, lambda num: times(num, hop), float(times(2, hop)[1])
         )
@@ -127,13 +184,11 @@ class FileFeatures:
 
         Their rate is that of a video's pictures; 0 for an image, which is shown at 0 s.
         """
-        chunks = self._chunks(saved_model.VISION, frames)
+        function = self._function(saved_model.VISION)
+        chunks = map(function, saved_model.batches(frames, self._batch_size))
         if not rate_hz:
             return Stream(file_kinds.IMAGE, chunks, np.zeros, 0.0)
         return Stream(file_kinds.IMAGE, chunks, lambda num: np.arange(num) / rate_hz, 1 / rate_hz)
-
-    def _chunks(self, signature: str, items: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        return map(self._function(signature), saved_model.batches(items, self._batch_size))
 
     def _function(self, signature: str) -> Callable[[np.ndarray], np.ndarray]:
         return self.model.features(signature, self.settings.features)

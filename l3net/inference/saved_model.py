@@ -4,6 +4,8 @@
 built: a network is its signatures.
 
     audio     waveform float32 [N, 48000] in [-1, 1]   -> pool4, conv4_2 float32 [N, D]
+    audio_windows  waveform float32 [samples], hop int32 [], multiples of 240 -> as audio, a row for
+              each second, hop samples apart (networks of openl3's and older exports lack it)
     vision    image uint8 [N, height, width, 3]        -> pool4, conv4_2 float32 [N, D]
     avc       image uint8 [N, P, P, 3], waveform       -> corresponds float32 [N]
     localize  image uint8 [N, height, width, 3], waveform -> map, corresponds (AVOL-Net)
@@ -22,6 +24,8 @@ uint8 [N, 25, height, width, 3] in place of `image`; AVE+OF takes `flow` float32
 import dataclasses
 import os
 import pathlib
+import sys
+import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -36,9 +40,11 @@ from l3net.json_files import check, read_json
 METADATA_FILE = "assets.extra/l3net.json"
 IMPORTED = "imported"  # in the metadata of openl3's networks: where their weights come from
 AUDIO, VISION, AVC, LOCALIZE = "audio", "vision", "avc", "localize"
+AUDIO_WINDOWS = "audio_windows"
 DEFAULT = "serving_default"
 _ADVICE = "copy it again, or run l3net.export again"
 WAVEFORM, IMAGE, IMAGES, FLOW = "waveform", "image", "images", "flow"  # the signatures' inputs
+HOP = "hop"
 
 # TensorFlow takes seconds to import: only what runs a network does, so that --help need not.
 if TYPE_CHECKING:
@@ -62,8 +68,7 @@ class SavedModel:
         "hf://owner/name@revision" is fetched from the Hugging Face Hub, as by `from_pretrained`: so
         every command that takes a SavedModel takes that, too.
         """
-        import tensorflow as tf
-
+        tf = _tensorflow()
         if str(folder).startswith(hub.URI):
             folder = hub.local_folder(folder)
         self.metadata = read_metadata(folder)
@@ -112,6 +117,29 @@ class SavedModel:
             )
         return _on_arrays(function, output)
 
+    def windows(self, output: str, hop: int) -> Callable[[np.ndarray], np.ndarray]:
+        """Returns one output of `AUDIO` as a function of windows that are `hop` samples apart.
+
+        It takes float32 [N, 48000], seconds of one sound in order, and gives float32 [N, D]. What
+        they have in common of the spectrogram is computed once where the network can
+        (`AUDIO_WINDOWS`) and the hop allows it; that changes the last bit. Raises UserError as
+        `features`.
+        """
+        each = self.features(AUDIO, output)
+        overlap = constants.AUDIO_SAMPLES - hop
+        shares = overlap > 0 and hop % constants.STFT_HOP_SAMPLES == 0
+        if not shares or AUDIO_WINDOWS not in self._loaded.signatures:
+            return each
+        together = self.features(AUDIO_WINDOWS, output)
+
+        def run(windows: np.ndarray) -> np.ndarray:
+            if len(windows) == 1:
+                return each(windows)
+            stretch = np.concatenate([windows[0], windows[1:, overlap:].ravel()])
+            return together({WAVEFORM: stretch, HOP: np.array(hop, np.int32)})
+
+        return run
+
     def correspondence(self) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
         """Returns the probability that pairs correspond, float32 [N], as a function of them.
 
@@ -147,6 +175,35 @@ class SavedModel:
                 "network's SavedModel"
             )
         return function
+
+
+def _tensorflow() -> types.ModuleType:
+    """Imports TensorFlow, for networks to run, without the Keras that it imports at its end.
+
+    That is for SavedModels with Keras' optimizers inside, and with scikit-learn installed nearly
+    half of the processor time. `tf.keras` and `import keras` find it when they are used.
+    """
+    hidden = "keras.src.optimizers"
+    if "tensorflow" not in sys.modules and hidden not in sys.modules:
+        sys.modules[hidden] = None  # type: ignore[assignment]
+        try:
+            import tensorflow
+        finally:
+            del sys.modules[hidden]
+    import tensorflow
+
+    return tensorflow
+
+
+def use_bfloat16() -> None:
+    """Lets convolutions of this process round to bfloat16, where the processor can; call it first.
+
+    It holds for every network whose first call comes after it, of any export. Sums are float32.
+    Where the processor lacks the instructions (AVX512_BF16, AMX) TensorFlow warns and nothing
+    changes.
+    """
+    tf = _tensorflow()
+    tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": True})
 
 
 def _on_arrays(function: Function, output: str) -> Callable[[Batch], np.ndarray]:

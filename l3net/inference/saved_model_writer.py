@@ -13,13 +13,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from l3net import provenance
+from l3net import constants, provenance
 from l3net.errors import UserError
 from l3net.files import disk_errors
 from l3net.inference import model_card, saved_model
 from l3net.json_files import write_json
 
 RELATIVE_TOLERANCE = 1e-4
+_HOP = 20 * constants.STFT_HOP_SAMPLES  # between the two seconds of a check, 0.1 s
 Function: TypeAlias = tf.types.experimental.PolymorphicFunction  # what tf.function makes
 Functions: TypeAlias = Mapping[str, Function]
 
@@ -132,7 +133,12 @@ def check(folder: pathlib.Path, expected: Functions, *, side_px: int) -> None:
 def _random_input(spec: tf.TensorSpec, side_px: int) -> tf.Tensor:
     """Returns two random examples of an input of a signature."""
     rng = np.random.default_rng(0)
-    shape = [2, *(size or side_px for size in spec.shape[1:])]
+    if spec.name == saved_model.HOP:
+        return tf.constant(_HOP)
+    if spec.shape.rank == 1:  # a stretch of sound
+        shape = [constants.AUDIO_SAMPLES + _HOP]
+    else:
+        shape = [2, *(size or side_px for size in spec.shape[1:])]
     if spec.dtype == tf.uint8:
         return tf.constant(rng.integers(0, 256, shape).astype(np.uint8))
     return tf.constant(rng.uniform(-1, 1, shape).astype(np.float32))

@@ -10,7 +10,7 @@ from l3net.constants import AUDIO_GRID, IMAGE_GRID
 from l3net.data import augment
 from l3net.inference import saved_model
 from l3net.inference.saved_model_writer import Function
-from l3net.log_spectrogram import log_spectrogram
+from l3net.log_spectrogram import log_spectrogram, log_spectrograms
 from l3net.models import convnets
 
 
@@ -20,6 +20,7 @@ def signatures(network: keras.Model, config: models.ModelConfig) -> dict[str, Fu
     made = {}
     if "audio" in parts:
         made[saved_model.AUDIO] = audio_signature(network, config)
+        made[saved_model.AUDIO_WINDOWS] = audio_windows_signature(network, config)
     if "vision" in parts:
         made[saved_model.VISION] = vision_signature(network, config)
     if "corresponds" in network.output:
@@ -42,15 +43,34 @@ def audio_signature(network: keras.Model, config: models.ModelConfig) -> Functio
     L3 Fig. 9)} and what the subnetwork's head gives: "embedding" [N, 128] (AVE-Net, AVOL-Net),
     "softmax" [N, classes] (supervised).
     """
-    audio = network.get_layer("audio")
 
     @tf.function(input_signature=[waveform_spec()])
     def signature(waveform):
-        outputs = audio(log_spectrogram(waveform, **config.spectrogram_settings), training=False)
-        conv4_2 = convnets.pool_to_grid(outputs["conv4_2_before_relu"], *AUDIO_GRID)
-        return {"conv4_2": conv4_2, "conv4_2_map": outputs["conv4_2"], **_rows(outputs)}
+        return _heard(network, log_spectrogram(waveform, **config.spectrogram_settings))
 
     return signature
+
+
+def audio_windows_signature(network: keras.Model, config: models.ModelConfig) -> Function:
+    """Makes `audio_windows`: a stretch of sound to the features of its seconds.
+
+    waveform float32 [samples] in [-1, 1], one second or more, hop int32 [], both multiples of 240
+    samples -> what `audio` gives, a row for the second from each multiple of the hop on.
+    """
+    stretch = tf.TensorSpec([None], tf.float32, name=saved_model.WAVEFORM)
+
+    @tf.function(input_signature=[stretch, tf.TensorSpec([], tf.int32, name=saved_model.HOP)])
+    def signature(waveform, hop):
+        spectrograms = log_spectrograms(waveform, hop, **config.spectrogram_settings)
+        return _heard(network, spectrograms)
+
+    return signature
+
+
+def _heard(network: keras.Model, spectrograms: tf.Tensor) -> dict[str, tf.Tensor]:
+    outputs = network.get_layer("audio")(spectrograms, training=False)
+    conv4_2 = convnets.pool_to_grid(outputs["conv4_2_before_relu"], *AUDIO_GRID)
+    return {"conv4_2": conv4_2, "conv4_2_map": outputs["conv4_2"], **_rows(outputs)}
 
 
 def vision_signature(network: keras.Model, config: models.ModelConfig) -> Function:

@@ -83,8 +83,9 @@ def main(config: Config) -> None:
         say(f"reference: SavedModel, TensorFlow {tf.__version__}")
         rows = ["| network | signature | " + " | ".join(_FORMATS) + " |", "|---|---|" + "---:|" * 4]
         for path in map(pathlib.Path, given):
-            # serving_default is another name of one of the others.
-            named = set(tf.saved_model.load(str(path)).signatures) - {saved_model.DEFAULT}
+            # serving_default is another name of one of the others, and audio_windows is audio.
+            other = {saved_model.DEFAULT, saved_model.AUDIO_WINDOWS}
+            named = set(tf.saved_model.load(str(path)).signatures) - other
             for signature in sorted(named):
                 differences = _compare(path, signature, config.other_python, folder)
                 network = saved_model.read_metadata(path)["model_config"]["model"]

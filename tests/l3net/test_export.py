@@ -86,6 +86,36 @@ def test_audio_equals_the_keras_model_before_the_relu(run_dir, signatures):
     assert not np.allclose(got["pool4"], in_training, rtol=1e-2)
 
 
+def test_windows_of_a_stretch_equal_windows_apart(exported, signatures):
+    rng = np.random.default_rng(7)
+    stretch = rng.uniform(-1, 1, constants.AUDIO_SAMPLES + 4 * 4_800).astype(np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(stretch, constants.AUDIO_SAMPLES)[::4_800]
+    together = run_numpy(signatures["audio_windows"], waveform=stretch, hop=np.int32(4_800))
+    apart = run_numpy(signatures["audio"], waveform=windows)
+    assert together.keys() == apart.keys()
+    for name, values in apart.items():
+        assert_close(together[name], values)
+
+
+@pytest.mark.parametrize(
+    ("hop", "num", "taken"),
+    [(4_800, 3, "audio_windows"), (4_800, 1, "audio"), (4_801, 3, "audio"), (48_000, 3, "audio")],
+)
+def test_windows_share_their_spectrogram_where_they_overlap_by_its_hops(exported, hop, num, taken):
+    model = saved_model.SavedModel(exported)
+    asked, features = [], model.features
+
+    def spied(signature, output):
+        function = features(signature, output)
+        return lambda batch: asked.append(signature) or function(batch)
+
+    model.features = spied
+    sound = random_inputs(3)["waveform"].ravel()
+    windows = np.stack([sound[start * hop :][: constants.AUDIO_SAMPLES] for start in range(num)])
+    assert_close(model.windows("pool4", hop)(windows), features("audio", "pool4")(windows))
+    assert asked == [taken]
+
+
 def test_vision_equals_the_keras_model_after_the_relu(run_dir, signatures):
     model, _, _ = checkpoints.load_model(run_dir)
     image = random_inputs(3)["image"]
@@ -341,7 +371,8 @@ def test_every_network_answers_its_signatures(exported_once, name):
     loaded = saved_model.SavedModel(folder)
     assert loaded.inputs == models.MODELS[name].inputs
     signatures = tf.saved_model.load(str(folder)).signatures
-    assert set(signatures) == {*SIGNATURES[name], "serving_default"}
+    stretch = {"audio_windows"} if "audio" in SIGNATURES[name] else set()
+    assert set(signatures) == {*SIGNATURES[name], *stretch, "serving_default"}
     rng = np.random.default_rng(0)
     for signature, expected in SIGNATURES[name].items():
         inputs = {}
@@ -378,7 +409,7 @@ def test_the_spectrogram_is_what_onnx_converters_take(exported_once):
     for name, function in made.signatures(network, config).items():
         operations = function.get_concrete_function().graph.get_operations()
         transforms = [operation for operation in operations if "FFT" in operation.type]
-        assert len(transforms) == (name != "vision")
+        assert len(transforms) == {"vision": 0, "audio_windows": 2}.get(name, 1)
         for transform in transforms:
             assert transform.type == "RFFT" and transform.inputs[0].shape.as_list() == [None, 512]
             (consumer,) = transform.outputs[0].consumers()

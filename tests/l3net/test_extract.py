@@ -1,4 +1,5 @@
 import json
+import pathlib
 import resource
 import shutil
 import tracemalloc
@@ -14,7 +15,7 @@ from l3net.errors import UserError
 from l3net.files import CannotWriteError
 from l3net.inference import file_features, saved_model
 from l3net.media import images
-from tests import conftest
+from tests import commands, conftest
 from tests.tiny_networks import POOL4, save_tiny_network, save_tiny_run
 from tests.tiny_sounds import RATE, pictures, tone
 
@@ -279,6 +280,19 @@ def test_other_settings_or_weights_are_not_mixed(three, network, tmp_path):
         (out_dir / "b.png.npz").write_bytes(content)
         (outcome,) = run([three / "b.png"], network, out_dir)
         assert "damaged or not ours" in outcome.reason
+
+
+def test_bfloat16_is_near_float32_and_not_mixed_with_it(folder, extracted, network, tmp_path):
+    flags = (f"--saved_model={network}", f"--out_dir={tmp_path}", "--precision=bfloat16")
+    done = commands.run("-m", "l3net.extract", *flags, folder / "tone.wav")
+    assert done.returncode == 0, done.stderr
+    half = load(tmp_path / "tone.wav.npz")["embedding"]
+    expected = load(extracted[0] / "tone.wav.npz")["embedding"]
+    np.testing.assert_allclose(half, expected, rtol=0, atol=3e-2 * np.abs(expected).max())
+    if "avx512_bf16" in pathlib.Path("/proc/cpuinfo").read_text():
+        assert (half != expected).any()
+    (outcome,) = run([folder / "tone.wav"], network, tmp_path)
+    assert "made with precision bfloat16, not float32" in outcome.reason
 
 
 def test_an_unexpected_error_stops_one_file_only(three, network, tmp_path, monkeypatch):

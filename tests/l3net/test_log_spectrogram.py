@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from l3net import constants
-from l3net.log_spectrogram import log_spectrogram, log_spectrogram_shape
+from l3net.log_spectrogram import log_spectrogram, log_spectrogram_shape, log_spectrograms
 
 
 def _sine(frequency_hz: float, amplitude: float = 1.0) -> np.ndarray:
@@ -64,6 +64,24 @@ def test_last_window_of_ots_is_padded_with_zeros():
     noise = np.random.default_rng(0).uniform(-1, 1, (1, 48_000)).astype(np.float32)
     padded = log_spectrogram(noise, pad_end=True)
     np.testing.assert_allclose(padded[:, :, :199], log_spectrogram(noise), atol=1e-4)
+
+
+@pytest.mark.parametrize(("hop", "num"), [(4_800, 11), (240, 7), (24_000, 3), (72_000, 2)])
+@pytest.mark.parametrize("settings", [{}, {"pad_end": True, "average": 2}, {"average": 3}])
+def test_seconds_that_share_their_spectrum_equal_those_apart(hop, num, settings):
+    noise = np.random.default_rng(hop).uniform(-1, 1, 48_000 + (num - 1) * hop + 240)
+    noise = noise.astype(np.float32)
+    seconds = np.stack([noise[start * hop :][:48_000] for start in range(num)])
+    got = tf.function(log_spectrograms)(noise, tf.constant(hop), **settings)
+    assert len(got) == num + (hop == 240)  # a rest opens no second unless it is a hop
+    expected = log_spectrogram(seconds, **settings)
+    np.testing.assert_allclose(got[:num], expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize(("samples", "hop"), [(52_800, 4_801), (52_801, 4_800), (52_800, 0)])
+def test_seconds_at_other_steps_are_refused(samples, hop):
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        log_spectrograms(tf.zeros([samples]), tf.constant(hop))
 
 
 def test_refuses_another_length():
