@@ -314,7 +314,7 @@ report-data: $(SHARDS)/outcomes.csv  ## Look at the data set: report.html in its
 	$(RUN) data_prep.report --shards_dir=$(SHARDS)
 
 .PHONY: bench
-bench: $(READY)  ## Measure input pipeline, training step and linear probe (idle machine, some minutes)
+bench: $(READY) bench-embedding  ## Measure embedding, input pipeline, training step and linear probe (idle machine, some minutes)
 	$(RUN) tests.benchmarks.bench_input_pipeline
 	$(RUN) tests.benchmarks.bench_training_step
 	$(RUN) tests.benchmarks.bench_linear_probe
@@ -329,6 +329,15 @@ $(FORMATS)/.ready:
 .PHONY: bench-formats
 bench-formats: $(READY) $(FORMATS)/.ready  ## Compare SavedModel (two TensorFlows), TFSMLayer, TFLite and ONNX (some minutes)
 	$(RUN) tests.benchmarks.bench_export_formats --other_python=$(FORMATS)/bin/python
+
+# PyTorch is large: some GB where pip brings the build for GPUs.
+$(FORMATS)/.torch: $(FORMATS)/.ready
+	$(FORMATS)/bin/pip install --quiet torch
+	@touch $@
+
+.PHONY: bench-embedding
+bench-embedding: $(READY) $(FORMATS)/.torch  ## Windows of sound per second beside PyTorch and ONNX Runtime (idle machine, ten minutes)
+	$(RUN) tests.benchmarks.bench_embedding --other_python=$(FORMATS)/bin/python
 
 .PHONY: readme
 readme: $(READY)  ## Put the tables of the last runs on the demo data, av_digits and real material into README.md and docs/

@@ -1,4 +1,4 @@
-"""Times how long it takes until something is there: imports, --help, a first embedding.
+"""Times how long it takes until something is there: imports, --help, extract, a first embedding.
 
     python -m tests.benchmarks.bench_cold_start [--openl3_python=.venv/openl3/bin/python]
 
@@ -20,7 +20,10 @@ import sys
 import tempfile
 import time
 
-from l3net import flags
+import numpy as np
+import soundfile
+
+from l3net import constants, flags
 from l3net.flags import setting
 from tests.benchmarks.timing import say
 
@@ -82,6 +85,7 @@ def main(config: Config) -> None:
         say(f"python {' '.join(command)}: {_shown(times)}")
     with tempfile.TemporaryDirectory() as folder:
         _process(sys.executable, "-c", _IMPORT, folder)
+        say(f"l3net.extract of one second of sound: {_shown(_extract(folder, config.repeats))}")
         _first(folder, sys.executable, _OURS, "l3net", config.repeats)
         if config.openl3_python:
             _first(folder, config.openl3_python, _REAL, "openl3", config.repeats)
@@ -98,6 +102,15 @@ def _first(folder: str, python: str, program: str, name: str, repeats: int) -> N
     for number, step in enumerate(("import and load", "first call", "second call")):
         say(f"  {step}: {_shown([tuple(each[number]) for each in steps])}")
     say(f"  process with both calls: {_shown(wholes)}")
+
+
+def _extract(folder: str, repeats: int) -> list[tuple[float, float]]:
+    sound = pathlib.Path(folder) / "noise.wav"
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, constants.AUDIO_SAMPLES)
+    soundfile.write(sound, noise, constants.SAMPLE_RATE_HZ)
+    flags_of = (f"--saved_model={folder}/saved_model", f"--out_dir={folder}/out", "--overwrite")
+    command = (sys.executable, "-m", "l3net.extract", *flags_of, str(sound))
+    return [_process(*command)[:2] for _ in range(repeats)]
 
 
 def _process(python: str, *arguments: str) -> tuple[float, float, str]:

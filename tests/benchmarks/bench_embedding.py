@@ -79,7 +79,9 @@ def main(config: Config) -> None:
     for size in config.sizes:
         with tempfile.TemporaryDirectory() as name:
             folder = pathlib.Path(name)
-            gflop = float(_call(sys.executable, _MAKE, str(folder), json.dumps(SIZES[size])))
+            most = max(map(int, config.batches))
+            arguments = [str(folder), json.dumps(SIZES[size]), str(most)]
+            gflop = float(_run([sys.executable, "-c", _MAKE, *arguments]).splitlines()[-1])
             for precision in config.precisions:
                 with _engines(config, folder, precision) as engines:
                     for batch in map(int, config.batches):
@@ -95,7 +97,7 @@ class _Engine:
     """A process that answers with the time of a batch."""
 
     def __init__(self, name: str, folder: pathlib.Path, command: list[str]):
-        self.name, self._folder = name, folder
+        self.name, self.folder = name, folder
         self._process = subprocess.Popen(
             command,
             cwd=_REPOSITORY,
@@ -108,7 +110,7 @@ class _Engine:
     def answer(self) -> str:
         line = self._process.stdout.readline()
         if not line:
-            said = (self._folder / "errors.txt").read_text()[-500:]
+            said = (self.folder / "errors.txt").read_text()[-500:]
             raise UserError(f"{self.name} failed: {json.dumps(said)}")
         return line
 
@@ -119,7 +121,7 @@ class _Engine:
         return tuple(json.loads(self.answer()))
 
     def pool4(self, batch: int) -> np.ndarray:
-        return np.load(self._folder / f"pool4_{batch}.npy")
+        return np.load(self.folder / f"pool4_{batch}.npy")
 
     def close(self) -> None:
         self._process.stdin.close()
@@ -154,7 +156,7 @@ def _compare(engines: list[_Engine], batch: int, gflop: float, config: Config) -
     turns = [[engine.seconds(batch) for engine in engines] for _ in range(config.rounds)]
     times = np.array(turns)[..., int(config.processor_time)]
     median = dict(zip([engine.name for engine in engines], np.median(times, axis=0), strict=True))
-    reference = np.load(engines[0]._folder.parent / f"{APART} {FLOAT32}" / f"pool4_{batch}.npy")
+    reference = np.load(engines[0].folder.parent / "reference.npy")[:batch]
     limit = 2 * _SIDE**3 / median.pop(MATMUL) / 1e9
     for number, engine in enumerate(engines):
         if engine.name == MATMUL:
@@ -191,9 +193,10 @@ _MAKE = (
 )
 
 
-def make(folder: str, model_config: str) -> float:
-    """Writes a network and a sound for the engines; returns GFLOP per window."""
+def make(folder: str, model_config: str, num_windows: str) -> float:
+    """Writes a network, a sound and its pool4 for the engines; returns GFLOP per window."""
     from l3net import export, models
+    from l3net.inference import saved_model
     from l3net.training import checkpoints
 
     made, config = pathlib.Path(folder), models.ModelConfig(**json.loads(model_config))
@@ -212,8 +215,12 @@ def make(folder: str, model_config: str) -> float:
     sides = audio.input.shape[1:3]
     np.savez(made / "weights.npz", sides=sides, stride=config.stride, **settings, **weights)
     rng = np.random.default_rng(0)
-    sound = rng.uniform(-0.3, 0.3, embedding_peers.num_samples(128)).astype(np.float32)
+    sound = rng.uniform(-0.3, 0.3, embedding_peers.num_samples(int(num_windows))).astype(np.float32)
     np.save(made / "sound.npy", sound)
+    windows = embedding_peers.windows_of(sound)[: int(num_windows)]
+    function = saved_model.SavedModel(made / "saved_model").features(saved_model.AUDIO, "pool4")
+    batches = saved_model.batches(windows, 32)
+    np.save(made / "reference.npy", np.concatenate([function(batch) for batch in batches]))
     return float(flop / 1e9)
 
 
@@ -243,10 +250,6 @@ def _convert(python: str, made: pathlib.Path) -> None:
     arguments = ["--saved-model", str(made / "saved_model"), "--signature_def", "audio"]
     out = ["--output", str(made / "network.onnx")]
     _run([python, "-m", "tf2onnx.convert", *arguments, *out])
-
-
-def _call(python: str, program: str, *arguments: str) -> str:
-    return _run([python, "-c", program, *arguments]).splitlines()[-1]
 
 
 def _run(command: list[str]) -> str:

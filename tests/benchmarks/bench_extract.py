@@ -59,7 +59,7 @@ def main(config: Config) -> None:
             checkpoints.save_model_config(run_dir, models.ModelConfig(**SIZES[size]))
             network = export.export(run_dir, random_weights=True)
             for hop in config.hops_seconds:
-                rows.append({"network": size, "hop": hop, **_measure(files, network, hop, config)})
+                rows.append({"size": size, "hop": hop, **_measure(files, network, hop, config)})
                 say(_line(rows[-1], len(files)))
     if config.out:
         pathlib.Path(config.out).write_text(json.dumps(rows, indent=1))
@@ -136,7 +136,7 @@ def _processor() -> float:
 
 
 def _line(row: dict, num_files: int) -> str:
-    parts = [f"{row['network']:8s} hop {row['hop']:4s}"]
+    parts = [f"{row['size']:8s} hop {row['hop']:4s}"]
     for name in (DECODE, NETWORK, EXTRACT):
         rates = (
             f"{num_files / row[name]:6.1f} files/s {row['seconds of sound'] / row[name]:6.0f} s/s"
