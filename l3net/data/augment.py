@@ -50,9 +50,40 @@ def decode_and_crop(
     Returns:
         uint8 [frame_px, frame_px, 3].
     """
-    shape = (tf.io.extract_jpeg_shape(jpeg)[:2] + (ratio - 1)) // ratio
-    crop_px, offset = _crop_box(shape, draws)
-    crop = tf.image.decode_and_crop_jpeg(
+    crop_px, offset = _crop_box(_frame_shape(jpeg, ratio), draws)
+    crop = _finish(_decode_frame(jpeg, crop_px, offset, ratio), crop_px, draws, frame_px)
+    return tf.ensure_shape(crop, [frame_px, frame_px, 3])
+
+
+def decode_and_crop_frames(
+    jpegs: tf.Tensor, draws: tf.Tensor | None, *, frame_px: int, ratio: int = 1
+) -> tf.Tensor:
+    """Decodes the same crop of several frames of a clip, the bytes of `decode_and_crop`.
+
+    What does not depend on the picture is done once for all of them.
+
+    Args:
+        jpegs: string [num_frames], JPEGs of one size.
+        draws: see `decode_and_crop`.
+        frame_px: height and width of the result.
+        ratio: see `jpeg_ratio`.
+
+    Returns:
+        uint8 [num_frames, frame_px, frame_px, 3].
+    """
+    crop_px, offset = _crop_box(_frame_shape(jpegs[0], ratio), draws)
+    crops = tf.stack([_decode_frame(jpeg, crop_px, offset, ratio) for jpeg in tf.unstack(jpegs)])
+    crops = _finish(crops, crop_px, draws, frame_px)
+    return tf.ensure_shape(crops, [jpegs.shape[0], frame_px, frame_px, 3])
+
+
+def _frame_shape(jpeg: tf.Tensor, ratio: int) -> tf.Tensor:
+    """Returns height and width of a frame that is decoded so much smaller: int32 [2]."""
+    return (tf.io.extract_jpeg_shape(jpeg)[:2] + (ratio - 1)) // ratio
+
+
+def _decode_frame(jpeg: tf.Tensor, crop_px: tf.Tensor, offset: tf.Tensor, ratio: int) -> tf.Tensor:
+    return tf.image.decode_and_crop_jpeg(
         jpeg,
         tf.concat([offset, [crop_px, crop_px]], axis=0),
         channels=3,
@@ -60,12 +91,18 @@ def decode_and_crop(
         fancy_upscaling=False,
         dct_method="INTEGER_FAST",
     )
+
+
+def _finish(
+    crop: tf.Tensor, crop_px: tf.Tensor, draws: tf.Tensor | None, frame_px: int
+) -> tf.Tensor:
+    """Resizes and flips uint8 [(frames,) crop_px, crop_px, 3], as far as it must be."""
     crop = tf.cond(crop_px == frame_px, lambda: crop, lambda: _resize(crop, frame_px))
-    if draws is not None:
-        # Here, image by image: half of the frames are not touched. (Batched, tf.where over a
-        # broadcast mask alone costs more than all other jitter.)
-        crop = tf.cond(draws[FLIP] < 0.5, lambda: tf.reverse(crop, axis=[1]), lambda: crop)
-    return tf.ensure_shape(crop, [frame_px, frame_px, 3])
+    if draws is None:
+        return crop
+    # Here, pair by pair: half of them are not touched. (Batched, tf.where over a broadcast mask
+    # alone costs more than all other jitter.)
+    return tf.cond(draws[FLIP] < 0.5, lambda: tf.reverse(crop, axis=[-2]), lambda: crop)
 
 
 def decode_and_crop_flow(flows: tf.Tensor, draws: tf.Tensor | None, *, frame_px: int) -> tf.Tensor:
@@ -83,11 +120,12 @@ def decode_and_crop_flow(flows: tf.Tensor, draws: tf.Tensor | None, *, frame_px:
     """
     shape = tf.io.extract_jpeg_shape(flows[0])[:2] // tf.constant([2, 1])
     crop_px, offset = _crop_box(shape, draws)
+    # From the top of x's crop to the bottom of y's: y alone would be decoded through x again.
+    box = tf.concat([offset, [shape[0] + crop_px, crop_px]], axis=0)
     planes = []
-    for index in range(flows.shape[0]):
-        for below in (0, shape[0]):  # x, then y
-            box = tf.concat([offset + tf.stack([below, 0]), [crop_px, crop_px]], axis=0)
-            planes.append(_decode_flow_plane(flows[index], box))
+    for jpeg in tf.unstack(flows):
+        both = _decode_flow(jpeg, box)
+        planes += [both[:crop_px], both[shape[0] :]]
     crop = tf.concat(planes, axis=-1)
     crop = tf.cond(crop_px == frame_px, lambda: crop, lambda: _resize(crop, frame_px))
     if draws is not None:
@@ -95,7 +133,7 @@ def decode_and_crop_flow(flows: tf.Tensor, draws: tf.Tensor | None, *, frame_px:
     return tf.ensure_shape(crop, [frame_px, frame_px, 2 * flows.shape[0]])
 
 
-def _decode_flow_plane(jpeg: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
+def _decode_flow(jpeg: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
     # The default, fast inverse transform rounds down: half a level of motion to the left and up.
     return tf.io.decode_and_crop_jpeg(jpeg, box, channels=1, dct_method="INTEGER_ACCURATE")
 

@@ -178,12 +178,14 @@ def decode_pictures(
         string [], "jpegs" string [25] and "flow_jpegs" string [10].
     """
     pair = dict(pair)
-    crop = functools.partial(augment.decode_and_crop, draws=draws, frame_px=frame_px, ratio=ratio)
     if "jpeg" in pair:
-        pair["image"] = crop(pair.pop("jpeg"))
+        jpeg = pair.pop("jpeg")
+        pair["image"] = augment.decode_and_crop(jpeg, draws, frame_px=frame_px, ratio=ratio)
     if "jpegs" in pair:
-        jpegs = tf.unstack(pair.pop("jpegs"), constants.NUM_FRAMES_MF)
-        pair["images"] = tf.stack([crop(jpeg) for jpeg in jpegs])
+        jpegs = tf.ensure_shape(pair.pop("jpegs"), [constants.NUM_FRAMES_MF])
+        pair["images"] = augment.decode_and_crop_frames(
+            jpegs, draws, frame_px=frame_px, ratio=ratio
+        )
     if "flow_jpegs" in pair:
         flows = tf.ensure_shape(pair.pop("flow_jpegs"), [constants.NUM_FLOW_FRAMES])
         pair["flow"] = augment.decode_and_crop_flow(flows, draws, frame_px=frame_px)

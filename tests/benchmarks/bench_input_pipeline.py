@@ -13,18 +13,25 @@ The last two for one pair per clip (the papers') and for 8 (the small flagfiles'
 that the process reads per pair, on Linux. "first visit" is what one pair per clip does once per
 clip and run: it finds out where a record's parts are.
 
+Then what AVE+MF and AVE+OF take for a pair, 25 frames or a frame and 10 flow frames, decoded and
+cropped from memory, for several sizes of the stored pictures and of the network's: pairs/s, and
+milliseconds of a processor per pair, which other programs beside it disturb less.
+
 Then the distinct videos in a batch, over 4,000 clips of a second: smallest, mean and greatest of
 several batches, beside what independent draws of a video for each pair give on average.
 """
 
 import dataclasses
+import io
 import pathlib
 import tempfile
 import time
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
+from data_prep.shards import flow
 from l3net import constants, flags
 from l3net.data import augment, input_pipeline, schema
 from l3net.data.partial_records import PartialRecords
@@ -37,6 +44,8 @@ _NUM_CLIPS = 48
 _NUM_SMALL_CLIPS = 4000
 _SPECTROGRAM = {"pad_end": False, "average": 1}  # 257 x 199, as in L3
 _PAIRS_PER_CLIP = (1, 8)
+# Smallest side of the stored pictures and the network's frames, pixels.
+_SIZES = ((256, 224), (256, 112), (128, 112), (256, 64), (73, 64))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,19 +69,20 @@ def main(config: Config) -> None:
             clips = [tiny_shards.textured_clip(number) for number in range(_NUM_CLIPS)]
             shards = tiny_shards.write_shards(folder / "full", clips, num_shards=4)
         _print_rates(shards, config)
+        _print_many_pictures(next(read_clips(shards)), config)
         if config.num_batches:
             _print_diversity(_small_clips(folder / "small"), config)
 
 
 def _print_rates(shards: list[Shard], config: Config) -> None:
-    limit, _ = _pairs_per_second(_decode_only(shards, config), config)
+    limit, _, _ = _pairs_per_second(_decode_only(shards, config), config)
     say(f"{'decode+crop':29s} {limit:7.0f} pairs/s   1.00 of decode+crop")
     for count in _PAIRS_PER_CLIP:
         pipeline = input_pipeline.PipelineConfig(config.batch_size, pairs_per_clip=count)
         raw = input_pipeline.training_batches(shards, pipeline)
         prepared = raw.map(_prepare, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
         for name, dataset in (("raw batches", raw), ("prepared", prepared)):
-            rate, num_bytes = _pairs_per_second(dataset, config)
+            rate, num_bytes, _ = _pairs_per_second(dataset, config)
             say(
                 f"{name:15s} {count} pair(s)/clip {rate:7.0f} pairs/s   {rate / limit:.2f} of "
                 f"decode+crop   {num_bytes / 1e6:.2f} MB read per pair"
@@ -100,20 +110,69 @@ def _decode_only(shards: list[Shard], config: Config) -> tf.data.Dataset:
     ).batch(config.batch_size)
 
 
-def _pairs_per_second(dataset: tf.data.Dataset, config: Config) -> tuple[float, float]:
-    """Counts pairs, and bytes read per pair, over a fixed time, after a quarter of it."""
+def _print_many_pictures(clip: schema.Clip, config: Config) -> None:
+    for side_px, frame_px in _SIZES:
+        frames = [_smaller(jpeg, side_px) for jpeg in clip.frames[: constants.NUM_FRAMES_MF]]
+        found = flow.optical_flow(
+            frames[: constants.NUM_FLOW_FRAMES + 1], smallest_side_px=side_px, method=flow.DIS
+        )
+        for name, pictures in (
+            ("25 frames", {"jpegs": frames}),
+            ("1 frame, 10 flows", {"jpeg": frames[0], "flow_jpegs": list(found.flows)}),
+        ):
+            pairs = _decode_pairs(pictures, side_px, frame_px)
+            one_by_one = dataclasses.replace(config, batch_size=1, seconds=config.seconds / 4)
+            rate, _, seconds = _pairs_per_second(pairs, one_by_one)
+            say(
+                f"{name:17s} {side_px:3d} -> {frame_px:3d} px {rate:7.0f} pairs/s   "
+                f"{1000 * seconds:.2f} ms of a processor per pair"
+            )
+
+
+def _smaller(jpeg: bytes, side_px: int) -> bytes:
+    """Encodes a frame again whose smallest side is this."""
+    image = Image.open(io.BytesIO(jpeg))
+    size = [round(side * side_px / min(image.size)) for side in image.size]
+    return tiny_shards.encode_jpeg(np.asarray(image.resize((size[0], size[1]))))
+
+
+def _decode_pairs(pictures: dict, side_px: int, frame_px: int) -> tf.data.Dataset:
+    """Decodes the same pair again and again, each time another crop."""
+    ratio = augment.jpeg_ratio(side_px, frame_px)
+
+    def decode(number):
+        draws = tf.random.stateless_uniform([augment.NUM_DRAWS], [number, 0])
+        return input_pipeline.decode_pictures(
+            {name: tf.constant(jpegs) for name, jpegs in pictures.items()},
+            draws,
+            frame_px=frame_px,
+            ratio=ratio,
+        )
+
+    return tf.data.Dataset.counter().map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _pairs_per_second(dataset: tf.data.Dataset, config: Config) -> tuple[float, float, float]:
+    """Counts over a fixed time, after a quarter of it.
+
+    Returns:
+        Pairs/s, bytes read per pair, seconds of a processor per pair.
+    """
     iterator = iter(dataset)
-    count, start, num_bytes = None, time.perf_counter(), 0
+    count, start, num_bytes, processor = None, time.perf_counter(), 0.0, 0.0
     while True:
         next(iterator)
         now = time.perf_counter()
         if count is None:
             if now - start > config.seconds / 4:
                 count, start, num_bytes = 0, now, _bytes_read()
+                processor = time.process_time()
             continue
         count += config.batch_size
         if now - start > config.seconds:
-            return count / (now - start), (_bytes_read() - num_bytes) / count
+            processor = time.process_time() - processor
+            read = _bytes_read() - num_bytes
+            return count / (now - start), read / count, processor / count
 
 
 def _bytes_read() -> float:

@@ -68,6 +68,18 @@ def test_other_sizes_show_the_same_part_of_the_picture(size, frame_px, ratio):
     np.testing.assert_allclose(crop[frame_px // 2, [0, -1], 0], expected, atol=7)
 
 
+@pytest.mark.parametrize("flip", [0.1, 0.9])
+@pytest.mark.parametrize(("frame_px", "ratio"), [(224, 1), (112, 2), (64, 2)])
+def test_frames_of_a_clip_are_cropped_like_each_alone(frame_px, ratio, flip):
+    noise = np.random.default_rng(0).integers(0, 256, (3, 256, 300, 3)).astype(np.uint8)
+    jpegs = tf.constant([tiny_shards.encode_jpeg(frame) for frame in noise])
+    how = {"draws": _draws(crop_y=0.3, crop_x=0.8, flip=flip), "frame_px": frame_px, "ratio": ratio}
+    together = augment.decode_and_crop_frames(jpegs, **how)
+    alone = [augment.decode_and_crop(jpeg, **how) for jpeg in jpegs]
+    np.testing.assert_array_equal(together, alone)
+    assert together.shape == (3, frame_px, frame_px, 3)
+
+
 def test_jpeg_ratio():
     sizes = ((256, 224), (256, 112), (256, 56), (256, 113), (120, 224))
     assert [augment.jpeg_ratio(*size) for size in sizes] == [1, 2, 4, 1, 1]
@@ -116,6 +128,20 @@ def test_flow_crop_has_x_and_y_of_each_flow_in_order():
     crop = augment.decode_and_crop_flow(flows, None, frame_px=32)
     assert crop.shape == (32, 32, 4) and crop.dtype == tf.uint8
     np.testing.assert_allclose(crop.numpy().mean(axis=(0, 1)), [100, 140, 60, 200], atol=1)
+
+
+def test_flow_crop_is_cut_out_of_both_halves():
+    rng = np.random.default_rng(0)
+    flows = [tiny_shards.encode_grey_jpeg(rng.integers(0, 256, (128, 72))) for _ in range(2)]
+    crop = augment.decode_and_crop_flow(
+        tf.constant(flows), _draws(crop_y=0.3, crop_x=0.8, flip=0.9), frame_px=56
+    )
+    top, left = 2, 13  # of 9 and 17 positions
+    for index, jpeg in enumerate(flows):
+        full = tf.io.decode_jpeg(jpeg, dct_method="INTEGER_ACCURATE").numpy()[..., 0]
+        for half, plane in enumerate(np.split(full, 2)):
+            cut = plane[top : top + 56, left : left + 56]
+            np.testing.assert_array_equal(crop[..., 2 * index + half], cut)
 
 
 def test_a_flipped_flow_points_the_other_way():
