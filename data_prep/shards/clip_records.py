@@ -127,9 +127,10 @@ def _flow(
             raise ffmpeg.MediaError(row.path, FAILED, "timeout", f"optical flow not done {spent}")
         try:
             parts.append(
-                flow.tv_l1(
+                flow.optical_flow(
                     frames[first : first + _FLOWS_AT_ONCE + 1],
                     smallest_side_px=smallest_side_px,
+                    method=recipe.config.flow_method,
                     mediasequence=recipe.config.mediasequence_flow,
                 )
             )

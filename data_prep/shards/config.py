@@ -26,6 +26,7 @@ MIN_FRAME_RATE_HZ, MAX_FRAME_RATE_HZ = 1.0, 100.0
 # Came later than the first folders; see Config.content.
 LATER_SETTINGS = {
     "audio_track": None,
+    "flow_method": flow.TV_L1,
     "flow_smallest_side_px": 0,
     "format": TFRECORD,
     "frame_rate_hz": constants.FRAME_RATE_HZ,
@@ -107,11 +108,17 @@ class Media(tracks.Tracks):
     )
     flow_smallest_side_px: int = setting(
         0,
-        "Smallest side of the TV-L1 optical flow between frames, pixels; 0 computes none. Only "
-        "AVE+OF needs it; 256 is the size of the papers' frames. A clip of 10 s then takes over a "
-        "minute of one processor (64 pixels: 5 s) and 1.5 MB more.",
+        "Smallest side of the optical flow between frames, pixels; 0 computes none. Only "
+        "AVE+OF needs it; 256 is the size of the papers' frames. With tvl1 a clip of 10 s then "
+        "takes over a minute of one processor (64 pixels: 5 s), and 1.5 MB more.",
         at_least=0,
         at_most=4096,
+    )
+    flow_method: str = setting(
+        flow.TV_L1,
+        "Method of the optical flow: tvl1, the papers', or dis, which takes about a thirtieth of "
+        "its time and is smoother, so that small fast things blur (docs/measurements.md).",
+        choices=flow.METHODS,
     )
     mediasequence_flow: bool = setting(
         False,
@@ -138,6 +145,11 @@ class Media(tracks.Tracks):
             raise UserError(
                 f"flow_smallest_side_px {side_px}: need 0 (no flow) or {lowest} to "
                 f"{self.smallest_side_px}, the frames' own smallest side"
+            )
+        if self.flow_method != flow.TV_L1 and not side_px:
+            raise UserError(
+                f"flow_method {self.flow_method}: there is no optical flow to compute; give "
+                "--flow_smallest_side_px, such as 256, too"
             )
         if self.mediasequence_flow and not side_px:
             raise UserError(

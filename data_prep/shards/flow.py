@@ -1,4 +1,4 @@
-"""TV-L1 optical flow between the frames of a clip, for AVE+OF (OTS §3.2).
+"""Optical flow between the frames of a clip, for AVE+OF (OTS §3.2): TV-L1, or DIS if asked for.
 
 OTS gives "10 frames of optical flow" to a second stream, in the style of Simonyan & Zisserman 2014,
 and neither names the method's settings nor how flow is scaled: all of it here is our choice. A flow
@@ -22,12 +22,14 @@ import functools
 import itertools
 import types
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from l3net import constants
 from l3net.errors import UserError, needs_extra
 
+TV_L1, DIS = METHODS = ("tvl1", "dis")  # the papers', and one that takes a small part of the time
 MIN_SMALLEST_SIDE_PX = 16  # of OpenCV's coarsest level
 JPEG_QUALITY = 90
 # Red and green mix in a JPEG's own colours: at 90 levels would err twice as much as in grey.
@@ -37,7 +39,7 @@ RED_GREEN_QUALITY = 95
 # shift of 16, because five levels of 0.8 end at 0.41 of the size: here a level is half of the one
 # before, so the coarsest of five sees 20 pixels as 1.25. 30 inner steps would take 1.7 times as
 # long for an error of 0.06.
-_SETTINGS = {
+TV_L1_SETTINGS = {
     "nscales": 5,
     "scaleStep": 0.5,
     "warps": 3,
@@ -57,14 +59,21 @@ class Flow:
     forward_flows: tuple[bytes, ...] = ()
 
 
-def tv_l1(frames: Sequence[bytes], *, smallest_side_px: int, mediasequence: bool = False) -> Flow:
-    """Computes the TV-L1 flow from each frame to the next, in pixels per frame step.
+def optical_flow(
+    frames: Sequence[bytes],
+    *,
+    smallest_side_px: int,
+    method: str = TV_L1,
+    mediasequence: bool = False,
+) -> Flow:
+    """Computes the flow from each frame to the next, in pixels per frame step.
 
     Frames of the same bytes have no motion between them, and no time is spent on them.
 
     Args:
         frames: at least two JPEGs of one size.
         smallest_side_px: frames are made grey and scaled to this before.
+        method: one of METHODS.
         mediasequence: whether to encode the flow once more, as MediaSequence and DMVR read it.
 
     Raises:
@@ -76,7 +85,7 @@ def tv_l1(frames: Sequence[bytes], *, smallest_side_px: int, mediasequence: bool
         raise ValueError(f"got {len(frames)} frames; flow needs at least two")
     if smallest_side_px < MIN_SMALLEST_SIDE_PX:
         raise ValueError(f"smallest side {smallest_side_px} px; need {MIN_SMALLEST_SIDE_PX} px")
-    motions = list(_motions(frames, smallest_side_px))
+    motions = list(_motions(frames, smallest_side_px, method))
     height_px, width_px, _ = motions[0].shape
     per_level_px = scale_px(smallest_side_px)
     jpegs = tuple(_encode(motion, per_level_px) for motion in motions)
@@ -110,26 +119,33 @@ def _opencv() -> types.ModuleType:
     return cv2
 
 
-def _motions(frames: Sequence[bytes], smallest_side_px: int) -> Iterator[np.ndarray]:
-    """Yields float32 [height, width, x and y] per pair of neighbours."""
+def algorithm(method: str) -> Any:
+    """Returns OpenCV's object for one of METHODS: `calc(earlier, later, None)` gives the flow."""
     cv2 = _opencv()
-    method = cv2.optflow.DualTVL1OpticalFlow_create(**_SETTINGS)
-    earlier = _grey(frames[0], smallest_side_px)
+    if method == TV_L1:
+        return cv2.optflow.DualTVL1OpticalFlow_create(**TV_L1_SETTINGS)
+    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+
+
+def _motions(frames: Sequence[bytes], smallest_side_px: int, method: str) -> Iterator[np.ndarray]:
+    """Yields float32 [height, width, x and y] per pair of neighbours."""
+    cv2, between = _opencv(), algorithm(method)
+    earlier = grey(frames[0], smallest_side_px)
     for index, (before, now) in enumerate(itertools.pairwise(frames), start=1):
         if before == now:
             yield np.zeros((*earlier.shape, 2), np.float32)
             continue
-        later = _grey(now, smallest_side_px)
+        later = grey(now, smallest_side_px)
         if later.shape != earlier.shape:
             raise ValueError(f"frame {index} has another size than those before it")
         try:
-            yield method.calc(earlier, later, None)
+            yield between.calc(earlier, later, None)
         except cv2.error as error:
             raise ValueError(f"no flow to frame {index}: {error}") from error
         earlier = later
 
 
-def _grey(jpeg: bytes, smallest_side_px: int) -> np.ndarray:
+def grey(jpeg: bytes, smallest_side_px: int) -> np.ndarray:
     """Decodes a frame as uint8 [height, width] of the wanted size."""
     cv2 = _opencv()
     how = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION

@@ -8,7 +8,14 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from data_prep.shards.flow import Flow, _encode_red_green, _opencv, opencv_version, tv_l1
+from data_prep.shards.flow import (
+    METHODS,
+    Flow,
+    _encode_red_green,
+    _opencv,
+    opencv_version,
+    optical_flow,
+)
 from l3net import constants
 from l3net.data import schema
 from l3net.errors import UserError
@@ -48,10 +55,11 @@ def decode(flow: Flow, index: int = 0) -> np.ndarray:
     return (planes - constants.FLOW_ZERO_LEVEL) * np.float32(flow.flow_scale_px)
 
 
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("right", "down"), [(3, 0), (-3, 0), (0, 2), (0, -2), (4, -1)])
-def test_a_translation_comes_back_with_sign_and_size(right, down):
+def test_a_translation_comes_back_with_sign_and_size(right, down, method):
     frames = [window(scene(), 0, 0), window(scene(), right, down)]
-    flow = tv_l1(frames, smallest_side_px=64)
+    flow = optical_flow(frames, smallest_side_px=64, method=method)
     assert (flow.flow_height_px, flow.flow_width_px, len(flow.flows)) == (64, 88, 1)
     motion = inner(decode(flow))
     np.testing.assert_allclose(np.median(motion, (0, 1)), (right, down), atol=0.1)
@@ -60,7 +68,7 @@ def test_a_translation_comes_back_with_sign_and_size(right, down):
 
 def test_x_is_above_y_in_one_grey_jpeg():
     frames = [window(scene(), 0, 0), window(scene(), 3, -2)]
-    flow = tv_l1(frames, smallest_side_px=64)
+    flow = optical_flow(frames, smallest_side_px=64)
     picture = levels(flow.flows[0])
     assert picture.shape == (128, 88)
     for half, pixels in ((picture[:64], 3), (picture[64:], -2)):
@@ -68,11 +76,12 @@ def test_x_is_above_y_in_one_grey_jpeg():
         assert np.median(inner(half)) == pytest.approx(wanted, abs=2)
 
 
-def test_a_turn_moves_the_sides_against_each_other():
+@pytest.mark.parametrize("method", METHODS)
+def test_a_turn_moves_the_sides_against_each_other(method):
     picture = Image.fromarray(scene())
     turned = np.asarray(picture.rotate(-4, Image.Resampling.BICUBIC))  # clockwise, as seen
     frames = [tiny_shards.encode_jpeg(np.asarray(p)[56:136, 56:136], 95) for p in (picture, turned)]
-    x, y = np.moveaxis(decode(tv_l1(frames, smallest_side_px=80)), -1, 0)
+    x, y = np.moveaxis(decode(optical_flow(frames, smallest_side_px=80, method=method)), -1, 0)
     speed = np.deg2rad(4) * 20  # 20 pixels from the centre
     assert np.median(x[18:22, 30:50]) == pytest.approx(speed, abs=0.3)  # the top goes right
     assert np.median(x[58:62, 30:50]) == pytest.approx(-speed, abs=0.3)
@@ -80,21 +89,25 @@ def test_a_turn_moves_the_sides_against_each_other():
     assert np.median(y[30:50, 18:22]) == pytest.approx(-speed, abs=0.3)
 
 
-def test_every_flow_leads_from_its_frame_to_the_next():
+@pytest.mark.parametrize("method", METHODS)
+def test_every_flow_leads_from_its_frame_to_the_next(method):
     frames = [window(scene(), right, 0) for right in (0, 2, 2, 1)]
-    flow = tv_l1(frames, smallest_side_px=64)
+    flow = optical_flow(frames, smallest_side_px=64, method=method)
     motion = [float(np.median(inner(decode(flow, k))[..., 0])) for k in range(3)]
     np.testing.assert_allclose(motion, (2, 0, -1), atol=0.1)
-    assert flow == tv_l1(frames, smallest_side_px=64)  # the same bytes again
+    # The same bytes again, and in parts, as write_shards computes them.
+    parts = [optical_flow(f, smallest_side_px=64, method=method) for f in (frames, frames[2:])]
+    assert parts[0] == flow and parts[1].flows == flow.flows[2:]
 
 
-def test_no_motion_is_exactly_level_128():
+@pytest.mark.parametrize("method", METHODS)
+def test_no_motion_is_exactly_level_128(method):
     # The same bytes take a short cut; another JPEG of the same picture does not.
     still = np.full((64, 88, 3), 77, np.uint8)
     first, other = (tiny_shards.encode_jpeg(still, quality) for quality in (95, 96))
     assert first != other
     for frames in ([window(scene(), 0, 0)] * 2, [first, other]):
-        (jpeg,) = tv_l1(frames, smallest_side_px=64).flows
+        (jpeg,) = optical_flow(frames, smallest_side_px=64, method=method).flows
         assert (levels(jpeg) == constants.FLOW_ZERO_LEVEL).all()
 
 
@@ -106,8 +119,8 @@ def test_the_short_cut_for_equal_bytes_changes_nothing():
             return False
 
     frame = window(scene(), 0, 0)
-    slow = tv_l1([Unequal(frame), Unequal(frame)], smallest_side_px=64)
-    assert slow == tv_l1([frame, frame], smallest_side_px=64)
+    slow = optical_flow([Unequal(frame), Unequal(frame)], smallest_side_px=64)
+    assert slow == optical_flow([frame, frame], smallest_side_px=64)
 
 
 def test_a_level_means_the_same_share_of_the_picture_at_any_size():
@@ -120,7 +133,7 @@ def test_a_level_means_the_same_share_of_the_picture_at_any_size():
             for left in (16 * times, 13 * times)
         ]
         for smallest_side_px in (96, 48):
-            flow = tv_l1(frames, smallest_side_px=smallest_side_px)
+            flow = optical_flow(frames, smallest_side_px=smallest_side_px)
             assert flow.flow_scale_px * 127 == pytest.approx(20 / 256 * smallest_side_px)
             x = levels(flow.flows[0])[:smallest_side_px]
             size = (flow.flow_height_px, flow.flow_width_px)
@@ -133,7 +146,7 @@ def test_faster_than_the_bound_is_cut_off_there():
     # 14 pixels of 128, where 20/256 are 10.
     picture = scene(384)
     frames = [window(picture, *by, height=128, width=128) for by in ((0, 0), (14, -14))]
-    flow = tv_l1(frames, smallest_side_px=128)
+    flow = optical_flow(frames, smallest_side_px=128)
     stacked = levels(flow.flows[0])
     assert np.median(stacked[:128]) == 255
     assert np.median(stacked[128:]) == 1
@@ -142,7 +155,7 @@ def test_faster_than_the_bound_is_cut_off_there():
 
 def test_portrait_frames_scale_by_their_width():
     frames = [window(scene(), right, 0, height=120, width=80) for right in (0, 2)]
-    flow = tv_l1(frames, smallest_side_px=40)
+    flow = optical_flow(frames, smallest_side_px=40)
     assert (flow.flow_height_px, flow.flow_width_px) == (60, 40)
     assert np.median(decode(flow)[..., 0]) == pytest.approx(1, abs=0.1)
 
@@ -165,7 +178,7 @@ MEDIA_SEQUENCE_LISTS = {
 
 def test_media_sequence_and_dmvr_read_the_flow():
     frames = [window(scene(), *shift) for shift in ((0, 0), (3, -2), (3, 1))]
-    flow = tv_l1(frames, smallest_side_px=64, mediasequence=True)
+    flow = optical_flow(frames, smallest_side_px=64, mediasequence=True)
     times = (7_000_000, 7_040_000, 7_080_000)
     clip = tiny_shards.make_clip(1, frames=tuple(frames), timestamps_us=times, **vars(flow))
     context, lists = tf.io.parse_single_sequence_example(
@@ -190,7 +203,7 @@ def test_media_sequence_and_dmvr_read_the_flow():
         assert error.mean() < 0.04 and np.percentile(error, 99) < 0.16  # one level is 0.039
     motion = inner(motion)  # of the last: 0 to the right, 3 down
     np.testing.assert_allclose(np.median(motion, (0, 1)), (0, 3), atol=0.1)
-    plain = tv_l1(frames, smallest_side_px=64)
+    plain = optical_flow(frames, smallest_side_px=64)
     assert plain.forward_flows == () and plain.flows == flow.flows
 
 
@@ -215,9 +228,9 @@ def test_colours_of_a_rough_flow_keep_their_resolution():
 )
 def test_frames_without_flow_are_refused(frames, words):
     with pytest.raises(ValueError, match=words):
-        tv_l1(frames, smallest_side_px=64)
+        optical_flow(frames, smallest_side_px=64)
     with pytest.raises(ValueError, match="smallest side 8 px; need 16 px|at least two"):
-        tv_l1(frames, smallest_side_px=8)
+        optical_flow(frames, smallest_side_px=8)
 
 
 def test_a_lack_of_opencv_is_an_error(monkeypatch):

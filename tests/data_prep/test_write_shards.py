@@ -174,7 +174,7 @@ def test_flow_is_beside_the_frames(moving, tmp_path):
     assert (clip.height_px, clip.width_px) == (64, 88)
     assert (clip.flow_height_px, clip.flow_width_px) == (32, 44)
     assert clip.flow_scale_px == pytest.approx(20 / 256 * 32 / 127)
-    assert clip.flows == flow.tv_l1(clip.frames, smallest_side_px=32).flows
+    assert clip.flows == flow.optical_flow(clip.frames, smallest_side_px=32).flows
     assert len(clip.flows) == len(clip.frames) - 1
     # 2 of the frames' 64 pixels, so 1 of the flow's 32; the picture goes left. x is above y.
     levels = np.stack([PIL.Image.open(io.BytesIO(jpeg)) for jpeg in clip.flows])
@@ -194,15 +194,29 @@ def test_flow_for_mediasequence_is_stored_if_asked(moving, tmp_path):
     assert both.forward_flows == tuple(
         jpeg
         for k in range(0, 29, 10)
-        for jpeg in flow.tv_l1(
+        for jpeg in flow.optical_flow(
             both.frames[k : k + 11], smallest_side_px=32, mediasequence=True
         ).forward_flows
     )
     prep = json.loads((tmp_path / "plain" / PREP_FILE).read_text())
-    assert "mediasequence_flow" not in prep["config"]  # so the hashes of older folders stay
+    # So the hashes of older folders stay.
+    assert not prep["config"].keys() & {"mediasequence_flow", "flow_method"}
     assert verify_folder(tmp_path / "both").faults == ()
     with pytest.raises(UserError, match="there is none: give --flow_smallest_side_px"):
         prepare_flow(moving, tmp_path, mediasequence_flow=True, flow_smallest_side_px=0)
+
+
+def test_the_method_of_the_flow_is_part_of_the_configuration(moving, tmp_path):
+    prepare_flow(moving, tmp_path, flow_method=flow.DIS)
+    (clip,) = clips(tmp_path, "train")
+    first = clip.frames[:11]
+    wanted = flow.optical_flow(first, smallest_side_px=32, method=flow.DIS).flows
+    assert clip.flows[:10] == wanted != flow.optical_flow(first, smallest_side_px=32).flows
+    prep = json.loads((tmp_path / PREP_FILE).read_text())
+    assert prep["config"]["flow_method"] == "dis"
+    assert verify_folder(tmp_path).faults == ()
+    with pytest.raises(UserError, match="flow_method was 'dis', now 'tvl1'; use another"):
+        prepare_flow(moving, tmp_path)
 
 
 def test_an_interrupted_run_with_flow_gives_the_same_bytes(moving, tmp_path):
@@ -223,7 +237,7 @@ def test_a_failure_of_flow_is_an_outcome(moving, tmp_path, monkeypatch):
     def fail(frames, **_):
         raise ValueError(f"no flow between {len(frames)} frames")
 
-    monkeypatch.setattr(flow, "tv_l1", fail)
+    monkeypatch.setattr(flow, "optical_flow", fail)
     with pytest.raises(UserError, match=r"no clip came out of 1 rows \(1 failed flow\)"):
         prepare_flow(moving, tmp_path)
     (row,) = outcomes(tmp_path).values()
@@ -526,6 +540,7 @@ def test_two_runs_in_one_folder_are_refused(tiny_videos, tmp_path):
         ({"num_workers": 0}, "num_workers 0"),
         ({"flow_smallest_side_px": 8}, "need 0 (no flow) or 16 to 256"),
         ({"flow_smallest_side_px": 128, "smallest_side_px": 64}, "or 16 to 64, the frames' own"),
+        ({"flow_method": "dis"}, "no optical flow to compute; give --flow_smallest_side_px"),
         ({"frame_rate_hz": 10, "flow_smallest_side_px": 64}, "AVE+OF needs 25 frames a second"),
         ({"max_frames": 24}, "max_frames 24: need 0 (no limit) or at least 25, 1 s at 25 frames"),
         ({"out_dir": "gs://bucket/shards"}, "mount the bucket"),
