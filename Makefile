@@ -339,11 +339,14 @@ $(FORMATS)/.torch: $(FORMATS)/.ready
 bench-embedding: $(READY) $(FORMATS)/.torch  ## Windows of sound per second beside PyTorch and ONNX Runtime (idle machine, ten minutes)
 	$(RUN) tests.benchmarks.bench_embedding --other_python=$(FORMATS)/bin/python
 
+OF_SEEDS := avc table4 retrieval localization
 .PHONY: readme
 readme: $(READY)  ## Put the tables of the last runs on the demo data, av_digits and real material into README.md and docs/
 	$(RUN) eval.reporting.docs_tables --readme=docs/measurements.md runs/demo/learning_curves.md
 	$(RUN) eval.reporting.docs_tables --readme=docs/demo_results.md --names=networks,table2,table3,table4,retrieval,localization,claims \
 	  $(patsubst %,runs/demo/%.md,avc_accuracy table2 table3 table4 retrieval localization claims)
+	$(RUN) eval.reporting.docs_tables --readme=docs/demo_results.md --names=$(call joined,$(OF_SEEDS:%=%_over_seeds)) \
+	  $(patsubst %,runs/demo/over_seeds/%.md,$(subst avc,avc_accuracy,$(OF_SEEDS)))
 	$(RUN) eval.reporting.docs_tables --readme=docs/demo_results.md --results=docs/demo_results.md
 	$(RUN) eval.reporting.docs_tables --readme=docs/reliability.md runs/fuzz/fuzz.md runs/kills/kills.md
 	$(RUN) eval.reporting.docs_tables --readme=docs/evidence.md \
