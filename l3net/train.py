@@ -20,6 +20,7 @@ import sys
 
 from l3net import flags
 from l3net.data.input_pipeline import PipelineConfig
+from l3net.data.service import DataService
 from l3net.flags import REQUIRED, setting
 from l3net.models import ModelConfig
 from l3net.training import distribution, grid_search, loop, run_dir
@@ -43,6 +44,7 @@ def main(
     devices: Devices,
     model: ModelConfig,
     pipeline: PipelineConfig,
+    service: DataService,
     training: TrainingConfig,
     schedule: Schedule,
 ) -> None:
@@ -55,11 +57,10 @@ def main(
     )
 
     def train(folder: str | pathlib.Path, training: TrainingConfig) -> dict[str, float]:
-        text = flags.as_flagfile(devices, model, pipeline, training, schedule)
+        text = flags.as_flagfile(devices, model, pipeline, service, training, schedule)
         notes = {run_dir.FLAGS_FILE: text}
-        return loop.train(
-            folder, model, pipeline, training, schedule, strategy=strategy, notes=notes
-        )
+        data = {"strategy": strategy, "service": service}
+        return loop.train(folder, model, pipeline, training, schedule, notes=notes, **data)
 
     def train_with(folder: pathlib.Path, rate: float) -> None:
         train(folder, dataclasses.replace(training, learning_rate=rate))
@@ -93,4 +94,6 @@ def _summary(folder: str, model: ModelConfig, schedule: Schedule, metrics: dict[
 
 
 if __name__ == "__main__":
-    flags.run(main, Config, Devices, ModelConfig, PipelineConfig, TrainingConfig, Schedule)
+    flags.run(
+        main, Config, Devices, ModelConfig, PipelineConfig, DataService, TrainingConfig, Schedule
+    )

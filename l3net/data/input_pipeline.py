@@ -22,6 +22,7 @@ seed.
 
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -104,11 +105,16 @@ class PipelineConfig:
 
 
 def training_batches(
-    shards: list[Shard], config: PipelineConfig, *, start_step: int = 0
+    shards: list[Shard],
+    config: PipelineConfig,
+    *,
+    start_step: int = 0,
+    serializable: bool = False,
 ) -> tf.data.Dataset:
     """Makes the endless stream of training batches.
 
     `start_step` batches are left out: a resumed run gets those that an unbroken one would have got.
+    `serializable`: its graph has no Python function, so that another process can run it.
 
     Returns:
         A dataset of {"corresponds": int32 [batch], "draws": float32 [batch, augment.NUM_DRAWS]}
@@ -121,16 +127,20 @@ def training_batches(
         then those of all mismatches.
 
     Raises:
-        UserError: if there are fewer than two videos, the batch size is odd, or the shards lack the
-            flow that the network takes.
+        UserError: if there are fewer than two videos, the batch size is odd, the shards lack the
+            flow that the network takes, or what is to be serializable reads by Python functions.
     """
     _check(shards, config)
+    if serializable:
+        check_serializable(config)
     stored = schema.read_format(shards[0].path)
     check_pictures(shards, stored, config.inputs)
-    ways = _SinglePairs if config.pairs_per_clip == 1 else _Rounds
-    pairs = ways(shards, config, stored.audio_encoding).pairs_from(
-        start_step * config.clips_per_batch
-    )
+    way: _SinglePairs | _Rounds
+    if config.pairs_per_clip == 1:
+        way = _SinglePairs(shards, config, stored.audio_encoding)
+    else:
+        way = _Rounds(shards, config, stored.audio_encoding, serializable=serializable)
+    pairs = way.pairs_from(start_step * config.clips_per_batch)
     ratio = augment.jpeg_ratio(stored.smallest_side_px, config.frame_px)
 
     def decode(pair):
@@ -145,6 +155,15 @@ def training_batches(
         .prefetch(tf.data.AUTOTUNE)
         .with_options(options)
     )
+
+
+def check_serializable(config: PipelineConfig) -> None:
+    """Raises UserError if the pairs are read by Python functions."""
+    if config.pairs_per_clip == 1:
+        raise UserError(
+            "--pairs_per_clip=1 reads by Python functions, which no other process can run; give "
+            "--data_service a larger one, such as --pairs_per_clip=8"
+        )
 
 
 def check_pictures(shards: list[Shard], stored: schema.Format, inputs: tuple[str, ...]) -> None:
@@ -297,9 +316,17 @@ class _SinglePairs:
 class _Rounds:
     """Several pairs of each clip: the seeded order in which shards are read, and shuffled pairs."""
 
-    def __init__(self, shards: list[Shard], config: PipelineConfig, audio_encoding: str):
+    def __init__(
+        self,
+        shards: list[Shard],
+        config: PipelineConfig,
+        audio_encoding: str,
+        *,
+        serializable: bool,
+    ):
         self._config, self._audio_encoding = config, audio_encoding
-        self._paths = tf.constant([str(shard.path) for shard in shards])
+        self._serializable = serializable
+        self._paths = tf.constant([_complete_path(shard) for shard in shards])
         self._num_clips = tf.constant([shard.num_clips for shard in shards], tf.int64)
         clips_per_shard = sum(shard.num_clips for shard in shards) / len(shards)
         clips_per_round = _SHUFFLE_BUFFERS_PER_ROUND * config.shuffle_pairs / config.pairs_per_clip
@@ -359,6 +386,7 @@ class _Rounds:
             audio_encoding=self._audio_encoding,
             with_flow=constants.FLOW in self._config.inputs,
             with_labels=self._config.labels,
+            serializable=self._serializable,
         )
         facts = {
             "num_samples": tf.size(clip["waveform"]),
@@ -371,6 +399,12 @@ class _Rounds:
             lambda field, index: tf.gather(clip[field], index),
             functools.partial(_seconds_from, clip["waveform"]),
         )
+
+
+def _complete_path(shard: Shard) -> str:
+    """Returns a shard's path as a process in another folder needs it, or its address."""
+    path = shard.path
+    return str(path.absolute() if isinstance(path, pathlib.Path) else path)
 
 
 def _draw_pairs(

@@ -13,6 +13,7 @@ one GPU or four of one machine see the same global batches in the same order.
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import logging
 import math
@@ -25,7 +26,9 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from l3net.data import damage, input_pipeline
-from l3net.data.shards import Shard
+from l3net.data import service as data_service
+from l3net.data.service import HERE, DataService
+from l3net.data.shards import Shard, content_digest
 from l3net.errors import UserError
 from l3net.flags import setting
 
@@ -232,12 +235,13 @@ def training_batches(
     *,
     micro_batch: int,
     start_step: int,
+    service: DataService = HERE,
 ) -> Iterator:
     """Makes this worker's endless stream of micro-batches, one for each of its replicas at a time.
 
     They are distributed batches of `input_pipeline.training_batches`, `micro_batch` pairs each,
     drawn from this worker's part of all training shards. `start_step` global batches are left out.
-    UserError comes where a record cannot be read.
+    With a service, that prepares them. UserError comes where a record cannot be read.
     """
     position = position_of(strategy)
     own = dataclasses.replace(
@@ -247,12 +251,22 @@ def training_batches(
     )
     own_shards = shards_of_worker(shards, position)
 
+    def prepared(own, start_step):
+        is_elsewhere = bool(service.data_service)
+        dataset = input_pipeline.training_batches(
+            own_shards, own, start_step=start_step, serializable=is_elsewhere
+        )
+        same = repr([own, content_digest(own_shards)])
+        return data_service.through(
+            dataset, service, hashlib.sha256(same.encode()).hexdigest()[:16]
+        )
+
     def batches(_):
         if config.paired_negatives:  # a match and its mismatches stay together
             parts = own.batch_size // micro_batch
             part = dataclasses.replace(own, batch_size=micro_batch)
-            return input_pipeline.training_batches(own_shards, part, start_step=start_step * parts)
-        dataset = input_pipeline.training_batches(own_shards, own, start_step=start_step)
+            return prepared(part, start_step * parts)
+        dataset = prepared(own, start_step)
         if micro_batch == own.batch_size:
             return dataset
         return dataset.rebatch(micro_batch, drop_remainder=True).prefetch(tf.data.AUTOTUNE)

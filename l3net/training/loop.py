@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from l3net import models
 from l3net.data import fixed_pairs, input_pipeline
+from l3net.data.service import HERE, DataService
 from l3net.data.shards import read_labels
 from l3net.data.storage import Location
 from l3net.errors import UserError
@@ -71,6 +72,7 @@ def train(
     schedule: Schedule,
     *,
     strategy: tf.distribute.Strategy | None = None,
+    service: DataService = HERE,
     notes: Mapping[str, str] | None = None,
 ) -> dict[str, float]:
     """Trains a network, or goes on where a stopped run left off.
@@ -85,6 +87,7 @@ def train(
         config: what is trained on, and how.
         schedule: how far and how often.
         strategy: see `distribution.make_strategy`; None takes all devices of this machine.
+        service: who prepares the pairs, by default this process.
         notes: file name -> text to keep in the folder, such as the flags.
 
     Returns:
@@ -108,7 +111,7 @@ def train(
     with disk_errors(folder), lock:
         run_dir.check_same(folder, content, position)
         pairs = _evaluation_pairs(config.shards, schedule, pipeline_config, position)
-        trainer = Trainer(strategy, model_config, pipeline_config, config, shards)
+        trainer = Trainer(strategy, model_config, pipeline_config, config, shards, service)
         run = _Run(folder, trainer, schedule, pairs, config)
         # Nothing is written before everything has been found usable.
         if position.is_chief:

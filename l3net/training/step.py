@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from l3net import constants, models
 from l3net.data import avc_pairs, input_pipeline
+from l3net.data import service as data_service
+from l3net.data.service import HERE, DataService
 from l3net.data.shards import Shard, find_shards
 from l3net.errors import UserError
 from l3net.flags import REQUIRED, setting
@@ -126,6 +128,7 @@ class Trainer:
         pipeline_config: input_pipeline.PipelineConfig,
         config: TrainingConfig,
         shards: list[Shard],
+        service: DataService = HERE,
     ):
         """Builds model and optimizer, with the weights of `config.seed`."""
         position = distribution.position_of(strategy)
@@ -135,6 +138,8 @@ class Trainer:
         self.micro_batch = distribution.micro_batch_size(
             position, pipeline_config.batch_size, config.accumulation_steps
         )
+        data_service.check(service, pipeline_config)
+        self._service = service
         _check_compilable(config, model_config, position)
         _check_pairing(pipeline_config, self.micro_batch)
         distribution.shards_of_worker(shards, position)
@@ -165,6 +170,7 @@ class Trainer:
             self.pipeline_config,
             micro_batch=self.micro_batch,
             start_step=start_step,
+            service=self._service,
         )
 
     def prepare(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
