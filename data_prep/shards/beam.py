@@ -37,9 +37,12 @@ def check_options(options: Sequence[str]) -> None:
     beam, printed = _beam(), io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):  # argparse shows how to use all of them
-            runner = _pipeline_options(options).get_all_options()["runner"]
-        beam.runners.create_runner(runner or "DirectRunner")
-    except (SystemExit, ValueError) as error:
+            given = _pipeline_options(options)
+            standard = given.view_as(beam.options.pipeline_options.StandardOptions)
+            # First, for a runner brings options of its own.
+            beam.runners.create_runner(standard.runner or "DirectRunner")
+            given.get_all_options()
+    except (SystemExit, ValueError, ImportError, AttributeError) as error:
         lines = printed.getvalue().strip().splitlines() or [str(error)]
         raise UserError(f"Beam refuses {' '.join(options)}: {lines[-1]}") from error
 
@@ -57,7 +60,7 @@ def write_shards(shards: Collection[str], job: Job, *, options: Sequence[str] = 
             _progress(shards, job),
             beam.Pipeline(options=_pipeline_options(options)) as pipeline,
         ):
-            _build(beam, pipeline, job)
+            _build(beam, pipeline, shards, job)
     except Exception as error:  # whatever a runner raises; its last line is the worker's
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         what = lines[-1] if lines else type(error).__name__
@@ -124,11 +127,10 @@ def _wait_for_markers(shards: Collection[str], job: Job) -> None:
         time.sleep(1.0)
 
 
-def _build(beam: types.ModuleType, pipeline, job: Job) -> None:
+def _build(beam: types.ModuleType, pipeline, shards: Collection[str], job: Job) -> None:
     _ = (
         pipeline
-        | "Configuration" >> beam.Create([job.recipe.config])
-        | "Shards" >> beam.FlatMap(writer.shard_names)
+        | "Shards" >> beam.Create(list(shards))  # each an element: Dask has no Reshuffle
         | "Share out" >> beam.Reshuffle()
         | "Write" >> beam.Map(_write, job)
     )

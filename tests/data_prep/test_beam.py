@@ -102,6 +102,7 @@ def test_a_folder_that_the_workers_do_not_share_is_reported(with_beam, tmp_path,
     ("options", "words"),
     [
         ("--runner=NoSuchRunner", "NoSuchRunner"),
+        ("--runner=no.such.Runner", "No module named 'no'"),
         ("--direct_num_workers=many", "invalid int value: 'many'"),
     ],
 )
