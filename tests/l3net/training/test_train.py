@@ -9,6 +9,7 @@ import pytest
 
 from l3net import flags, models, train
 from l3net.data import input_pipeline
+from l3net.data.service import DataService
 from l3net.training import distribution, loop, step
 from tests import commands, tiny_training
 
@@ -94,7 +95,7 @@ def test_start_up_says_nothing_else(tmp_path):
 
 CONFIGURATIONS = (
     *(train.Config, distribution.Devices, models.ModelConfig),
-    *(input_pipeline.PipelineConfig, step.TrainingConfig, loop.Schedule),
+    *(input_pipeline.PipelineConfig, DataService, step.TrainingConfig, loop.Schedule),
 )
 
 
