@@ -3,6 +3,7 @@
 Also those that others publish, which have none, and files of one JSON object a line.
 """
 
+import dataclasses
 import hashlib
 import json
 import pathlib
@@ -62,11 +63,24 @@ def read_json(path: str | pathlib.Path | Readable, kind: type[_Content], advice:
         checksum = content.pop(CHECKSUM, None) if isinstance(content, dict) else None
         if checksum is not None and checksum != _checksum(content):
             raise ValueError("its checksum is not that of its content")
+        _check_kind(content, kind)
         return msgspec.convert(content, kind, str_keys=True)
     except FileNotFoundError:
         raise
     except _ERRORS as error:
         raise UserError(f"{path} is damaged ({plain(error)}); {advice}") from error
+
+
+def _check_kind(content: Any, kind: type) -> None:
+    """Raises ValueError for a file of another kind, where every member of this one may be left out.
+
+    Without any member there is nothing to tell it by.
+    """
+    if not (dataclasses.is_dataclass(kind) and isinstance(content, dict) and content):
+        return
+    names = {field.name for field in dataclasses.fields(kind)}
+    if names.isdisjoint(content):
+        raise ValueError(f"it has none of {', '.join(sorted(names))}")
 
 
 def read_published(path: str | pathlib.Path, kind: type[_Content], need: str) -> _Content:

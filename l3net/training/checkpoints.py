@@ -58,7 +58,7 @@ def load_model(
         The model, its configuration and the number of steps it was trained for.
 
     Raises:
-        UserError: if there is no run or no checkpoint.
+        UserError: if there is no run, no checkpoint, or one of another network.
     """
     if which not in WHICH:
         raise UserError(f"got checkpoint {which!r}; need one of {', '.join(WHICH)}")
@@ -68,13 +68,26 @@ def load_model(
     model = models.build_model(config)
     precise = [tf.Variable(value) for value in statistics(model)]
     precise_at = tf.Variable(-1, dtype=tf.int64, trainable=False)
-    tf.train.Checkpoint(model=model, statistics=precise, statistics_step=precise_at).read(
-        path
-    ).expect_partial()
+    _read_all(tf.train.Checkpoint(model=model), path)
+    rest = tf.train.Checkpoint(statistics=precise, statistics_step=precise_at)  # not in best/
+    rest.read(path).expect_partial()
     if folder.name != BEST and int(precise_at) == step:
         for variable, value in zip(statistics(model), precise, strict=True):
             variable.assign(value)
     return model, config, step
+
+
+def _read_all(checkpoint: tf.train.Checkpoint, path: str) -> None:
+    """Reads a checkpoint into all that `checkpoint` tracks; UserError unless it has all of it."""
+    try:
+        checkpoint.read(path).assert_existing_objects_matched().expect_partial()
+    except (AssertionError, ValueError, tf.errors.OpError) as error:
+        # At the program's end TensorFlow would list all that was not read.
+        tf.get_logger().setLevel(logging.ERROR)
+        raise UserError(
+            f"{path} does not fit this network ({first_line(error)[:150]}); it is of another "
+            "network or another version of this code: take that, or a new --run_dir"
+        ) from error
 
 
 def _find(run_dir: pathlib.Path, which: str) -> tuple[pathlib.Path, int]:
@@ -229,14 +242,7 @@ class RunCheckpoints:
         if step is None:
             return None
         latest = str(checkpoint_files.path_of(self._folder, step))
-        try:
-            status = self._trained.read(latest)
-            status.assert_existing_objects_matched().expect_partial()
-        except (AssertionError, ValueError, tf.errors.OpError) as error:
-            raise UserError(
-                f"{latest} does not fit this network ({first_line(error)[:150]}); it "
-                "is of another version of this code: take that, or a new --run_dir"
-            ) from error
+        _read_all(self._trained, latest)
         tf.train.Checkpoint(**self._rest).read(latest).expect_partial()
         _log.info("resuming at step %d from %s", step, latest)
         self._kept = [step]

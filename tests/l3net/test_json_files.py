@@ -31,6 +31,23 @@ def test_what_was_written_is_read(tmp_path):
         read_json(tmp_path / "none.json", Content, "")
 
 
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    size: int = 3
+    names: tuple[str, ...] = ()
+
+
+def test_a_file_of_another_kind_is_refused_where_every_member_has_a_default(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"names": ["a"], "unknown": 1})
+    assert read_json(path, Settings, "") == Settings(names=("a",))
+    path.write_text("{}")
+    assert read_json(path, Settings, "") == Settings()
+    write_json(path, {"config": {}, "config_hash": "x"})
+    with pytest.raises(UserError, match="a.json is damaged .it has none of names, size.; advice"):
+        read_json(path, Settings, "advice")
+
+
 DAMAGES = {
     '{"num_clips": "3", "names": []}': "num_clips: expected `int`, got `str`",
     '{"names": []}': "missing required field `num_clips`",

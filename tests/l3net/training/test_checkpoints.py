@@ -46,6 +46,15 @@ def test_best_and_last(tmp_path):
     assert _same(checkpoints.load_model(tmp_path)[0], last)
 
 
+@pytest.mark.parametrize("changes", [{"width": 0.125}, {"model": "ave_net"}])
+def test_a_checkpoint_of_another_network_is_one_line_and_leaves_no_weight_random(tmp_path, changes):
+    _keep(tmp_path, MODEL, seed=1)
+    checkpoints.save_model_config(tmp_path, dataclasses.replace(MODEL, **changes))
+    with pytest.raises(UserError, match="ckpt-7 does not fit this network") as caught:
+        checkpoints.load_model(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 def _classifier(modality: str, **changes):
     return dataclasses.replace(
         MODEL, model=f"supervised_{modality}", num_classes=3, conv1_1_stride=2, **changes
