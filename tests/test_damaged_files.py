@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from data_prep.lists import box_lists, dataset_lists
 from data_prep.shards import folder as prepared
@@ -17,8 +18,8 @@ from eval.figures import drawings
 from eval.reporting import curves, tables
 from eval.sets import clip_labels, ontology, recording_lists, recordings, sounding_frames
 from l3net import npz_files
-from l3net.data import shards, spoken_digits
-from l3net.errors import UserError
+from l3net.data import damage, shards, spoken_digits
+from l3net.errors import UserError, first_line
 from l3net.inference import search_index
 from l3net.media import images
 from l3net.training import run_dir
@@ -26,6 +27,20 @@ from tests import mutations, tiny_boxes, tiny_folders, tiny_sets, tiny_shards
 
 NUM_CASES = 60
 _ID = "abcdefghij0"
+
+
+def _records(path: pathlib.Path) -> None:
+    with tf.io.TFRecordWriter(str(path)) as file:
+        for length in range(9):
+            file.write(bytes(length))
+
+
+def _count_records(path: pathlib.Path) -> None:
+    """Counts them as whoever takes kept pairs does, whom an error tells to make them again."""
+    try:
+        damage.num_records(path)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: {first_line(error)}") from error
 
 
 def _table(path: pathlib.Path) -> None:
@@ -135,6 +150,7 @@ READERS: dict[str, tuple[Callable, Callable]] = {
         _shards,
         lambda path: list(shards.read_clips(shards.find_shards(path.parent, "train"))),
     ),
+    "pairs.tfrecord": (_records, _count_records),
     "shards/labels.txt": (_shards, lambda path: shards.read_labels(path.parent)),
     "a.wav": (tiny_sets.write_tone, recordings.load_file),
     "0_jackson_0.wav": (

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from l3net.data.storage import Location, RemotePath
 from l3net.errors import UserError, first_line
+from l3net.files import regular
 
 _Batch = TypeVar("_Batch")
 # A record's length; with its checksum; with that of the record, too.
@@ -113,7 +114,7 @@ def _is_damaged(path: Location) -> bool:
 def _starts(path: Location) -> Iterator[int]:
     """Yields where each record begins."""
     end = path.num_bytes() if isinstance(path, RemotePath) else path.stat().st_size
-    with path.open() if isinstance(path, RemotePath) else open(path, "rb") as file:
+    with path.open() if isinstance(path, RemotePath) else open(regular(path), "rb") as file:
         position = 0
         while position < end:
             file.seek(position)

@@ -84,6 +84,9 @@ def write(checkpoint: tf.train.Checkpoint, folder: pathlib.Path, step: int) -> N
     path = path_of(folder, step)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for file, of_step in _files(folder):
+            if of_step == step and not (file.is_file() or file.is_dir()):
+                file.unlink()  # TensorFlow would write into a pipe and wait for a reader
         checkpoint.write(str(path))
         for file, of_step in _files(folder):
             if of_step == step:
