@@ -60,9 +60,8 @@ class RowTable:
         self._table.executescript(_TABLES)
 
     def close(self) -> None:
-        """Closes it and deletes its file."""
+        """Closes it; its file stays."""
         self._table.close()
-        self.path.unlink(missing_ok=True)
 
     # --- Rows ------------------------------------------------------------------------------------
     def add_manifest(self, path: str | pathlib.Path) -> None:
@@ -165,14 +164,17 @@ def opened(folder: pathlib.Path) -> Iterator[RowTable]:
     """
     for leftover in folder.glob(f".{_FILE}.*.tmp*"):
         leftover.unlink(missing_ok=True)
+    path = temporary_name(folder / _FILE)
     try:
-        with contextlib.closing(RowTable(temporary_name(folder / _FILE))) as table:
+        with contextlib.closing(RowTable(path)) as table:
             yield table
     except sqlite3.Error as error:
         raise UserError(
             f"cannot write the table of rows in {folder}: {error}; make room there and run the "
             "same command again"
         ) from error
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def rows_of(path: pathlib.Path, shard: str) -> list[ManifestRow]:

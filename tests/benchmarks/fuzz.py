@@ -22,6 +22,7 @@ import dataclasses
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import stat
@@ -43,6 +44,7 @@ MOST_BYTES = 1_500_000_000
 _KILLED_BYTES = 3 * MOST_BYTES  # before the machine suffers
 _LEAST_SECONDS = 120.0
 _MOST_LINE = 4000  # characters
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp$")  # `files.temporary_name`
 OK, REFUSED, FAILED = "ok", "refused", "failed"
 _DOORS = ("l3net", "data_prep", "eval")
 
@@ -135,7 +137,7 @@ def failure_of(ran: Ran, folder: pathlib.Path) -> str:
         return f"status {ran.status} without its line at the end"
     if max(map(len, lines), default=0) > _MOST_LINE:
         return "a line without end"
-    partial = [path.name for path in folder.rglob("*.tmp") if len(path.name) > 20]
+    partial = [path.name for path in folder.rglob(".*.tmp") if _TEMPORARY.search(path.name)]
     return f"left {partial[0]}" if partial else ""
 
 
