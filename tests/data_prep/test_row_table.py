@@ -86,7 +86,7 @@ def test_planning_needs_neither_tensorflow_nor_beam(tmp_path):
 
 def test_a_table_that_cannot_be_made_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(row_table, "_TABLES", "CREATE TABLE a (b); no statement")
-    with pytest.raises(UserError, match="cannot write the table of rows .*make room"):
-        with row_table.opened(tmp_path):
-            raise AssertionError
+    refused = pytest.raises(UserError, match="cannot write the table of rows .*make room")
+    with refused, row_table.opened(tmp_path):
+        raise AssertionError
     assert not list(tmp_path.iterdir())
