@@ -173,12 +173,18 @@ def _arrays(path: pathlib.Path) -> None:
         [npz[name] for name in ("a", "b")]
 
 
-@pytest.mark.parametrize("name", READERS)
-def test_damage_is_content_or_one_line(tmp_path, name):
+def _written(folder: pathlib.Path, name: str) -> tuple[pathlib.Path, Callable]:
+    """Writes one of `READERS`; returns its path and its reader."""
     write, read = READERS[name]
-    path = tmp_path / "world" / name
+    path = folder / "world" / name
     path.parent.mkdir(parents=True)
     write(path)
+    return path, read
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_damage_is_content_or_one_line(tmp_path, name):
+    path, read = _written(tmp_path, name)
     read(path)
     whole, draw, num_refused = path.read_bytes(), random.Random(0), 0
     others = sorted(each for each in path.parent.rglob("*") if each.is_file())
@@ -207,10 +213,7 @@ class _HangError(BaseException):
 
 @pytest.mark.parametrize("name", READERS)
 def test_nobody_waits_for_a_pipe(tmp_path, name):
-    write, read = READERS[name]
-    path = tmp_path / "world" / name
-    path.parent.mkdir(parents=True)
-    write(path)
+    path, read = _written(tmp_path, name)
     path.unlink()
     os.mkfifo(path)
 

@@ -24,9 +24,8 @@ from data_prep.survey.sample import SampleClip, Sampling, sample_clip
 from l3net.data.list_files import csv_table
 from l3net.data.markers import (
     OUTCOMES_FILE,
-    Marker,
+    finished_marker,
     marker_path,
-    read_marker,
     shard_name,
 )
 from l3net.data.schema import Clip
@@ -174,7 +173,7 @@ def _finished_shards(folder: pathlib.Path, survey: Survey) -> Iterator[tuple[str
     for name, split in survey.splits.items():
         for index in range(split.num_shards):
             path = folder / shard_name(survey.dataset_name, name, index, split.num_shards)
-            marker = _marker(path, survey.prep["config_hash"])
+            marker = finished_marker(path, survey.prep["config_hash"])
             if marker is None:
                 continue
             split.num_finished_shards += 1
@@ -191,21 +190,6 @@ def _finished_shards(folder: pathlib.Path, survey: Survey) -> Iterator[tuple[str
                     f"{marker_path(path)} is damaged ({error!r}); delete it and run "
                     "data_prep.write_shards again"
                 ) from error
-
-
-def _marker(path: pathlib.Path, config_hash: str) -> Marker | None:
-    """Returns a shard's marker; None if the shard is not finished. UserError if one is damaged."""
-    if not (path.exists() and marker_path(path).exists()):
-        return None
-    marker = read_marker(path)
-    if marker.config_hash != config_hash:
-        return None
-    if marker.num_bytes != (num_bytes := path.stat().st_size):
-        raise UserError(
-            f"{path} has {num_bytes} bytes, its marker says {marker.num_bytes}; delete the marker "
-            "and run data_prep.write_shards again"
-        )
-    return marker
 
 
 def _count_outcome(survey: Survey, split: Split, row: Mapping) -> None:

@@ -69,16 +69,30 @@ def read_marker(shard_path: "Location") -> Marker:
         ) from error
 
 
-def fitting_marker(shard_path: pathlib.Path, config_hash: str) -> Marker | None:
-    """Returns a shard's commit marker if the shard is finished, else None.
+def finished_marker(shard_path: pathlib.Path, config_hash: str) -> Marker | None:
+    """Returns a shard's commit marker; None if the shard is not finished.
 
-    A shard is finished if its marker is readable and has this hash of the configuration and the
-    shard's size.
+    A shard is finished if it is there with a marker that has this hash of the configuration.
+
+    Raises:
+        UserError: if the marker cannot be read, or the shard has not the size that it says.
     """
+    if not (shard_path.exists() and marker_path(shard_path).exists()):
+        return None
+    marker = read_marker(shard_path)
+    if marker.config_hash != config_hash:
+        return None
+    if marker.num_bytes != (num_bytes := shard_path.stat().st_size):
+        raise UserError(
+            f"{shard_path} has {num_bytes} bytes, its marker says {marker.num_bytes}; delete the "
+            "marker and run data_prep.write_shards again"
+        )
+    return marker
+
+
+def fitting_marker(shard_path: pathlib.Path, config_hash: str) -> Marker | None:
+    """Returns what `finished_marker` does; None where that raises, for the shard is made again."""
     try:
-        marker = read_marker(shard_path)
-        num_bytes = shard_path.stat().st_size
+        return finished_marker(shard_path, config_hash)
     except (UserError, OSError):
         return None
-    fits = marker.config_hash == config_hash and marker.num_bytes == num_bytes
-    return marker if fits else None

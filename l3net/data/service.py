@@ -88,7 +88,7 @@ def serve(host: str, port: int) -> None:
 
     Args:
         host: name by which trainers reach this machine.
-        port: of the dispatcher; the worker has the next one.
+        port: the dispatcher's; the worker has the next one.
 
     Raises:
         UserError: if a port cannot be used.
