@@ -313,12 +313,7 @@ report: tables figures  ## One page with every table, figure and sound: runs/DAT
 report-data: $(SHARDS)/outcomes.csv  ## Look at the data set: report.html in its folder of shards
 	$(RUN) data_prep.report --shards_dir=$(SHARDS)
 
-.PHONY: bench
-bench: $(READY) bench-embedding  ## Measure embedding, input pipeline, training step and linear probe (idle machine, some minutes)
-	$(RUN) tests.benchmarks.bench_input_pipeline
-	$(RUN) tests.benchmarks.bench_training_step
-	$(RUN) tests.benchmarks.bench_linear_probe
-
+# --- Benchmarks -----------------------------------------------------------------------------------
 # Where tf2onnx is, beside the newest TensorFlow.
 FORMATS := .venv/formats
 $(FORMATS)/.ready:
@@ -335,9 +330,27 @@ $(FORMATS)/.torch: $(FORMATS)/.ready
 	$(FORMATS)/bin/pip install --quiet torch
 	@touch $@
 
+# On real sounds and videos: make bench SOUNDS=folder FLOW_VIDEOS=a.mp4,b.mp4; beside the real
+# openl3, too, where make prove-openl3 was run.
+BENCH := runs/bench
+BENCHES := training_step embedding input_pipeline cold_start linear_probe $(if $(SOUNDS),extract) $(if $(FLOW_VIDEOS),flow)
+PEERS := --other_python=$(FORMATS)/bin/python
+bench_training_step := $(PEERS)
+bench_embedding := $(PEERS)
+bench_cold_start := $(if $(wildcard $(OPENL3)/.ready),--openl3_python=$(OPENL3)/bin/python)
+bench_extract := --media_dir=$(SOUNDS) --sizes=stride2,demo --hops_seconds=0.5
+bench_flow := --videos=$(FLOW_VIDEOS)
+NOT_RUN := $(if $(SOUNDS),,extract (SOUNDS=folder)) $(if $(FLOW_VIDEOS),,flow (FLOW_VIDEOS=a.mp4))
+
+.PHONY: bench
+bench: $(BENCHES:%=$(BENCH)/%.json)  ## One table of speeds beside peers and limits (idle machine, half an hour; SOUNDS=folder FLOW_VIDEOS=a.mp4,b.mp4)
+	$(RUN) tests.benchmarks.table --out=$(BENCH)/bench.md --not_run="$(strip $(NOT_RUN))" $^
+
+$(BENCH)/%.json: $(READY) $(FORMATS)/.torch again
+	$(RUN) tests.benchmarks.bench_$* $(bench_$*) --out=$@
+
 .PHONY: bench-embedding
-bench-embedding: $(READY) $(FORMATS)/.torch  ## Windows of sound per second beside PyTorch and ONNX Runtime (idle machine, ten minutes)
-	$(RUN) tests.benchmarks.bench_embedding --other_python=$(FORMATS)/bin/python
+bench-embedding: $(BENCH)/embedding.json  ## Windows of sound per second beside PyTorch and ONNX Runtime (idle machine, ten minutes)
 
 OF_SEEDS := avc table4 retrieval localization
 .PHONY: readme

@@ -36,15 +36,21 @@ class HearModel(tf.Module):
     def __init__(self, network: saved_model.SavedModel, output: str):
         super().__init__(name="l3net")
         self._features = network.features(saved_model.AUDIO, output)
+        self._neighbours = network.windows(output, TIMESTAMP_HOP_SAMPLES)
         self.sample_rate = constants.SAMPLE_RATE_HZ
         silence = np.zeros([1, constants.AUDIO_SAMPLES], np.float32)
         size = int(self._features(silence).shape[1])
         self.scene_embedding_size = self.timestamp_embedding_size = size
 
-    def embed(self, windows: Iterable[np.ndarray]) -> np.ndarray:
-        """Returns float32 [N, D] of windows float32 [48000]; at least one."""
+    def embed(self, windows: Iterable[np.ndarray], *, neighbours: bool = False) -> np.ndarray:
+        """Returns float32 [N, D] of windows float32 [48000]; at least one.
+
+        `neighbours`: they are of one sound, TIMESTAMP_HOP_SAMPLES apart, and may share what they
+        have in common.
+        """
+        function = self._neighbours if neighbours else self._features
         batches = saved_model.batches(windows, BATCH_SIZE)
-        return np.concatenate([self._features(batch) for batch in batches])
+        return np.concatenate([function(batch) for batch in batches])
 
 
 def load_model(model_file_path: str = "", *, output: str = embeddings.POOL4) -> HearModel:
@@ -81,8 +87,7 @@ def get_timestamp_embeddings(audio: tf.Tensor, model: HearModel) -> tuple[tf.Ten
         sound.windows(sound.until_last_centre([waveform], hop=hop), hop=hop, center=True)
         for waveform in sounds
     )
-    rows = model.embed(itertools.chain.from_iterable(windows))
-    embedding = rows.reshape(len(sounds), -1, rows.shape[1])
+    embedding = np.stack([model.embed(each, neighbours=True) for each in windows])
     milliseconds = 1000.0 * sound.window_times(embedding.shape[1], hop)
     times = np.tile(milliseconds.astype(np.float32), [len(sounds), 1])
     return tf.constant(embedding), tf.constant(times)

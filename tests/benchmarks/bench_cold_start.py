@@ -19,12 +19,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import soundfile
 
 from l3net import constants, flags
 from l3net.flags import setting
+from tests.benchmarks import table
 from tests.benchmarks.timing import say
 
 _NAME = "openl3_audio_mel256_music"
@@ -60,6 +62,7 @@ _REAL = _FIRST.format(
     f"sys.argv[1] + '/{_NAME}-v0_4_0.h5', 'mel256', 512)",
     embed="embedding, _ = openl3.get_audio_embedding(audio, 44_100, model=model, verbose=False)",
 )
+_TENSORFLOW = ("-c", "import tensorflow")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,38 +73,70 @@ class Config:
     openl3_python: str | None = setting(
         None, "Python of an environment with the real openl3 and kapre."
     )
+    out: str | None = setting(None, table.OUT_HELP)
 
 
 def main(config: Config) -> None:
     """Measures and prints."""
+    measured = {}
     for command in (
         ("-c", "import l3net"),
         ("-m", "l3net", "--help"),
         ("-m", "l3net", "extract", "--help"),
         ("-m", "l3net", "train", "--help"),
-        ("-c", "import tensorflow"),
+        _TENSORFLOW,
     ):
         times = [_process(sys.executable, *command)[:2] for _ in range(config.repeats)]
+        measured[command] = times
         say(f"python {' '.join(command)}: {_shown(times)}")
     with tempfile.TemporaryDirectory() as folder:
         _process(sys.executable, "-c", _IMPORT, folder)
-        say(f"l3net.extract of one second of sound: {_shown(_extract(folder, config.repeats))}")
-        _first(folder, sys.executable, _OURS, "l3net", config.repeats)
+        extracted = _extract(folder, config.repeats)
+        say(f"l3net.extract of one second of sound: {_shown(extracted)}")
+        first = {"l3net": (sys.executable, _OURS)}
         if config.openl3_python:
-            _first(folder, config.openl3_python, _REAL, "openl3", config.repeats)
+            first["openl3"] = (config.openl3_python, _REAL)
+        wholes = _first(folder, first, config.repeats)
+    table.write_rows(config.out, _table_rows(extracted, measured[_TENSORFLOW], wholes))
 
 
-def _first(folder: str, python: str, program: str, name: str, repeats: int) -> None:
-    steps, wholes, shape = [], [], []
+def _first(
+    folder: str, programs: dict[str, tuple[str, str]], repeats: int
+) -> dict[str, list[tuple[float, float]]]:
+    """Runs the programs by turns; returns the times of their processes."""
+    steps: dict[str, list] = {name: [] for name in programs}
+    wholes: dict[str, list] = {name: [] for name in programs}
     for _ in range(repeats):
-        seconds, cpu, printed = _process(python, "-c", program, folder)
-        shape, of_steps = json.loads(printed.splitlines()[-1])
-        steps.append(of_steps)
-        wholes.append((seconds, cpu))
-    say(f"{name}, embedding {shape}")
-    for number, step in enumerate(("import and load", "first call", "second call")):
-        say(f"  {step}: {_shown([tuple(each[number]) for each in steps])}")
-    say(f"  process with both calls: {_shown(wholes)}")
+        for name, (python, program) in programs.items():
+            seconds, cpu, printed = _process(python, "-c", program, folder)
+            shape, of_steps = json.loads(printed.splitlines()[-1])
+            steps[name].append((shape, of_steps))
+            wholes[name].append((seconds, cpu))
+    for name in programs:
+        say(f"{name}, embedding {steps[name][0][0]}")
+        for number, step in enumerate(("import and load", "first call", "second call")):
+            say(f"  {step}: {_shown([tuple(each[number]) for _, each in steps[name]])}")
+        say(f"  process with both calls: {_shown(wholes[name])}")
+    return wholes
+
+
+def _table_rows(extracted: list, tensorflow: list, wholes: dict[str, list]) -> Iterator[table.Row]:
+    seconds, imported = (np.median(times, axis=0)[0] for times in (extracted, tensorflow))
+    yield table.Row(
+        "start-up: l3net.extract of one second",
+        seconds,
+        "s",
+        limit="import tensorflow",
+        of_limit=imported / seconds,
+    )
+    ours, theirs = (np.array(wholes.get(name, [])) for name in ("l3net", "openl3"))
+    yield table.Row(
+        "start-up: openl3's network, 10 s of sound twice",
+        float(np.median(ours[:, 0])),
+        "s",
+        "openl3 0.4.2" if len(theirs) else "",
+        float(np.median(theirs[:, 0] / ours[:, 0])) if len(theirs) else None,
+    )
 
 
 def _extract(folder: str, repeats: int) -> list[tuple[float, float]]:

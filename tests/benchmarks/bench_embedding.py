@@ -21,11 +21,9 @@ On a machine with other work pin it to one core and count processor time:
     taskset -c 1 python -m tests.benchmarks.bench_embedding --processor_time ...
 """
 
-import contextlib
 import dataclasses
 import json
 import pathlib
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -36,7 +34,7 @@ import numpy as np
 from l3net import flags
 from l3net.errors import UserError
 from l3net.flags import setting
-from tests.benchmarks import embedding_peers
+from tests.benchmarks import by_turns, embedding_peers, table
 from tests.benchmarks.timing import say
 
 SIZES = {
@@ -46,6 +44,8 @@ SIZES = {
 }
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 SHARED, APART, MATMUL = "shared", "apart", "matrix product"
+PYTORCH = "pytorch"
+PEERS = {PYTORCH: "PyTorch", "onnxruntime": "ONNX Runtime"}
 _REPOSITORY = pathlib.Path(__file__).parents[2]
 _OURS = "from tests.benchmarks import bench_embedding as b; import sys; b.serve(*sys.argv[1:])"
 _COLUMNS = (
@@ -69,7 +69,7 @@ class Config:
     processor_time: bool = setting(
         False, "Count processor time in place of seconds on the clock, for busy machines."
     )
-    out: str | None = setting(None, "File that gets the figures, as JSON.")
+    out: str | None = setting(None, table.OUT_HELP)
 
 
 def main(config: Config) -> None:
@@ -77,101 +77,77 @@ def main(config: Config) -> None:
     rows: list[dict] = []
     say("| " + _COLUMNS.replace("|", " | ") + " |\n|" + "---|---|---:|---|" + "---:|" * 5)
     for size in config.sizes:
-        with tempfile.TemporaryDirectory() as name:
-            folder = pathlib.Path(name)
-            most = max(map(int, config.batches))
-            arguments = [str(folder), json.dumps(SIZES[size]), str(most)]
-            gflop = float(_run([sys.executable, "-c", _MAKE, *arguments]).splitlines()[-1])
-            for precision in config.precisions:
-                with _engines(config, folder, precision) as engines:
-                    for batch in map(int, config.batches):
-                        for row in _compare(engines, batch, gflop, config):
-                            rows.append({"network": size, "arithmetic": precision, **row})
-                            say(_line(rows[-1]))
-    if config.out:
-        pathlib.Path(config.out).write_text(json.dumps(rows, indent=1))
+        with tempfile.TemporaryDirectory() as made:
+            for row in _measure(size, pathlib.Path(made), config):
+                rows.append({"network": size, **row})
+                say(_line(rows[-1]))
+    table.write_rows(config.out, _table_rows(rows))
 
 
 # --- By turns ------------------------------------------------------------------------------------
-class _Engine:
-    """A process that answers with the time of a batch."""
-
-    def __init__(self, name: str, folder: pathlib.Path, command: list[str]):
-        self.name, self.folder = name, folder
-        self._process = subprocess.Popen(
-            command,
-            cwd=_REPOSITORY,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=(folder / "errors.txt").open("w"),
-            text=True,
-        )
-
-    def answer(self) -> str:
-        line = self._process.stdout.readline()
-        if not line:
-            said = (self.folder / "errors.txt").read_text()[-500:]
-            raise UserError(f"{self.name} failed: {json.dumps(said)}")
-        return line
-
-    def seconds(self, batch: int) -> tuple[float, float]:
-        """Returns seconds on the clock and of processor time of one batch."""
-        self._process.stdin.write(f"{batch}\n")
-        self._process.stdin.flush()
-        return tuple(json.loads(self.answer()))
-
-    def pool4(self, batch: int) -> np.ndarray:
-        return np.load(self.folder / f"pool4_{batch}.npy")
-
-    def close(self) -> None:
-        self._process.stdin.close()
-        self._process.wait()
+def _measure(size: str, made: pathlib.Path, config: Config) -> Iterator[dict]:
+    arguments = [str(made), json.dumps(SIZES[size]), str(max(map(int, config.batches)))]
+    gflop = float(_run([sys.executable, "-c", _MAKE, *arguments]).splitlines()[-1])
+    for precision in config.precisions:
+        with by_turns.started(_commands(config, made, precision), made) as engines:
+            for batch in map(int, config.batches):
+                times = by_turns.times_of(engines, batch, config.rounds)
+                clock = {name: each[:, int(config.processor_time)] for name, each in times.items()}
+                for row in _compare(clock, batch, gflop):
+                    difference = _difference(made, row["engine"], precision, batch)
+                    yield {"arithmetic": precision, **row, "difference": difference}
 
 
-@contextlib.contextmanager
-def _engines(config: Config, made: pathlib.Path, precision: str) -> Iterator[list[_Engine]]:
-    ours = [(name, sys.executable, ["-c", _OURS, name]) for name in (SHARED, APART, MATMUL)]
-    peers = [] if config.other_python is None else ["pytorch", "onnxruntime"]
-    if precision != FLOAT32:
-        peers = peers[:1]
-    script = str(pathlib.Path(embedding_peers.__file__))
-    peers = [(name, config.other_python, [script, name]) for name in peers]
-    if peers and not (made / "network.onnx").exists():
+def _commands(config: Config, made: pathlib.Path, precision: str) -> dict[str, list[str]]:
+    ours = {
+        name: [sys.executable, "-c", _OURS, name, str(made), precision]
+        for name in (SHARED, APART, MATMUL)
+    }
+    if config.other_python is None:
+        return ours
+    if not (made / "network.onnx").exists():
         _convert(config.other_python, made)
-    with contextlib.ExitStack() as stack:
-        started = []
-        for name, python, command in [*ours, *peers]:
-            folder = made / f"{name} {precision}"
-            folder.mkdir()
-            for file in ("sound.npy", "saved_model", "weights.npz", "network.onnx"):
-                (folder / file).symlink_to(made / file)
-            engine = _Engine(name, folder, [python, *command, str(folder), precision])
-            stack.callback(engine.close)
-            started.append(engine)
-            engine.answer()
-        yield started
+    peers = [config.other_python, "-m", embedding_peers.__name__]
+    return ours | {
+        name: [*peers, name, str(made), precision]
+        for name in (PEERS if precision == FLOAT32 else [PYTORCH])
+    }
 
 
-def _compare(engines: list[_Engine], batch: int, gflop: float, config: Config) -> Iterator[dict]:
-    turns = [[engine.seconds(batch) for engine in engines] for _ in range(config.rounds)]
-    times = np.array(turns)[..., int(config.processor_time)]
-    median = dict(zip([engine.name for engine in engines], np.median(times, axis=0), strict=True))
-    reference = np.load(engines[0].folder.parent / "reference.npy")[:batch]
-    limit = 2 * _SIDE**3 / median.pop(MATMUL) / 1e9
-    for number, engine in enumerate(engines):
-        if engine.name == MATMUL:
-            continue
-        difference = np.abs(engine.pool4(batch) - reference).max() / np.abs(reference).max()
-        rate = batch / median[engine.name]
+def _compare(times: dict[str, np.ndarray], batch: int, gflop: float) -> Iterator[dict]:
+    matmul = times.pop(MATMUL) / (2 * _SIDE**3 / 1e9)  # seconds per GFLOP
+    for engine, took in times.items():
         yield {
             "batch": batch,
-            "engine": engine.name,
-            "windows/s": float(rate),
-            "of shared": statistics.median(times[:, 0] / times[:, number]),
-            "GFLOP/s": float(rate * gflop),
-            "of matrix product": float(rate * gflop / limit),
-            "difference": float(difference),
+            "engine": engine,
+            "windows/s": float(batch / np.median(took)),
+            "of shared": float(np.median(times[SHARED] / took)),
+            "GFLOP/s": float(batch * gflop / np.median(took)),
+            "of matrix product": float(np.median(matmul * batch * gflop / took)),
         }
+
+
+def _difference(made: pathlib.Path, engine: str, precision: str, batch: int) -> float:
+    reference = np.load(made / "reference.npy")[:batch]
+    pool4 = np.load(embedding_peers.result_path(made, engine, precision, batch))
+    return float(np.abs(pool4 - reference).max() / np.abs(reference).max())
+
+
+def _table_rows(rows: list[dict]) -> Iterator[table.Row]:
+    """Yields a row for each peer beside "shared"."""
+    for row in rows:
+        if row["engine"] == SHARED:
+            ours = row
+        elif row["engine"] in PEERS:
+            yield table.Row(
+                f"embedding, {row['network']}, {row['arithmetic']}, batches of {row['batch']}",
+                ours["windows/s"],
+                "windows/s",
+                PEERS[row["engine"]],
+                1 / row["of shared"],
+                "matrix product",
+                ours["of matrix product"],
+            )
 
 
 def _line(row: dict) -> str:
@@ -211,7 +187,7 @@ def make(folder: str, model_config: str, num_windows: str) -> float:
         elif layer.name.endswith("_batch_norm"):
             named = (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
             weights[layer.name] = np.stack([variable.numpy() for variable in named])
-    settings = {"pad_end": False, **config.spectrogram_settings}
+    settings = config.spectrogram_settings
     sides = audio.input.shape[1:3]
     np.savez(made / "weights.npz", sides=sides, stride=config.stride, **settings, **weights)
     rng = np.random.default_rng(0)
@@ -234,7 +210,7 @@ def serve(name: str, folder: str, precision: str) -> None:
     if name == MATMUL:
         a = tf.cast(tf.random.normal([_SIDE, _SIDE]), precision)
         product = tf.function(lambda: tf.reduce_sum(tf.cast(tf.matmul(a, a), tf.float32)))
-        embedding_peers.serve(lambda _: product().numpy(), made)
+        by_turns.serve(lambda _: product().numpy())
         return
     if precision == BFLOAT16:
         saved_model.use_bfloat16()
@@ -243,7 +219,9 @@ def serve(name: str, folder: str, precision: str) -> None:
         function = model.windows("pool4", embedding_peers.HOP)
     else:
         function = model.features(saved_model.AUDIO, "pool4")
-    embedding_peers.serve(lambda sound: function(embedding_peers.windows_of(sound)), made)
+    embedding_peers.serve(
+        lambda sound: function(embedding_peers.windows_of(sound)), made, name, precision
+    )
 
 
 def _convert(python: str, made: pathlib.Path) -> None:

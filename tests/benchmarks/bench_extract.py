@@ -14,14 +14,14 @@ the demo's or the papers' size with random weights.
 """
 
 import dataclasses
-import json
 import os
 import pathlib
 import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -32,6 +32,7 @@ from l3net.flags import REQUIRED, setting
 from l3net.inference import file_features, saved_model
 from l3net.media import file_kinds, sound
 from l3net.training import checkpoints
+from tests.benchmarks import table
 from tests.benchmarks.bench_embedding import SIZES
 from tests.benchmarks.timing import say
 
@@ -47,7 +48,7 @@ class Config:
     sizes: tuple[str, ...] = setting(tuple(SIZES), "Networks to measure, of the default ones.")
     hops_seconds: tuple[str, ...] = setting(("0.5", "0.1"), "Seconds between windows.")
     rounds: int = setting(3, "Runs of each measurement, by turns.", at_least=1)
-    out: str | None = setting(None, "File that gets the figures, as JSON.")
+    out: str | None = setting(None, table.OUT_HELP)
 
 
 def main(config: Config) -> None:
@@ -59,10 +60,10 @@ def main(config: Config) -> None:
             checkpoints.save_model_config(run_dir, models.ModelConfig(**SIZES[size]))
             network = export.export(run_dir, random_weights=True)
             for hop in config.hops_seconds:
-                rows.append({"size": size, "hop": hop, **_measure(files, network, hop, config)})
-                say(_line(rows[-1], len(files)))
-    if config.out:
-        pathlib.Path(config.out).write_text(json.dumps(rows, indent=1))
+                row = {"size": size, "hop": hop, **_measure(files, network, hop, config)}
+                say(_line(row, len(files)))
+                rows += _table_rows(row, len(files))
+    table.write_rows(config.out, rows)
 
 
 def _files(config: Config) -> list[pathlib.Path]:
@@ -115,6 +116,15 @@ def _measure(
             turn[EXTRACT][1] / (turn[DECODE][1] + turn[NETWORK][1]) for turn in times
         ),
     }
+
+
+def _table_rows(row: dict[str, Any], num_files: int) -> Iterator[table.Row]:
+    what = f"extract, {row['size']}, every {row['hop']} s"
+    slower = f"the slower of decode and network ({max((DECODE, NETWORK), key=row.get)})"
+    yield table.Row(
+        what, num_files / row[EXTRACT], "files/s", slower, 1 / row["of the slower"],
+        "both on all cores", 1 / row["of the bound"],
+    )  # fmt: skip
 
 
 def _bound(turn: dict[str, tuple[float, float]]) -> float:

@@ -25,10 +25,12 @@ from data_prep.shards import flow
 from l3net import constants, flags
 from l3net.flags import REQUIRED, setting
 from l3net.media import ffmpeg
+from tests.benchmarks import table
 from tests.benchmarks.timing import say
 
 # To the right and down, in 1/256 of the smallest side, and degrees clockwise.
 _MOTIONS = ((2, -1, 0), (6, 3, 0), (-16, 0, 0), (0, 0, 2), (0, 0, -4))
+_TV_L1, _DIS = "`tvl1`", "`dis`"
 _PAIRS_PER_CLIP = round(constants.CLIP_SECONDS * constants.FRAME_RATE_HZ) - 1
 
 
@@ -39,6 +41,7 @@ class Config:
     videos: str = setting(REQUIRED, "Videos, with commas between them.")
     sides: str = setting("64,128,256", "Smallest sides of the flow, pixels, with commas.")
     pairs: int = setting(3, "Pairs of frames of each video, half a second apart.", at_least=1)
+    out: str | None = setting(None, table.OUT_HELP)
 
 
 @dataclasses.dataclass
@@ -60,9 +63,11 @@ def main(config: Config) -> None:
         "worst | mean difference from `tvl1`, px | share above 1 px | where it moves, px |\n"
         "|---:|---|---:|---:|---:|---:|---:|---:|"
     )
+    rows = []
     for side_px in map(int, config.sides.split(",")):
         say(header)
-        _print_side(clips, side_px)
+        rows.append(_side(clips, side_px))
+    table.write_rows(config.out, rows)
 
 
 def _methods() -> dict[str, Any]:
@@ -72,11 +77,11 @@ def _methods() -> dict[str, Any]:
     finest = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     finest.setFinestScale(0)  # refined at full resolution; the preset stops at half
     return {
-        "`tvl1`": flow.algorithm(flow.TV_L1),
+        _TV_L1: flow.algorithm(flow.TV_L1),
         "TV-L1, three levels": changed(nscales=3),
         "TV-L1, epsilon 0.05": changed(epsilon=0.05),
         "TV-L1, one warp": changed(warps=1),
-        "`dis`": flow.algorithm(flow.DIS),
+        _DIS: flow.algorithm(flow.DIS),
         "DIS, finest scale 0": finest,
         "DIS, OpenCV's fast": cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST),
     }
@@ -88,7 +93,8 @@ def _frames(path: str, num_pairs: int) -> list[tuple[bytes, bytes]]:
     return [(frames[k], frames[k + 1]) for k in range(2, 12 * num_pairs, 12)]
 
 
-def _print_side(clips: list[list[tuple[bytes, bytes]]], side_px: int) -> None:
+def _side(clips: list[list[tuple[bytes, bytes]]], side_px: int) -> table.Row:
+    """Prints a size's table; returns the row of DIS."""
     methods = _methods()
     sums = {name: _Sums() for name in methods}
     lengths = []
@@ -125,6 +131,15 @@ def _print_side(clips: list[list[tuple[bytes, bytes]]], side_px: int) -> None:
     length = np.concatenate(lengths)
     share, mean = (length > moving).mean(), _mean(length[length > moving])
     say(f"{100 * share:.1f} % of these pixels move, by {mean:.2f} px on average.")
+    ours, papers = (np.array(sums[name].seconds) for name in (_DIS, _TV_L1))
+    seconds = float(np.median(ours)) * _PAIRS_PER_CLIP
+    return table.Row(
+        f"flow of a 10 s clip, {side_px} px, --flow_method=dis, one core",
+        seconds,
+        "s",
+        "TV-L1, the default",
+        float(np.median(papers / ours)),
+    )
 
 
 def _mean(values: np.ndarray) -> float:

@@ -5,11 +5,12 @@
 Without --shards it makes 48 ten-second clips of textured frames (341x256, 25 fps, 16-bit sound)
 in a temporary folder. Every figure is pairs/s of the same run on the same machine:
 
-    decode+crop       tf.data that only decodes and crops the JPEGs, nothing else: the limit
-    raw batches       shards -> pairs -> shuffled, decoded, mixed batches
-    prepared          the same, finished on the host: jitter and log-spectrogram too
+    decode+crop  tf.data that only decodes and crops the JPEGs, nothing else: the limit
+    raw          shards -> pairs -> shuffled, decoded, mixed batches
+    prepared     the same, finished on the host: jitter and log-spectrogram too
 
-The last two for one pair per clip (the papers') and for 8 (the small flagfiles'), with the bytes
+They are measured by turns, some rounds: medians, and medians of the rounds' ratios. The last two
+for one pair per clip (the papers') and for 8 (the small flagfiles'), with the bytes
 that the process reads per pair, on Linux. "first visit" is what one pair per clip does once per
 clip and run: it finds out where a record's parts are.
 
@@ -26,6 +27,8 @@ import io
 import pathlib
 import tempfile
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -38,12 +41,14 @@ from l3net.data.partial_records import PartialRecords
 from l3net.data.shards import Shard, find_shards, read_clips
 from l3net.flags import setting
 from tests import tiny_shards
+from tests.benchmarks import table
 from tests.benchmarks.timing import say, seconds_of
 
 _NUM_CLIPS = 48
 _NUM_SMALL_CLIPS = 4000
 _SPECTROGRAM = {"pad_end": False, "average": 1}  # 257 x 199, as in L3
 _PAIRS_PER_CLIP = (1, 8)
+_DECODE = "decode+crop"
 # Smallest side of the stored pictures and the network's frames, pixels.
 _SIZES = ((256, 224), (256, 112), (128, 112), (256, 64), (73, 64))
 
@@ -55,8 +60,10 @@ class Config:
     shards: str | None = setting(None, "Prepared folder; if not given, one is made.")
     split: str = setting("train", "Split of the prepared folder.")
     batch_size: int = setting(64, "Pairs per batch.", at_least=2)
-    seconds: float = setting(12.0, "Seconds of each measurement.")
+    seconds: float = setting(4.0, "Seconds of each measurement, a quarter of them to warm up.")
+    rounds: int = setting(3, "Measurements of each kind, by turns.", at_least=1)
     num_batches: int = setting(20, "Batches whose videos are counted; 0: none.", at_least=0)
+    out: str | None = setting(None, table.OUT_HELP)
 
 
 def main(config: Config) -> None:
@@ -68,31 +75,37 @@ def main(config: Config) -> None:
         else:
             clips = [tiny_shards.textured_clip(number) for number in range(_NUM_CLIPS)]
             shards = tiny_shards.write_shards(folder / "full", clips, num_shards=4)
-        _print_rates(shards, config)
-        _print_many_pictures(next(read_clips(shards)), config)
+        rows = [*_rates(shards, config), *_many_pictures(next(read_clips(shards)), config)]
+        table.write_rows(config.out, rows)
         if config.num_batches:
             _print_diversity(_small_clips(folder / "small"), config)
 
 
-def _print_rates(shards: list[Shard], config: Config) -> None:
-    limit, _, _ = _pairs_per_second(_decode_only(shards, config), config)
-    say(f"{'decode+crop':29s} {limit:7.0f} pairs/s   1.00 of decode+crop")
+def _rates(shards: list[Shard], config: Config) -> Iterator[table.Row]:
+    """Prints and yields the rates of shards beside the bare decoding."""
+    datasets = {_DECODE: _decode_only(shards, config)}
     for count in _PAIRS_PER_CLIP:
         pipeline = input_pipeline.PipelineConfig(config.batch_size, pairs_per_clip=count)
         raw = input_pipeline.training_batches(shards, pipeline)
         prepared = raw.map(_prepare, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
-        for name, dataset in (("raw batches", raw), ("prepared", prepared)):
-            rate, num_bytes, _ = _pairs_per_second(dataset, config)
-            say(
-                f"{name:15s} {count} pair(s)/clip {rate:7.0f} pairs/s   {rate / limit:.2f} of "
-                f"decode+crop   {num_bytes / 1e6:.2f} MB read per pair"
+        datasets |= {f"raw, {count} per clip": raw, f"prepared, {count} per clip": prepared}
+    measured = _by_turns(datasets, config.batch_size, config)
+    limit = measured[_DECODE]
+    for name, rounds in measured.items():
+        rate, num_bytes, _ = np.median(rounds, axis=0)
+        share = float(np.median(rounds[:, 0] / limit[:, 0]))
+        read = "" if name == _DECODE else f"   {num_bytes / 1e6:.2f} MB read per pair"
+        say(f"{name:22s} {rate:7.0f} pairs/s   {share:.2f} of decode+crop{read}")
+        if name != _DECODE:
+            yield table.Row(
+                f"input, {name}", rate, "pairs/s", limit="bare JPEG decode", of_limit=share
             )
     records = PartialRecords(shards, schema.read_format(shards[0].path).audio_encoding)
     before = _bytes_read()
     seconds = seconds_of(lambda: [records.facts(k) for k in range(records.num_clips)])
     num_bytes = (_bytes_read() - before) / records.num_clips
     rate = records.num_clips / seconds
-    say(f"{'first visit':29s} {rate:7.0f} clips/s in one thread, {num_bytes / 1e6:.3f} MB each")
+    say(f"{'first visit':22s} {rate:7.0f} clips/s in one thread, {num_bytes / 1e6:.3f} MB each")
 
 
 def _prepare(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -110,23 +123,36 @@ def _decode_only(shards: list[Shard], config: Config) -> tf.data.Dataset:
     ).batch(config.batch_size)
 
 
-def _print_many_pictures(clip: schema.Clip, config: Config) -> None:
+def _many_pictures(clip: schema.Clip, config: Config) -> Iterator[table.Row]:
+    """Prints and yields the rates of pairs with many pictures, for some sizes of these."""
+    datasets = {}
     for side_px, frame_px in _SIZES:
         frames = [_smaller(jpeg, side_px) for jpeg in clip.frames[: constants.NUM_FRAMES_MF]]
         found = flow.optical_flow(
             frames[: constants.NUM_FLOW_FRAMES + 1], smallest_side_px=side_px, method=flow.DIS
         )
         for name, pictures in (
-            ("25 frames", {"jpegs": frames}),
-            ("1 frame, 10 flows", {"jpeg": frames[0], "flow_jpegs": list(found.flows)}),
+            ("AVE+MF", {"jpegs": frames}),
+            ("AVE+OF", {"jpeg": frames[0], "flow_jpegs": list(found.flows)}),
         ):
-            pairs = _decode_pairs(pictures, side_px, frame_px)
-            one_by_one = dataclasses.replace(config, batch_size=1, seconds=config.seconds / 4)
-            rate, _, seconds = _pairs_per_second(pairs, one_by_one)
-            say(
-                f"{name:17s} {side_px:3d} -> {frame_px:3d} px {rate:7.0f} pairs/s   "
-                f"{1000 * seconds:.2f} ms of a processor per pair"
-            )
+            datasets[name, side_px, frame_px] = _decode_pairs(pictures, side_px, frame_px)
+    measured = _by_turns(datasets, 1, config)
+    for (name, side_px, frame_px), rounds in measured.items():
+        rate, _, seconds = np.median(rounds, axis=0)
+        at_256 = measured[name, constants.SMALLEST_SIDE_PX, frame_px]
+        ratio = float(np.median(rounds[:, 0] / at_256[:, 0]))
+        say(
+            f"{name} {side_px:3d} -> {frame_px:3d} px {rate:7.0f} pairs/s   {ratio:.2f} of stored "
+            f"at 256 px   {1000 * seconds:.2f} ms of a processor per pair"
+        )
+        smaller = side_px < constants.SMALLEST_SIDE_PX
+        yield table.Row(
+            f"input of {name} at {frame_px} px, stored at {side_px} px",
+            rate,
+            "pairs/s",
+            "stored at 256 px" if smaller else "",
+            ratio if smaller else None,
+        )
 
 
 def _smaller(jpeg: bytes, side_px: int) -> bytes:
@@ -152,7 +178,21 @@ def _decode_pairs(pictures: dict, side_px: int, frame_px: int) -> tf.data.Datase
     return tf.data.Dataset.counter().map(decode, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def _pairs_per_second(dataset: tf.data.Dataset, config: Config) -> tuple[float, float, float]:
+def _by_turns(datasets: dict, pairs_per_item: int, config: Config) -> dict[Any, np.ndarray]:
+    """Returns float64 [rounds, 3] by the dataset's name; columns as `_pairs_per_second` gives."""
+    rounds = [
+        [
+            _pairs_per_second(dataset, pairs_per_item, config.seconds)
+            for dataset in datasets.values()
+        ]
+        for _ in range(config.rounds)
+    ]
+    return dict(zip(datasets, np.array(rounds).transpose(1, 0, 2), strict=True))
+
+
+def _pairs_per_second(
+    dataset: tf.data.Dataset, pairs_per_item: int, seconds: float
+) -> tuple[float, float, float]:
     """Counts over a fixed time, after a quarter of it.
 
     Returns:
@@ -164,12 +204,12 @@ def _pairs_per_second(dataset: tf.data.Dataset, config: Config) -> tuple[float, 
         next(iterator)
         now = time.perf_counter()
         if count is None:
-            if now - start > config.seconds / 4:
+            if now - start > seconds / 4:
                 count, start, num_bytes = 0, now, _bytes_read()
                 processor = time.process_time()
             continue
-        count += config.batch_size
-        if now - start > config.seconds:
+        count += pairs_per_item
+        if now - start > seconds:
             processor = time.process_time() - processor
             read = _bytes_read() - num_bytes
             return count / (now - start), read / count, processor / count

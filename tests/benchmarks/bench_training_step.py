@@ -1,24 +1,25 @@
-"""Pairs per second of the training step, beside the machine's matrix-product rate.
+"""Pairs per second of the training step, beside PyTorch and the machine's matrix-product rate.
 
-    python -m tests.benchmarks.bench_training_step [--sizes=stride1,stride2] [--pytorch]
+    python -m tests.benchmarks.bench_training_step [--sizes=stride1,stride2] [--other_python=…]
 
 The step is `Trainer`'s own, on one replica (a GPU if there is one): jitter, log-spectrogram,
 forward, backward, L2 penalty, Adam; the batch lies ready in memory. GFLOP/s counts the
 convolutions' and fully connected layers' multiplications and additions, three times the forward
-pass (the gradient of the first layer's input, which nobody computes, left out); the matrix product
-beside it is measured in the same run, float32 and bfloat16. "paired" is the step with
---paired_negatives, which computes every frame and sound once for two pairs.
+pass (the gradient of the first layer's input, which nobody computes, left out). "paired" is the
+step with --paired_negatives, which computes every frame and sound once for two pairs.
 
---pytorch also measures plain PyTorch steps of the same network, channels last (forward, backward,
-Adam), where torch is installed (`pip install torch`): "pytorch" with the same jitter and
-log-spectrogram inside, "network" with inputs that were prepared before.
+With the Python of an environment that has torch, PyTorch does the same, channels last, with Adam
+and its weight decay: "pytorch" with the same jitter and log-spectrogram inside (this checks that
+they give the same), "network" with inputs that were prepared before.
+
+Each is a process of its own; they run by turns, beside TensorFlow's matrix product in the same
+arithmetic. The table has the median rate of each and the medians of the rounds' ratios.
 """
 
 import dataclasses
-import importlib.util
 import json
 import pathlib
-import statistics
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 
@@ -27,11 +28,13 @@ import tensorflow as tf
 
 from l3net import constants, flags, models
 from l3net.data import augment, input_pipeline
+from l3net.errors import UserError
 from l3net.flags import setting
 from l3net.models import convnets
 from l3net.training.step import Trainer, TrainingConfig
 from tests import tiny_shards
-from tests.benchmarks.timing import say, seconds_of
+from tests.benchmarks import by_turns, table
+from tests.benchmarks.timing import say
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Size:
     batch_size: int
 
 
-PAIRED = "paired"  # ours with --paired_negatives: half of the arithmetic
+OURS, PAIRED, MATMUL = "ours", "paired", "matrix product"
 PYTORCH, NETWORK_ALONE = "pytorch", "network"
 SIZES = {
     "stride1": Size(models.ModelConfig("l3_net"), 8),
@@ -52,66 +55,101 @@ SIZES = {
         models.ModelConfig("l3_net_ots", width=0.25, frame_px=112, spectrogram_average=2), 32
     ),
 }
+_PEER = "tests.benchmarks.training_peer"  # imports torch
+_SIDE = 2048  # of the matrices
+_COLUMNS = "network|arithmetic|step|pairs/s|of ours|GFLOP/s|of matrix product"
+_SERVE = "from tests.benchmarks import bench_training_step as b; import sys; b.serve(*sys.argv[1:])"
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """What to measure."""
 
+    other_python: str | None = setting(
+        None, "Python of an environment with torch; without it PyTorch is not measured."
+    )
     sizes: tuple[str, ...] = setting(tuple(SIZES), "Networks to measure, of the default ones.")
     precisions: tuple[str, ...] = setting(("float32", "bfloat16"), "Arithmetic of the ConvNets.")
-    seconds: float = setting(15.0, "Seconds of each measurement, at least three steps.")
-    pytorch: bool = setting(False, "Also measure PyTorch.")
-    out: str | None = setting(None, "File that gets the figures, as JSON.")
+    rounds: int = setting(7, "Steps of each engine, by turns.", at_least=1)
+    out: str | None = setting(None, table.OUT_HELP)
 
 
 def main(config: Config) -> None:
     """Measures and prints."""
-    limits = {name: matmul_gflops(name, config.seconds) for name in config.precisions}
-    for precision, limit in limits.items():
-        say(f"matrix product {precision:8s} {limit:8.0f} GFLOP/s")
+    say("| " + _COLUMNS.replace("|", " | ") + " |\n|---|---|---|" + "---:|" * 4)
     rows = []
-    for name in config.sizes:
-        size = SIZES[name]
-        gflop = training_gflop_per_pair(size.config)
-        for engine, precision, step in _steps(size, config):
-            rate = size.batch_size / seconds_per_step(step, config.seconds)
-            done = rate * gflop / (2 if engine == PAIRED else 1)
-            share = done / limits[precision]
-            rows.append([name, engine, precision, rate, done, share])
-            say(
-                f"{name:18s} {engine:10s} {precision:8s} {rate:8.1f} pairs/s "
-                f"{done:7.0f} GFLOP/s  {share:5.2f} of the matrix product"
-            )
-    if config.out:
-        pathlib.Path(config.out).write_text(json.dumps({"limits": limits, "rows": rows}, indent=1))
+    for size in config.sizes:
+        with tempfile.TemporaryDirectory() as name:
+            made = pathlib.Path(name)
+            _write_batch(SIZES[size], made)
+            for precision in config.precisions:
+                commands = _commands(config, size, made, precision)
+                with by_turns.started(commands, made) as engines:
+                    times = by_turns.times_of(engines, SIZES[size].batch_size, config.rounds)
+                _check_inputs(made, config)
+                for row in _compare(times, SIZES[size]):
+                    rows.append({"network": size, "arithmetic": precision, **row})
+                    say(_line(rows[-1]))
+    table.write_rows(config.out, _table_rows(rows))
 
 
-def _steps(size: Size, config: Config) -> Iterator[tuple[str, str, Callable[[], None]]]:
-    for precision in config.precisions:
-        yield "ours", precision, _our_step(size, precision)
-        yield PAIRED, precision, _our_step(size, precision, paired_negatives=1)
-    if config.pytorch and importlib.util.find_spec("torch"):
-        for precision in config.precisions:
-            yield PYTORCH, precision, _torch_step(size, precision)
-            yield NETWORK_ALONE, precision, _torch_step(size, precision, prepares=False)
+def _commands(
+    config: Config, size: str, made: pathlib.Path, precision: str
+) -> dict[str, list[str]]:
+    ours = {
+        name: [sys.executable, "-c", _SERVE, name, size, precision]
+        for name in (OURS, PAIRED, MATMUL)
+    }
+    if config.other_python is None:
+        return ours
+    peer = [config.other_python, "-m", _PEER]
+    return ours | {name: [*peer, name, str(made), precision] for name in (PYTORCH, NETWORK_ALONE)}
 
 
-def seconds_per_step(step: Callable[[], None], seconds: float) -> float:
-    """Returns the median over at least three steps, after two that do not count."""
-    step()
-    step()
-    times = []
-    while len(times) < 3 or sum(times) < seconds:
-        times.append(seconds_of(step))
-    return statistics.median(times)
+def _compare(times: dict[str, np.ndarray], size: Size) -> Iterator[dict]:
+    clock = {name: each[:, 0] for name, each in times.items()}
+    matmul = clock.pop(MATMUL) / (2 * _SIDE**3 / 1e9)  # seconds per GFLOP
+    gflop = size.batch_size * training_gflop_per_pair(size.config)
+    for name, took in clock.items():
+        done = gflop / (2 if name == PAIRED else 1)
+        yield {
+            "step": name,
+            "pairs/s": float(size.batch_size / np.median(took)),
+            "of ours": float(np.median(clock[OURS] / took)),
+            "GFLOP/s": float(done / np.median(took)),
+            "of matrix product": float(np.median(matmul * done / took)),
+        }
 
 
-def matmul_gflops(precision: str, seconds: float, side: int = 2048) -> float:
-    """Returns the machine's rate on a product of two square matrices."""
-    a = tf.cast(tf.random.normal([side, side]), precision)
-    product = tf.function(lambda: tf.reduce_sum(tf.cast(tf.matmul(a, a), tf.float32)))
-    return 2 * side**3 / seconds_per_step(lambda: product().numpy(), seconds) / 1e9
+def _line(row: dict) -> str:
+    shown = {
+        **row,
+        "pairs/s": f"{row['pairs/s']:.1f}",
+        "of ours": f"{row['of ours']:.2f}",
+        "GFLOP/s": f"{row['GFLOP/s']:.0f}",
+        "of matrix product": f"{row['of matrix product']:.2f}",
+    }
+    return "| " + " | ".join(str(shown[name]) for name in _COLUMNS.split("|")) + " |"
+
+
+def _table_rows(rows: list[dict]) -> Iterator[table.Row]:
+    """Yields a row for each of ours beside each peer."""
+    beside = {PAIRED: "", PYTORCH: "PyTorch", NETWORK_ALONE: "PyTorch, network alone"}
+    for row in rows:
+        if row["step"] == OURS:
+            ours = row
+            continue
+        shown = row if row["step"] == PAIRED else ours
+        yield table.Row(
+            f"training step, {row['network']}, {row['arithmetic']}"
+            + (", paired negatives" if row["step"] == PAIRED else ""),
+            shown["pairs/s"],
+            "pairs/s",
+            beside[row["step"]] or "ours, independent pairs",
+            row["of ours"] if row["step"] == PAIRED else 1 / row["of ours"],
+            MATMUL,
+            shown["of matrix product"],
+        )
 
 
 def training_gflop_per_pair(config: models.ModelConfig) -> float:
@@ -128,7 +166,19 @@ def training_gflop_per_pair(config: models.ModelConfig) -> float:
     return total / 1e9
 
 
-def _our_step(size: Size, precision: str, *, paired_negatives: int = 0) -> Callable[[], None]:
+# --- Our engines ---------------------------------------------------------------------------------
+def serve(name: str, size: str, precision: str) -> None:
+    """Runs one of this package's steps, or the matrix product."""
+    if name == MATMUL:
+        a = tf.cast(tf.random.normal([_SIDE, _SIDE]), precision)
+        product = tf.function(lambda: tf.reduce_sum(tf.cast(tf.matmul(a, a), tf.float32)))
+        by_turns.serve(lambda _: product().numpy())
+        return
+    step = _step(SIZES[size], precision, paired_negatives=int(name == PAIRED))
+    by_turns.serve(lambda _: step())
+
+
+def _step(size: Size, precision: str, *, paired_negatives: int) -> Callable[[], None]:
     config = dataclasses.replace(size.config, precision=precision)
     pipeline = input_pipeline.PipelineConfig(
         size.batch_size, frame_px=config.frame_px, paired_negatives=paired_negatives
@@ -138,97 +188,65 @@ def _our_step(size: Size, precision: str, *, paired_negatives: int = 0) -> Calla
         shards = tiny_shards.write_shards(pathlib.Path(folder), clips)
         strategy = tf.distribute.MirroredStrategy(_one_device())
         trainer = Trainer(strategy, config, pipeline, TrainingConfig(folder), shards)
-    batch = {name: tf.constant(raw) for name, raw in _raw_batch(size, pipeline.clips_per_batch)}
+    raw = _raw_batch(size.config.frame_px, pipeline.clips_per_batch)
+    batch = {name: tf.constant(array) for name, array in raw.items()}
     batch["corresponds"] = tf.constant([1, 0] * (size.batch_size // 2))
     forever = iter(lambda: batch, None)
     return lambda: trainer.step(forever)[0].numpy()
-
-
-def _raw_batch(size: Size, num: int) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields what the input pipeline gives, by name."""
-    rng, side = np.random.default_rng(0), size.config.frame_px
-    yield "image", rng.integers(0, 256, (num, side, side, 3)).astype(np.uint8)
-    yield "waveform", rng.integers(-9000, 9000, (num, constants.AUDIO_SAMPLES)).astype(np.int16)
-    yield "draws", rng.random((num, augment.NUM_DRAWS), np.float32)
 
 
 def _one_device() -> list[str]:
     return ["/gpu:0" if tf.config.list_physical_devices("GPU") else "/cpu:0"]
 
 
-# --- The yardstick -------------------------------------------------------------------------------
-def _torch_step(size: Size, precision: str, *, prepares: bool = True) -> Callable[[], None]:
-    import torch
+def _raw_batch(side: int, num: int) -> dict[str, np.ndarray]:
+    """Returns what the input pipeline gives, by name."""
+    rng = np.random.default_rng(0)
+    return {
+        "image": rng.integers(0, 256, (num, side, side, 3)).astype(np.uint8),
+        "waveform": rng.integers(-9000, 9000, (num, constants.AUDIO_SAMPLES)).astype(np.int16),
+        "draws": rng.random((num, augment.NUM_DRAWS), np.float32),
+    }
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    width, stride = size.config.width, size.config.stride
-    pool4 = convnets.scaled_channels(constants.POOL4_UNITS, width)
-    vision, audio = _torch_tower(3, width, stride), _torch_tower(1, width, stride)
-    layers = torch.nn.Linear(2 * pool4, 128), torch.nn.ReLU(), torch.nn.Linear(128, 2)
-    head = torch.nn.Sequential(*layers)
-    network = torch.nn.ModuleList([vision, audio, head])
-    network.to(device, memory_format=torch.channels_last)
-    adam = torch.optim.Adam(network.parameters(), lr=1e-4)
-    loss_of = torch.nn.CrossEntropyLoss()
-    raw = [torch.from_numpy(array).to(device) for _, array in _raw_batch(size, size.batch_size)]
+
+# --- The peer's input ----------------------------------------------------------------------------
+def _write_batch(size: Size, made: pathlib.Path) -> None:
+    """Writes the batch for the peer, what it shall make of it, and the network's settings."""
+    raw = _raw_batch(size.config.frame_px, size.batch_size)
     settings = size.config.spectrogram_settings
-    ready = _torch_inputs(*raw, **settings)
-    target = torch.tensor([1, 0] * (size.batch_size // 2), device=device)
-    half = precision == "bfloat16"
-
-    def step():
-        frame, sound = _torch_inputs(*raw, **settings) if prepares else ready
-        adam.zero_grad()
-        with torch.autocast(device, torch.bfloat16, enabled=half):
-            loss = loss_of(head(torch.cat([vision(frame), audio(sound)], 1)).float(), target)
-        loss.backward()
-        adam.step()
-        return float(loss)
-
-    return step
-
-
-def _torch_inputs(image, waveform, draws, *, pad_end: bool, average: int):
-    """Does what `input_pipeline.prepare_batch` does: jitter and log-spectrogram."""
-    import torch
-
-    draws = 2.0 * draws - 1.0
-    saturation = 1.0 + augment.SATURATION_RANGE * draws[:, augment.SATURATION, None, None]
-    brightness = 2.0 * augment.BRIGHTNESS_RANGE * draws[:, augment.BRIGHTNESS, None, None]
-    luma = torch.tensor(augment.LUMA, device=image.device)[:, None].expand(3, 3)
-    matrix = saturation * torch.eye(3, device=image.device) + (1.0 - saturation) * luma
-    pixels = image.reshape(len(image), -1, 3).float() / 127.5 - 1.0
-    pixels = torch.clip(torch.baddbmm(brightness, pixels, matrix), -1.0, 1.0)
-    frame = pixels.reshape(image.shape).permute(0, 3, 1, 2)  # as it lies there: channels last
-
-    hop, length = constants.STFT_HOP_SAMPLES, constants.STFT_WINDOW_SAMPLES
-    volume = 1.0 + constants.VOLUME_JITTER * draws[:, augment.VOLUME, None]
-    sound = torch.nn.functional.pad(waveform.float() / 32768.0 * volume, (0, hop * pad_end))
-    windows = sound.unfold(1, length, hop) * torch.hann_window(length, device=image.device)
-    magnitude = torch.fft.rfft(windows, constants.FFT_LENGTH).abs()
-    sound = torch.log(magnitude + constants.LOG_OFFSET).transpose(1, 2)[:, None]
-    if average > 1:
-        sound = torch.nn.functional.avg_pool2d(sound, average, ceil_mode=True)
-    return frame, sound
+    prepared = input_pipeline.prepare_batch(
+        {name: tf.constant(array) for name, array in raw.items()}, spectrogram_settings=settings
+    )
+    np.savez(made / "batch.npz", **raw)
+    np.savez(made / "prepared.npz", **{name: array.numpy() for name, array in prepared.items()})
+    layers = [
+        [name, units and convnets.scaled_channels(units, size.config.width)]
+        for name, units in convnets.CONVNET_LAYERS
+    ]
+    named = ("SATURATION", "BRIGHTNESS", "VOLUME", "SATURATION_RANGE", "BRIGHTNESS_RANGE", "LUMA")
+    described = {
+        "layers": layers,
+        "stride": size.config.stride,
+        **{name.lower(): getattr(augment, name) for name in named},
+        "volume_range": constants.VOLUME_JITTER,
+        "stft_hop": constants.STFT_HOP_SAMPLES,
+        "stft_window": constants.STFT_WINDOW_SAMPLES,
+        "fft_length": constants.FFT_LENGTH,
+        "log_offset": constants.LOG_OFFSET,
+        **settings,
+    }
+    (made / "settings.json").write_text(json.dumps(described))
 
 
-def _torch_tower(channels: int, width: float, stride: int):
-    from torch import nn
-
-    layers = []
-    for name, units in convnets.CONVNET_LAYERS:
-        if units is None:
-            layers.append(nn.MaxPool2d(2))
-            continue
-        units = convnets.scaled_channels(units, width)
-        step = stride if name == "conv1_1" else 1
-        layers += [
-            nn.Conv2d(channels, units, 3, stride=step, padding=1, bias=False),
-            nn.BatchNorm2d(units),
-            nn.ReLU(inplace=True),
-        ]
-        channels = units
-    return nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten())
+def _check_inputs(made: pathlib.Path, config: Config) -> None:
+    """Refuses a peer that prepares other inputs than this package."""
+    if config.other_python is None:
+        return
+    ours, theirs = np.load(made / "prepared.npz"), np.load(made / "peer_prepared.npz")
+    for name in theirs.files:
+        apart = np.abs(ours[name] - theirs[name]).max()
+        if not apart < 1e-3:
+            raise UserError(f"PyTorch's {name} differs by {apart:.1e}; need the same input")
 
 
 if __name__ == "__main__":

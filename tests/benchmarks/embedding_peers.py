@@ -1,21 +1,21 @@
 """Engines that embed sound, each in a process of its own; `bench_embedding` asks them by turns.
 
-    python tests/benchmarks/embedding_peers.py pytorch FOLDER float32
+    python -m tests.benchmarks.embedding_peers pytorch FOLDER float32
 
 The peers, PyTorch and ONNX Runtime, run in another environment: nothing of l3net is imported here.
 FOLDER holds sound.npy, float32 [samples] at 48 kHz, and what `bench_embedding` wrote for the
-engine. A line of standard input, the number of windows of a batch, gets a line of JSON: seconds on
-the clock and of processor time for a batch, from the sound in memory to pool4 in memory.
+engine. A request's size is the number of windows of a batch; the work leads from the sound in
+memory to pool4 in memory.
 """
 
-import json
 import os
 import pathlib
 import sys
-import time
 from collections.abc import Callable
 
 import numpy as np
+
+from tests.benchmarks import by_turns
 
 HOP, LENGTH, STFT_HOP = 4_800, 48_000, 240  # 0.1 s, a window, and a hop of its spectrogram
 # float32 [samples], windows -> pool4 float32 [windows, D]
@@ -33,21 +33,22 @@ def windows_of(sound: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(views[::HOP])
 
 
-def serve(engine: Engine, folder: pathlib.Path) -> None:
-    """Answers requests until the input ends; the first result of a size is written to FOLDER."""
-    sound, seen = np.load(folder / "sound.npy"), set()
-    print("ready", flush=True)  # noqa: T201
-    for line in sys.stdin:
-        num = int(line)
-        stretch = sound[: num_samples(num)]
-        if num not in seen:
-            seen.add(num)
-            np.save(folder / f"pool4_{num}.npy", engine(stretch))
-            engine(stretch)
-        wall, processor = time.perf_counter(), time.process_time()
-        engine(stretch)
-        took = time.perf_counter() - wall, time.process_time() - processor
-        print(json.dumps(took), flush=True)  # noqa: T201
+def result_path(folder: pathlib.Path, name: str, precision: str, num_windows: int) -> pathlib.Path:
+    """Returns the file of an engine's pool4 for the first windows, float32 [num_windows, D]."""
+    return folder / f"{name} {precision} {num_windows}.npy"
+
+
+def serve(engine: Engine, folder: pathlib.Path, name: str, precision: str) -> None:
+    """Answers requests, the number of windows; the first result of each goes into a file."""
+    sound = np.load(folder / "sound.npy")
+
+    def work(num_windows):
+        pool4 = engine(sound[: num_samples(num_windows)])
+        path = result_path(folder, name, precision, num_windows)
+        if not path.exists():
+            np.save(path, pool4)
+
+    by_turns.serve(work)
 
 
 def onnxruntime_engine(folder: pathlib.Path, precision: str) -> Engine:
@@ -129,4 +130,5 @@ def _same(side: int, stride: int) -> tuple[int, int]:
 ENGINES = {"pytorch": pytorch_engine, "onnxruntime": onnxruntime_engine}
 
 if __name__ == "__main__":
-    serve(ENGINES[sys.argv[1]](pathlib.Path(sys.argv[2]), sys.argv[3]), pathlib.Path(sys.argv[2]))
+    _name, _folder, _precision = sys.argv[1], pathlib.Path(sys.argv[2]), sys.argv[3]
+    serve(ENGINES[_name](_folder, _precision), _folder, _name, _precision)

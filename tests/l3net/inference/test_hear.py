@@ -154,8 +154,7 @@ def test_windows_of_many_sounds_share_batches(network, monkeypatch):
     model = hear.load_model(network)
     assert model.timestamp_embedding_size == 5
     sizes.clear()
-    embeddings, _ = hear.get_timestamp_embeddings(noise(4, 0.5), model)  # 10 windows each
-    assert embeddings.shape == (4, 10, 5)
+    assert hear.get_scene_embeddings(noise(20, 1.4), model).shape == (20, 5)  # 2 windows each
     assert sizes == [32, 8]
 
 

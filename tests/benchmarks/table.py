@@ -1,0 +1,79 @@
+"""The one table of `make bench`: speeds beside a peer's and beside what limits them.
+
+    python -m tests.benchmarks.table --out=runs/bench/bench.md runs/bench/*.json
+
+The benchmarks write their rows with --out; this puts them together as Markdown.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterable
+
+from l3net import flags
+from l3net.files import write_whole
+from l3net.flags import setting
+from tests.benchmarks.timing import say
+
+_HEADER = (
+    "| what | ours | beside | ours / that | limit | ours / limit |\n|---|---:|---|---:|---|---:|"
+)
+OUT_HELP = "File that gets rows of the table of `make bench`, as JSON."
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A rate or a time, and how its speed compares: medians over rounds by turns."""
+
+    what: str
+    ours: float
+    unit: str
+    beside: str = ""  # the peer, or the other way to do it
+    of_beside: float | None = None  # above 1: ours is faster
+    limit: str = ""
+    of_limit: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Where the table goes."""
+
+    out: str = setting("runs/bench/bench.md", "File that gets the table, as Markdown.")
+    not_run: str = setting("", "What was not measured, to be said below the table.")
+
+
+def write_rows(path: str | None, rows: Iterable[Row]) -> None:
+    """Writes a benchmark's rows for this table, where a path is given."""
+    if path is not None:
+        pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps([dataclasses.asdict(row) for row in rows], indent=1)
+        write_whole(pathlib.Path(path), text)
+
+
+def markdown(rows: Iterable[Row]) -> str:
+    """Returns the table."""
+    return "\n".join([_HEADER, *map(_line, rows)]) + "\n"
+
+
+def _line(row: Row) -> str:
+    ours = f"{row.ours:.3g}" if row.ours < 100 else f"{row.ours:,.0f}"
+    cells = [row.what, f"{ours} {row.unit}", row.beside or "—", _ratio(row.of_beside)]
+    return "| " + " | ".join([*cells, row.limit or "—", _ratio(row.of_limit)]) + " |"
+
+
+def _ratio(ratio: float | None) -> str:
+    return "—" if ratio is None else f"{ratio:.2f}"
+
+
+def main(paths: list[str], config: Config) -> None:
+    """Reads the rows, prints and writes the table."""
+    rows = [Row(**row) for path in paths for row in json.loads(pathlib.Path(path).read_text())]
+    text = markdown(rows)
+    if config.not_run:
+        text += f"\nNot run: {config.not_run}.\n"
+    say(text)
+    write_whole(pathlib.Path(config.out), text)
+
+
+if __name__ == "__main__":
+    flags.run(main, Config, arguments="the files that benchmarks wrote with --out")
