@@ -338,7 +338,7 @@ PEERS := --other_python=$(FORMATS)/bin/python
 bench_training_step := $(PEERS)
 bench_embedding := $(PEERS)
 bench_cold_start := $(if $(wildcard $(OPENL3)/.ready),--openl3_python=$(OPENL3)/bin/python)
-bench_extract := --media_dir=$(SOUNDS) --sizes=stride2,demo --hops_seconds=0.5
+bench_extract := --media_dir=$(SOUNDS) --sizes=stride2,demo
 bench_flow := --videos=$(FLOW_VIDEOS)
 NOT_RUN := $(if $(SOUNDS),,extract (SOUNDS=folder)) $(if $(FLOW_VIDEOS),,flow (FLOW_VIDEOS=a.mp4))
 

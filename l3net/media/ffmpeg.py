@@ -16,8 +16,8 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -152,6 +152,63 @@ class _OtherTracks(Exception):  # noqa: N818  no error
     """The listing of a file says that another track is wanted, or other filters: these."""
 
 
+_OnListing: TypeAlias = Callable[[list[str]], None]
+_Result = TypeVar("_Result")
+
+
+def _by_first_tracks(
+    path: str | pathlib.Path,
+    kinds: Sequence[str],
+    begin: Callable[..., _Result],
+    *,
+    timeout_seconds: float | None = None,
+) -> tuple[_Result, Sequence[tracks.Track]]:
+    """Begins with the first tracks, which are mostly the default ones; returns with which.
+
+    The process that decodes them lists the streams before: if others are wanted, it is ended and
+    another begins. A process that only lists would take as long as decoding half a second.
+
+    Args:
+        path: the file.
+        kinds: `PICTURE`, `SOUND`.
+        begin: takes a track of each kind and `on_listing`, and decodes at least until that was
+            called (see `ffmpeg_process.run_to_end`).
+        timeout_seconds: limit for a listing by a process of its own.
+    """
+    told: list[tracks.Track] = []
+
+    def on_listing(lines: list[str]) -> None:
+        told[:] = (tracks.default(kind, lines) for kind in kinds)
+        if not _are_plain(told):
+            raise _OtherTracks(*told)
+
+    firsts = [tracks.first(kind) for kind in kinds]
+    try:
+        return begin(*firsts, on_listing=on_listing), told or firsts
+    except _OtherTracks as error:
+        others = error.args
+    except MediaError as error:
+        if told or error.reason != "decode":
+            raise
+        # No decoder for a first track, for one.
+        others = tuple(tracks.choose(path, kind, None, timeout_seconds) for kind in kinds)
+        if _are_plain(others):
+            raise
+    return begin(*others), others
+
+
+def _are_plain(chosen: Iterable[tracks.Track]) -> bool:
+    """Returns whether tracks are the first of their kind and pictures need no filter."""
+    for track in chosen:
+        if track.specifier == tracks.first(SOUND).specifier:
+            continue
+        if track.specifier != tracks.first(PICTURE).specifier:
+            return False
+        if picture_filters.deinterlaced(track, 0) or picture_filters.hdr_of(track):
+            return False
+    return True
+
+
 class _Decoded(NamedTuple):
     """What one ffmpeg process gave, counted from the wanted start; sound may begin before it."""
 
@@ -177,48 +234,24 @@ class _Cut:
     timeout_seconds: float
 
     def decoded(self, reading: Reading) -> _Decoded:
-        """Decodes with one process where the first tracks are the right ones, as they mostly are.
-
-        It lists the streams before it decodes them: if others are wanted, it is ended and another
-        begins. A process that only lists would take as long as decoding half a second.
-        """
+        """Decodes the wanted tracks, with one process where they are the first ones."""
+        limit = self.timeout_seconds
         if reading.video_track is None and reading.audio_track is None:
-            try:
-                return self._first_tracks()
-            except _OtherTracks as error:
-                return self._from(*error.args)
-        return self._from(
-            tracks.choose(self.path, PICTURE, reading.video_track, self.timeout_seconds),
-            tracks.choose(self.path, SOUND, reading.audio_track, self.timeout_seconds),
-        )
-
-    def _first_tracks(self) -> _Decoded:
-        """Raises _OtherTracks, with these, if the first tracks, unfiltered, are the wrong ones."""
-        told: list[tracks.Track] = []
-
-        def on_listing(lines: list[str]) -> None:
-            told[:] = (tracks.default(kind, lines) for kind in (PICTURE, SOUND))
-            if not _are_plain(*told):
-                raise _OtherTracks(*told)
-
-        try:
-            decoded = self._from(tracks.first(PICTURE), tracks.first(SOUND), on_listing)
-        except MediaError as error:
-            if not told and error.reason == "decode":  # no decoder for a first track, for one
-                limit = self.timeout_seconds
-                each = [tracks.choose(self.path, kind, None, limit) for kind in (PICTURE, SOUND)]
-                if not _are_plain(*each):
-                    raise _OtherTracks(*each) from None
-            raise
-        seen, heard = told or (tracks.first(PICTURE), tracks.first(SOUND))
-        origin = Origin(seen.number, seen.num_tracks, heard.number, heard.num_tracks)
-        return decoded._replace(origin=origin)
+            decoded, (seen, heard) = _by_first_tracks(
+                self.path, (PICTURE, SOUND), self._from, timeout_seconds=limit
+            )
+        else:
+            seen = tracks.choose(self.path, PICTURE, reading.video_track, limit)
+            heard = tracks.choose(self.path, SOUND, reading.audio_track, limit)
+            decoded = self._from(seen, heard)
+        counts = seen.number, seen.num_tracks, heard.number, heard.num_tracks
+        return decoded._replace(origin=Origin(*counts, decoded.origin.picture))
 
     def _from(
         self,
         seen: tracks.Track,
         heard: tracks.Track,
-        on_listing: Callable[[list[str]], None] | None = None,
+        on_listing: _OnListing | None = None,
     ) -> _Decoded:
         lead_seconds = _lead_seconds(self.start_seconds)
         tone_mapping = picture_filters.tone_mapped(self.path, seen)
@@ -253,13 +286,6 @@ class _Cut:
     def _input(self, listing: bool) -> list[str]:
         seconds = self.seconds + _MARGIN_SECONDS
         return _input(self.path, self.start_seconds, seconds, strict=self.strict, listing=listing)
-
-
-def _are_plain(seen: tracks.Track, heard: tracks.Track) -> bool:
-    """Returns whether tracks are the first of their kind and the pictures need no filter."""
-    is_filtered = picture_filters.deinterlaced(seen, 0) or picture_filters.hdr_of(seen)
-    firsts = tracks.first(PICTURE).specifier, tracks.first(SOUND).specifier
-    return (seen.specifier, heard.specifier) == firsts and not is_filtered
 
 
 def _assemble(
@@ -360,15 +386,25 @@ def stream_pcm(
     Yields interleaved 16-bit little-endian samples of 1 or 2 channels, in pieces of any length;
     nothing if there is no sound. Raises MediaError if the file cannot be decoded to its end.
     """
-    heard = tracks.choose(path, SOUND, track)
 
-    def arguments(first: int, sound: int) -> list[str]:
-        output = _sound_output(heard, first, sample_rate_hz, num_channels)
-        return [*_input(path, start_seconds, seconds), *output, f"pipe:{sound}"]
+    def begin(
+        heard: tracks.Track, on_listing: _OnListing | None = None
+    ) -> tuple[bytes, Generator[bytes, None, None]]:
+        def arguments(first: int, sound: int) -> list[str]:
+            output = _sound_output(heard, first, sample_rate_hz, num_channels)
+            listing = on_listing is not None
+            source = _input(path, start_seconds, seconds, listing=listing)
+            return [*source, *output, f"pipe:{sound}"]
 
-    stream = ffmpeg_process.stream(path, arguments)
+        chunks = ffmpeg_process.stream(path, arguments, on_listing)
+        return next(chunks, b""), chunks
+
+    if track is None:
+        (words, stream), _ = _by_first_tracks(path, [SOUND], begin)
+    else:
+        words, stream = begin(tracks.choose(path, SOUND, track))
     with contextlib.closing(stream):
-        late_seconds = _first_seconds(next(stream, b"")) - _lead_seconds(start_seconds)
+        late_seconds = _first_seconds(words) - _lead_seconds(start_seconds)
         if late_seconds > _limit_seconds(path):
             raise _too_long(path, "sound")
         bytes_per_second = 2 * num_channels * sample_rate_hz

@@ -47,6 +47,7 @@ _MAX_PIXELS = 35_389_440  # 8192 x 4320
 _MAX_BLOCK_BYTES = 256 << 20  # of one piece of memory
 _MAX_CHANNELS = 16  # without a layout; ffmpeg cannot mix more
 _MAX_STREAMS = 64  # films carry a stream per subtitle language
+_MAX_HELD = 64  # pieces of data, until the streams are listed
 _MAX_LISTED = 1000  # lines: a stream is listed once per programme that it belongs to
 _PROBE_BYTES = 10_000_000
 _PROBE_MICROSECONDS = 10_000_000
@@ -250,12 +251,7 @@ def run_to_end(
     """
     num_words, num_data = num_pipes
     outputs = [bytearray() for _ in range(num_words + num_data)]
-    child: _Child
-    if on_listing is None:
-        child = _Child(path, arguments, len(outputs), timeout_seconds=timeout_seconds)
-    else:
-        child = _Telling(path, arguments, len(outputs), on_listing, timeout_seconds)
-    with child:
+    with _started(path, arguments, len(outputs), on_listing, timeout_seconds) as child:
         for index, chunk in child.chunks(gathered=range(num_words, len(outputs))):
             outputs[index] += chunk
             if sum(map(len, outputs)) > _MAX_OUTPUT_BYTES:
@@ -265,24 +261,48 @@ def run_to_end(
 
 
 def stream(
-    path: str | pathlib.Path, arguments: Callable[..., list[str]]
+    path: str | pathlib.Path,
+    arguments: Callable[..., list[str]],
+    on_listing: Callable[[list[str]], None] | None = None,
 ) -> Generator[bytes, None, None]:
     """Runs ffmpeg with two pipes: a few words come out of the first one, data out of the second.
 
     Yields all words that came before the first data, then the data; nothing if there is no data.
-    Raises MediaError as `run_to_end`, but only waiting for output is limited, not the total time.
+    `on_listing` is called before. Raises MediaError as `run_to_end`, but only waiting for output is
+    limited, not the total time.
     """
-    with _Child(path, arguments, 2) as child:
-        words, started = b"", False
+    with _started(path, arguments, 2, on_listing, None) as child:
+        words, held, started = b"", [], False
         for index, chunk in child.chunks():
             if index == 0:
                 words += chunk
                 continue
+            held.append(chunk)
+            if child.is_listing and len(held) < _MAX_HELD:
+                continue  # the listing was written first, but may be read second
+            child.tell()
             if not started:
                 started = True
                 yield words
-            yield chunk
+            yield from held
+            held.clear()
+        child.tell()
+        if held:  # all there was came before the listing
+            yield words
+            yield from held
         child.check()
+
+
+def _started(
+    path: str | pathlib.Path,
+    arguments: Callable[..., list[str]],
+    num_pipes: int,
+    on_listing: Callable[[list[str]], None] | None,
+    timeout_seconds: float | None,
+) -> "_Child":
+    if on_listing is None:
+        return _Child(path, arguments, num_pipes, timeout_seconds=timeout_seconds)
+    return _Telling(path, arguments, num_pipes, on_listing, timeout_seconds)
 
 
 class _Child:
@@ -393,6 +413,14 @@ class _Child:
         return [each for each in self._arguments if _kind(each) in NAMES]
 
     @property
+    def is_listing(self) -> bool:
+        """Whether ffmpeg has not said yet what streams there are."""
+        return False
+
+    def tell(self) -> None:
+        """Hands over the listing of the streams as far as it came, once."""
+
+    @property
     def messages(self) -> bytes:
         """The end of what ffmpeg said so far."""
         return self._error_tail
@@ -470,8 +498,11 @@ class _Telling(_Child):
         elif line.startswith(b"Stream mapping:"):
             self.tell()
 
+    @property
+    def is_listing(self) -> bool:
+        return self._on_listing is not None
+
     def tell(self) -> None:
-        """Hands over the listing, once."""
         on_listing, self._on_listing = self._on_listing, None
         if on_listing is not None:
             on_listing(self._lines)
