@@ -355,7 +355,7 @@ bench-embedding: $(BENCH)/embedding.json  ## Windows of sound per second beside 
 OF_SEEDS := avc table4 retrieval localization
 .PHONY: readme
 readme: $(READY)  ## Put the tables of the last runs on the demo data, av_digits and real material into README.md and docs/
-	$(RUN) eval.reporting.docs_tables --readme=docs/measurements.md runs/demo/learning_curves.md
+	$(RUN) eval.reporting.docs_tables --readme=docs/measurements.md runs/demo/learning_curves.md $(BENCH)/bench.md
 	$(RUN) eval.reporting.docs_tables --readme=docs/demo_results.md --names=networks,table2,table3,table4,retrieval,localization,claims \
 	  $(patsubst %,runs/demo/%.md,avc_accuracy table2 table3 table4 retrieval localization claims)
 	$(RUN) eval.reporting.docs_tables --readme=docs/demo_results.md --names=$(call joined,$(OF_SEEDS:%=%_over_seeds)) \
