@@ -43,14 +43,22 @@ SIZES = {
     "demo": {"model": "l3_net_ots", "width": 0.25, "frame_px": 112, "spectrogram_average": 2},
 }
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
-SHARED, APART, MATMUL = "shared", "apart", "matrix product"
+SHARED, APART = "shared", "apart"
 PYTORCH = "pytorch"
 PEERS = {PYTORCH: "PyTorch", "onnxruntime": "ONNX Runtime"}
 _REPOSITORY = pathlib.Path(__file__).parents[2]
 _OURS = "from tests.benchmarks import bench_embedding as b; import sys; b.serve(*sys.argv[1:])"
-_COLUMNS = (
-    "network|arithmetic|batch|engine|windows/s|of shared|GFLOP/s|of matrix product|difference"
-)
+_COLUMNS = {
+    "network": "",
+    "arithmetic": "",
+    "batch": "d",
+    "engine": "",
+    "windows/s": ".1f",
+    "of shared": ".2f",
+    "GFLOP/s": ".0f",
+    "of matrix product": ".2f",
+    "difference": ".0e",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,12 +83,12 @@ class Config:
 def main(config: Config) -> None:
     """Measures and prints."""
     rows: list[dict] = []
-    say("| " + _COLUMNS.replace("|", " | ") + " |\n|" + "---|---|---:|---|" + "---:|" * 5)
+    say(table.head(_COLUMNS))
     for size in config.sizes:
         with tempfile.TemporaryDirectory() as made:
             for row in _measure(size, pathlib.Path(made), config):
                 rows.append({"network": size, **row})
-                say(_line(rows[-1]))
+                say(table.line(rows[-1], _COLUMNS))
     table.write_rows(config.out, _table_rows(rows))
 
 
@@ -93,15 +101,17 @@ def _measure(size: str, made: pathlib.Path, config: Config) -> Iterator[dict]:
             for batch in map(int, config.batches):
                 times = by_turns.times_of(engines, batch, config.rounds)
                 clock = {name: each[:, int(config.processor_time)] for name, each in times.items()}
-                for row in _compare(clock, batch, gflop):
+                work = dict.fromkeys(clock, gflop)
+                for row in by_turns.rates(clock, "windows/s", batch, work):
                     difference = _difference(made, row["engine"], precision, batch)
-                    yield {"arithmetic": precision, **row, "difference": difference}
+                    given = {"arithmetic": precision, "batch": batch}
+                    yield {**given, **row, "difference": difference}
 
 
 def _commands(config: Config, made: pathlib.Path, precision: str) -> dict[str, list[str]]:
     ours = {
         name: [sys.executable, "-c", _OURS, name, str(made), precision]
-        for name in (SHARED, APART, MATMUL)
+        for name in (SHARED, APART, by_turns.MATRIX_PRODUCT)
     }
     if config.other_python is None:
         return ours
@@ -112,19 +122,6 @@ def _commands(config: Config, made: pathlib.Path, precision: str) -> dict[str, l
         name: [*peers, name, str(made), precision]
         for name in (PEERS if precision == FLOAT32 else [PYTORCH])
     }
-
-
-def _compare(times: dict[str, np.ndarray], batch: int, gflop: float) -> Iterator[dict]:
-    matmul = times.pop(MATMUL) / (2 * _SIDE**3 / 1e9)  # seconds per GFLOP
-    for engine, took in times.items():
-        yield {
-            "batch": batch,
-            "engine": engine,
-            "windows/s": float(batch / np.median(took)),
-            "of shared": float(np.median(times[SHARED] / took)),
-            "GFLOP/s": float(batch * gflop / np.median(took)),
-            "of matrix product": float(np.median(matmul * batch * gflop / took)),
-        }
 
 
 def _difference(made: pathlib.Path, engine: str, precision: str, batch: int) -> float:
@@ -145,25 +142,12 @@ def _table_rows(rows: list[dict]) -> Iterator[table.Row]:
                 "windows/s",
                 PEERS[row["engine"]],
                 1 / row["of shared"],
-                "matrix product",
+                by_turns.MATRIX_PRODUCT,
                 ours["of matrix product"],
             )
 
 
-def _line(row: dict) -> str:
-    shown = {
-        **row,
-        "windows/s": f"{row['windows/s']:.1f}",
-        "of shared": f"{row['of shared']:.2f}",
-        "GFLOP/s": f"{row['GFLOP/s']:.0f}",
-        "of matrix product": f"{row['of matrix product']:.2f}",
-        "difference": f"{row['difference']:.0e}",
-    }
-    return "| " + " | ".join(str(shown[name]) for name in _COLUMNS.split("|")) + " |"
-
-
 # --- What the engines run ------------------------------------------------------------------------
-_SIDE = 2048
 _MAKE = (
     "from tests.benchmarks import bench_embedding as b; import sys; print(b.make(*sys.argv[1:]))"
 )
@@ -202,15 +186,11 @@ def make(folder: str, model_config: str, num_windows: str) -> float:
 
 def serve(name: str, folder: str, precision: str) -> None:
     """Runs one of this package's engines, or the matrix product."""
-    import tensorflow as tf
-
     from l3net.inference import saved_model
 
     made = pathlib.Path(folder)
-    if name == MATMUL:
-        a = tf.cast(tf.random.normal([_SIDE, _SIDE]), precision)
-        product = tf.function(lambda: tf.reduce_sum(tf.cast(tf.matmul(a, a), tf.float32)))
-        by_turns.serve(lambda _: product().numpy())
+    if name == by_turns.MATRIX_PRODUCT:
+        by_turns.serve_matrix_product(precision)
         return
     if precision == BFLOAT16:
         saved_model.use_bfloat16()

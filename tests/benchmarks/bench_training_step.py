@@ -45,8 +45,8 @@ class Size:
     batch_size: int
 
 
-OURS, PAIRED, MATMUL = "ours", "paired", "matrix product"
-PYTORCH, NETWORK_ALONE = "pytorch", "network"
+OURS, PAIRED = "ours", "paired"
+_PEERS = {"pytorch": "PyTorch", "network": "PyTorch, network alone"}
 SIZES = {
     "stride1": Size(models.ModelConfig("l3_net"), 8),
     "stride2": Size(models.ModelConfig("l3_net_ots"), 16),
@@ -56,8 +56,15 @@ SIZES = {
     ),
 }
 _PEER = "tests.benchmarks.training_peer"  # imports torch
-_SIDE = 2048  # of the matrices
-_COLUMNS = "network|arithmetic|step|pairs/s|of ours|GFLOP/s|of matrix product"
+_COLUMNS = {
+    "network": "",
+    "arithmetic": "",
+    "engine": "",
+    "pairs/s": ".1f",
+    "of ours": ".2f",
+    "GFLOP/s": ".0f",
+    "of matrix product": ".2f",
+}
 _SERVE = "from tests.benchmarks import bench_training_step as b; import sys; b.serve(*sys.argv[1:])"
 
 
@@ -76,7 +83,7 @@ class Config:
 
 def main(config: Config) -> None:
     """Measures and prints."""
-    say("| " + _COLUMNS.replace("|", " | ") + " |\n|---|---|---|" + "---:|" * 4)
+    say(table.head(_COLUMNS))
     rows = []
     for size in config.sizes:
         with tempfile.TemporaryDirectory() as name:
@@ -87,9 +94,9 @@ def main(config: Config) -> None:
                 with by_turns.started(commands, made) as engines:
                     times = by_turns.times_of(engines, SIZES[size].batch_size, config.rounds)
                 _check_inputs(made, config)
-                for row in _compare(times, SIZES[size]):
+                for row in _rates(times, SIZES[size]):
                     rows.append({"network": size, "arithmetic": precision, **row})
-                    say(_line(rows[-1]))
+                    say(table.line(rows[-1], _COLUMNS))
     table.write_rows(config.out, _table_rows(rows))
 
 
@@ -98,58 +105,38 @@ def _commands(
 ) -> dict[str, list[str]]:
     ours = {
         name: [sys.executable, "-c", _SERVE, name, size, precision]
-        for name in (OURS, PAIRED, MATMUL)
+        for name in (OURS, PAIRED, by_turns.MATRIX_PRODUCT)
     }
     if config.other_python is None:
         return ours
     peer = [config.other_python, "-m", _PEER]
-    return ours | {name: [*peer, name, str(made), precision] for name in (PYTORCH, NETWORK_ALONE)}
+    return ours | {name: [*peer, name, str(made), precision] for name in _PEERS}
 
 
-def _compare(times: dict[str, np.ndarray], size: Size) -> Iterator[dict]:
+def _rates(times: dict[str, np.ndarray], size: Size) -> Iterator[dict]:
+    gflop = dict.fromkeys(times, training_gflop_per_pair(size.config))
+    gflop[PAIRED] /= 2
     clock = {name: each[:, 0] for name, each in times.items()}
-    matmul = clock.pop(MATMUL) / (2 * _SIDE**3 / 1e9)  # seconds per GFLOP
-    gflop = size.batch_size * training_gflop_per_pair(size.config)
-    for name, took in clock.items():
-        done = gflop / (2 if name == PAIRED else 1)
-        yield {
-            "step": name,
-            "pairs/s": float(size.batch_size / np.median(took)),
-            "of ours": float(np.median(clock[OURS] / took)),
-            "GFLOP/s": float(done / np.median(took)),
-            "of matrix product": float(np.median(matmul * done / took)),
-        }
-
-
-def _line(row: dict) -> str:
-    shown = {
-        **row,
-        "pairs/s": f"{row['pairs/s']:.1f}",
-        "of ours": f"{row['of ours']:.2f}",
-        "GFLOP/s": f"{row['GFLOP/s']:.0f}",
-        "of matrix product": f"{row['of matrix product']:.2f}",
-    }
-    return "| " + " | ".join(str(shown[name]) for name in _COLUMNS.split("|")) + " |"
+    return by_turns.rates(clock, "pairs/s", size.batch_size, gflop)
 
 
 def _table_rows(rows: list[dict]) -> Iterator[table.Row]:
     """Yields a row for each of ours beside each peer."""
-    beside = {PAIRED: "", PYTORCH: "PyTorch", NETWORK_ALONE: "PyTorch, network alone"}
     for row in rows:
-        if row["step"] == OURS:
+        what = f"training step, {row['network']}, {row['arithmetic']}"
+        if row["engine"] == OURS:
             ours = row
-            continue
-        shown = row if row["step"] == PAIRED else ours
-        yield table.Row(
-            f"training step, {row['network']}, {row['arithmetic']}"
-            + (", paired negatives" if row["step"] == PAIRED else ""),
-            shown["pairs/s"],
-            "pairs/s",
-            beside[row["step"]] or "ours, independent pairs",
-            row["of ours"] if row["step"] == PAIRED else 1 / row["of ours"],
-            MATMUL,
-            shown["of matrix product"],
-        )
+        elif row["engine"] == PAIRED:
+            yield _table_row(
+                f"{what}, paired negatives", row, "ours, independent pairs", row["of ours"]
+            )
+        else:
+            yield _table_row(what, ours, _PEERS[row["engine"]], 1 / row["of ours"])
+
+
+def _table_row(what: str, shown: dict, beside: str, ratio: float) -> table.Row:
+    limit = by_turns.MATRIX_PRODUCT, shown["of matrix product"]
+    return table.Row(what, shown["pairs/s"], "pairs/s", beside, ratio, *limit)
 
 
 def training_gflop_per_pair(config: models.ModelConfig) -> float:
@@ -169,10 +156,8 @@ def training_gflop_per_pair(config: models.ModelConfig) -> float:
 # --- Our engines ---------------------------------------------------------------------------------
 def serve(name: str, size: str, precision: str) -> None:
     """Runs one of this package's steps, or the matrix product."""
-    if name == MATMUL:
-        a = tf.cast(tf.random.normal([_SIDE, _SIDE]), precision)
-        product = tf.function(lambda: tf.reduce_sum(tf.cast(tf.matmul(a, a), tf.float32)))
-        by_turns.serve(lambda _: product().numpy())
+    if name == by_turns.MATRIX_PRODUCT:
+        by_turns.serve_matrix_product(precision)
         return
     step = _step(SIZES[size], precision, paired_negatives=int(name == PAIRED))
     by_turns.serve(lambda _: step())

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from l3net.errors import UserError
 
 _REPOSITORY = pathlib.Path(__file__).parents[2]
 _TURN_SECONDS = 1.0
+MATRIX_PRODUCT = "matrix product"  # an engine's name
+_SIDE = 2048  # of its matrices
 
 
 def serve(work: Callable[[int], object]) -> None:
@@ -93,6 +96,15 @@ def started(commands: Mapping[str, Sequence[str]], folder: pathlib.Path) -> Iter
         yield engines
 
 
+def serve_matrix_product(precision: str) -> None:
+    """Answers requests of any size with the time of TensorFlow's product of two matrices."""
+    import tensorflow as tf
+
+    a = tf.cast(tf.random.normal([_SIDE, _SIDE]), precision)
+    product = tf.function(lambda: tf.reduce_sum(tf.cast(tf.matmul(a, a), tf.float32)))
+    serve(lambda _: product().numpy())
+
+
 def times_of(engines: Sequence[Engine], size: int, rounds: int) -> dict[str, np.ndarray]:
     """Asks each engine once per round.
 
@@ -102,3 +114,28 @@ def times_of(engines: Sequence[Engine], size: int, rounds: int) -> dict[str, np.
     turns = [[engine.seconds(size) for engine in engines] for _ in range(rounds)]
     times = np.array(turns, np.float64)
     return {engine.name: times[:, k] for k, engine in enumerate(engines)}
+
+
+def rates(
+    times: Mapping[str, np.ndarray], unit: str, num_items: int, gflop: Mapping[str, float]
+) -> Iterator[dict[str, Any]]:
+    """Yields a row of figures for each engine but the matrix product.
+
+    Args:
+        times: float64 [rounds] by the engine's name, the first ours, `MATRIX_PRODUCT` among them.
+        unit: what is counted, such as "windows/s".
+        num_items: how many of them are done in such a time.
+        gflop: operations of an item by the engine's name, in 1e9.
+    """
+    ours = next(iter(times))
+    per_gflop = times[MATRIX_PRODUCT] / (2 * _SIDE**3 / 1e9)
+    for name, took in times.items():
+        if name != MATRIX_PRODUCT:
+            work = num_items * gflop[name]
+            yield {
+                "engine": name,
+                unit: float(num_items / np.median(took)),
+                f"of {ours}": float(np.median(times[ours] / took)),
+                "GFLOP/s": float(work / np.median(took)),
+                "of matrix product": float(np.median(per_gflop * work / took)),
+            }

@@ -8,7 +8,8 @@ The benchmarks write their rows with --out; this puts them together as Markdown.
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from l3net import flags
 from l3net.files import write_whole
@@ -48,6 +49,17 @@ def write_rows(path: str | None, rows: Iterable[Row]) -> None:
         pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps([dataclasses.asdict(row) for row in rows], indent=1)
         write_whole(pathlib.Path(path), text)
+
+
+def head(columns: Mapping[str, str]) -> str:
+    """Returns the first lines of a Markdown table; see `line`."""
+    rulers = ("---:" if spec else "---" for spec in columns.values())
+    return f"| {' | '.join(columns)} |\n|{'|'.join(rulers)}|"
+
+
+def line(row: Mapping[str, Any], columns: Mapping[str, str]) -> str:
+    """Returns a line of a Markdown table: columns are names and format specifications, "": text."""
+    return f"| {' | '.join(format(row[name], spec) for name, spec in columns.items())} |"
 
 
 def markdown(rows: Iterable[Row]) -> str:
