@@ -1,6 +1,7 @@
 import io
 import os
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -155,3 +156,36 @@ def test_a_file_is_listed_once_and_again_when_it_changed(tmp_path, monkeypatch):
     os.utime(path, ns=(1, 1))
     assert tracks.choose(path, tracks.SOUND).number == 1
     assert len(listed) == 2
+
+
+# --- One process for a file's sound --------------------------------------------------------------
+@pytest.mark.parametrize(("flags", "expected"), [((), 1), ((NONE, DEFAULT, NONE), 2)])
+def test_sound_of_the_first_track_takes_one_process(tmp_path, monkeypatch, flags, expected):
+    started, popen = [], subprocess.Popen
+    path = several(tmp_path / "a.mkv", flags=flags) if flags else make_video(tmp_path / "a.mp4")
+    ffmpeg_process.ffmpeg_version()  # known
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda *a, **given: started.append(a) or popen(*a, **given)
+    )
+    assert sum(map(len, ffmpeg.stream_audio(path))) > 40_000
+    assert len(started) == expected
+
+
+def test_sound_that_is_read_before_the_listing_is_held_back(tmp_path, monkeypatch):
+    program = tmp_path / "ffmpeg"
+    # Writes "0" or "1", the number of the track, as sound, and only then says what there is.
+    program.write_text(
+        "#!/bin/sh\n"
+        '[ "$1" = -version ] && { echo ffmpeg version 9.0; exit; }\n'
+        'for last; do case "$last" in 0:a:*) track=${last#0:a:};; esac; done\n'
+        "printf 0$track >/dev/fd/${last#pipe:}\n"
+        "sleep 0.2\n"
+        'echo "[info]   Stream #0:0: Audio: aac, 48000 Hz, mono" >&2\n'
+        'echo "[info]   Stream #0:1: Audio: aac, 48000 Hz, mono (default)" >&2\n'
+        'echo "[info] Stream mapping:" >&2\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv(ffmpeg.ENVIRONMENT_VARIABLE, str(program))
+    (tmp_path / "a.mkv").touch()
+    (block,) = ffmpeg.stream_audio(tmp_path / "a.mkv")
+    assert block.tobytes() == b"01"
