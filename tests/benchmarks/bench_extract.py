@@ -122,9 +122,14 @@ def _table_rows(row: dict[str, Any], num_files: int) -> Iterator[table.Row]:
     what = f"extract, {row['size']}, every {row['hop']} s"
     slower = f"the slower of decode and network ({max((DECODE, NETWORK), key=row.get)})"
     yield table.Row(
-        what, num_files / row[EXTRACT], "files/s", slower, 1 / row["of the slower"],
-        "both on all cores", 1 / row["of the bound"],
-    )  # fmt: skip
+        what,
+        num_files / row[EXTRACT],
+        "files/s",
+        slower,
+        1 / row["of the slower"],
+        "both on all cores",
+        1 / row["of the bound"],
+    )
 
 
 def _bound(turn: dict[str, tuple[float, float]]) -> float:
