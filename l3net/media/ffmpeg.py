@@ -17,7 +17,7 @@ import os
 import pathlib
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -152,16 +152,11 @@ class _OtherTracks(Exception):  # noqa: N818  no error
     """The listing of a file says that another track is wanted, or other filters: these."""
 
 
-_OnListing: TypeAlias = Callable[[list[str]], None]
 _Result = TypeVar("_Result")
 
 
 def _by_first_tracks(
-    path: str | pathlib.Path,
-    kinds: Sequence[str],
-    begin: Callable[..., _Result],
-    *,
-    timeout_seconds: float | None = None,
+    kinds: Sequence[str], begin: Callable[..., _Result]
 ) -> tuple[_Result, Sequence[tracks.Track]]:
     """Begins with the first tracks, which are mostly the default ones; returns with which.
 
@@ -169,32 +164,21 @@ def _by_first_tracks(
     another begins. A process that only lists would take as long as decoding half a second.
 
     Args:
-        path: the file.
         kinds: `PICTURE`, `SOUND`.
         begin: takes a track of each kind and `on_listing`, and decodes at least until that was
             called (see `ffmpeg_process.run_to_end`).
-        timeout_seconds: limit for a listing by a process of its own.
     """
     told: list[tracks.Track] = []
 
     def on_listing(lines: list[str]) -> None:
         told[:] = (tracks.default(kind, lines) for kind in kinds)
         if not _are_plain(told):
-            raise _OtherTracks(*told)
+            raise _OtherTracks
 
-    firsts = [tracks.first(kind) for kind in kinds]
     try:
-        return begin(*firsts, on_listing=on_listing), told or firsts
-    except _OtherTracks as error:
-        others = error.args
-    except MediaError as error:
-        if told or error.reason != "decode":
-            raise
-        # No decoder for a first track, for one.
-        others = tuple(tracks.choose(path, kind, None, timeout_seconds) for kind in kinds)
-        if _are_plain(others):
-            raise
-    return begin(*others), others
+        return begin(*map(tracks.first, kinds), on_listing=on_listing), told
+    except _OtherTracks:
+        return begin(*told), told
 
 
 def _are_plain(chosen: Iterable[tracks.Track]) -> bool:
@@ -237,9 +221,7 @@ class _Cut:
         """Decodes the wanted tracks, with one process where they are the first ones."""
         limit = self.timeout_seconds
         if reading.video_track is None and reading.audio_track is None:
-            decoded, (seen, heard) = _by_first_tracks(
-                self.path, (PICTURE, SOUND), self._from, timeout_seconds=limit
-            )
+            decoded, (seen, heard) = _by_first_tracks((PICTURE, SOUND), self._from)
         else:
             seen = tracks.choose(self.path, PICTURE, reading.video_track, limit)
             heard = tracks.choose(self.path, SOUND, reading.audio_track, limit)
@@ -251,7 +233,7 @@ class _Cut:
         self,
         seen: tracks.Track,
         heard: tracks.Track,
-        on_listing: _OnListing | None = None,
+        on_listing: ffmpeg_process.OnListing | None = None,
     ) -> _Decoded:
         lead_seconds = _lead_seconds(self.start_seconds)
         tone_mapping = picture_filters.tone_mapped(self.path, seen)
@@ -388,7 +370,7 @@ def stream_pcm(
     """
 
     def begin(
-        heard: tracks.Track, on_listing: _OnListing | None = None
+        heard: tracks.Track, on_listing: ffmpeg_process.OnListing | None = None
     ) -> tuple[bytes, Generator[bytes, None, None]]:
         def arguments(first: int, sound: int) -> list[str]:
             output = _sound_output(heard, first, sample_rate_hz, num_channels)
@@ -400,7 +382,7 @@ def stream_pcm(
         return next(chunks, b""), chunks
 
     if track is None:
-        (words, stream), _ = _by_first_tracks(path, [SOUND], begin)
+        (words, stream), _ = _by_first_tracks([SOUND], begin)
     else:
         words, stream = begin(tracks.choose(path, SOUND, track))
     with contextlib.closing(stream):

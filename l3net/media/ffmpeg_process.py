@@ -19,7 +19,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import IO, NoReturn, cast
+from typing import IO, NoReturn, TypeAlias, cast
 
 from l3net import constants
 from l3net.errors import UserError
@@ -68,6 +68,7 @@ _IMPLAUSIBLE = b"lavfi.silence_end"
 _LEVELS = b"quiet|panic|fatal|error|warning|info|verbose|debug|trace"
 _LEVEL = re.compile(rb"((?:\[[^\]]*\] )*?)\[(" + _LEVELS + rb")\] (.*)", re.DOTALL)
 _ERRORS = (b"panic", b"fatal", b"error")
+OnListing: TypeAlias = Callable[[list[str]], None]  # takes what `list_streams` returns
 
 
 class MediaError(UserError):
@@ -240,7 +241,7 @@ def run_to_end(
     num_pipes: tuple[int, int],
     timeout_seconds: float,
     strict: bool,
-    on_listing: Callable[[list[str]], None] | None = None,
+    on_listing: OnListing | None = None,
 ) -> list[bytearray]:
     """Runs ffmpeg to its end; returns what came out of each pipe.
 
@@ -263,33 +264,24 @@ def run_to_end(
 def stream(
     path: str | pathlib.Path,
     arguments: Callable[..., list[str]],
-    on_listing: Callable[[list[str]], None] | None = None,
+    on_listing: OnListing | None = None,
 ) -> Generator[bytes, None, None]:
     """Runs ffmpeg with two pipes: a few words come out of the first one, data out of the second.
 
     Yields all words that came before the first data, then the data; nothing if there is no data.
-    `on_listing` is called before. Raises MediaError as `run_to_end`, but only waiting for output is
-    limited, not the total time.
+    `on_listing` is as in `run_to_end`. Raises MediaError as that does, but only waiting for output
+    is limited, not the total time.
     """
     with _started(path, arguments, 2, on_listing, None) as child:
-        words, held, started = b"", [], False
+        words, started = b"", False
         for index, chunk in child.chunks():
             if index == 0:
                 words += chunk
                 continue
-            held.append(chunk)
-            if child.is_listing and len(held) < _MAX_HELD:
-                continue  # the listing was written first, but may be read second
-            child.tell()
             if not started:
                 started = True
                 yield words
-            yield from held
-            held.clear()
-        child.tell()
-        if held:  # all there was came before the listing
-            yield words
-            yield from held
+            yield chunk
         child.check()
 
 
@@ -297,7 +289,7 @@ def _started(
     path: str | pathlib.Path,
     arguments: Callable[..., list[str]],
     num_pipes: int,
-    on_listing: Callable[[list[str]], None] | None,
+    on_listing: OnListing | None,
     timeout_seconds: float | None,
 ) -> "_Child":
     if on_listing is None:
@@ -413,14 +405,6 @@ class _Child:
         return [each for each in self._arguments if _kind(each) in NAMES]
 
     @property
-    def is_listing(self) -> bool:
-        """Whether ffmpeg has not said yet what streams there are."""
-        return False
-
-    def tell(self) -> None:
-        """Hands over the listing of the streams as far as it came, once."""
-
-    @property
     def messages(self) -> bytes:
         """The end of what ffmpeg said so far."""
         return self._error_tail
@@ -466,13 +450,26 @@ class _Telling(_Child):
         path: str | pathlib.Path,
         arguments: Callable[..., list[str]],
         num_pipes: int,
-        on_listing: Callable[[list[str]], None],
+        on_listing: OnListing,
         timeout_seconds: float | None,
     ) -> None:
         self._lines: list[str] = []
-        self._on_listing: Callable[[list[str]], None] | None = on_listing
+        self._on_listing: OnListing | None = on_listing
         self._rest, self._num_bytes = b"", 0
         super().__init__(path, arguments, num_pipes, timeout_seconds=timeout_seconds)
+
+    def chunks(self, gathered: Sequence[int] = ()) -> Iterator[tuple[int, bytes]]:
+        """As `_Child.chunks`, after the listing: written first, it may be read second."""
+        held = []
+        for each in super().chunks(gathered):
+            held.append(each)
+            if self._on_listing is not None and len(held) < _MAX_HELD:
+                continue
+            self._tell()
+            yield from held
+            held.clear()
+        self._tell()
+        yield from held
 
     def _keep_message(self, message: bytes) -> None:
         self._num_bytes += len(message)
@@ -496,13 +493,10 @@ class _Telling(_Child):
         if is_stream and len(self._lines) < _MAX_LISTED:
             self._lines.append(line.decode(errors="replace"))
         elif line.startswith(b"Stream mapping:"):
-            self.tell()
+            self._tell()
 
-    @property
-    def is_listing(self) -> bool:
-        return self._on_listing is not None
-
-    def tell(self) -> None:
+    def _tell(self) -> None:
+        """Hands over the listing as far as it came, once."""
         on_listing, self._on_listing = self._on_listing, None
         if on_listing is not None:
             on_listing(self._lines)
@@ -523,10 +517,8 @@ def list_streams(path: str | pathlib.Path, timeout_seconds: float | None = None)
     def arguments() -> list[str]:
         return input_arguments(path, listing=True)
 
-    child = _Telling(path, arguments, 0, lines.extend, timeout_seconds)
-    with child:
+    with _Telling(path, arguments, 0, lines.extend, timeout_seconds) as child:
         child.succeeds()  # never: it has no output
-        child.tell()
     return lines
 
 
