@@ -16,9 +16,14 @@ from l3net.files import write_whole
 from l3net.flags import setting
 from tests.benchmarks.timing import say
 
-_HEADER = (
-    "| what | ours | beside | ours / that | limit | ours / limit |\n|---|---:|---|---:|---|---:|"
-)
+_COLUMNS = {
+    "what": "",
+    "ours": ">",
+    "beside": "",
+    "ours / that": ">",
+    "limit": "",
+    "ours / limit": ">",
+}
 OUT_HELP = "File that gets rows of the table of `make bench`, as JSON."
 
 
@@ -62,15 +67,16 @@ def line(row: Mapping[str, Any], columns: Mapping[str, str]) -> str:
     return f"| {' | '.join(format(row[name], spec) for name, spec in columns.items())} |"
 
 
-def markdown(rows: Iterable[Row]) -> str:
-    """Returns the table."""
-    return "\n".join([_HEADER, *map(_line, rows)]) + "\n"
-
-
-def _line(row: Row) -> str:
+def _shown(row: Row) -> dict[str, str]:
     ours = f"{row.ours:.3g}" if row.ours < 100 else f"{row.ours:,.0f}"
-    cells = [row.what, f"{ours} {row.unit}", row.beside or "—", _ratio(row.of_beside)]
-    return "| " + " | ".join([*cells, row.limit or "—", _ratio(row.of_limit)]) + " |"
+    return {
+        "what": row.what,
+        "ours": f"{ours} {row.unit}",
+        "beside": row.beside or "—",
+        "ours / that": _ratio(row.of_beside),
+        "limit": row.limit or "—",
+        "ours / limit": _ratio(row.of_limit),
+    }
 
 
 def _ratio(ratio: float | None) -> str:
@@ -80,7 +86,8 @@ def _ratio(ratio: float | None) -> str:
 def main(paths: list[str], config: Config) -> None:
     """Reads the rows, prints and writes the table."""
     rows = [Row(**row) for path in paths for row in json.loads(pathlib.Path(path).read_text())]
-    text = markdown(rows)
+    lines = [head(_COLUMNS), *(line(_shown(row), _COLUMNS) for row in rows)]
+    text = "".join(f"{each}\n" for each in lines)
     if config.not_run:
         text += f"\nNot run: {config.not_run}.\n"
     say(text)
