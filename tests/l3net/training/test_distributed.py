@@ -25,8 +25,12 @@ def shards(tmp_path_factory):
 
 REPLICAS = """
 import dataclasses, json, sys
+import keras
 import numpy as np
 import tensorflow as tf
+# Smooth: where a ReLU or a maximum is all but undecided, rounding picks another gradient.
+keras.layers.ReLU = lambda name: keras.layers.Activation("softplus", name=name)
+keras.layers.MaxPooling2D = keras.layers.AveragePooling2D
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from l3net.training import optimization
@@ -109,7 +113,7 @@ def test_two_replicas_with_synchronized_batch_norm_are_as_one(replicas):
     """Loss, gradients (as Adam's first moments) and moving averages of the same global batches."""
     differences = replicas["synchronized"]
     assert differences["loss"] < 1e-5
-    assert differences["moments"] < 1e-3 and differences["averages"] < 1e-4
+    assert differences["moments"] < 5e-4 and differences["averages"] < 2e-5
 
 
 def test_without_it_each_replica_normalizes_its_own_part(replicas):
