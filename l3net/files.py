@@ -134,6 +134,27 @@ def temporary_name(path: pathlib.Path) -> pathlib.Path:
     return path.with_name(f".{name}.{secrets.token_hex(8)}.tmp")
 
 
+def is_utf8(name: str) -> bool:
+    """Returns whether a name can be written to a list, and TensorFlow can open it."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_for_weights(folder: str | os.PathLike) -> None:
+    """Raises UserError if TensorFlow would find no weights in a folder of this path.
+
+    It takes the path for a pattern, in which [ and the backslash mean something else.
+    """
+    if set("[\\") & set(str(folder)):
+        raise UserError(
+            f"{folder}: TensorFlow finds no weights below a folder with [ or \\ in its name; "
+            "rename it"
+        )
+
+
 def write_whole(path: str | pathlib.Path, data: str | bytes) -> None:
     """Writes a file's content as `written_whole` does; text as UTF-8."""
     with written_whole(path) as partial:

@@ -37,7 +37,7 @@ from absl import logging as absl_logging
 
 from l3net import __version__
 from l3net.errors import UserError
-from l3net.files import disk_errors
+from l3net.files import disk_errors, is_utf8
 
 REQUIRED = dataclasses.MISSING
 CONFIGS = pathlib.Path(__file__).parent / "configs"
@@ -55,6 +55,7 @@ def setting(
     at_least: float | None = None,
     at_most: float | None = None,
     flag: str | None = None,
+    any_name: bool = False,
 ) -> Any:
     """Makes a field of a configuration that is a flag as well.
 
@@ -65,6 +66,7 @@ def setting(
         at_least: the smallest allowed number.
         at_most: the largest allowed number.
         flag: the flag's name where it differs from the field's.
+        any_name: may name files whose names are not UTF-8, for TensorFlow does not open them.
     """
     metadata = {
         "help": help_text,
@@ -72,6 +74,7 @@ def setting(
         "at_least": at_least,
         "at_most": at_most,
         "flag": flag,
+        "any_name": any_name,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -159,8 +162,14 @@ def parse(command_line: Sequence[str], *configs: type[Any]) -> tuple[list[str], 
     rest = values(["", *expand_flagfiles(command_line)])[1:]
     for config in configs:
         for name, field in _flags_of(config):
-            if field.default is REQUIRED and values[name].value is None:
+            value = values[name].value
+            if field.default is REQUIRED and value is None:
                 raise absl_flags.Error(f"--{name} is needed: {field.metadata['help']}")
+            text = ",".join(value) if isinstance(value, list) else str(value)
+            if not field.metadata["any_name"] and not is_utf8(text):
+                raise absl_flags.Error(
+                    f"--{name}={text}: need a name in UTF-8, TensorFlow opens no other; rename it"
+                )
     return rest, [_instance(config, values) for config in configs]
 
 

@@ -43,7 +43,9 @@ class Config:
     """What is read and written."""
 
     saved_model: str = setting(REQUIRED, "Folder of an AVOL-Net that l3net.export wrote.")
-    video: str = setting(REQUIRED, "File with picture and sound, of any length and size.")
+    video: str = setting(
+        REQUIRED, "File with picture and sound, of any length and size.", any_name=True
+    )
     out: str = setting(REQUIRED, "The .mp4 to write, replaced if it exists.")
     npz: str | None = setting(
         None,

@@ -43,6 +43,7 @@ class Config:
         (),
         "File or folder to add; give the flag several times for several. After it, arguments that "
         "are no flags are added as well.",
+        any_name=True,
     )
     prune: bool = setting(
         False, "Drop the files that are gone from the index; a query leaves them out anyway."
@@ -54,7 +55,9 @@ class Config:
 class QueryConfig:
     """The query and its results."""
 
-    query: str | None = setting(None, "Image, sound or video whose nearest files are wanted.")
+    query: str | None = setting(
+        None, "Image, sound or video whose nearest files are wanted.", any_name=True
+    )
     query_start: float | None = setting(
         None,
         "Query with the second of sound that begins at this time, in seconds, and the frame in its "

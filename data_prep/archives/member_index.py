@@ -11,7 +11,6 @@ import logging
 import os
 import pathlib
 import sqlite3
-import urllib.parse
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -21,11 +20,11 @@ from l3net.errors import UserError
 from l3net.progress import track
 
 FILE = ".members.sqlite"
-_VERSION = 1
+_VERSION = 2
 _CACHE_KIB = 64 << 10
 _TABLES = """
 CREATE TABLE archives (
-    id INTEGER PRIMARY KEY, path TEXT UNIQUE, label TEXT, rank INTEGER, num_bytes INTEGER,
+    id INTEGER PRIMARY KEY, path BLOB UNIQUE, label TEXT, rank INTEGER, num_bytes INTEGER,
     time_ns INTEGER, damage TEXT, refused TEXT, points BLOB);
 CREATE TABLE members (
     path TEXT, archive INTEGER, name TEXT, offset INTEGER, num_bytes INTEGER, num_stored INTEGER,
@@ -73,7 +72,7 @@ def update(path: pathlib.Path, archives: Sequence[Archive], others: Sequence[pat
     """
     states = [_state(archive.path) for archive in archives]
     wanted = [
-        (str(archive.path), archive.label, rank, *state)
+        (os.fsencode(archive.path), archive.label, rank, *state)
         for rank, (archive, state) in enumerate(zip(archives, states, strict=True))
     ]
     try:
@@ -152,7 +151,7 @@ def _complete(index: sqlite3.Connection, wanted: Sequence[tuple]) -> None:
 
 
 def _add(
-    index: sqlite3.Connection, path: str, label: str, rank: int, num_bytes: int, time_ns: int
+    index: sqlite3.Connection, path: bytes, label: str, rank: int, num_bytes: int, time_ns: int
 ) -> None:
     """Reads the names in one archive, as far as they can be read."""
     found = _Found()
@@ -161,8 +160,8 @@ def _add(
         (path, label, rank, num_bytes, time_ns),
     ).lastrowid
     folder = label[: label.rfind("/") + 1]
-    rows = ((folder + member.name, number, *member) for member in found.members(pathlib.Path(path)))
-    index.executemany(_INSERT, rows)
+    members = found.members(pathlib.Path(os.fsdecode(path)))
+    index.executemany(_INSERT, ((folder + member.name, number, *member) for member in members))
     # What the disk refuses today may be there tomorrow: with no time it is read again then.
     time_ns = -1 if found.is_unreadable else time_ns
     values = (found.damage, found.refused, found.points, time_ns, number)
@@ -226,10 +225,11 @@ def _warn(path: pathlib.Path) -> None:
         for archive, damage, refused in index.execute(
             "SELECT path, damage, refused FROM archives WHERE damage != '' OR refused != ''"
         ):
+            name = os.fsdecode(archive)
             if damage:
-                _log.warning("%s: what can be read of it is taken: %s", archive, damage)
+                _log.warning("%s: what can be read of it is taken: %s", name, damage)
             if refused:
-                _log.warning("%s: left out %s", archive, refused)
+                _log.warning("%s: left out %s", name, refused)
         (num_twice,) = index.execute(
             "SELECT count(*) FROM (SELECT 1 FROM members WHERE refusal = '' GROUP BY path "
             "HAVING count(*) > 1)"
@@ -284,7 +284,8 @@ class Index:
         if row is None:
             return None
         *member, archive, num_bytes, time_ns, archive_id = row
-        return Place(Member(*member), pathlib.Path(archive), num_bytes, time_ns, archive_id)
+        file = pathlib.Path(os.fsdecode(archive))
+        return Place(Member(*member), file, num_bytes, time_ns, archive_id)
 
     def points(self, archive_id: int) -> bytes | None:
         """Returns where reading of a .tar.gz may begin, as tar_files exported it; None if none."""
@@ -305,8 +306,7 @@ class Index:
 
 def _opened(path: pathlib.Path) -> sqlite3.Connection:
     """Opens an index for reading, without locks, which network file systems may lack."""
-    address = f"file:{urllib.parse.quote(str(path))}?mode=ro&immutable=1"
-    index = sqlite3.connect(address, uri=True)
+    index = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
     if _version(index) != _VERSION:
         index.close()
         raise sqlite3.DatabaseError("it is damaged or made by another version")

@@ -43,6 +43,7 @@ class Request:
         REQUIRED,
         "Folder of the videos or images, which the paths in the manifest begin in; archives in it, "
         "and archives in its place, are read as --videos_dir of data_prep.write_shards says.",
+        any_name=True,
     )
     lists: tuple[str, ...] = setting(
         (), "Paths of the data set's official lists, with commas between them (docs/datasets.md)."

@@ -14,6 +14,7 @@ from data_prep.archives.member_index import Archive, Index
 from data_prep.archives.members import SUFFIXES, is_archive
 from data_prep.lists import media_index
 from l3net.errors import UserError
+from l3net.files import is_utf8
 from l3net.media.ffmpeg import MediaError, inside
 from l3net.media.file_kinds import KINDS
 
@@ -151,6 +152,8 @@ def find(text: str | pathlib.Path, what: str) -> MediaFiles:
             folders.append(folder)
             archives += _archives_in(folder)
         elif path.is_file() and is_archive(path):
+            if not is_utf8(path.name):
+                raise UserError(f"{path}: its name is not UTF-8; rename it")
             archives.append(Archive(path.resolve(), path.name))
         else:
             raise UserError(f"{path}: need a folder, or an archive: {', '.join(SUFFIXES)}")
@@ -172,7 +175,10 @@ def _named(text: str, what: str) -> Iterator[pathlib.Path]:
 def _archives_in(folder: pathlib.Path) -> Iterator[Archive]:
     # Links are named when the files are listed.
     names = filter(is_archive, media_index.files_below(folder, note=lambda _: None))
-    for label in sorted(filter(media_index.is_utf8, names)):
+    for label in sorted(names):
+        if not is_utf8(label):
+            media_index.warn_of_name(label, folder)
+            continue
         try:
             yield Archive(inside(folder, label), label)
         except MediaError as error:

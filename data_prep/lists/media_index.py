@@ -16,6 +16,7 @@ from typing import NamedTuple
 from data_prep.archives.members import is_archive
 from l3net import constants
 from l3net.errors import UserError
+from l3net.files import is_utf8
 from l3net.media import folders
 from l3net.media.file_kinds import kind_in_folder
 
@@ -71,7 +72,7 @@ def media_paths(folder: str | pathlib.Path, kind: str) -> Iterator[str]:
         elif is_utf8(path):
             yield path
         else:
-            _log.warning("left out %r in %s: its name is not UTF-8; rename it", path, folder)
+            warn_of_name(path, folder)
     if num_others:
         _log.info("%s: left out %d files that are no %s", folder, num_others, kind)
 
@@ -151,10 +152,6 @@ def _is_same(number: float, wanted: float) -> bool:
     return abs(number - wanted) < 1e-3 or number in (int(wanted), round(wanted))
 
 
-def is_utf8(name: str) -> bool:
-    """Returns whether a name can be written to a list."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def warn_of_name(path: str, folder: str | pathlib.Path) -> None:
+    """Says that a file is left out whose name is not UTF-8."""
+    _log.warning("left out %r in %s: its name is not UTF-8; rename it", path, folder)

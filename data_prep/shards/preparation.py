@@ -33,6 +33,7 @@ class Source:
         ".zip, also WebDataset's shards) are read as if they were unpacked there; or archives and "
         "folders themselves, such as 'shards/*.tar', with commas between them. None is the "
         "manifest's own folder.",
+        any_name=True,
     )
     split_fractions: str | None = setting(
         None,

@@ -11,7 +11,6 @@ import json
 import logging
 import pathlib
 import sqlite3
-import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -192,7 +191,7 @@ def rows_of(path: pathlib.Path, shard: str) -> list[ManifestRow]:
 
 
 def _connected(path: pathlib.Path, options: str) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{urllib.parse.quote(str(path))}?{options}", uri=True)
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{options}", uri=True)
 
 
 def _row(values: Sequence) -> ManifestRow:

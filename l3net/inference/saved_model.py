@@ -33,7 +33,7 @@ import numpy as np
 
 from l3net import constants
 from l3net.errors import UserError, first_line
-from l3net.files import sha256_of
+from l3net.files import check_for_weights, sha256_of
 from l3net.inference import hub
 from l3net.json_files import check, read_json
 
@@ -74,6 +74,7 @@ class SavedModel:
         self.metadata = read_metadata(folder)
         self.frame_px: int = self.metadata["frame_px"]
         self._folder = folder
+        check_for_weights(folder)
         _check_files(folder, self.metadata.get("files", {}))
         try:
             # Kept as a whole: signatures hold their variables weakly.

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from l3net import constants, provenance
 from l3net.errors import UserError
-from l3net.files import disk_errors
+from l3net.files import check_for_weights, disk_errors
 from l3net.inference import model_card, saved_model
 from l3net.json_files import write_json
 
@@ -26,7 +26,11 @@ Functions: TypeAlias = Mapping[str, Function]
 
 
 def check_replaceable(out: pathlib.Path) -> None:
-    """Raises UserError unless `out` is free, an empty folder, or a SavedModel of ours."""
+    """Raises UserError unless `out` is free, an empty folder, or a SavedModel of ours.
+
+    Also if nobody could load it from there.
+    """
+    check_for_weights(out)
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     try:

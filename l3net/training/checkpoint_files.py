@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator
 import tensorflow as tf
 
 from l3net.errors import UserError, first_line
-from l3net.files import CannotWriteError, regular
+from l3net.files import CannotWriteError, check_for_weights, regular
 
 _log = logging.getLogger(__name__)
 
@@ -44,8 +44,9 @@ def newest(folder: pathlib.Path, *, up_to: float = math.inf) -> int | None:
         up_to: the last step that counts.
 
     Raises:
-        UserError: if there are checkpoints, and none can be read.
+        UserError: if there are checkpoints, and none can be read, or TensorFlow would find none.
     """
+    check_for_weights(folder)
     found = [step for step in steps(folder) if step <= up_to]
     for step in reversed(found):
         problem = damage(path_of(folder, step))

@@ -175,6 +175,21 @@ def test_a_name_that_no_file_can_have(name):
     assert checked_name(name)[0] == "" != checked_name(name)[1]
 
 
+def test_a_folder_may_have_any_name_an_archive_in_it_one_in_utf8(tmp_path, caplog):
+    folder = tmp_path / os.fsdecode(b"\xff #?%41")
+    folder.mkdir()
+    write(folder / "x.tar", tar_bytes(FILES))
+    for path in (folder, folder / "x.tar"):
+        files = indexed(path, folder / "out")
+        assert videos(files) == [name for name, _ in FILES]
+        assert content(files, FILES[0][0]) == FILES[0][1]
+    write(tmp_path / "\udcfe.tar", tar_bytes(FILES))
+    assert not find(tmp_path, "videos").archives  # nor the other, whose path there is not UTF-8
+    assert "left out '\\udcfe.tar' in " in caplog.text
+    with pytest.raises(UserError, match="its name is not UTF-8; rename it"):
+        find(tmp_path / "\udcfe.tar", "videos")
+
+
 def test_odd_names_are_names():
     names = {"./a//b": "a/b", "..a/b..": "..a/b..", "a\\b": "a\\b", "ü": "ü", "x:|y": "x:|y"}
     assert {name: checked_name(name) for name in names} == {k: (v, "") for k, v in names.items()}

@@ -441,6 +441,13 @@ def test_damage_to_a_savedmodel_is_one_line(tmp_path, exported, name, how):
     assert "\n" not in str(error.value)
 
 
+def test_a_folder_that_tensorflow_takes_for_a_pattern_is_named(tmp_path, exported):
+    folder = shutil.copytree(exported, tmp_path / "network [1]")
+    for use in (saved_model.SavedModel, saved_model_writer.check_replaceable):
+        with pytest.raises(UserError, match="finds no weights below a folder with"):
+            use(folder)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

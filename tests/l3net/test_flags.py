@@ -29,7 +29,7 @@ class Network:
     xla: bool = setting(False, "Compile the step.")
     flip: bool = setting(True, "Flip images.")
     parts: tuple[str, ...] = setting(("sound", "vision"), "Parts of the network to train.")
-    media: list[str] = setting((), "File to read; may be repeated.")
+    media: list[str] = setting((), "File to read; may be repeated.", any_name=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +74,10 @@ def test_a_flag_is_a_field_and_back(argument, field, value):
     assert flags.parse(lines, Network, Pairs) == ([], [network, pairs])
 
 
+def test_media_may_have_any_name():
+    assert parse("--media=\udcff")[0].media == ["\udcff"]
+
+
 def test_defaults_are_the_configurations_and_a_field_without_flag_takes_anothers():
     assert parse() == (DEFAULT, Pairs("s", seed=0))
     network, pairs = parse("--seed=7")
@@ -101,6 +105,8 @@ def test_a_flagfile_has_a_flag_a_line_and_none_for_none():
         (["--seed=x"], "--seed=x"),
         (["--xla=maybe"], "--xla=maybe"),
         (["--seeds=1"], "Did you mean: seed"),
+        (["--out=a/\udcff"], "--out=a/\udcff: need a name in UTF-8"),
+        (["--parts=a,\udcff"], "--parts=a,\udcff: need a name in UTF-8"),
     ],
 )
 def test_what_is_not_allowed_is_refused(arguments, message):

@@ -101,6 +101,16 @@ def test_no_checkpoints(tmp_path):
     assert checkpoint_files.newest(tmp_path) is None
 
 
+@pytest.mark.parametrize("name", ["a [1]", "a\\b"])
+def test_where_tensorflow_finds_no_weights_nothing_begins(tmp_path, name):
+    (tmp_path / name).mkdir()
+    variables = tf.train.Checkpoint(v=tf.Variable(1.0))
+    with pytest.raises(tf.errors.NotFoundError):
+        variables.read(variables.write(str(tmp_path / name / "ckpt-1")))
+    with pytest.raises(UserError, match="finds no weights below a folder with"):
+        checkpoint_files.newest(tmp_path / name)
+
+
 def test_a_later_one_does_not_count_where_it_is_said(folder):
     assert checkpoint_files.newest(folder, up_to=6) == 3
     assert checkpoint_files.newest(folder, up_to=2) is None
